@@ -1,0 +1,578 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Every byte on the cache device: superblock, checkpoint and record header. `docs/on-disk-format.md` is its text.
+//!
+//! All integers are little-endian. Nothing read from a device is trusted: each `decode` checks magic, version,
+//! checksum and every range, and says which of them failed.
+
+use crate::os::crc32c;
+use core::fmt;
+
+/// Bytes per sector, the block layer's unit of address.
+pub const SECTOR: usize = 512;
+/// Bytes per block, the cache's unit of address.
+pub const BLOCK: usize = 4096;
+/// Sectors per block.
+pub const BLOCK_SECTORS: u64 = (BLOCK / SECTOR) as u64;
+/// The version of the format that this code reads and writes.
+pub const VERSION: u32 = 1;
+/// Blocks before the first segment: superblock, checkpoint slots and room to grow; 1 MiB keeps segments aligned.
+pub const FIRST_BLOCK: u32 = 256;
+/// Block of the first of the two checkpoint slots; generation `g` is written to block `CHECKPOINT_BLOCK + g % 2`.
+pub const CHECKPOINT_BLOCK: u64 = 1;
+/// Blocks per segment unless chosen otherwise when formatting: 512 KiB.
+pub const DEFAULT_SEGMENT_BLOCKS: u32 = 128;
+/// Fewest blocks per segment.
+pub const MIN_SEGMENT_BLOCKS: u32 = 16;
+/// Most blocks per segment: one bio carries at most 256 pages.
+pub const MAX_SEGMENT_BLOCKS: u32 = 256;
+/// Fewest segments of a cache device.
+pub const MIN_SEGMENTS: u32 = 16;
+/// Most records that may be on the cache device without being known durable. Replay keeps that many headers in RAM.
+pub const WINDOW: u64 = 64;
+/// Bytes of the volume's name in the superblock, NUL-padded; device-mapper's limit.
+pub const NAME_LEN: usize = 128;
+/// Bytes of the backing device's identity in the superblock, NUL-padded.
+pub const BACKING_ID_LEN: usize = 256;
+/// Highest number of backing blocks: addresses have 40 bits.
+pub const MAX_BACKING_BLOCKS: u64 = 1 << 40;
+
+const SUPERBLOCK_MAGIC: [u8; 8] = *b"WBoostSB";
+const CHECKPOINT_MAGIC: [u8; 8] = *b"WBoostCP";
+const RECORD_MAGIC: [u8; 4] = *b"WBrc";
+/// Offset of the checksum in superblock and checkpoint.
+const SECTOR_CRC: usize = 12;
+/// Offset of the checksum in a record header.
+const RECORD_CRC: usize = 4;
+/// Bytes before the first entry of a record header.
+const RECORD_FIXED: usize = 64;
+/// Bytes per entry of a record header.
+const ENTRY: usize = 12;
+/// Most entries of one record header.
+pub const MAX_ENTRIES: usize = (BLOCK - RECORD_FIXED) / ENTRY;
+
+/// Why bytes are not what they should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Invalid {
+    /// All bytes are zero: nothing was ever written here.
+    Blank,
+    /// The magic number is another one: not ours.
+    Magic,
+    /// Ours, but of a format version that this code does not know.
+    Version(u32),
+    /// The checksum does not match: torn or damaged.
+    Checksum,
+    /// A field has a value that no writer of this format writes; its name.
+    Field(&'static str),
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Invalid::Blank => f.write_str("it is blank"),
+            Invalid::Magic => f.write_str("it does not carry the writeboost magic"),
+            Invalid::Version(v) => write!(
+                f,
+                "it has format version {v}, this software knows version {VERSION}: use the wbctl and module that wrote it"
+            ),
+            Invalid::Checksum => f.write_str("its checksum does not match (torn or damaged)"),
+            Invalid::Field(name) => write!(f, "its field {name} is out of range"),
+        }
+    }
+}
+
+fn get<const N: usize>(b: &[u8], at: usize) -> [u8; N] {
+    let mut out = [0; N];
+    out.copy_from_slice(&b[at..at + N]);
+    out
+}
+
+fn get_u16(b: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes(get(b, at))
+}
+
+fn get_u32(b: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(get(b, at))
+}
+
+fn get_u64(b: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(get(b, at))
+}
+
+fn put(b: &mut [u8], at: usize, bytes: &[u8]) {
+    b[at..at + bytes.len()].copy_from_slice(bytes);
+}
+
+/// CRC-32C of `b` with the four bytes at `at` taken as zero.
+fn crc_without(b: &[u8], at: usize) -> u32 {
+    let crc = crc32c(0, &b[..at]);
+    let crc = crc32c(crc, &[0; 4]);
+    crc32c(crc, &b[at + 4..])
+}
+
+/// What [`Superblock::decode`] and [`Checkpoint::decode`] have in common: one sector with magic, version, checksum.
+fn check_sector(b: &[u8; SECTOR], magic: &[u8; 8]) -> Result<(), Invalid> {
+    if b.iter().all(|&x| x == 0) {
+        return Err(Invalid::Blank);
+    }
+    if b[..8] != magic[..] {
+        return Err(Invalid::Magic);
+    }
+    if get_u32(b, 8) != VERSION {
+        return Err(Invalid::Version(get_u32(b, 8)));
+    }
+    if get_u32(b, SECTOR_CRC) != crc_without(b, SECTOR_CRC) {
+        return Err(Invalid::Checksum);
+    }
+    Ok(())
+}
+
+fn sector_with(magic: &[u8; 8]) -> [u8; SECTOR] {
+    let mut b = [0; SECTOR];
+    put(&mut b, 0, magic);
+    put(&mut b, 8, &VERSION.to_le_bytes());
+    b
+}
+
+fn seal_sector(mut b: [u8; SECTOR]) -> [u8; SECTOR] {
+    let crc = crc_without(&b, SECTOR_CRC);
+    put(&mut b, SECTOR_CRC, &crc.to_le_bytes());
+    b
+}
+
+/// The first sector of the cache device: what the volume is. Written once, when formatting, and never changed.
+///
+/// It is one sector long because a sector is what disks write whole or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Superblock {
+    /// Identity of the volume (RFC 9562).
+    pub uuid: [u8; 16],
+    /// Random number of this format: what an earlier one left on the device never replays.
+    pub nonce: u64,
+    /// Size of the backing device in sectors.
+    pub backing_sectors: u64,
+    /// Number of segments.
+    pub nr_segments: u32,
+    /// Blocks per segment.
+    pub segment_blocks: u32,
+    /// First block of the first segment.
+    pub first_block: u32,
+    /// Name of the volume, NUL-padded UTF-8; may be empty.
+    pub name: [u8; NAME_LEN],
+    /// Identity of the backing device as `KIND:VALUE`, NUL-padded UTF-8; empty when whoever formatted knew none.
+    pub backing_id: [u8; BACKING_ID_LEN],
+}
+
+impl Superblock {
+    /// Lays out a cache device of `cache_sectors` for a backing device of `backing_sectors`.
+    ///
+    /// # Errors
+    /// [`Invalid::Field`] naming what does not fit.
+    pub fn new(
+        cache_sectors: u64,
+        backing_sectors: u64,
+        segment_blocks: u32,
+        uuid: [u8; 16],
+        nonce: u64,
+    ) -> Result<Self, Invalid> {
+        let blocks = (cache_sectors / BLOCK_SECTORS).saturating_sub(FIRST_BLOCK.into());
+        let by_size = blocks / u64::from(segment_blocks.max(1));
+        // Slots have 32-bit numbers, of which the highest means none: a larger device is used as far as they reach.
+        let limit = u64::from(u32::MAX / segment_blocks.max(1));
+        let sb = Self {
+            uuid,
+            nonce,
+            backing_sectors,
+            nr_segments: by_size.min(limit) as u32,
+            segment_blocks,
+            first_block: FIRST_BLOCK,
+            name: [0; NAME_LEN],
+            backing_id: [0; BACKING_ID_LEN],
+        };
+        sb.check()?;
+        Ok(sb)
+    }
+
+    /// Smallest cache device in sectors for segments of `segment_blocks` blocks.
+    pub fn min_cache_sectors(segment_blocks: u32) -> u64 {
+        (u64::from(FIRST_BLOCK) + u64::from(MIN_SEGMENTS) * u64::from(segment_blocks)) * BLOCK_SECTORS
+    }
+
+    /// Sectors of the cache device that are in use, from its start.
+    pub fn cache_sectors(&self) -> u64 {
+        (u64::from(self.first_block) + u64::from(self.nr_segments) * u64::from(self.segment_blocks))
+            * BLOCK_SECTORS
+    }
+
+    fn check(&self) -> Result<(), Invalid> {
+        if !self.segment_blocks.is_power_of_two()
+            || !(MIN_SEGMENT_BLOCKS..=MAX_SEGMENT_BLOCKS).contains(&self.segment_blocks)
+        {
+            return Err(Invalid::Field("segment_blocks"));
+        }
+        if self.nr_segments < MIN_SEGMENTS
+            || u64::from(self.nr_segments) * u64::from(self.segment_blocks) > u64::from(u32::MAX)
+        {
+            return Err(Invalid::Field("nr_segments"));
+        }
+        if self.first_block != FIRST_BLOCK {
+            return Err(Invalid::Field("first_block"));
+        }
+        if self.backing_sectors == 0 || self.backing_sectors.div_ceil(BLOCK_SECTORS) > MAX_BACKING_BLOCKS {
+            return Err(Invalid::Field("backing_sectors"));
+        }
+        if text(&self.name).is_none() {
+            return Err(Invalid::Field("name"));
+        }
+        if text(&self.backing_id).is_none() {
+            return Err(Invalid::Field("backing_id"));
+        }
+        Ok(())
+    }
+
+    /// Name of the volume; empty when it has none.
+    pub fn name(&self) -> &str {
+        text(&self.name).unwrap_or("")
+    }
+
+    /// Identity of the backing device; empty when none was known.
+    pub fn backing_id(&self) -> &str {
+        text(&self.backing_id).unwrap_or("")
+    }
+
+    /// Sets the name of the volume.
+    ///
+    /// # Errors
+    /// [`Invalid::Field`] when it is longer than [`NAME_LEN`] bytes or holds a NUL.
+    pub fn set_name(&mut self, name: &str) -> Result<(), Invalid> {
+        self.name = padded(name).ok_or(Invalid::Field("name"))?;
+        Ok(())
+    }
+
+    /// Sets the identity of the backing device.
+    ///
+    /// # Errors
+    /// [`Invalid::Field`] when it is longer than [`BACKING_ID_LEN`] bytes or holds a NUL.
+    pub fn set_backing_id(&mut self, id: &str) -> Result<(), Invalid> {
+        self.backing_id = padded(id).ok_or(Invalid::Field("backing_id"))?;
+        Ok(())
+    }
+
+    /// The sector to write at the start of the cache device.
+    pub fn encode(&self) -> [u8; SECTOR] {
+        let mut b = sector_with(&SUPERBLOCK_MAGIC);
+        put(&mut b, 16, &self.uuid);
+        put(&mut b, 32, &self.nonce.to_le_bytes());
+        put(&mut b, 40, &self.backing_sectors.to_le_bytes());
+        put(&mut b, 48, &self.nr_segments.to_le_bytes());
+        put(&mut b, 52, &self.segment_blocks.to_le_bytes());
+        put(&mut b, 56, &self.first_block.to_le_bytes());
+        put(&mut b, 64, &self.name);
+        put(&mut b, 192, &self.backing_id);
+        seal_sector(b)
+    }
+
+    /// Reads a superblock from the first sector of a device.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn decode(b: &[u8; SECTOR]) -> Result<Self, Invalid> {
+        check_sector(b, &SUPERBLOCK_MAGIC)?;
+        let sb = Self {
+            uuid: get(b, 16),
+            nonce: get_u64(b, 32),
+            backing_sectors: get_u64(b, 40),
+            nr_segments: get_u32(b, 48),
+            segment_blocks: get_u32(b, 52),
+            first_block: get_u32(b, 56),
+            name: get(b, 64),
+            backing_id: get(b, 192),
+        };
+        sb.check()?;
+        Ok(sb)
+    }
+}
+
+/// The text in a NUL-padded field: `None` when it is not UTF-8 or has bytes behind the first NUL.
+fn text(b: &[u8]) -> Option<&str> {
+    let end = b.iter().position(|&x| x == 0).unwrap_or(b.len());
+    if b[end..].iter().any(|&x| x != 0) {
+        return None;
+    }
+    core::str::from_utf8(&b[..end]).ok()
+}
+
+fn padded<const N: usize>(s: &str) -> Option<[u8; N]> {
+    if s.len() > N || s.contains('\0') {
+        return None;
+    }
+    let mut b = [0; N];
+    b[..s.len()].copy_from_slice(s.as_bytes());
+    Some(b)
+}
+
+/// Where the log begins: written (FUA) each time the tail moves and once on each resume, to two slots in turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The superblock's nonce.
+    pub nonce: u64,
+    /// Counts the checkpoints of this format; the higher valid one holds.
+    pub generation: u64,
+    /// Counts the resumes of this format; records carry it.
+    pub epoch: u64,
+    /// First sequence number of this epoch: records from here on must carry `epoch`, those before it an older one.
+    pub epoch_start: u64,
+    /// Oldest sequence number not yet written back; its record is the first of segment `tail_segment`.
+    pub tail: u64,
+    /// Highest sequence number known durable when this was written: a log that ends before it is damaged.
+    pub durable: u64,
+    /// Segment where the log begins.
+    pub tail_segment: u32,
+}
+
+impl Checkpoint {
+    /// The checkpoint of a log in which nothing was ever written.
+    pub fn first(nonce: u64) -> Self {
+        Self { nonce, generation: 0, epoch: 0, epoch_start: 1, tail: 1, durable: 0, tail_segment: 0 }
+    }
+
+    /// Block of the cache device that this checkpoint is written to.
+    pub fn block(&self) -> u64 {
+        CHECKPOINT_BLOCK + self.generation % 2
+    }
+
+    /// The sector to write at the start of [`Checkpoint::block`].
+    pub fn encode(&self) -> [u8; SECTOR] {
+        let mut b = sector_with(&CHECKPOINT_MAGIC);
+        put(&mut b, 16, &self.nonce.to_le_bytes());
+        put(&mut b, 24, &self.generation.to_le_bytes());
+        put(&mut b, 32, &self.epoch.to_le_bytes());
+        put(&mut b, 40, &self.epoch_start.to_le_bytes());
+        put(&mut b, 48, &self.tail.to_le_bytes());
+        put(&mut b, 56, &self.durable.to_le_bytes());
+        put(&mut b, 64, &self.tail_segment.to_le_bytes());
+        seal_sector(b)
+    }
+
+    /// Reads a checkpoint of the volume `sb`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn decode(b: &[u8; SECTOR], sb: &Superblock) -> Result<Self, Invalid> {
+        check_sector(b, &CHECKPOINT_MAGIC)?;
+        let cp = Self {
+            nonce: get_u64(b, 16),
+            generation: get_u64(b, 24),
+            epoch: get_u64(b, 32),
+            epoch_start: get_u64(b, 40),
+            tail: get_u64(b, 48),
+            durable: get_u64(b, 56),
+            tail_segment: get_u32(b, 64),
+        };
+        if cp.nonce != sb.nonce {
+            return Err(Invalid::Field("nonce"));
+        }
+        if cp.tail_segment >= sb.nr_segments {
+            return Err(Invalid::Field("tail_segment"));
+        }
+        // Numbers near the end of u64 are never reached by counting: refusing them keeps all sums from overflowing.
+        let sane = 1 << 62;
+        if cp.tail == 0 || cp.tail > sane || cp.durable > sane || cp.tail > cp.durable + 1 {
+            return Err(Invalid::Field("tail"));
+        }
+        if cp.epoch_start == 0 || cp.epoch_start > sane || cp.epoch > sane || cp.generation > sane {
+            return Err(Invalid::Field("epoch"));
+        }
+        Ok(cp)
+    }
+
+    /// Chooses between what the two slots hold: the newer valid one.
+    ///
+    /// # Errors
+    /// When neither is valid, what is wrong with the first.
+    pub fn choose(a: &[u8; SECTOR], b: &[u8; SECTOR], sb: &Superblock) -> Result<Self, Invalid> {
+        match (Self::decode(a, sb), Self::decode(b, sb)) {
+            (Ok(a), Ok(b)) => Ok(if a.generation > b.generation { a } else { b }),
+            (Ok(x), Err(_)) | (Err(_), Ok(x)) => Ok(x),
+            (Err(e), Err(_)) => Err(e),
+        }
+    }
+}
+
+/// One block in a record: where it belongs and what its stored 4096 bytes add up to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Entry {
+    /// Block number on the backing device.
+    pub addr: u64,
+    /// Bit `i` says that sector `i` of the block was written; 0 says that the entry holds nothing.
+    pub mask: u8,
+    /// CRC-32C of the block as stored; sectors that were not written are stored as zeroes.
+    pub crc: u32,
+}
+
+/// The first block of a record: what follows it. A view of encoded bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordHeader {
+    /// The superblock's nonce.
+    pub nonce: u64,
+    /// Counts the records of this format from 1, without gaps.
+    pub seq: u64,
+    /// The epoch in which the record was written.
+    pub epoch: u64,
+    /// Highest sequence number known durable when the record was sealed; at most [`WINDOW`] behind `seq`.
+    pub durable: u64,
+    /// Oldest sequence number not yet written back when the record was sealed. For people who look at a damaged log.
+    pub tail: u64,
+    /// Number of entries and of data blocks behind the header.
+    pub blocks: u16,
+}
+
+impl RecordHeader {
+    /// Writes the header into `b`, with the entries that `entry(i)` gives for `0..blocks`.
+    pub fn encode(&self, b: &mut [u8; BLOCK], entry: impl Fn(usize) -> Entry) {
+        b.fill(0);
+        put(b, 0, &RECORD_MAGIC);
+        put(b, 8, &self.nonce.to_le_bytes());
+        put(b, 16, &self.seq.to_le_bytes());
+        put(b, 24, &self.epoch.to_le_bytes());
+        put(b, 32, &self.durable.to_le_bytes());
+        put(b, 40, &self.tail.to_le_bytes());
+        put(b, 48, &self.blocks.to_le_bytes());
+        for i in 0..usize::from(self.blocks) {
+            let e = entry(i);
+            let at = RECORD_FIXED + i * ENTRY;
+            put(b, at, &e.addr.to_le_bytes()[..5]);
+            b[at + 5] = e.mask;
+            put(b, at + 8, &e.crc.to_le_bytes());
+        }
+        let crc = crc_without(b, RECORD_CRC);
+        put(b, RECORD_CRC, &crc.to_le_bytes());
+    }
+
+    /// Reads a header of the volume `sb` that begins at `offset` blocks in its segment.
+    ///
+    /// # Errors
+    /// What is wrong with it: also [`Invalid::Field`] `nonce` for what another format left.
+    pub fn decode(b: &[u8; BLOCK], sb: &Superblock, offset: u32) -> Result<Self, Invalid> {
+        if b[..4] != RECORD_MAGIC[..] {
+            return Err(Invalid::Magic);
+        }
+        if get_u32(b, RECORD_CRC) != crc_without(b, RECORD_CRC) {
+            return Err(Invalid::Checksum);
+        }
+        let h = Self {
+            nonce: get_u64(b, 8),
+            seq: get_u64(b, 16),
+            epoch: get_u64(b, 24),
+            durable: get_u64(b, 32),
+            tail: get_u64(b, 40),
+            blocks: get_u16(b, 48),
+        };
+        if h.nonce != sb.nonce {
+            return Err(Invalid::Field("nonce"));
+        }
+        let room = sb.segment_blocks.saturating_sub(offset + 1);
+        if h.blocks == 0 || u32::from(h.blocks) > room || usize::from(h.blocks) > MAX_ENTRIES {
+            return Err(Invalid::Field("blocks"));
+        }
+        if h.durable >= h.seq || h.seq - h.durable > WINDOW {
+            return Err(Invalid::Field("durable"));
+        }
+        let last = sb.backing_sectors.div_ceil(BLOCK_SECTORS);
+        for i in 0..usize::from(h.blocks) {
+            let e = Self::entry(b, i);
+            if e.addr >= last {
+                return Err(Invalid::Field("addr"));
+            }
+            // A block at the end of a backing device may be cut short: nothing can have been written behind it.
+            let sectors = (sb.backing_sectors - e.addr * BLOCK_SECTORS).min(BLOCK_SECTORS);
+            if sectors < BLOCK_SECTORS && u64::from(e.mask) >> sectors != 0 {
+                return Err(Invalid::Field("mask"));
+            }
+        }
+        Ok(h)
+    }
+
+    /// Entry `i` of an encoded header; `i` is below [`MAX_ENTRIES`].
+    pub fn entry(b: &[u8; BLOCK], i: usize) -> Entry {
+        let at = RECORD_FIXED + i * ENTRY;
+        let mut addr = [0; 8];
+        addr[..5].copy_from_slice(&b[at..at + 5]);
+        Entry { addr: u64::from_le_bytes(addr), mask: b[at + 5], crc: get_u32(b, at + 8) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sb() -> Superblock {
+        let mut sb = Superblock::new(64 << 11, 1_000_001, 128, [7; 16], 42).unwrap();
+        sb.set_name("perflv").unwrap();
+        sb.set_backing_id("wwid:naa.5000").unwrap();
+        sb
+    }
+
+    #[test]
+    fn superblock_round_trip_and_every_flipped_bit_is_seen() {
+        let good = sb().encode();
+        assert_eq!(Superblock::decode(&good), Ok(sb()));
+        for bit in 0..SECTOR * 8 {
+            let mut bad = good;
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(Superblock::decode(&bad).is_err(), "bit {bit}");
+        }
+        assert_eq!(Superblock::decode(&[0; SECTOR]), Err(Invalid::Blank));
+    }
+
+    #[test]
+    fn superblock_limits() {
+        let min = Superblock::min_cache_sectors(128);
+        assert!(Superblock::new(min, 8, 128, [0; 16], 0).is_ok());
+        assert_eq!(Superblock::new(min - 1, 8, 128, [0; 16], 0), Err(Invalid::Field("nr_segments")));
+        assert_eq!(Superblock::new(min, 0, 128, [0; 16], 0), Err(Invalid::Field("backing_sectors")));
+        assert_eq!(Superblock::new(min, 8, 100, [0; 16], 0), Err(Invalid::Field("segment_blocks")));
+        let huge = Superblock::new(1 << 40, 8, 128, [0; 16], 0).unwrap();
+        assert!(u64::from(huge.nr_segments) * 128 <= u64::from(u32::MAX));
+    }
+
+    #[test]
+    fn checkpoint_round_trip_and_choice() {
+        let sb = sb();
+        let mut a = Checkpoint::first(42);
+        a.generation = 6;
+        a.durable = 9;
+        let b = Checkpoint { generation: 7, tail: 10, ..a };
+        assert_eq!(Checkpoint::decode(&a.encode(), &sb), Ok(a));
+        assert_eq!(Checkpoint::choose(&a.encode(), &b.encode(), &sb), Ok(b));
+        let mut torn = b.encode();
+        torn[100] ^= 1;
+        assert_eq!(Checkpoint::choose(&a.encode(), &torn, &sb), Ok(a));
+        assert!(Checkpoint::choose(&torn, &[0; SECTOR], &sb).is_err());
+        let foreign = Checkpoint { nonce: 1, ..a };
+        assert_eq!(Checkpoint::decode(&foreign.encode(), &sb), Err(Invalid::Field("nonce")));
+    }
+
+    #[test]
+    fn record_header_round_trip_and_ranges() {
+        let sb = sb();
+        let h = RecordHeader { nonce: 42, seq: 70, epoch: 3, durable: 60, tail: 2, blocks: 127 };
+        let entry = |i| Entry { addr: i as u64 * 900, mask: 0xff >> (i % 8), crc: i as u32 ^ 0xdead_beef };
+        let mut b = [0xaa; BLOCK];
+        h.encode(&mut b, entry);
+        assert_eq!(RecordHeader::decode(&b, &sb, 0), Ok(h));
+        for i in 0..127 {
+            assert_eq!(RecordHeader::entry(&b, i), entry(i));
+        }
+        assert_eq!(RecordHeader::decode(&b, &sb, 1), Err(Invalid::Field("blocks")));
+        RecordHeader { durable: 5, ..h }.encode(&mut b, entry);
+        assert_eq!(RecordHeader::decode(&b, &sb, 0), Err(Invalid::Field("durable")));
+        // 1,000,001 sectors: block 125,000 has one sector only.
+        h.encode(&mut b, |_| Entry { addr: 125_000, mask: 1, crc: 0 });
+        assert!(RecordHeader::decode(&b, &sb, 0).is_ok());
+        h.encode(&mut b, |_| Entry { addr: 125_000, mask: 2, crc: 0 });
+        assert_eq!(RecordHeader::decode(&b, &sb, 0), Err(Invalid::Field("mask")));
+        h.encode(&mut b, |_| Entry { addr: 125_001, mask: 1, crc: 0 });
+        assert_eq!(RecordHeader::decode(&b, &sb, 0), Err(Invalid::Field("addr")));
+    }
+}

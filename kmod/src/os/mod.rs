@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The few things that the engine needs from its host: fixed arrays, a shared pointer and CRC-32C.
+//!
+//! One file per host, chosen by `cfg(MODULE)`, which Kbuild sets. Both export the same names; the engine never asks
+//! which one it has.
+
+#[cfg(MODULE)]
+mod kernel;
+#[cfg(MODULE)]
+pub use self::kernel::{crc32c, Shared, Table};
+
+#[cfg(not(MODULE))]
+mod plain;
+#[cfg(not(MODULE))]
+pub use self::plain::{crc32c, Shared, Table};
+
+/// The host has no memory for a table of this size. Only while a volume is made; later nothing is allocated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutOfMemory;
