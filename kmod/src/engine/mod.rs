@@ -1,5 +1,326 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The engine.
+//! The log-structured cache itself. It decides and never does I/O: it is told what happened (a write wants room, a
+//! record reached the disk, a flush returned) and answers what to do. Its host keeps it behind one lock, holds that
+//! lock for a call at a time, and does all I/O and all copying of data outside of it.
+//!
+//! - [`format`]: every byte on the cache device.
+//! - [`log`](mod@log): the head of the log: claims, records, group commit.
+//! - [`read`]: where the sectors of a read are.
+//! - [`reclaim`]: writeback, relocation, the tail.
+//! - [`replay`]: from the bytes on the cache device to an engine.
+//! - `index`: which slot holds which sectors.
+//!
+//! # Invariants that keep data
+//! 1. `durable <= written < next_seq`. Every record up to `written` is on the cache device, every record up to
+//!    `durable` is on stable storage, and so a crash leaves the log whole at least up to `durable`.
+//! 2. Only slots of records up to `durable` are written back: the backing device is never ahead of the log.
+//! 3. A segment is freed only by a checkpoint that is itself durable, and only when it holds no dirty slot and all
+//!    records that superseded one of its slots are durable.
+//! 4. A segment is opened again only when it is free and nobody reads from it; a buffer only when all its records
+//!    are written and nobody copies from it.
+//! 5. Log order is the order of claims. A write that is claimed after another one was completed is later in the log.
 
 pub mod format;
+mod index;
+pub mod log;
+pub mod read;
+pub mod reclaim;
+pub mod replay;
+
+use crate::os::{OutOfMemory, Shared, Table};
+use core::sync::atomic::{AtomicU32, Ordering};
+use format::{Superblock, BLOCK_SECTORS, WINDOW};
+use index::{Checksums, Index};
+use log::Record;
+
+pub use format::Entry;
+
+/// Segments that only relocation may use: so that reclaim can always make room, even in a full log.
+pub const RESERVED_SEGMENTS: u32 = 2;
+
+/// What readers of a slot need without the engine's lock.
+#[derive(Debug)]
+pub struct Pins {
+    checksums: Checksums,
+    readers: Table<AtomicU32>,
+    segment_blocks: u32,
+}
+
+impl Pins {
+    /// CRC-32C of the block in a slot; meaningful while the slot's segment is pinned or dirty.
+    pub fn checksum(&self, slot: u32) -> u32 {
+        self.checksums[slot as usize].load(Ordering::Relaxed)
+    }
+
+    fn pin(&self, slot: u32) {
+        self.readers[(slot / self.segment_blocks) as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Ends a read from the cache device that [`Engine::lookup`] answered with `slot`. Callable in any context.
+    /// Returns true when this was the segment's last reader.
+    pub fn unpin(&self, slot: u32) -> bool {
+        // Release: whatever the read did is done before the segment can be seen as free of readers.
+        self.readers[(slot / self.segment_blocks) as usize].fetch_sub(1, Ordering::Release) == 1
+    }
+
+    fn is_pinned(&self, segment: u32) -> bool {
+        self.readers[segment as usize].load(Ordering::Acquire) != 0
+    }
+}
+
+/// What the engine knows of one segment.
+#[derive(Debug, Clone, Copy)]
+struct Segment {
+    /// Sequence number of its first record.
+    first_seq: u64,
+    /// Highest sequence number of a record that superseded sectors of this segment.
+    superseded_by: u64,
+    /// Slots that are live and dirty.
+    dirty: u16,
+    /// Records that were opened here and are not yet on the cache device.
+    pending: u16,
+    /// The RAM buffer that holds the whole segment, if it is still there.
+    buffer: Option<u8>,
+}
+
+/// What the engine knows of one RAM buffer, which has the size and layout of a segment.
+#[derive(Debug, Clone, Copy, Default)]
+struct Buffer {
+    /// The segment whose image it holds.
+    segment: Option<u32>,
+    /// Reads that copy from it.
+    pins: u32,
+    /// Relocation is filling it.
+    taken: bool,
+}
+
+/// One volume's cache.
+#[derive(Debug)]
+pub struct Engine {
+    sb: Superblock,
+    index: Index,
+    pins: Shared<Pins>,
+    segments: Table<Segment>,
+    buffers: Table<Buffer>,
+    /// Records from `durable + 1` to `next_seq - 1`, each at `seq % WINDOW`.
+    records: Table<Record>,
+    epoch: u64,
+    epoch_start: u64,
+    generation: u64,
+    /// The segment that new records go to, and the first block in it that no record has.
+    head: u32,
+    head_next: u32,
+    /// Sequence number of the next record to open.
+    next_seq: u64,
+    /// The record that accepts claims: always `next_seq - 1`.
+    open: bool,
+    /// All records up to here were handed out for writing.
+    sent: u64,
+    written: u64,
+    durable: u64,
+    /// Somebody waits until the log is durable up to here.
+    wanted: u64,
+    /// The commit in flight makes the log durable up to here.
+    commit: Option<u64>,
+    flushing: bool,
+    /// Claims wait because a relocation waits for the writers to finish.
+    paused: bool,
+    failed: bool,
+    /// The oldest segment that is not reclaimed, and its first sequence number.
+    tail: u32,
+    tail_seq: u64,
+    /// Segments from the durable tail to the head.
+    used: u32,
+    /// A checkpoint was handed out and is not yet durable: segments that it frees.
+    freeing: Option<u32>,
+    dirty: u64,
+    partial_records: u64,
+}
+
+/// The log has failed: a record or a flush could not be written. Nothing is acknowledged any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failed;
+
+/// The part of a bio that lies in one block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Block number on the backing device.
+    pub addr: u64,
+    /// First sector within the block.
+    pub first: u32,
+    /// Number of sectors.
+    pub sectors: u32,
+}
+
+impl Part {
+    /// The part of `sector..sector + sectors` that lies in the block of `sector`; `sectors` is not 0.
+    pub fn first_of(sector: u64, sectors: u64) -> Self {
+        let first = sector % BLOCK_SECTORS;
+        Self {
+            addr: sector / BLOCK_SECTORS,
+            first: first as u32,
+            sectors: sectors.min(BLOCK_SECTORS - first) as u32,
+        }
+    }
+
+    /// Bit `i` is set for each sector `i` of the block that is in the part.
+    pub fn mask(&self) -> u8 {
+        (((1u32 << self.sectors) - 1) << self.first) as u8
+    }
+}
+
+/// How the cache is doing, in numbers; see [`Engine::state`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct State {
+    /// Slots that hold data not yet on the backing device.
+    pub dirty: u64,
+    /// Slots of all segments.
+    pub nr_slots: u64,
+    /// Segments.
+    pub nr_segments: u32,
+    /// Segments that can be written.
+    pub free_segments: u32,
+    /// Blocks of the head segment that records have taken.
+    pub cursor: u32,
+    /// Sequence number of the newest record.
+    pub newest: u64,
+    /// Highest sequence number on stable storage.
+    pub durable: u64,
+    /// Oldest sequence number not yet reclaimed.
+    pub tail: u64,
+    /// Records that were written before they were as large as their segment allowed.
+    pub partial_records: u64,
+    /// The log has failed.
+    pub failed: bool,
+}
+
+impl Engine {
+    /// An engine for the volume `sb` in which nothing is cached, with `nr_buffers` RAM buffers of a segment each.
+    fn empty(sb: &Superblock, nr_buffers: u8) -> Result<Self, OutOfMemory> {
+        let nr_slots = sb.nr_segments as usize * sb.segment_blocks as usize;
+        let pins = Shared::new(Pins {
+            checksums: Table::new(nr_slots, |_| AtomicU32::new(0))?,
+            readers: Table::new(sb.nr_segments as usize, |_| AtomicU32::new(0))?,
+            segment_blocks: sb.segment_blocks,
+        })?;
+        let segment = Segment { first_seq: 0, superseded_by: 0, dirty: 0, pending: 0, buffer: None };
+        Ok(Self {
+            index: Index::new(nr_slots)?,
+            pins,
+            segments: Table::new(sb.nr_segments as usize, |_| segment)?,
+            buffers: Table::new(nr_buffers.into(), |_| Buffer::default())?,
+            records: Table::new(WINDOW as usize, |_| Record::default())?,
+            epoch: 0,
+            epoch_start: 0,
+            generation: 0,
+            head: sb.nr_segments - 1,
+            head_next: sb.segment_blocks,
+            next_seq: 1,
+            open: false,
+            sent: 0,
+            written: 0,
+            durable: 0,
+            wanted: 0,
+            commit: None,
+            flushing: false,
+            paused: false,
+            failed: false,
+            tail: 0,
+            tail_seq: 1,
+            used: 0,
+            freeing: None,
+            dirty: 0,
+            partial_records: 0,
+            sb: sb.clone(),
+        })
+    }
+
+    /// What readers need without the lock.
+    pub fn pins(&self) -> Shared<Pins> {
+        self.pins.clone()
+    }
+
+    /// The volume's superblock.
+    pub fn superblock(&self) -> &Superblock {
+        &self.sb
+    }
+
+    /// First sector on the cache device of the block in `slot`.
+    pub fn slot_sector(&self, slot: u32) -> u64 {
+        (u64::from(self.sb.first_block) + u64::from(slot)) * BLOCK_SECTORS
+    }
+
+    /// How the cache is doing.
+    pub fn state(&self) -> State {
+        State {
+            dirty: self.dirty,
+            nr_slots: u64::from(self.sb.nr_segments) * u64::from(self.sb.segment_blocks),
+            nr_segments: self.sb.nr_segments,
+            free_segments: self.free_segments(),
+            cursor: self.head_next,
+            newest: self.next_seq - 1,
+            durable: self.durable,
+            tail: self.tail_seq,
+            partial_records: self.partial_records,
+            failed: self.failed,
+        }
+    }
+
+    fn free_segments(&self) -> u32 {
+        self.sb.nr_segments - self.used
+    }
+
+    fn next_segment(&self, segment: u32) -> u32 {
+        if segment + 1 == self.sb.nr_segments {
+            0
+        } else {
+            segment + 1
+        }
+    }
+
+    fn segment_of(&self, slot: u32) -> u32 {
+        slot / self.sb.segment_blocks
+    }
+
+    /// Highest sequence number of a record in a segment that is in use.
+    fn last_seq(&self, segment: u32) -> u64 {
+        if segment == self.head {
+            self.next_seq - 1
+        } else {
+            self.segments[self.next_segment(segment) as usize].first_seq - 1
+        }
+    }
+
+    /// Puts what record `seq` holds in `slot` into the index and the counts.
+    fn store(&mut self, slot: u32, entry: Entry, seq: u64) {
+        let sb = &self.sb;
+        let (head, nr_segments) = (self.head, sb.nr_segments);
+        // A segment's age: how many segments after the one behind the head, which is the oldest, it comes.
+        let age = |slot: u32| {
+            let s = slot / sb.segment_blocks;
+            (if s > head { s - head - 1 } else { s + nr_segments - head - 1 }, slot)
+        };
+        let own = age(slot);
+        let newest = self.next_seq - 1;
+        let (segments, dirty) = (&mut self.segments, &mut self.dirty);
+        self.pins.checksums[slot as usize].store(entry.crc, Ordering::Relaxed);
+        segments[(slot / sb.segment_blocks) as usize].dirty += 1;
+        *dirty += 1;
+        self.index.insert(
+            slot,
+            entry.addr,
+            entry.mask,
+            |other| age(other) > own,
+            |o| {
+                let s = &mut segments[(o.slot / sb.segment_blocks) as usize];
+                // Who superseded a slot of ours that was late is some record up to the newest.
+                s.superseded_by = s.superseded_by.max(if o.slot == slot { newest } else { seq });
+                if o.dead && o.dirty {
+                    s.dirty -= 1;
+                    *dirty -= 1;
+                }
+            },
+        );
+    }
+}

@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The head of the log: writes claim room in the open record, records are sealed and written, commits make them
+//! durable.
+//!
+//! A write calls [`Engine::claim`], copies its data into the buffer without the lock, and calls [`Engine::stored`]
+//! for each block and [`Engine::copied`] once. After anything that may have made progress the host calls
+//! [`Engine::poll`] until it has nothing more to do.
+//!
+//! Group commit without a timer: while a commit is in flight, whoever wants the next one waits and its data gather
+//! in the open record.
+
+use super::format::{RecordHeader, BLOCK, WINDOW};
+use super::{Engine, Entry, Failed, RESERVED_SEGMENTS};
+
+/// What has happened to a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Stage {
+    /// Accepts claims, or waits for its writers to finish copying.
+    #[default]
+    Filling,
+    /// Being written to the cache device.
+    Writing,
+    /// On the cache device.
+    Written,
+}
+
+/// A record between its opening and its becoming durable.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Record {
+    /// Slot of the header block; the data follow.
+    first: u32,
+    /// Data blocks claimed.
+    blocks: u16,
+    /// Claims whose data are not all copied.
+    writers: u16,
+    stage: Stage,
+}
+
+/// Room in the log for a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// The record.
+    pub seq: u64,
+    /// First of the claimed slots.
+    pub slot: u32,
+    /// Number of slots, at least 1 and at most what was asked for.
+    pub blocks: u32,
+    /// The RAM buffer to copy to.
+    pub buffer: u8,
+    /// First block in that buffer.
+    pub offset: u32,
+}
+
+/// Why a claim cannot be granted now. Each ends by something that the host is told of anyway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// All segments are in use: until reclaim has freed one.
+    Space,
+    /// Until a record is written, a read ends, or a commit is done.
+    Progress,
+}
+
+/// What [`Engine::claim`] answers when it grants nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// Not now.
+    Wait(Wait),
+    /// Never again.
+    Failed,
+}
+
+/// What [`Engine::poll`] wants to be done on the cache device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Io {
+    /// Write a record: `blocks` blocks from `offset` in `buffer` to the sector of `slot`, the header among them, as
+    /// one bio. Answer with [`Engine::record_done`].
+    Record {
+        /// The record.
+        seq: u64,
+        /// Slot of the header.
+        slot: u32,
+        /// Blocks, header included.
+        blocks: u32,
+        /// The RAM buffer.
+        buffer: u8,
+        /// First block in that buffer.
+        offset: u32,
+        /// With FUA: all records before it are durable and somebody waits.
+        fua: bool,
+    },
+    /// Flush the device's write cache. Answer with [`Engine::flush_done`].
+    Flush {
+        /// What will be durable then.
+        upto: u64,
+    },
+}
+
+impl Engine {
+    fn record(&mut self, seq: u64) -> &mut Record {
+        &mut self.records[(seq % WINDOW) as usize]
+    }
+
+    /// Claims up to `blocks` (at least 1) slots for a write.
+    ///
+    /// # Errors
+    /// [`Refused`]: when to try again, or that there is no use.
+    pub fn claim(&mut self, blocks: u32) -> Result<Claim, Refused> {
+        if self.failed {
+            return Err(Refused::Failed);
+        }
+        if self.paused {
+            return Err(Refused::Wait(Wait::Progress));
+        }
+        if !self.open {
+            self.open_record()?;
+        }
+        let segment_blocks = self.sb.segment_blocks;
+        let (seq, head_next) = (self.next_seq - 1, self.head_next);
+        let granted = blocks.min(segment_blocks - head_next);
+        let slot = self.head * segment_blocks + head_next;
+        let r = self.record(seq);
+        r.blocks += granted as u16;
+        r.writers += 1;
+        self.head_next += granted;
+        if self.head_next == segment_blocks {
+            self.open = false;
+        }
+        let buffer = self.head_buffer();
+        Ok(Claim { seq, slot, blocks: granted, buffer, offset: head_next })
+    }
+
+    fn head_buffer(&self) -> u8 {
+        // A head segment that accepts records always has its buffer: `open_segment` gives it one.
+        self.segments[self.head as usize].buffer.unwrap_or(0)
+    }
+
+    fn open_record(&mut self) -> Result<(), Refused> {
+        if self.next_seq > self.durable + WINDOW {
+            return Err(Refused::Wait(Wait::Progress));
+        }
+        if self.head_next + 2 > self.sb.segment_blocks {
+            if self.free_segments() <= RESERVED_SEGMENTS {
+                return Err(Refused::Wait(Wait::Space));
+            }
+            let buffer = self.free_buffer().ok_or(Refused::Wait(Wait::Progress))?;
+            self.open_segment(buffer).map_err(Refused::Wait)?;
+        }
+        self.start_record(0);
+        self.open = true;
+        Ok(())
+    }
+
+    /// Starts record `next_seq` at the head with `blocks` data blocks already in it.
+    pub(super) fn start_record(&mut self, blocks: u16) -> u64 {
+        let seq = self.next_seq;
+        let first = self.head * self.sb.segment_blocks + self.head_next;
+        *self.record(seq) = Record { first, blocks, writers: 0, stage: Stage::Filling };
+        self.segments[self.head as usize].pending += 1;
+        self.head_next += 1 + u32::from(blocks);
+        self.next_seq += 1;
+        seq
+    }
+
+    /// Makes the segment behind the head the new head, with `buffer` as its image.
+    pub(super) fn open_segment(&mut self, buffer: u8) -> Result<(), Wait> {
+        let next = self.next_segment(self.head);
+        // One segment stays free, or the log would have no end.
+        if self.free_segments() <= 1 {
+            return Err(Wait::Space);
+        }
+        if self.pins.is_pinned(next) {
+            return Err(Wait::Progress);
+        }
+        let first = next * self.sb.segment_blocks;
+        for slot in first..first + self.sb.segment_blocks {
+            self.index.remove(slot);
+        }
+        if let Some(old) = self.segments[next as usize].buffer.take() {
+            self.buffers[usize::from(old)].segment = None;
+        }
+        let s = &mut self.segments[next as usize];
+        s.first_seq = self.next_seq;
+        s.superseded_by = 0;
+        s.dirty = 0;
+        s.pending = 0;
+        s.buffer = Some(buffer);
+        self.buffers[usize::from(buffer)].segment = Some(next);
+        self.head = next;
+        self.head_next = 0;
+        self.used += 1;
+        Ok(())
+    }
+
+    /// A buffer that holds nothing that is needed, or none.
+    pub(super) fn free_buffer(&mut self) -> Option<u8> {
+        let idle = |b: &super::Buffer, segments: &[super::Segment], head: u32| {
+            !b.taken
+                && b.pins == 0
+                && b.segment.is_none_or(|s| s != head && segments[s as usize].pending == 0)
+        };
+        // The head's buffer is only busy while the head accepts records.
+        let head = if self.head_next + 2 > self.sb.segment_blocks { u32::MAX } else { self.head };
+        // Unused ones first, then that of the oldest segment: it is the least likely to be read again.
+        let i = (0..self.buffers.len()).filter(|&i| idle(&self.buffers[i], &self.segments, head)).min_by_key(
+            |&i| self.buffers[i].segment.map_or(0, |s| self.segments[s as usize].first_seq),
+        )?;
+        if let Some(s) = self.buffers[i].segment.take() {
+            self.segments[s as usize].buffer = None;
+        }
+        Some(i as u8)
+    }
+
+    /// Records that `slot` of a claim now holds `entry`.
+    pub fn stored(&mut self, claim: &Claim, slot: u32, entry: Entry) {
+        self.store(slot, entry, claim.seq);
+    }
+
+    /// Records that all data of the claim are in the buffer and [`Engine::stored`].
+    pub fn copied(&mut self, claim: &Claim) {
+        self.record(claim.seq).writers -= 1;
+    }
+
+    /// Seals the open record as soon as its writers are done, so that the next claim opens another one.
+    pub(super) fn close(&mut self) {
+        if self.open {
+            self.open = false;
+            self.partial_records += 1;
+        }
+    }
+
+    /// Whether a claim is not yet copied.
+    pub(super) fn has_writers(&self) -> bool {
+        (self.sent + 1..self.next_seq).any(|seq| self.records[(seq % WINDOW) as usize].writers != 0)
+    }
+
+    /// Asks that everything written so far become durable. Returns the sequence number that [`Engine::durable`]
+    /// must reach; it may have done so already.
+    pub fn flush(&mut self) -> u64 {
+        self.want(self.next_seq - 1);
+        self.next_seq - 1
+    }
+
+    /// Asks that record `seq` become durable, which exists.
+    pub fn want(&mut self, seq: u64) {
+        self.wanted = self.wanted.max(seq.min(self.next_seq - 1));
+    }
+
+    /// All records up to here are on stable storage.
+    pub fn durable(&self) -> u64 {
+        self.durable
+    }
+
+    /// Whether the log has failed.
+    pub fn failed(&self) -> bool {
+        self.failed
+    }
+
+    /// The next thing to do on the cache device, if there is one.
+    pub fn poll(&mut self) -> Option<Io> {
+        if self.failed {
+            return None;
+        }
+        // Half of the window may gather undurable records before a flush makes room.
+        if self.written - self.durable > WINDOW / 2 {
+            self.want(self.written);
+        }
+        if self.commit.is_none() && self.wanted > self.durable {
+            // Its own record may still be open.
+            if self.open && self.next_seq - 1 <= self.wanted {
+                self.close();
+            }
+            self.commit = Some(self.wanted);
+        }
+        if let Some(io) = self.next_record() {
+            return Some(io);
+        }
+        let commit = self.commit?;
+        if self.written >= commit && self.durable < commit && !self.flushing {
+            self.flushing = true;
+            return Some(Io::Flush { upto: self.written });
+        }
+        None
+    }
+
+    /// The oldest record that is sealed and not yet sent. Records are sent in order.
+    fn next_record(&mut self) -> Option<Io> {
+        let seq = self.sent + 1;
+        let accepting = self.open && seq + 1 == self.next_seq;
+        if seq >= self.next_seq || accepting || self.record(seq).writers != 0 {
+            return None;
+        }
+        let fua = self.durable == seq - 1 && self.commit == Some(seq);
+        self.sent = seq;
+        let r = self.record(seq);
+        r.stage = Stage::Writing;
+        let (slot, blocks) = (r.first, u32::from(r.blocks) + 1);
+        let segment = self.segment_of(slot);
+        Some(Io::Record {
+            seq,
+            slot,
+            blocks,
+            // Its segment keeps its buffer while a record is pending.
+            buffer: self.segments[segment as usize].buffer.unwrap_or(0),
+            offset: slot - segment * self.sb.segment_blocks,
+            fua,
+        })
+    }
+
+    /// Writes the header of a record that [`Engine::poll`] handed out into its first block.
+    pub fn encode_header(&mut self, seq: u64, block: &mut [u8; BLOCK]) {
+        let r = *self.record(seq);
+        let h = RecordHeader {
+            nonce: self.sb.nonce,
+            seq,
+            epoch: self.epoch,
+            durable: self.durable,
+            tail: self.tail_seq,
+            blocks: r.blocks,
+        };
+        h.encode(block, |i| self.index.entry(r.first + 1 + i as u32, &self.pins.checksums));
+    }
+
+    /// The record's bio has returned; `ok` says how, `fua` is what [`Io::Record`] said.
+    pub fn record_done(&mut self, seq: u64, fua: bool, ok: bool) {
+        if !ok {
+            self.failed = true;
+            return;
+        }
+        let r = self.record(seq);
+        r.stage = Stage::Written;
+        let segment = r.first / self.sb.segment_blocks;
+        self.segments[segment as usize].pending -= 1;
+        while self.written < self.sent && self.record(self.written + 1).stage == Stage::Written {
+            self.written += 1;
+        }
+        // Sent with FUA only when all before it was durable.
+        if fua {
+            self.set_durable(seq);
+        }
+    }
+
+    /// The flush has returned; `ok` says how, `upto` is what [`Io::Flush`] said.
+    pub fn flush_done(&mut self, upto: u64, ok: bool) {
+        self.flushing = false;
+        if ok {
+            self.set_durable(upto);
+        } else {
+            self.failed = true;
+        }
+    }
+
+    fn set_durable(&mut self, seq: u64) {
+        self.durable = self.durable.max(seq);
+        if self.commit.is_some_and(|c| c <= self.durable) {
+            self.commit = None;
+        }
+    }
+
+    /// # Errors
+    /// [`Failed`] once the log has failed.
+    pub fn check(&self) -> Result<(), Failed> {
+        if self.failed {
+            Err(Failed)
+        } else {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Where the sectors of a read are: in RAM, on the cache device, on the backing device, or some here and some there.
+
+use super::format::BLOCK_SECTORS;
+use super::{Engine, Part};
+
+/// Most blocks that one lookup looks at, so that the lock is held for a bounded time.
+const MAX_LOOKUP: u64 = 256;
+
+/// Sectors of one block that are live in one slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Piece {
+    /// The slot.
+    pub slot: u32,
+    /// Which sectors of the block.
+    pub mask: u8,
+    /// The RAM buffer that still holds the slot, and which of its blocks it is.
+    pub ram: Option<(u8, u32)>,
+}
+
+/// The sectors of one block that a read wants, each in one piece or, in none, on the backing device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pieces {
+    list: [Piece; BLOCK_SECTORS as usize],
+    len: usize,
+}
+
+impl Pieces {
+    /// The pieces.
+    pub fn as_slice(&self) -> &[Piece] {
+        &self.list[..self.len]
+    }
+
+    /// The sectors that are in one of the pieces.
+    pub fn mask(&self) -> u8 {
+        self.as_slice().iter().fold(0, |m, p| m | p.mask)
+    }
+}
+
+/// Where the first sectors of a read are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Run {
+    /// So many sectors, as far as looked, are on the backing device only.
+    Backing(u64),
+    /// So many whole blocks lie one behind the other on the cache device from this slot on. Their segment is pinned:
+    /// [`super::Pins::unpin`].
+    Cache {
+        /// Slot of the first block.
+        slot: u32,
+        /// Number of blocks.
+        blocks: u32,
+    },
+    /// The wanted sectors of the first block are in these pieces and the rest on the backing device. All are pinned:
+    /// [`Engine::unpin_buffer`] for pieces in RAM, [`super::Pins::unpin`] for the others.
+    Pieces(Pieces),
+}
+
+impl Engine {
+    fn pieces(&self, part: &Part) -> Pieces {
+        let mut p = Pieces::default();
+        let want = part.mask();
+        self.index.find(part.addr, |slot, live| {
+            // The live masks of a block's slots are disjoint, so that eight pieces are always enough.
+            if live & want != 0 && p.len < p.list.len() {
+                let segment = self.segment_of(slot);
+                let ram = self.segments[segment as usize]
+                    .buffer
+                    .map(|b| (b, slot - segment * self.sb.segment_blocks));
+                p.list[p.len] = Piece { slot, mask: live & want, ram };
+                p.len += 1;
+            }
+        });
+        p
+    }
+
+    /// Says where the first of the sectors `sector..sector + sectors` are and pins them there; `sectors` is not 0.
+    pub fn lookup(&mut self, sector: u64, sectors: u64) -> Run {
+        let part = Part::first_of(sector, sectors);
+        let first = self.pieces(&part);
+        match first.as_slice() {
+            [] => Run::Backing(self.backing_run(sector, sectors, &part)),
+            &[Piece { slot, mask: 0xff, ram: None }] => {
+                self.pins.pin(slot);
+                Run::Cache { slot, blocks: self.cache_run(part.addr, sectors / BLOCK_SECTORS, slot) }
+            }
+            list => {
+                for p in list {
+                    match p.ram {
+                        Some((b, _)) => self.buffers[usize::from(b)].pins += 1,
+                        None => self.pins.pin(p.slot),
+                    }
+                }
+                Run::Pieces(first)
+            }
+        }
+    }
+
+    fn backing_run(&self, sector: u64, sectors: u64, first: &Part) -> u64 {
+        let mut n = u64::from(first.sectors);
+        for _ in 1..MAX_LOOKUP {
+            if n == sectors {
+                break;
+            }
+            let part = Part::first_of(sector + n, sectors - n);
+            if self.pieces(&part).len != 0 {
+                break;
+            }
+            n += u64::from(part.sectors);
+        }
+        n
+    }
+
+    fn cache_run(&self, addr: u64, blocks: u64, slot: u32) -> u32 {
+        let room = self.sb.segment_blocks - slot % self.sb.segment_blocks;
+        let most = blocks.min(room.into()) as u32;
+        let mut n = 1;
+        while n < most {
+            let mut next = None;
+            self.index.find(addr + u64::from(n), |s, live| next = Some((s, live)));
+            if next != Some((slot + n, 0xff)) {
+                break;
+            }
+            n += 1;
+        }
+        n
+    }
+
+    /// Ends a copy from a RAM buffer that [`Engine::lookup`] pinned.
+    pub fn unpin_buffer(&mut self, buffer: u8) {
+        self.buffers[usize::from(buffer)].pins -= 1;
+    }
+}

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Making room: writeback to the backing device in order of address, relocation of what is still dirty to the head
+//! when little of the oldest segments is, and moving the tail.
+//!
+//! Writeback: [`Engine::begin_batch`], [`Engine::plan_writeback`], [`Batch::sort`], then by chunks:
+//! [`Engine::begin_item`], write the items to the backing device, flush it, [`Engine::written_back`], unpin.
+//! Relocation: [`Engine::plan_relocation`], [`Engine::take_buffer`], [`Engine::begin_item`], read the items into blocks
+//! 1.. of the buffer, [`Engine::relocate`], unpin. Both end in [`Engine::advance_tail`]. One of a kind at a time; one
+//! writeback may run beside one relocation.
+
+use super::format::Checkpoint;
+use super::log::Wait;
+use super::{Engine, Entry};
+use crate::os::{OutOfMemory, Table};
+
+/// One dirty slot of a batch.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Item {
+    /// Address and mask, in this order so that sorting by it sorts by address.
+    key: u64,
+    /// The slot.
+    pub slot: u32,
+}
+
+impl Item {
+    /// Block number on the backing device.
+    pub fn addr(&self) -> u64 {
+        self.key >> 8
+    }
+
+    /// The sectors of the block that were live in the slot.
+    pub fn mask(&self) -> u8 {
+        self.key as u8
+    }
+}
+
+/// Dirty slots of the oldest segments.
+#[derive(Debug)]
+pub struct Batch {
+    items: Table<Item>,
+    len: usize,
+    next: u32,
+    segments: u32,
+    /// Sequence number of the next record when planning began.
+    planned_at: u64,
+}
+
+impl Batch {
+    /// A batch with room for `slots` items.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn new(slots: usize) -> Result<Self, OutOfMemory> {
+        Ok(Self { items: Table::new(slots, |_| Item::default())?, len: 0, next: 0, segments: 0, planned_at: 0 })
+    }
+
+    /// The items.
+    pub fn items(&self) -> &[Item] {
+        &self.items[..self.len]
+    }
+
+    /// Keeps the items for which `f` says true, in their order.
+    pub fn retain(&mut self, mut f: impl FnMut(&Item) -> bool) {
+        let mut kept = 0;
+        for i in 0..self.len {
+            if f(&self.items[i]) {
+                self.items[kept] = self.items[i];
+                kept += 1;
+            }
+        }
+        self.len = kept;
+    }
+
+    /// Number of segments that the items come from.
+    pub fn segments(&self) -> u32 {
+        self.segments
+    }
+
+    /// Sorts by address on the backing device.
+    pub fn sort(&mut self) {
+        self.items[..self.len].sort_unstable_by_key(|i| i.key);
+    }
+}
+
+impl Engine {
+    /// Empties the batch; planning begins at the tail.
+    pub fn begin_batch(&self, batch: &mut Batch) {
+        batch.len = 0;
+        batch.segments = 0;
+        batch.next = self.tail;
+        batch.planned_at = self.next_seq;
+    }
+
+    /// Adds the dirty slots of the next segment to the batch, if it is durable and there is room for them. Says whether
+    /// it did. `limit` is the most items that the batch may have.
+    fn plan_segment(&self, batch: &mut Batch, limit: usize, with_head: bool) -> bool {
+        // `used` also counts segments behind the tail that wait for their checkpoint.
+        let in_log = self.used - self.freeing.unwrap_or(0);
+        let segment = batch.next;
+        if batch.segments >= in_log || (segment == self.head && !with_head) {
+            return false;
+        }
+        if self.last_seq(segment) > self.durable
+            || batch.len + usize::from(self.segments[segment as usize].dirty) > limit
+        {
+            return false;
+        }
+        let first = segment * self.sb.segment_blocks;
+        for slot in first..first + self.sb.segment_blocks {
+            let (addr, live, dirty) = self.index.get(slot);
+            if live != 0 && dirty {
+                batch.items[batch.len] = Item { key: addr << 8 | u64::from(live), slot };
+                batch.len += 1;
+            }
+        }
+        batch.segments += 1;
+        batch.next = self.next_segment(segment);
+        true
+    }
+
+    /// Adds the next segment's dirty slots to a batch for writeback. Says whether there was one: call until not.
+    pub fn plan_writeback(&self, batch: &mut Batch) -> bool {
+        let room = batch.items.len();
+        self.plan_segment(batch, room, true)
+    }
+
+    /// Adds the next segment's dirty slots to a batch for relocation into one segment. Says whether there was room.
+    pub fn plan_relocation(&self, batch: &mut Batch) -> bool {
+        let room = batch.items.len().min(self.sb.segment_blocks as usize - 1);
+        self.plan_segment(batch, room, false)
+    }
+
+    /// Begins work on an item: the sectors that are still live and dirty in its slot, which stays what it is until
+    /// [`super::Pins::unpin`]. `None` when there is nothing left to do for it.
+    pub fn begin_item(&mut self, batch: &Batch, item: &Item) -> Option<u8> {
+        let segment = self.segment_of(item.slot);
+        // The segment may have been reclaimed and opened again since the batch was planned.
+        if self.segments[segment as usize].first_seq >= batch.planned_at {
+            return None;
+        }
+        let (_, live, dirty) = self.index.get(item.slot);
+        if live == 0 || !dirty {
+            return None;
+        }
+        self.pins.pin(item.slot);
+        Some(live)
+    }
+
+    /// What [`Engine::begin_item`] said is live of the item is on the backing device, which was flushed since. The slot
+    /// is still pinned.
+    pub fn written_back(&mut self, item: &Item) {
+        // The live mask can only have shrunk since, so all that is live was written.
+        if self.index.clean(item.slot) {
+            let segment = self.segment_of(item.slot);
+            self.segments[segment as usize].dirty -= 1;
+            self.dirty -= 1;
+        }
+    }
+
+    /// Takes a RAM buffer for a relocation, if one is free.
+    pub fn take_buffer(&mut self) -> Option<u8> {
+        let b = self.free_buffer()?;
+        self.buffers[usize::from(b)].taken = true;
+        Some(b)
+    }
+
+    /// Gives back a buffer that was taken and not used by [`Engine::relocate`]; claims go on.
+    pub fn give_buffer(&mut self, buffer: u8) {
+        self.buffers[usize::from(buffer)].taken = false;
+        self.paused = false;
+    }
+
+    /// Appends a record whose data, in the order of `items`, are in blocks 1.. of the taken `buffer`, and moves to it
+    /// what is still live and dirty. Returns its sequence number. The items are pinned, at least one and at most one
+    /// less than a segment has blocks.
+    ///
+    /// The record must come behind all writes that are claimed, for it holds older data than they do. So it needs a
+    /// moment without writers; when there is none it stops further claims, and the caller tries again.
+    ///
+    /// # Errors
+    /// [`Wait`]: try again after progress, or give the buffer back.
+    pub fn relocate(&mut self, items: &[Item], buffer: u8) -> Result<u64, Wait> {
+        self.close();
+        self.paused = true;
+        if self.failed || self.has_writers() || self.next_seq > self.durable + super::WINDOW {
+            return Err(Wait::Progress);
+        }
+        self.open_segment(buffer)?;
+        self.paused = false;
+        self.buffers[usize::from(buffer)].taken = false;
+        let seq = self.start_record(items.len() as u16);
+        let first = self.head * self.sb.segment_blocks + 1;
+        for (slot, item) in (first..).zip(items) {
+            let (addr, live, dirty) = self.index.get(item.slot);
+            if live == 0 || !dirty {
+                self.index.insert_nothing(slot);
+            } else {
+                let crc = self.pins.checksum(item.slot);
+                self.store(slot, Entry { addr, mask: live, crc }, seq);
+            }
+        }
+        Ok(seq)
+    }
+
+    /// Moves the tail over all segments that hold nothing dirty. Returns the checkpoint that makes it so: write it
+    /// with FUA, then call [`Engine::checkpointed`]. `None` when the tail does not move or a checkpoint is under way.
+    ///
+    /// With `whole`, an idle head segment is passed too: a drained log is empty.
+    pub fn advance_tail(&mut self, whole: bool) -> Option<Checkpoint> {
+        if self.freeing.is_some() || self.failed {
+            return None;
+        }
+        let mut freeing = 0;
+        while freeing < self.used {
+            let s = self.segments[self.tail as usize];
+            let is_head = self.tail == self.head;
+            if s.dirty != 0 || self.last_seq(self.tail) > self.durable || (is_head && (!whole || self.open)) {
+                break;
+            }
+            if s.superseded_by > self.durable {
+                self.want(s.superseded_by);
+                break;
+            }
+            if is_head {
+                self.head_next = self.sb.segment_blocks;
+            }
+            freeing += 1;
+            self.tail_seq = self.last_seq(self.tail) + 1;
+            self.tail = self.next_segment(self.tail);
+        }
+        if freeing == 0 {
+            return None;
+        }
+        self.freeing = Some(freeing);
+        self.generation += 1;
+        Some(self.checkpoint())
+    }
+
+    /// The checkpoint of this moment.
+    pub(super) fn checkpoint(&self) -> Checkpoint {
+        Checkpoint {
+            nonce: self.sb.nonce,
+            generation: self.generation,
+            epoch: self.epoch,
+            epoch_start: self.epoch_start,
+            tail: self.tail_seq,
+            durable: self.durable,
+            tail_segment: self.tail,
+        }
+    }
+
+    /// The checkpoint is durable (`ok`), or writing it failed: then nothing is freed and the log has failed.
+    pub fn checkpointed(&mut self, ok: bool) {
+        if let Some(n) = self.freeing.take() {
+            if ok {
+                self.used -= n;
+            } else {
+                self.failed = true;
+            }
+        }
+    }
+}

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! From the bytes on the cache device to an engine: walks the records from the tail to the end of the log.
+//!
+//! The host reads what [`Replay::want`] asks for and feeds it, until it is [`Want::Flush`]: then it flushes the cache
+//! device, writes the checkpoint of [`Replay::finish`] with FUA, and only then accepts writes.
+//!
+//! # Invariants
+//! - The log ends at the first record that is not acceptable; what lies behind it never becomes reachable, because
+//!   all records from `epoch_start` on must carry the epoch of the checkpoint.
+//! - A record that is not known durable is accepted only when all its data match their checksums.
+//! - A log that ends before what the checkpoint knows durable is damaged, and refused.
+
+use super::format::{Checkpoint, RecordHeader, Superblock, BLOCK, WINDOW};
+use super::Engine;
+use crate::os::{crc32c, OutOfMemory, Table};
+use core::fmt;
+
+/// What the host has to read next from the cache device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// `blocks` blocks from `slot` on: feed them to [`Replay::feed`].
+    Read {
+        /// Slot of the first block.
+        slot: u32,
+        /// Number of blocks.
+        blocks: u32,
+    },
+    /// Nothing: the log's end is known.
+    Flush,
+}
+
+/// Why a log cannot be resumed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Damage {
+    /// The log is known to be durable up to `durable`, but ends before record `end`.
+    Short {
+        /// The first record that is missing.
+        end: u64,
+        /// What the log is known to hold.
+        durable: u64,
+    },
+    /// Where record `expected` should be lies the later one `found` of the same epoch.
+    Overwritten {
+        /// The record that should be there.
+        expected: u64,
+        /// The one that is.
+        found: u64,
+    },
+    /// The log fills more segments than there are.
+    Endless,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Damage::Short { end, durable } => {
+                write!(f, "the log is damaged: record {end} is missing, but records up to {durable} were durable")
+            }
+            Damage::Overwritten { expected, found } => {
+                write!(f, "the log is damaged: found record {found} where record {expected} should be")
+            }
+            Damage::Endless => f.write_str("the log is damaged: it has no end"),
+        }
+    }
+}
+
+/// Where a header was found: its block, decoded header and slot.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    header: RecordHeader,
+    slot: u32,
+}
+
+/// What the replay is waiting for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// The header right behind the last record.
+    Next,
+    /// The header at the start of the next segment.
+    NextSegment,
+    /// The data of the oldest record that is seen and not known durable.
+    Data,
+    Done,
+}
+
+/// A replay under way.
+#[derive(Debug)]
+pub struct Replay {
+    engine: Engine,
+    checkpoint: Checkpoint,
+    /// Headers of records that are seen and not yet applied: a ring of [`WINDOW`] by sequence number.
+    headers: Table<[u8; BLOCK]>,
+    seen: Table<Option<Seen>>,
+    /// Next sequence number to apply, and to see.
+    apply: u64,
+    see: u64,
+    durable: u64,
+    epoch: u64,
+    /// Where the next header is looked for first: a slot and whether it may be in this segment at all.
+    at: u32,
+    segments: u32,
+    step: Step,
+}
+
+impl Replay {
+    /// Begins the replay of volume `sb` from `checkpoint`, for a host with `nr_buffers` RAM buffers.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn new(sb: &Superblock, checkpoint: Checkpoint, nr_buffers: u8) -> Result<Self, OutOfMemory> {
+        let mut engine = Engine::empty(sb, nr_buffers)?;
+        let tail = checkpoint.tail_segment;
+        engine.tail = tail;
+        engine.tail_seq = checkpoint.tail;
+        engine.head = if tail == 0 { sb.nr_segments - 1 } else { tail - 1 };
+        engine.next_seq = checkpoint.tail;
+        engine.generation = checkpoint.generation;
+        Ok(Self {
+            at: tail * sb.segment_blocks,
+            engine,
+            checkpoint,
+            headers: Table::new(WINDOW as usize, |_| [0; BLOCK])?,
+            seen: Table::new(WINDOW as usize, |_| None)?,
+            apply: checkpoint.tail,
+            see: checkpoint.tail,
+            durable: checkpoint.durable,
+            epoch: 0,
+            segments: 0,
+            // The tail's record begins its segment.
+            step: Step::NextSegment,
+        })
+    }
+
+    fn segment_blocks(&self) -> u32 {
+        self.engine.sb.segment_blocks
+    }
+
+    /// What to read next.
+    pub fn want(&self) -> Want {
+        match self.step {
+            Step::Done => Want::Flush,
+            Step::Next => Want::Read { slot: self.at, blocks: 1 },
+            Step::NextSegment => Want::Read { slot: self.next_start(), blocks: 1 },
+            Step::Data => match self.seen[(self.apply % WINDOW) as usize] {
+                Some(s) => Want::Read { slot: s.slot + 1, blocks: s.header.blocks.into() },
+                None => Want::Flush,
+            },
+        }
+    }
+
+    fn next_start(&self) -> u32 {
+        if self.segments == 0 {
+            return self.at;
+        }
+        let segment = self.engine.segment_of(self.at - 1);
+        self.engine.next_segment(segment) * self.segment_blocks()
+    }
+
+    /// Records applied so far, and the number of the next: for showing progress.
+    pub fn progress(&self) -> (u64, u64) {
+        (self.apply - self.checkpoint.tail, self.apply)
+    }
+
+    /// Takes the blocks that [`Replay::want`] asked for.
+    ///
+    /// # Errors
+    /// [`Damage`], when the log must not be resumed.
+    pub fn feed(&mut self, blocks: &[u8]) -> Result<(), Damage> {
+        match self.step {
+            Step::Done => Ok(()),
+            Step::Data => self.feed_data(blocks),
+            Step::Next | Step::NextSegment => {
+                let Some(block) = blocks.first_chunk::<BLOCK>() else { return Ok(()) };
+                self.feed_header(block)
+            }
+        }
+    }
+
+    fn feed_header(&mut self, block: &[u8; BLOCK]) -> Result<(), Damage> {
+        let slot = if self.step == Step::Next { self.at } else { self.next_start() };
+        match self.acceptable(block, slot)? {
+            Some(header) => self.accept(block, header, slot),
+            None if self.step == Step::Next => {
+                self.step = Step::NextSegment;
+                Ok(())
+            }
+            // Neither here nor there: this is the end. What was seen and is not known durable needs its data checked.
+            None => self.settle(true),
+        }
+    }
+
+    fn acceptable(&self, block: &[u8; BLOCK], slot: u32) -> Result<Option<RecordHeader>, Damage> {
+        let offset = slot % self.segment_blocks();
+        let Ok(h) = RecordHeader::decode(block, &self.engine.sb, offset) else { return Ok(None) };
+        let cp = &self.checkpoint;
+        // A later record may well be there after a crash that lost this one; but not if it knew this one durable.
+        if h.seq > self.see && h.epoch == cp.epoch && h.seq >= cp.epoch_start && h.durable >= self.see {
+            return Err(Damage::Overwritten { expected: self.see, found: h.seq });
+        }
+        let right_epoch =
+            if h.seq >= cp.epoch_start { h.epoch == cp.epoch } else { (self.epoch..cp.epoch).contains(&h.epoch) };
+        Ok((h.seq == self.see && right_epoch).then_some(h))
+    }
+
+    fn accept(&mut self, block: &[u8; BLOCK], header: RecordHeader, slot: u32) -> Result<(), Damage> {
+        if self.step == Step::NextSegment {
+            self.segments += 1;
+            // One segment must stay free, or there would be no place where the log ends.
+            if self.segments >= self.engine.sb.nr_segments {
+                return Err(Damage::Endless);
+            }
+            let segment = self.engine.segment_of(slot);
+            self.engine.head = segment;
+            self.engine.used += 1;
+            self.engine.segments[segment as usize].first_seq = header.seq;
+        }
+        // What this header knows durable is applied first: its place in the ring may be taken by such a record.
+        self.durable = self.durable.max(header.durable);
+        self.settle(false)?;
+        let i = (header.seq % WINDOW) as usize;
+        self.headers[i] = *block;
+        self.seen[i] = Some(Seen { header, slot });
+        self.epoch = header.epoch;
+        self.see += 1;
+        self.at = slot + 1 + u32::from(header.blocks);
+        let room = self.segment_blocks() - (self.at - 1) % self.segment_blocks() - 1;
+        self.step = if room >= 2 { Step::Next } else { Step::NextSegment };
+        self.settle(false)
+    }
+
+    /// Applies what is known durable. At the end of the log, goes on to check the data of what is not.
+    fn settle(&mut self, at_end: bool) -> Result<(), Damage> {
+        while self.apply < self.see && self.apply <= self.durable {
+            self.apply_next();
+        }
+        if at_end {
+            self.step = if self.apply < self.see { Step::Data } else { Step::Done };
+            if self.step == Step::Done {
+                return self.check_end();
+            }
+        }
+        Ok(())
+    }
+
+    fn check_end(&self) -> Result<(), Damage> {
+        if self.apply <= self.durable {
+            return Err(Damage::Short { end: self.apply, durable: self.durable });
+        }
+        Ok(())
+    }
+
+    fn apply_next(&mut self) {
+        let seq = self.apply;
+        let i = (seq % WINDOW) as usize;
+        self.apply += 1;
+        let Some(Seen { header, slot }) = self.seen[i].take() else { return };
+        let engine = &mut self.engine;
+        engine.next_seq = seq + 1;
+        for k in 0..usize::from(header.blocks) {
+            let entry = RecordHeader::entry(&self.headers[i], k);
+            let slot = slot + 1 + k as u32;
+            if entry.mask != 0 {
+                engine.store(slot, entry, seq);
+            }
+        }
+    }
+
+    fn feed_data(&mut self, blocks: &[u8]) -> Result<(), Damage> {
+        let i = (self.apply % WINDOW) as usize;
+        let n = self.seen[i].map_or(0, |s| usize::from(s.header.blocks));
+        let intact = blocks.len() == n * BLOCK
+            && blocks.chunks_exact(BLOCK).enumerate().all(|(k, block)| {
+                let entry = RecordHeader::entry(&self.headers[i], k);
+                entry.mask == 0 || crc32c(0, block) == entry.crc
+            });
+        if intact {
+            self.apply_next();
+            return self.settle(true);
+        }
+        // The log ends before this record.
+        self.step = Step::Done;
+        self.see = self.apply;
+        self.check_end()
+    }
+
+    /// Ends the replay: the engine, and the checkpoint that must be durable before the engine is used.
+    ///
+    /// The cache device must have been flushed before: what replay has read counts as durable from now on.
+    pub fn finish(mut self) -> (Engine, Checkpoint) {
+        let end = self.apply;
+        let segment_blocks = self.segment_blocks();
+        let e = &mut self.engine;
+        // Segments in which only records behind the end were seen are not in use.
+        while e.used > 0 && e.segments[e.head as usize].first_seq >= end {
+            e.used -= 1;
+            e.head = if e.head == 0 { e.sb.nr_segments - 1 } else { e.head - 1 };
+        }
+        // New records begin in a fresh segment: the old head has no RAM buffer.
+        e.head_next = segment_blocks;
+        e.next_seq = end;
+        e.sent = end - 1;
+        e.written = end - 1;
+        e.durable = end - 1;
+        e.wanted = 0;
+        e.epoch = self.checkpoint.epoch + 1;
+        e.epoch_start = end;
+        e.generation += 1;
+        let checkpoint = e.checkpoint();
+        (self.engine, checkpoint)
+    }
+}
