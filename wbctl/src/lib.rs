@@ -1,0 +1,1 @@
+//! Creates, inspects, drains and removes writeboost volumes.

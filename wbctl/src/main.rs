@@ -1,0 +1,2 @@
+//! Creates, inspects, drains and removes volumes.
+fn main() {}

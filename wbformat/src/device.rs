@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! An open block device, or a regular file that stands for one.
+
+use crate::{
+    host::{DevNo, Host},
+    users, Error,
+};
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{Seek, SeekFrom},
+    os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+use writeboost::engine::format::{BLOCK, SECTOR};
+
+/// What a path led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A block device.
+    Block(DevNo),
+    /// A regular file: an image, or a test.
+    File,
+}
+
+/// How to open a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// To look at it, whoever uses it.
+    Read,
+    /// To write to it, or to be sure that nobody else does, for as long as it is open.
+    Exclusive,
+}
+
+/// An open device.
+#[derive(Debug)]
+pub struct Device {
+    path: PathBuf,
+    file: File,
+    kind: Kind,
+    sectors: u64,
+    logical_block: u32,
+}
+
+impl Device {
+    /// Opens the device at `path`.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] for [`Access::Exclusive`] when it is, [`Error::NotADevice`], [`Error::Io`].
+    pub fn open(host: &Host, path: &Path, access: Access) -> Result<Self, Error> {
+        let io = |what| move |source| Error::Io { path: path.to_owned(), what, source };
+        // Looking first: opening a pipe would hang, opening a directory gives a message that helps nobody.
+        let meta = fs::metadata(path).map_err(io("open"))?;
+        let kind = if meta.file_type().is_block_device() {
+            Kind::Block(DevNo::from_rdev(meta.rdev()))
+        } else if meta.is_file() {
+            Kind::File
+        } else {
+            return Err(Error::NotADevice(path.to_owned()));
+        };
+        if access == Access::Exclusive {
+            let by = users::of(host, path, kind);
+            if !by.is_empty() {
+                return Err(Error::InUse { path: path.to_owned(), by });
+            }
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(access == Access::Exclusive);
+        if access == Access::Exclusive && kind != Kind::File {
+            // On a block device, O_EXCL without O_CREAT claims it as a file system does.
+            options.custom_flags(rustix::fs::OFlags::EXCL.bits() as i32);
+        }
+        let mut file = options.open(path).map_err(|source| {
+            if source.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()) {
+                Error::InUse { path: path.to_owned(), by: vec![users::User::Unknown] }
+            } else {
+                io(if access == Access::Read { "open" } else { "open for writing" })(source)
+            }
+        })?;
+        let bytes = file.seek(SeekFrom::End(0)).map_err(io("find the size"))?;
+        let logical_block = match kind {
+            Kind::Block(_) => {
+                rustix::fs::ioctl_blksszget(&file).map_err(|e| io("find the block size")(e.into()))?
+            }
+            Kind::File => SECTOR as u32,
+        };
+        // What the page cache holds may be older than what device-mapper wrote past it. Only advice, so it may fail.
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+        Ok(Self { path: path.to_owned(), file, kind, sectors: bytes / SECTOR as u64, logical_block })
+    }
+
+    /// The path it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The open file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Whether it is a block device or a file.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Its number; `None` for a regular file.
+    pub fn number(&self) -> Option<DevNo> {
+        match self.kind {
+            Kind::Block(n) => Some(n),
+            Kind::File => None,
+        }
+    }
+
+    /// Its size in whole sectors of 512 bytes.
+    pub fn sectors(&self) -> u64 {
+        self.sectors
+    }
+
+    /// Bytes that it writes whole or not at all: its logical block size.
+    pub fn logical_block(&self) -> u32 {
+        self.logical_block
+    }
+
+    /// Fills `buf` from byte `offset` on.
+    ///
+    /// # Errors
+    /// [`Error::Io`], also when the device ends before.
+    pub fn read(&self, buf: &mut [u8], offset: u64) -> Result<(), Error> {
+        self.file.read_exact_at(buf, offset).map_err(|e| self.io("read", e))
+    }
+
+    /// Reads the sector at the start of `block`.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn read_sector(&self, block: u64) -> Result<[u8; SECTOR], Error> {
+        let mut b = [0; SECTOR];
+        self.read(&mut b, block * BLOCK as u64)?;
+        Ok(b)
+    }
+
+    /// Writes `buf` at byte `offset`; durable only after [`Device::flush`].
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write(&self, buf: &[u8], offset: u64) -> Result<(), Error> {
+        self.file.write_all_at(buf, offset).map_err(|e| self.io("write", e))
+    }
+
+    /// Makes everything that was written durable.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn flush(&self) -> Result<(), Error> {
+        self.file.sync_all().map_err(|e| self.io("flush", e))
+    }
+
+    fn io(&self, what: &'static str, source: std::io::Error) -> Error {
+        Error::Io { path: self.path.clone(), what, source }
+    }
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Why a device was not formatted, with the exit code that a script may rely on.
+
+use crate::{signature::Signature, users::User};
+use std::{fmt, io, path::PathBuf};
+use writeboost::engine::format::Invalid;
+
+/// Exit codes, the same in `wbformat` and `wbctl`. 2 is clap's, for wrong usage.
+pub mod exit {
+    /// Reading or writing failed, or anything else that has no code of its own.
+    pub const FAILED: u8 = 1;
+    /// The arguments are not understood or contradict each other.
+    pub const USAGE: u8 = 2;
+    /// Refused: a device is mounted or otherwise in use.
+    pub const IN_USE: u8 = 3;
+    /// Refused: the cache device holds something that is not ours.
+    pub const FOREIGN: u8 = 4;
+    /// Refused: the cache device holds data that is not on the backing device yet, or may hold some.
+    pub const DIRTY: u8 = 5;
+    /// Refused: too small, too large, or sizes that do not fit each other.
+    pub const SIZE: u8 = 6;
+}
+
+/// Why a device was refused or failed. The message says what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A system call failed.
+    #[error("{path}: cannot {what}: {source}", path = path.display())]
+    Io {
+        /// The device or file.
+        path: PathBuf,
+        /// What was tried, as a verb.
+        what: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Neither a block device nor a regular file.
+    #[error("{path}: neither a block device nor a regular file", path = .0.display())]
+    NotADevice(PathBuf),
+    /// Somebody uses the device. No `--force` changes that.
+    #[error("{path}: in use: {by}; stop that first, --force does not help", path = path.display(), by = list(by))]
+    InUse {
+        /// The device.
+        path: PathBuf,
+        /// Who uses it, as far as it shows.
+        by: Vec<User>,
+    },
+    /// The device carries something that libblkid knows.
+    #[error(
+        "{path}: holds {found}; use --force to overwrite it", path = path.display(), found = list(found)
+    )]
+    Foreign {
+        /// The device.
+        path: PathBuf,
+        /// What was found.
+        found: Vec<Signature>,
+    },
+    /// The device holds a log that is not empty.
+    #[error("{path}: volume {volume} has {what} here; {advice}", path = path.display())]
+    Dirty {
+        /// The device.
+        path: PathBuf,
+        /// Name or UUID of the volume.
+        volume: String,
+        /// How much is dirty, in words.
+        what: String,
+        /// What to do next.
+        advice: &'static str,
+    },
+    /// The device carries our magic, but what it holds cannot be read: it may well be dirty.
+    #[error(
+        "{path}: holds a writeboost volume, but {part}: {invalid}. Whether it has dirty data cannot be told; \
+         to give up what is on it use --force --force", path = path.display()
+    )]
+    Damaged {
+        /// The device.
+        path: PathBuf,
+        /// Which part is damaged.
+        part: &'static str,
+        /// What is wrong with it.
+        invalid: Invalid,
+    },
+    /// A size does not fit; the message says which and what would.
+    #[error("{0}")]
+    Size(String),
+    /// Cache and backing device share bytes.
+    #[error("{0}")]
+    Overlap(String),
+    /// An argument has a value that cannot be.
+    #[error("{0}")]
+    Usage(String),
+    /// libblkid itself failed.
+    #[error("{path}: cannot look for signatures: {what}", path = path.display())]
+    Blkid {
+        /// The device.
+        path: PathBuf,
+        /// Its message.
+        what: String,
+    },
+}
+
+impl Error {
+    /// The exit code of the command, one of [`exit`].
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Io { .. } | Error::NotADevice(_) | Error::Blkid { .. } => exit::FAILED,
+            Error::InUse { .. } => exit::IN_USE,
+            Error::Foreign { .. } => exit::FOREIGN,
+            Error::Dirty { .. } | Error::Damaged { .. } => exit::DIRTY,
+            Error::Size(_) => exit::SIZE,
+            Error::Overlap(_) | Error::Usage(_) => exit::USAGE,
+        }
+    }
+}
+
+/// `items`, separated by commas.
+fn list<T: fmt::Display>(items: &[T]) -> String {
+    items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+}

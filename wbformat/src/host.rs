@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Where the kernel and udev tell about block devices. A parameter, so that tests can build such trees of their own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The directories that everything about a block device is read from.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// sysfs, usually `/sys`.
+    pub sys: PathBuf,
+    /// procfs, usually `/proc`.
+    pub proc: PathBuf,
+    /// udev's database, usually `/run/udev/data`.
+    pub udev: PathBuf,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self { sys: "/sys".into(), proc: "/proc".into(), udev: "/run/udev/data".into() }
+    }
+}
+
+/// Major and minor number of a block device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DevNo {
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+}
+
+impl std::fmt::Display for DevNo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.major, self.minor)
+    }
+}
+
+impl DevNo {
+    /// Splits the number that `stat` gives.
+    pub fn from_rdev(rdev: u64) -> Self {
+        Self { major: rustix::fs::major(rdev), minor: rustix::fs::minor(rdev) }
+    }
+
+    /// Parses `MAJOR:MINOR`; `None` for anything else.
+    pub fn parse(s: &str) -> Option<Self> {
+        let (major, minor) = s.trim().split_once(':')?;
+        Some(Self { major: major.parse().ok()?, minor: minor.parse().ok()? })
+    }
+}
+
+impl Host {
+    /// The device's directory in sysfs with all links resolved: a partition's is inside its disk's.
+    pub fn dir(&self, dev: DevNo) -> Option<PathBuf> {
+        fs::canonicalize(self.sys.join(format!("dev/block/{dev}"))).ok()
+    }
+
+    /// The kernel's name of the device, such as `sda1`.
+    pub fn name(&self, dev: DevNo) -> Option<String> {
+        Some(self.dir(dev)?.file_name()?.to_str()?.to_owned())
+    }
+
+    /// The disk that a partition is on; `None` when `dev` is not a partition.
+    pub fn disk_of(&self, dev: DevNo) -> Option<DevNo> {
+        let dir = self.dir(dev)?;
+        attr(&dir, "partition")?;
+        DevNo::parse(&attr(dir.parent()?, "dev")?)
+    }
+
+    /// The partitions of a disk.
+    pub fn partitions(&self, dev: DevNo) -> Vec<DevNo> {
+        let Some(dir) = self.dir(dev) else { return Vec::new() };
+        subdirs(&dir)
+            .iter()
+            .filter(|d| attr(d, "partition").is_some())
+            .filter_map(|d| DevNo::parse(&attr(d, "dev")?))
+            .collect()
+    }
+
+    /// The devices that `dev` is directly made of (device-mapper, md), from sysfs `slaves`.
+    pub fn slaves(&self, dev: DevNo) -> Vec<DevNo> {
+        self.linked(dev, "slaves")
+    }
+
+    /// The devices that are directly made of `dev`, from sysfs `holders`.
+    pub fn holders(&self, dev: DevNo) -> Vec<DevNo> {
+        self.linked(dev, "holders")
+    }
+
+    fn linked(&self, dev: DevNo, what: &str) -> Vec<DevNo> {
+        let Some(dir) = self.dir(dev) else { return Vec::new() };
+        subdirs(&dir.join(what)).iter().filter_map(|d| DevNo::parse(&attr(d, "dev")?)).collect()
+    }
+
+    /// The value that udev's database has for `key` of a block device.
+    pub fn udev_value(&self, dev: DevNo, key: &str) -> Option<String> {
+        let text = fs::read_to_string(self.udev.join(format!("b{dev}"))).ok()?;
+        let start = format!("E:{key}=");
+        text.lines().find_map(|l| l.strip_prefix(&start)).filter(|v| !v.is_empty()).map(str::to_owned)
+    }
+
+    /// The loop devices and what file each has behind it. The kernel adds ` (deleted)` to the path of a removed one.
+    pub fn loop_files(&self) -> Vec<(String, PathBuf)> {
+        subdirs(&self.sys.join("block"))
+            .iter()
+            .filter_map(|d| {
+                Some((d.file_name()?.to_str()?.to_owned(), PathBuf::from(attr(d, "loop/backing_file")?)))
+            })
+            .collect()
+    }
+}
+
+/// The trimmed text of a sysfs attribute; `None` when it does not exist or is empty.
+pub(crate) fn attr(dir: &Path, name: &str) -> Option<String> {
+    let text = fs::read_to_string(dir.join(name)).ok()?;
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// The directories (or links to some) in `dir`, sorted.
+fn subdirs(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let mut dirs: Vec<_> = entries.flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect();
+    dirs.sort();
+    dirs
+}

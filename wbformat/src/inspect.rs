@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What is on a cache device, without changing it.
+
+use crate::{
+    device::Device,
+    signature::{self, Signature},
+    Error,
+};
+use uuid::Uuid;
+use writeboost::engine::{
+    format::{Checkpoint, Invalid, RecordHeader, Superblock, BLOCK, CHECKPOINT_BLOCK, FIRST_BLOCK, SECTOR},
+    replay::{Damage, Replay, Want},
+};
+
+/// Bytes at the start of a device that are zero on a blank one: the area that belongs to the superblock.
+pub const BLANK_BYTES: u64 = FIRST_BLOCK as u64 * BLOCK as u64;
+
+/// Most slots for which the index is built just to count dirty blocks: about 1.5 GB of RAM, a cache of 256 GiB.
+const MAX_COUNTED_SLOTS: u64 = 1 << 26;
+
+/// What a device holds.
+#[derive(Debug)]
+pub enum Contents {
+    /// Nothing that libblkid knows, and the first [`BLANK_BYTES`] are zero.
+    Blank,
+    /// Something that libblkid knows.
+    Foreign(Vec<Signature>),
+    /// Nothing that anybody knows, but not blank either.
+    Unrecognised,
+    /// A volume of ours.
+    Volume(Box<Volume>),
+    /// Our magic, but nothing that this version can read.
+    Unreadable(Invalid),
+}
+
+/// A volume that was found on a cache device.
+#[derive(Debug)]
+pub struct Volume {
+    /// The superblock.
+    pub superblock: Superblock,
+    /// What the log holds.
+    pub log: Log,
+}
+
+/// What the log of a volume holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Log {
+    /// Nothing that is not on the backing device.
+    Clean,
+    /// Data that is not on the backing device: the number of blocks of 4 KiB, if it was counted.
+    Dirty(Option<u64>),
+    /// Neither checkpoint is valid.
+    NoCheckpoint(Invalid),
+    /// The log ends before what is known durable.
+    Damaged(Damage),
+}
+
+impl Volume {
+    /// The volume's UUID.
+    pub fn uuid(&self) -> Uuid {
+        Uuid::from_bytes(self.superblock.uuid)
+    }
+
+    /// Its name, or its UUID when it has no name: for messages.
+    pub fn label(&self) -> String {
+        match self.superblock.name() {
+            "" => self.uuid().to_string(),
+            name => name.to_owned(),
+        }
+    }
+}
+
+/// Looks at what `device` holds. A volume of ours is reported as such, whatever else libblkid may find there: data
+/// that is cached can look like anything.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Blkid`].
+pub fn contents(device: &Device) -> Result<Contents, Error> {
+    if device.sectors() > 0 {
+        let sector = device.read_sector(0)?;
+        match Superblock::decode(&sector) {
+            Ok(sb) => return Ok(Contents::Volume(Box::new(volume(device, sb)?))),
+            Err(Invalid::Blank | Invalid::Magic) => (),
+            Err(invalid) => return Ok(Contents::Unreadable(invalid)),
+        }
+    }
+    let found = signature::find(device)?;
+    if !found.is_empty() {
+        return Ok(Contents::Foreign(found));
+    }
+    let mut start = vec![0; (device.sectors() * SECTOR as u64).min(BLANK_BYTES) as usize];
+    device.read(&mut start, 0)?;
+    Ok(if start.iter().all(|&b| b == 0) { Contents::Blank } else { Contents::Unrecognised })
+}
+
+fn volume(device: &Device, superblock: Superblock) -> Result<Volume, Error> {
+    if device.sectors() < superblock.cache_sectors() {
+        return Err(Error::Size(format!(
+            "{}: holds a volume of {} sectors, but has only {}: it was shrunk, or copied to a \
+             smaller device. To give up what is on it use --force --force",
+            device.path().display(),
+            superblock.cache_sectors(),
+            device.sectors()
+        )));
+    }
+    let log = log(device, &superblock)?;
+    Ok(Volume { superblock, log })
+}
+
+fn log(device: &Device, sb: &Superblock) -> Result<Log, Error> {
+    let slots = [device.read_sector(CHECKPOINT_BLOCK)?, device.read_sector(CHECKPOINT_BLOCK + 1)?];
+    let cp = match Checkpoint::choose(&slots[0], &slots[1], sb) {
+        Ok(cp) => cp,
+        Err(invalid) => return Ok(Log::NoCheckpoint(invalid)),
+    };
+    // Replay needs an index of the whole cache: an empty log is told from its first header, so that formatting stays
+    // instantaneous. In doubt it is taken for dirty, and replay decides.
+    if cp.durable < cp.tail {
+        let mut block = [0; BLOCK];
+        device.read(&mut block, slot_offset(sb, cp.tail_segment * sb.segment_blocks))?;
+        match RecordHeader::decode(&block, sb, 0) {
+            Ok(h) if h.seq >= cp.tail => (),
+            _ => return Ok(Log::Clean),
+        }
+    }
+    if u64::from(sb.nr_segments) * u64::from(sb.segment_blocks) > MAX_COUNTED_SLOTS {
+        return Ok(Log::Dirty(None));
+    }
+    count(device, sb, cp)
+}
+
+/// Counts the dirty blocks, by the engine's own replay.
+fn count(device: &Device, sb: &Superblock, cp: Checkpoint) -> Result<Log, Error> {
+    let Ok(mut replay) = Replay::new(sb, cp, 0) else { return Ok(Log::Dirty(None)) };
+    let mut buf = Vec::new();
+    while let Want::Read { slot, blocks } = replay.want() {
+        buf.resize(blocks as usize * BLOCK, 0);
+        device.read(&mut buf, slot_offset(sb, slot))?;
+        if let Err(damage) = replay.feed(&buf) {
+            return Ok(Log::Damaged(damage));
+        }
+    }
+    let (engine, _) = replay.finish();
+    Ok(match engine.state().dirty {
+        0 => Log::Clean,
+        n => Log::Dirty(Some(n)),
+    })
+}
+
+/// Byte offset of a slot on the cache device.
+fn slot_offset(sb: &Superblock, slot: u32) -> u64 {
+    (u64::from(sb.first_block) + u64::from(slot)) * BLOCK as u64
+}
