@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Making a volume: from a blank cache device or from one that holds it already.
+//!
+//! Everything that can be known beforehand is checked before anything is written, and if the kernel refuses then, no
+//! device is left behind.
+
+use crate::{dm::Dm, Error};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
+use wbformat::{
+    device::{Access, Device},
+    format::{self, Backing, Request},
+    host::{DevNo, Host},
+    identity::{self, Identity, Match},
+    inspect::{self, Contents, Log, Volume},
+    overlap, size,
+};
+use writeboost::engine::format::SECTOR;
+
+/// What to create.
+#[derive(Debug, Clone)]
+pub struct Create {
+    /// Name of the volume, `/dev/mapper/NAME`.
+    pub name: String,
+    /// The backing device.
+    pub backing: PathBuf,
+    /// The cache device.
+    pub cache: PathBuf,
+    /// Options of the target and their values.
+    pub options: Vec<(String, String)>,
+    /// 1 resumes also when it cannot be told that the backing device is the right one, 2 when it is another one.
+    pub force: u8,
+}
+
+/// What was created; serialised, this is what `--json` prints.
+#[derive(Debug, Clone, Serialize)]
+pub struct Created {
+    /// Name of the volume.
+    pub name: String,
+    /// Its node.
+    pub device: PathBuf,
+    /// Its UUID.
+    pub uuid: Uuid,
+    /// Its size in sectors of 512 bytes.
+    pub size_sectors: u64,
+    /// Whether the cache device was blank and was formatted; if not, the volume was resumed.
+    pub formatted: bool,
+    /// Blocks of 4 KiB that the cache device held and the backing device did not; null when not counted.
+    pub resumed_dirty_blocks: Option<u64>,
+    /// What is worth knowing, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Parses `KEY=VALUE`.
+///
+/// # Errors
+/// A message for the user.
+pub fn parse_option(s: &str) -> Result<(String, String), String> {
+    let (key, value) = s.split_once('=').ok_or("an option is KEY=VALUE")?;
+    // Words of a table line are separated by blanks, and a backslash escapes the next character.
+    let word =
+        |w: &str| !w.is_empty() && !w.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\');
+    if !word(key) || !word(value) {
+        return Err("an option's key and value are one word each".to_owned());
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// The parameters of the target's line.
+fn parameters(backing: DevNo, cache: DevNo, options: &[(String, String)]) -> String {
+    let mut line = format!("{backing} {cache}");
+    if !options.is_empty() {
+        line.push_str(&format!(" {}", options.len() * 2));
+    }
+    for (key, value) in options {
+        line.push_str(&format!(" {key} {value}"));
+    }
+    line
+}
+
+/// Creates the volume. Its node exists when this returns.
+///
+/// # Errors
+/// Every refusal of [`Error`]. The cache device is unchanged then, unless the message says that it was formatted.
+pub fn create(host: &Host, args: &Create) -> Result<Created, Error> {
+    check_arguments(args)?;
+    let dm = Dm::open(true)?;
+    dm.check_free(&args.name)?;
+    let cache = Device::open(host, &args.cache, Access::Exclusive)?;
+    let cache_number = block_device(&cache)?;
+    let look = Device::open(host, &args.backing, Access::Read)?;
+    if let Some(words) = overlap::between(host, &cache, &look) {
+        return Err(Error::Usage(words));
+    }
+    drop(look);
+    let backing = Device::open(host, &args.backing, Access::Exclusive)?;
+    let backing_number = block_device(&backing)?;
+
+    let mut notes = Vec::new();
+    let (uuid, formatted, dirty) = match inspect::contents(&cache)? {
+        Contents::Blank => {
+            let identity = identity::of(host, &backing).into_iter().next();
+            notes.extend(identity.as_ref().and_then(weak_note));
+            let backing = Backing { sectors: backing.sectors(), identity };
+            let plan = format::plan(&cache, &Request::new(&args.name, backing))?;
+            (plan.write(&cache)?.uuid, true, Some(0))
+        }
+        Contents::Volume(volume) => {
+            let dirty = check_volume(host, args, &volume, &backing, &mut notes)?;
+            (volume.uuid(), false, dirty)
+        }
+        other => return Err(refuse(args, &other)),
+    };
+    // The kernel will want them for itself.
+    let sectors = backing.sectors();
+    drop((cache, backing));
+
+    let line = parameters(backing_number, cache_number, &args.options);
+    let device = dm.create(&args.name, uuid, sectors, &line).map_err(|e| match e {
+        Error::Kernel(text) if formatted => Error::Kernel(format!(
+            "{text}\n  {} was blank and has been formatted before; the same command will resume it",
+            args.cache.display()
+        )),
+        e => e,
+    })?;
+    Ok(Created {
+        name: args.name.clone(),
+        device,
+        uuid,
+        size_sectors: sectors,
+        formatted,
+        resumed_dirty_blocks: dirty,
+        notes,
+    })
+}
+
+fn check_arguments(args: &Create) -> Result<(), Error> {
+    if args.name.is_empty() {
+        return Err(Error::Usage("the name is empty".to_owned()));
+    }
+    format::check_name(&args.name)?;
+    for (i, (key, _)) in args.options.iter().enumerate() {
+        if args.options[..i].iter().any(|(k, _)| k == key) {
+            return Err(Error::Usage(format!("option {key} is given twice")));
+        }
+    }
+    Ok(())
+}
+
+fn block_device(device: &Device) -> Result<DevNo, Error> {
+    device.number().ok_or_else(|| {
+        let path = device.path().display();
+        Error::Usage(format!(
+            "{path} is a regular file; make it a block device first: losetup --find --show {path}"
+        ))
+    })
+}
+
+fn weak_note(id: &Identity) -> Option<String> {
+    id.kind.is_weak().then(|| {
+        format!(
+            "the backing device is only known as {id}, which another device may be called later: give its path with \
+             care"
+        )
+    })
+}
+
+/// The error for a cache device that holds nothing that can be resumed.
+fn refuse(args: &Create, contents: &Contents) -> Error {
+    let cache = args.cache.display();
+    let format = |force: &str| {
+        format!("wbformat{force} --name {} --backing {} {cache}", args.name, args.backing.display())
+    };
+    match contents {
+        Contents::Foreign(found) => {
+            let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+            Error::Foreign(format!(
+                "{cache}: holds {}; if that may be overwritten: {}",
+                found.join(", "),
+                format(" --force")
+            ))
+        }
+        Contents::Unreadable(invalid) => Error::Damaged(format!(
+            "{cache}: holds a writeboost volume whose superblock cannot be read: {invalid}. To give up what is on it: {}",
+            format(" --force --force")
+        )),
+        _ => Error::Foreign(format!(
+            "{cache}: is not blank, and what is on it is not recognised; if that may be overwritten: {}",
+            format("")
+        )),
+    }
+}
+
+/// Checks that the volume on the cache device is this one; returns how many blocks of it are dirty.
+fn check_volume(
+    host: &Host,
+    args: &Create,
+    volume: &Volume,
+    backing: &Device,
+    notes: &mut Vec<String>,
+) -> Result<Option<u64>, Error> {
+    let sb = &volume.superblock;
+    let (cache, label) = (args.cache.display(), volume.label());
+    let path = args.backing.display();
+    let dirty = match volume.log {
+        Log::Clean => Some(0),
+        Log::Dirty(n) => n,
+        Log::NoCheckpoint(invalid) => {
+            return Err(Error::Damaged(format!(
+                "{cache}: volume {label} cannot be resumed, it has no valid checkpoint: {invalid}"
+            )))
+        }
+        Log::Damaged(damage) => {
+            return Err(Error::Damaged(format!("{cache}: volume {label} cannot be resumed: {damage}")))
+        }
+    };
+    let ids = identity::of(host, backing);
+    let (needs, why) = match identity::compare(sb.backing_id(), &ids) {
+        Match::Same => (0, String::new()),
+        Match::NotRecorded => {
+            notes.push(format!(
+                "volume {label} does not say which backing device it belongs to; only the size was compared"
+            ));
+            (0, String::new())
+        }
+        Match::WeaklyDifferent => (1, "which may have changed its name".to_owned()),
+        Match::Unknown => (1, "which cannot be compared with this device".to_owned()),
+        Match::Different => (2, "which is another one".to_owned()),
+    };
+    if args.force < needs {
+        let force = if needs == 1 { "--force" } else { "--force --force" };
+        let is = ids.first().map_or("not known at all".to_owned(), Identity::to_string);
+        return Err(Error::OtherBacking(format!(
+            "{cache}: volume {label} belongs to backing device {}, {why}: {path} is {is}. If it is the right one \
+             nevertheless, use {force}; with a wrong one the data on both are lost",
+            sb.backing_id()
+        )));
+    }
+    if sb.backing_sectors != backing.sectors() {
+        return Err(Error::Size(format!(
+            "{cache}: volume {label} has a backing device of {} sectors ({}), but {path} has {} ({}); {}",
+            sb.backing_sectors,
+            size::human(sb.backing_sectors * SECTOR as u64),
+            backing.sectors(),
+            size::human(backing.sectors() * SECTOR as u64),
+            match dirty {
+                Some(0) =>
+                    "nothing is dirty, so if it was resized, format the cache device again with wbformat",
+                _ => "it must have its old size until the dirty data is written back",
+            }
+        )));
+    }
+    if !sb.name().is_empty() && sb.name() != args.name {
+        notes.push(format!("the volume was formatted as {}; its superblock keeps that name", sb.name()));
+    }
+    if let Some(id) = Identity::parse(sb.backing_id()) {
+        notes.extend(weak_note(&id));
+    }
+    Ok(dirty)
+}
+
+/// The command that resumes a volume with dirty data, for messages.
+pub(crate) fn resume_command(name: &str, backing: &str, cache: &str) -> String {
+    format!("wbctl create {name} {} {}", Path::new(backing).display(), Path::new(cache).display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options() {
+        assert_eq!(parse_option("a=1"), Ok(("a".into(), "1".into())));
+        assert_eq!(parse_option("a=b=c"), Ok(("a".into(), "b=c".into())));
+        for bad in ["a", "=1", "a=", "a=1 2", "a b=1", "a=\\"] {
+            assert!(parse_option(bad).is_err(), "{bad}");
+        }
+        let (b, c) = (DevNo { major: 8, minor: 0 }, DevNo { major: 259, minor: 1 });
+        assert_eq!(parameters(b, c, &[]), "8:0 259:1");
+        let options = [("x".into(), "1".into()), ("y".into(), "2".into())];
+        assert_eq!(parameters(b, c, &options), "8:0 259:1 4 x 1 y 2");
+    }
+
+    #[test]
+    fn arguments() {
+        let args = |name: &str, options: &[&str]| Create {
+            name: name.into(),
+            backing: "/dev/null".into(),
+            cache: "/dev/null".into(),
+            options: options.iter().map(|o| parse_option(o).unwrap()).collect(),
+            force: 0,
+        };
+        assert!(check_arguments(&args("a", &["x=1", "y=1"])).is_ok());
+        for bad in [args("", &[]), args("a/b", &[]), args("a", &["x=1", "x=2"])] {
+            assert_eq!(check_arguments(&bad).unwrap_err().exit_code(), 2);
+        }
+    }
+}

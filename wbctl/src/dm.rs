@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Device-mapper as far as volumes need it: ioctls through the devicemapper crate, nodes, and the kernel's reasons.
+
+use crate::{
+    error::{errno, words},
+    kmsg::Kmsg,
+    module, node, udev, Error,
+};
+use devicemapper::{DevId, DeviceInfo, DmError, DmFlags, DmName, DmOptions, DmUuid, DM};
+use nix::errno::Errno;
+use std::path::PathBuf;
+use uuid::Uuid;
+use wbformat::host::DevNo;
+
+/// Our target's name in a table.
+pub const TARGET: &str = "writeboost";
+
+/// An open device-mapper.
+pub struct Dm {
+    dm: DM,
+    udev: bool,
+}
+
+/// A device with our target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mapped {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub device: DevNo,
+    /// Its size in sectors.
+    pub sectors: u64,
+    /// How many have it open: a mount counts as one.
+    pub open_count: u32,
+    /// Whether it is suspended: then nobody's I/O completes.
+    pub suspended: bool,
+    /// The parameters of its table line.
+    pub table: String,
+    /// The words of its target's status.
+    pub status: String,
+}
+
+impl Dm {
+    /// Opens device-mapper and, with `load`, loads our module if the kernel does not have it.
+    ///
+    /// # Errors
+    /// [`Error::NoModule`] when the kernel has no device-mapper or, with `load`, not our target; [`Error::Failed`]
+    /// without the rights.
+    pub fn open(load: bool) -> Result<Self, Error> {
+        let dm = if load {
+            module::open()?
+        } else {
+            DM::new()
+                .or_else(|_| {
+                    node::make_control();
+                    DM::new()
+                })
+                .map_err(|e| module::cannot_open(&e))?
+        };
+        // Before the first command that would wait for it.
+        Ok(Self { dm, udev: udev::running()? })
+    }
+
+    /// The device `name` if it has our target.
+    ///
+    /// # Errors
+    /// [`Error::NoVolume`] when there is none, or it is another target's.
+    pub fn find(&self, name: &str) -> Result<Mapped, Error> {
+        wbformat::format::check_name(name)?;
+        self.mapped(name)?.ok_or_else(|| {
+            Error::NoVolume(format!(
+                "{name} is not a {TARGET} volume; `wbctl list` shows those that are active"
+            ))
+        })
+    }
+
+    /// All devices with our target, by name.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`].
+    pub fn list(&self) -> Result<Vec<Mapped>, Error> {
+        let devices = self.dm.list_devices().map_err(kernel("cannot list the devices"))?;
+        let mut all = Vec::new();
+        for (name, ..) in devices {
+            all.extend(self.mapped(&name.to_string())?);
+        }
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(all)
+    }
+
+    fn mapped(&self, name: &str) -> Result<Option<Mapped>, Error> {
+        let status = |flags| self.dm.table_status(&id(name)?, DmOptions::default().set_flags(flags));
+        // It may go away at any moment, between the calls too: then there is none.
+        let gone = |r| match r {
+            Ok(x) => Ok(Some(x)),
+            Err(e) if errno(&e) == Some(Errno::ENXIO) => Ok(None),
+            Err(e) => Err(kernel("cannot ask for the status")(e)),
+        };
+        // What is asked for is a look, not a commit.
+        let Some((info, targets)) = gone(status(DmFlags::DM_NOFLUSH))? else { return Ok(None) };
+        let [(0, sectors, target, words)] = targets.as_slice() else { return Ok(None) };
+        if target != TARGET {
+            return Ok(None);
+        }
+        let Some((_, table)) = gone(status(DmFlags::DM_STATUS_TABLE))? else { return Ok(None) };
+        let [(_, _, _, table)] = table.as_slice() else { return Ok(None) };
+        Ok(Some(Mapped {
+            name: name.to_owned(),
+            device: number(&info),
+            sectors: *sectors,
+            open_count: info.open_count().try_into().unwrap_or(0),
+            suspended: info.flags().contains(DmFlags::DM_SUSPEND),
+            table: table.clone(),
+            status: words.clone(),
+        }))
+    }
+
+    /// Checks that a new device can have this name.
+    ///
+    /// # Errors
+    /// [`Error::Exists`].
+    pub fn check_free(&self, name: &str) -> Result<(), Error> {
+        let id = id(name).map_err(kernel("impossible name"))?;
+        match self.dm.device_info(&id) {
+            Ok(_) => Err(Error::Exists(format!("a device-mapper device {name} is active already"))),
+            Err(e) if errno(&e) == Some(Errno::ENXIO) => node::check_free(name),
+            Err(e) => Err(kernel("cannot look for a device of this name")(e)),
+        }
+    }
+
+    /// Makes the device `name` with one line of our target; returns its node, which exists then.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`] with the kernel's own reason; nothing is left behind then.
+    pub fn create(&self, name: &str, uuid: Uuid, sectors: u64, params: &str) -> Result<PathBuf, Error> {
+        // Device-mapper keeps these unique, and so the same volume cannot be made twice.
+        let dm_uuid = format!("WRITEBOOST-{}", uuid.simple());
+        let mut kmsg = Kmsg::listen();
+        let mut refused = |what: &str, e: DmError| {
+            let mut text = format!("{what}: {}", words(&e));
+            for line in kmsg.heard() {
+                text.push_str(&format!("\n  kernel: {line}"));
+            }
+            Error::Kernel(text)
+        };
+        let made = || {
+            let (name, uuid) = (DmName::new(name)?, DmUuid::new(&dm_uuid)?);
+            self.dm.device_create(name, Some(uuid), DmOptions::default())
+        };
+        made().map_err(|e| match errno(&e) {
+            Some(Errno::EBUSY) => Error::Exists(format!(
+                "device {name} or a volume with UUID {uuid} is active already; `wbctl list` shows it"
+            )),
+            _ => refused("cannot create the device", e),
+        })?;
+        let line = [(0, sectors, TARGET.to_owned(), params.to_owned())];
+        let activated = id(name)
+            .and_then(|id| self.dm.table_load(&id, &line, DmOptions::default()))
+            .map_err(|e| refused("the kernel refused the table", e))
+            .and_then(|_| {
+                // A new device is suspended; this is what device-mapper calls its resume.
+                id(name)
+                    .and_then(|id| self.dm.device_suspend(&id, DmOptions::default()))
+                    .map_err(|e| refused("the kernel could not start the device", e))
+            })
+            .and_then(|info| node::make(name, info.device(), self.udev));
+        activated.map_err(|error| match self.remove(name) {
+            Ok(()) => error,
+            Err(also) => Error::Kernel(format!("{error}\n  and the device {name} is left behind: {also}")),
+        })
+    }
+
+    /// Removes the device `name`, and its node where udev does not.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] when somebody has it open, [`Error::NoVolume`], [`Error::Kernel`].
+    pub fn remove(&self, name: &str) -> Result<(), Error> {
+        let failed = |e: DmError| match errno(&e) {
+            Some(Errno::EBUSY) => Error::InUse(format!("{name} is in use")),
+            Some(Errno::ENXIO) => Error::NoVolume(format!("{name} is gone")),
+            _ => kernel("cannot remove the device")(e),
+        };
+        let id = id(name).map_err(failed)?;
+        let device = self.dm.device_info(&id).map_err(failed)?.device();
+        self.dm.device_remove(&id, DmOptions::default()).map_err(failed)?;
+        if !self.udev {
+            node::remove(name, device);
+        }
+        Ok(())
+    }
+
+    /// Sends `message` to the target; returns when it was carried out.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] by a signal, [`Error::NoVolume`], [`Error::Kernel`] with the kernel's own reason.
+    pub fn message(&self, name: &str, message: &str) -> Result<(), Error> {
+        let mut kmsg = Kmsg::listen();
+        let sent = id(name).and_then(|id| self.dm.target_msg(&id, None, message).map(drop));
+        sent.map_err(|e| match errno(&e) {
+            Some(Errno::EINTR) => Error::Interrupted(format!("{name}: {message} was interrupted")),
+            Some(Errno::ENXIO) => Error::NoVolume(format!("{name} is gone")),
+            _ => {
+                let mut text = format!("{name}: the kernel could not carry out {message}: {}", words(&e));
+                for line in kmsg.heard() {
+                    text.push_str(&format!("\n  kernel: {line}"));
+                }
+                Error::Kernel(text)
+            }
+        })
+    }
+}
+
+fn id(name: &str) -> Result<DevId<'_>, DmError> {
+    Ok(DevId::Name(DmName::new(name)?))
+}
+
+fn number(info: &DeviceInfo) -> DevNo {
+    let d = info.device();
+    DevNo { major: d.major, minor: d.minor }
+}
+
+fn kernel(what: &'static str) -> impl Fn(DmError) -> Error {
+    move |e| Error::Kernel(format!("{what}: {}", words(&e)))
+}

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The target's status line, in dm-writeboost 2.2's order with our words behind it.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// Bits of a counter's index: dm-writeboost's.
+const WRITE: usize = 8;
+const HIT: usize = 4;
+const BUFFER: usize = 2;
+const FULL: usize = 1;
+
+/// How a volume is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// As it should.
+    Ok,
+    /// It works, but something has failed: see the error counters and the kernel's log.
+    Degraded,
+    /// It does not accept writes any more.
+    Failed,
+    /// The target did not say, or a word that is not known here.
+    Unknown,
+}
+
+impl State {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Ok => "ok",
+            State::Degraded => "degraded",
+            State::Failed => "failed",
+            State::Unknown => "unknown",
+        }
+    }
+}
+
+/// A parsed status line. A block is 4 KiB.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Status {
+    /// How it is doing.
+    pub state: State,
+    /// UUID of the volume, if the target said.
+    pub uuid: Option<String>,
+    /// Where the log's head is, in blocks, as dm-writeboost counts it.
+    pub cursor_blocks: u64,
+    /// Blocks of the whole cache.
+    pub cache_blocks: u64,
+    /// Segments of the whole cache.
+    pub segments: u64,
+    /// Segments that can be written at once, if the target said.
+    pub free_segments: Option<u64>,
+    /// Number of the newest part of the log.
+    pub current_id: u64,
+    /// Number of the newest one on the cache device.
+    pub last_flushed_id: u64,
+    /// Number of the newest one that is written back.
+    pub last_writeback_id: u64,
+    /// Blocks that are not on the backing device yet.
+    pub dirty_blocks: u64,
+    /// Parts of the log that were written before they were full.
+    pub partial_flushed: u64,
+    /// Failed writes to the backing device, if the target said.
+    pub writeback_errors: Option<u64>,
+    /// Failed reads from either device, if the target said.
+    pub read_errors: Option<u64>,
+    /// Requests.
+    pub counters: Counters,
+    /// The target's options and their values.
+    pub options: Map<String, Value>,
+    /// Words behind the options that this version does not know.
+    pub other: Map<String, Value>,
+}
+
+/// The 16 counters of requests, each of one part of a bio.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counters(pub [u64; 16]);
+
+impl Counters {
+    /// The counter's name, such as `write_hit_buffer_full`.
+    pub fn name(i: usize) -> String {
+        let word = |bit, yes, no| if i & bit != 0 { yes } else { no };
+        format!(
+            "{}_{}_{}_{}",
+            word(WRITE, "write", "read"),
+            word(HIT, "hit", "miss"),
+            word(BUFFER, "buffer", "device"),
+            word(FULL, "full", "partial")
+        )
+    }
+
+    fn sum(&self, of: impl Fn(usize) -> bool) -> u64 {
+        (0..16).filter(|&i| of(i)).map(|i| self.0[i]).fold(0, u64::saturating_add)
+    }
+
+    /// Reads.
+    pub fn reads(&self) -> u64 {
+        self.sum(|i| i & WRITE == 0)
+    }
+
+    /// Writes.
+    pub fn writes(&self) -> u64 {
+        self.sum(|i| i & WRITE != 0)
+    }
+
+    /// The part of all reads that the cache answered, from 0 to 1; `None` before the first.
+    pub fn read_hit_ratio(&self) -> Option<f64> {
+        ratio(self.sum(|i| i & (WRITE | HIT) == HIT), self.reads())
+    }
+
+    /// The part of all writes whose block was in the cache already, from 0 to 1; `None` before the first.
+    pub fn write_hit_ratio(&self) -> Option<f64> {
+        ratio(self.sum(|i| i & (WRITE | HIT) == WRITE | HIT), self.writes())
+    }
+}
+
+impl Serialize for Counters {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_map(self.0.iter().enumerate().map(|(i, n)| (Self::name(i), n)))
+    }
+}
+
+fn ratio(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+impl Status {
+    /// Parses the words of a status line.
+    ///
+    /// Words of ours may be missing or new; dm-writeboost's may not.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn parse(line: &str) -> Result<Self, String> {
+        let mut words = line.split_ascii_whitespace();
+        let mut number = |name: &str| {
+            let word = words.next().ok_or_else(|| format!("the status ends before {name}"))?;
+            word.parse::<u64>().map_err(|_| format!("the status has {word:?} for {name}"))
+        };
+        let cursor_blocks = number("cursor_pos")?;
+        let cache_blocks = number("nr_cache_blocks")?;
+        let segments = number("nr_segments")?;
+        let current_id = number("current_id")?;
+        let last_flushed_id = number("last_flushed_id")?;
+        let last_writeback_id = number("last_writeback_id")?;
+        let dirty_blocks = number("nr_dirty_cache_blocks")?;
+        let mut counters = [0; 16];
+        for (i, c) in counters.iter_mut().enumerate() {
+            *c = number(&Counters::name(i))?;
+        }
+        let partial_flushed = number("nr_partial_flushed")?;
+        let options = pairs(&mut words)?;
+        let mut other = pairs(&mut words)?;
+        let mut take = |key: &str| other.shift_remove(key);
+        let state = match take("state").as_ref().and_then(Value::as_str) {
+            Some("ok") => State::Ok,
+            Some("degraded") => State::Degraded,
+            Some("failed") => State::Failed,
+            _ => State::Unknown,
+        };
+        let mut count = |key: &str| take(key)?.as_u64();
+        Ok(Self {
+            state,
+            cursor_blocks,
+            cache_blocks,
+            segments,
+            free_segments: count("free_segments"),
+            current_id,
+            last_flushed_id,
+            last_writeback_id,
+            dirty_blocks,
+            partial_flushed,
+            writeback_errors: count("writeback_errors"),
+            read_errors: count("read_errors"),
+            uuid: take_string(&mut other, "uuid"),
+            counters: Counters(counters),
+            options,
+            other,
+        })
+    }
+
+    /// The dirty part of the cache in percent.
+    pub fn dirty_percent(&self) -> f64 {
+        ratio(self.dirty_blocks, self.cache_blocks).unwrap_or(0.0) * 100.0
+    }
+}
+
+fn take_string(map: &mut Map<String, Value>, key: &str) -> Option<String> {
+    match map.shift_remove(key)? {
+        Value::String(s) => Some(s),
+        other => Some(other.to_string()),
+    }
+}
+
+/// A count of words and as many words, keys and values in turn. Nothing at all is none.
+fn pairs<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<Map<String, Value>, String> {
+    let Some(count) = words.next() else { return Ok(Map::new()) };
+    let count: usize =
+        count.parse().map_err(|_| format!("the status has {count:?} for a number of words"))?;
+    let mut map = Map::new();
+    for _ in 0..count / 2 {
+        let (Some(key), Some(value)) = (words.next(), words.next()) else {
+            return Err(format!("the status has fewer than the {count} words that it announces"));
+        };
+        map.insert(key.to_owned(), value.parse::<u64>().map_or_else(|_| value.into(), Value::from));
+    }
+    if count % 2 == 1 {
+        words.next();
+    }
+    Ok(map)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &str = "5 131072 1024 77 76 70 1234 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 42 \
+                        4 writeback_threshold 70 sync_data_interval 0 \
+                        12 state degraded free_segments 900 writeback_errors 3 read_errors 0 \
+                        uuid 6ba7b810-9dad-11d1-80b4-00c04fd430c8 later x";
+
+    #[test]
+    fn whole_line() {
+        let s = Status::parse(LINE).unwrap();
+        assert_eq!((s.cursor_blocks, s.cache_blocks, s.segments), (5, 131_072, 1024));
+        assert_eq!((s.current_id, s.last_flushed_id, s.last_writeback_id), (77, 76, 70));
+        assert_eq!((s.dirty_blocks, s.partial_flushed), (1234, 42));
+        assert_eq!((s.state, s.free_segments), (State::Degraded, Some(900)));
+        assert_eq!((s.writeback_errors, s.read_errors), (Some(3), Some(0)));
+        assert_eq!(s.uuid.as_deref(), Some("6ba7b810-9dad-11d1-80b4-00c04fd430c8"));
+        assert_eq!(s.options["writeback_threshold"], 70);
+        assert_eq!(s.other.len(), 1);
+        assert_eq!(s.other["later"], "x");
+        let c = s.counters;
+        assert_eq!((c.reads(), c.writes()), (36, 100));
+        assert_eq!(c.read_hit_ratio(), Some(26.0 / 36.0));
+        assert_eq!(c.write_hit_ratio(), Some(58.0 / 100.0));
+        let json = serde_json::to_value(&s).unwrap();
+        assert_eq!(json["counters"]["write_hit_buffer_full"], 16);
+        assert_eq!(json["counters"]["read_miss_device_partial"], 1);
+        assert_eq!(json["state"], "degraded");
+    }
+
+    #[test]
+    fn c_driver_and_garbage() {
+        let zero = "0 ".repeat(24);
+        let s = Status::parse(&format!("{zero} 2 read_cache_threshold 0")).unwrap();
+        assert_eq!((s.state, s.free_segments, s.uuid), (State::Unknown, None, None));
+        assert_eq!(s.counters.read_hit_ratio(), None);
+        assert!(Status::parse(&zero).is_ok(), "no options at all");
+        assert!(Status::parse("").is_err());
+        assert!(Status::parse("1 2 x").is_err());
+        assert!(Status::parse(&format!("{zero} 4 a 1")).is_err());
+        assert!(Status::parse(&format!("{zero} x")).is_err());
+    }
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! An active volume: what device-mapper and the target say about it, put together.
+
+use crate::{dm::Mapped, node, status::Status, Error};
+use serde::Serialize;
+use std::path::PathBuf;
+use wbformat::host::{DevNo, Host};
+use writeboost::engine::format::{BLOCK, SECTOR};
+
+/// A device below a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Below {
+    /// Its path, from the kernel's name; the number itself where that is not known.
+    pub device: String,
+    /// `MAJOR:MINOR`.
+    pub number: String,
+}
+
+/// An active volume; serialised, this is what `--json` prints.
+#[derive(Debug, Clone, Serialize)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// Its node.
+    pub device: PathBuf,
+    /// Its own `MAJOR:MINOR`.
+    pub number: String,
+    /// Its size in sectors of 512 bytes.
+    pub size_sectors: u64,
+    /// Its size in bytes.
+    pub size_bytes: u64,
+    /// How many have it open.
+    pub open_count: u32,
+    /// Whether it is suspended.
+    pub suspended: bool,
+    /// The backing device.
+    pub backing: Below,
+    /// The cache device.
+    pub cache: Below,
+    /// Bytes that are not on the backing device yet.
+    pub dirty_bytes: u64,
+    /// The dirty part of the cache in percent.
+    pub dirty_percent: f64,
+    /// Reads that the cache answered, in percent; null before the first.
+    pub read_hit_percent: Option<f64>,
+    /// Writes whose block was in the cache, in percent; null before the first.
+    pub write_hit_percent: Option<f64>,
+    /// What the target says.
+    #[serde(flatten)]
+    pub status: Status,
+}
+
+impl Volume {
+    /// Puts together what is known of the device `m`.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] when the target's answer is not understood.
+    pub fn new(host: &Host, m: Mapped) -> Result<Self, Error> {
+        let understood = |what: String| {
+            Error::Failed(format!("{}: {what}; is the module of the same version as wbctl?", m.name))
+        };
+        let status = Status::parse(&m.status).map_err(understood)?;
+        let mut words = m.table.split_ascii_whitespace().map(|w| below(host, w));
+        let (Some(backing), Some(cache)) = (words.next(), words.next()) else {
+            return Err(understood(format!("the table is {:?}", m.table)));
+        };
+        let percent = |ratio: Option<f64>| ratio.map(|r| r * 100.0);
+        Ok(Self {
+            device: node::path(&m.name),
+            number: m.device.to_string(),
+            size_sectors: m.sectors,
+            size_bytes: m.sectors * SECTOR as u64,
+            open_count: m.open_count,
+            suspended: m.suspended,
+            backing,
+            cache,
+            dirty_bytes: status.dirty_blocks * BLOCK as u64,
+            dirty_percent: status.dirty_percent(),
+            read_hit_percent: percent(status.counters.read_hit_ratio()),
+            write_hit_percent: percent(status.counters.write_hit_ratio()),
+            status,
+            name: m.name,
+        })
+    }
+}
+
+fn below(host: &Host, word: &str) -> Below {
+    let name = DevNo::parse(word).and_then(|n| host.name(n));
+    Below {
+        device: name.map_or(word.to_owned(), |n| format!("/dev/{}", n.replace('!', "/"))),
+        number: word.to_owned(),
+    }
+}
