@@ -1,0 +1,69 @@
+#!/bin/bash
+# Process 1 of a guest: makes the machine ready, runs the script, leaves its exit status and turns the machine off.
+#
+# From the kernel's command line: wb_host (hostfs or 9p, how to reach the host), wb_job (where the host keeps what
+# belongs to this guest), wb_out and wb_err (the terminals for the script's output).
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 USER=root
+
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+umount -l /.lower
+mountpoint -q /dev || mount -t devtmpfs dev /dev
+mkdir -p /dev/pts /dev/shm /mnt/share
+mount -t devpts -o gid=5,mode=620 pts /dev/pts
+for dir in /dev/shm /run /tmp /root; do
+    mount -t tmpfs -o mode=1777 tmpfs $dir
+done
+mount -t debugfs debug /sys/kernel/debug 2>/dev/null
+mount -t tracefs trace /sys/kernel/tracing 2>/dev/null
+modprobe -q configfs
+mountpoint -q /sys/kernel/config || mount -t configfs config /sys/kernel/config 2>/dev/null
+ln -sf /proc/self/fd /dev/fd
+hostname writeboost
+
+from_host() { # WHAT WHERE
+    mkdir -p "$2"
+    case $wb_host in
+    hostfs) mount -t hostfs -o "hostfs=$wb_job/$1" none "$2" ;;
+    9p) mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 "$1" "$2" ;;
+    esac
+}
+from_host job /run/lab
+. /run/lab/settings
+[ "$share" = no ] || from_host share /mnt/share
+
+# A real machine has udevd: without it /dev/mapper has no nodes, and with it devices are opened when they appear.
+/usr/lib/systemd/systemd-udevd --daemon
+# Only for what the lab is about: a hundred terminals more would take a second.
+udevadm trigger --type=devices --action=add --subsystem-match=block --subsystem-match=misc
+udevadm settle --timeout=30
+
+# The disks by number, whatever this kernel calls them.
+mkdir -p /dev/lab
+n=0
+for disk in $disks; do
+    ln -s "../$disk" /dev/lab/disk$n
+    n=$((n + 1))
+done
+
+cd /root
+if [ "$interactive" = yes ]; then
+    export TERM="$term"
+    stty sane rows "$rows" cols "$columns" <"/dev/$wb_out"
+    setsid --ctty --wait bash /run/lab/script <"/dev/$wb_out" >"/dev/$wb_out" 2>&1
+elif [ "$split" = yes ]; then
+    stty raw -echo <"/dev/$wb_out"
+    stty raw -echo <"/dev/$wb_err"
+    setsid --wait bash /run/lab/script </dev/null >"/dev/$wb_out" 2>"/dev/$wb_err"
+else
+    stty raw -echo <"/dev/$wb_out"
+    setsid --wait bash /run/lab/script </dev/null >"/dev/$wb_out" 2>&1
+fi
+echo $? >/run/lab/status
+
+# Only what the host reads: a script may leave suspended devices behind, on which a whole sync would wait for ever.
+sync -f /run/lab
+[ "$share" = no ] || sync -f /mnt/share
+poweroff -ff
+# Not reached. A process 1 that ends would be a kernel panic.
+sleep infinity

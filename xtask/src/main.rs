@@ -1,0 +1,91 @@
+//! `cargo xtask`: the one entry for everything that is not plain cargo.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use xtask::lab::Kernel;
+use xtask::progress::Progress;
+
+mod build_kmod;
+mod vm;
+
+/// Builds, boots and tests the writeboost kernel module. Everything it needs is fetched, built and cached on first use.
+///
+/// Two kinds of guests exist: `uml`, User Mode Linux built from Debian's kernel source, runs at native speed and is for
+/// every day; `debian`, Debian's own kernel under QEMU, is emulated and slow, and the proof that the module works where
+/// users are. What is set up is kept in ${XDG_CACHE_HOME:-~/.cache}/writeboost and can be deleted at any time.
+/// WRITEBOOST_MIRROR names another Debian mirror than http://deb.debian.org/debian.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    BuildKmod(BuildKmod),
+    Vm(Vm),
+}
+
+/// Build the kernel module, dm-writeboost.ko, and say where it is
+#[derive(Debug, Args)]
+struct BuildKmod {
+    /// uml[:X.Y], debian[:X.Y] (newest supported series unless named) or host, the running kernel. Without it: host if
+    /// that can work, else uml
+    #[arg(long)]
+    kernel: Option<Kernel>,
+}
+
+/// Boot a guest with the module and the tools, for a shell or one command
+///
+/// Changes to the guest's root are gone when it ends; disks and /mnt/share stay. Disks appear as /dev/lab/disk0,
+/// /dev/lab/disk1, ...; the kernel's log goes to --log.
+///
+/// Examples:
+///   cargo xtask vm
+///   cargo xtask vm -- modinfo dm-writeboost
+///   cargo xtask vm --kernel debian --cpus 4 --disk hdd.img --disk ssd.img
+///   cargo xtask vm -- 'modprobe dm-writeboost && dmsetup targets'
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+struct Vm {
+    /// uml[:X.Y], uml-debug[:X.Y] (lockdep, KASAN) or debian[:X.Y]; the newest supported series unless named
+    #[arg(long, default_value = "uml")]
+    kernel: Kernel,
+    /// How many CPUs the guest has
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
+    cpus: u32,
+    /// How much memory the guest has, such as 512M or 4G
+    #[arg(long, default_value = "2G", value_parser = vm::mebibytes)]
+    mem: u64,
+    /// A file to be a disk of the guest, raw; may be given several times
+    #[arg(long, value_name = "FILE")]
+    disk: Vec<PathBuf>,
+    /// A directory that the guest sees, writable, at /mnt/share
+    #[arg(long, value_name = "DIR")]
+    share: Option<PathBuf>,
+    /// Where the kernel's log goes
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// Words for the kernel's command line; may be given several times
+    #[arg(long, value_name = "NAME=VALUE")]
+    param: Vec<String>,
+    /// What to run instead of a shell: a program with its arguments, or a single word that is a bash script. Its output
+    /// and its exit status become ours
+    #[arg(last = true)]
+    command: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let progress = Progress::new();
+    let result = match Cli::parse().command {
+        Command::BuildKmod(args) => build_kmod::run(args.kernel, progress),
+        Command::Vm(args) => vm::run(args, progress),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
