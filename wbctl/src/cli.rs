@@ -231,11 +231,11 @@ fn blocks(n: u64) -> String {
 }
 
 fn created_text(c: &Created) -> String {
-    let what = match (c.formatted, c.resumed_dirty_blocks) {
+    let what = match (c.formatted, c.dirty_blocks) {
         (true, _) => "a new volume".to_owned(),
         (false, Some(0)) => "resumed, nothing was dirty".to_owned(),
         (false, Some(n)) => format!("resumed with {} dirty", blocks(n)),
-        (false, None) => "resumed with dirty data".to_owned(),
+        (false, None) => "resumed".to_owned(),
     };
     format!("{}: {}, {what}\n", c.device.display(), size::human(c.size_sectors * SECTOR as u64))
 }

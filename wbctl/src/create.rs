@@ -5,7 +5,7 @@
 //! Everything that can be known beforehand is checked before anything is written, and if the kernel refuses then, no
 //! device is left behind.
 
-use crate::{dm::Dm, Error};
+use crate::{dm::Dm, volume, Error};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
@@ -14,7 +14,7 @@ use wbformat::{
     format::{self, Backing, Request},
     host::{DevNo, Host},
     identity::{self, Identity, Match},
-    inspect::{self, Contents, Log, Volume},
+    inspect::{self, Contents, Depth, Log, Volume},
     overlap, size,
 };
 use writeboost::engine::format::SECTOR;
@@ -47,8 +47,8 @@ pub struct Created {
     pub size_sectors: u64,
     /// Whether the cache device was blank and was formatted; if not, the volume was resumed.
     pub formatted: bool,
-    /// Blocks of 4 KiB that the cache device held and the backing device did not; null when not counted.
-    pub resumed_dirty_blocks: Option<u64>,
+    /// Blocks of 4 KiB that the cache device held and the backing device did not; null when the target does not say.
+    pub dirty_blocks: Option<u64>,
     /// What is worth knowing, a sentence each.
     pub notes: Vec<String>,
 }
@@ -99,17 +99,17 @@ pub fn create(host: &Host, args: &Create) -> Result<Created, Error> {
     let backing_number = block_device(&backing)?;
 
     let mut notes = Vec::new();
-    let (uuid, formatted, dirty) = match inspect::contents(&cache)? {
+    let (uuid, formatted) = match inspect::contents(&cache, Depth::Glance)? {
         Contents::Blank => {
             let identity = identity::of(host, &backing).into_iter().next();
             notes.extend(identity.as_ref().and_then(weak_note));
             let backing = Backing { sectors: backing.sectors(), identity };
             let plan = format::plan(&cache, &Request::new(&args.name, backing))?;
-            (plan.write(&cache)?.uuid, true, Some(0))
+            (plan.write(&cache)?.uuid, true)
         }
         Contents::Volume(volume) => {
-            let dirty = check_volume(host, args, &volume, &backing, &mut notes)?;
-            (volume.uuid(), false, dirty)
+            check_volume(host, args, &volume, &backing, &mut notes)?;
+            (volume.uuid(), false)
         }
         other => return Err(refuse(args, &other)),
     };
@@ -125,13 +125,15 @@ pub fn create(host: &Host, args: &Create) -> Result<Created, Error> {
         )),
         e => e,
     })?;
+    // It works by now: not understanding its status is no reason to call that a failure.
+    let status = dm.find(&args.name).and_then(|m| volume::Volume::new(host, m));
     Ok(Created {
         name: args.name.clone(),
         device,
         uuid,
         size_sectors: sectors,
         formatted,
-        resumed_dirty_blocks: dirty,
+        dirty_blocks: status.ok().map(|v| v.status.dirty_blocks),
         notes,
     })
 }
@@ -193,20 +195,19 @@ fn refuse(args: &Create, contents: &Contents) -> Error {
     }
 }
 
-/// Checks that the volume on the cache device is this one; returns how many blocks of it are dirty.
+/// Checks that the volume on the cache device is this one.
 fn check_volume(
     host: &Host,
     args: &Create,
     volume: &Volume,
     backing: &Device,
     notes: &mut Vec<String>,
-) -> Result<Option<u64>, Error> {
+) -> Result<(), Error> {
     let sb = &volume.superblock;
     let (cache, label) = (args.cache.display(), volume.label());
     let path = args.backing.display();
-    let dirty = match volume.log {
-        Log::Clean => Some(0),
-        Log::Dirty(n) => n,
+    match volume.log {
+        Log::Clean | Log::Dirty(_) => (),
         Log::NoCheckpoint(invalid) => {
             return Err(Error::Damaged(format!(
                 "{cache}: volume {label} cannot be resumed, it has no valid checkpoint: {invalid}"
@@ -215,7 +216,7 @@ fn check_volume(
         Log::Damaged(damage) => {
             return Err(Error::Damaged(format!("{cache}: volume {label} cannot be resumed: {damage}")))
         }
-    };
+    }
     let ids = identity::of(host, backing);
     let (needs, why) = match identity::compare(sb.backing_id(), &ids) {
         Match::Same => (0, String::new()),
@@ -245,8 +246,8 @@ fn check_volume(
             size::human(sb.backing_sectors * SECTOR as u64),
             backing.sectors(),
             size::human(backing.sectors() * SECTOR as u64),
-            match dirty {
-                Some(0) =>
+            match volume.log {
+                Log::Clean =>
                     "nothing is dirty, so if it was resized, format the cache device again with wbformat",
                 _ => "it must have its old size until the dirty data is written back",
             }
@@ -258,7 +259,7 @@ fn check_volume(
     if let Some(id) = Identity::parse(sb.backing_id()) {
         notes.extend(weak_note(&id));
     }
-    Ok(dirty)
+    Ok(())
 }
 
 /// The command that resumes a volume with dirty data, for messages.
@@ -296,5 +297,54 @@ mod tests {
         for bad in [args("", &[]), args("a/b", &[]), args("a", &["x=1", "x=2"])] {
             assert_eq!(check_arguments(&bad).unwrap_err().exit_code(), 2);
         }
+    }
+
+    /// Formats an image for `recorded`, and checks it against a backing file of `sectors`.
+    fn check(recorded: &str, sectors: u64, name: &str, force: u8) -> Result<Vec<String>, Error> {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::default();
+        let open = |name: &str, bytes, access| {
+            let path = dir.path().join(name);
+            std::fs::File::create(&path).unwrap().set_len(bytes).unwrap();
+            Device::open(&host, &path, access).unwrap()
+        };
+        let cache = open("cache", 16 << 20, Access::Exclusive);
+        let backing = open("backing", sectors * SECTOR as u64, Access::Read);
+        let recorded = match recorded {
+            "own" => identity::of(&host, &backing).remove(0).to_string(),
+            other => other.to_owned(),
+        };
+        let request = Request::new("v", Backing { sectors: 2048, identity: Identity::parse(&recorded) });
+        format::plan(&cache, &request).unwrap().write(&cache).unwrap();
+        let Contents::Volume(volume) = inspect::contents(&cache, Depth::Glance).unwrap() else { panic!() };
+        let args = Create {
+            name: name.to_owned(),
+            backing: backing.path().to_owned(),
+            cache: cache.path().to_owned(),
+            options: Vec::new(),
+            force,
+        };
+        let mut notes = Vec::new();
+        check_volume(&host, &args, &volume, &backing, &mut notes).map(|()| notes)
+    }
+
+    #[test]
+    fn backing_devices() {
+        let code = |r: Result<Vec<String>, Error>| r.map_or_else(|e| e.exit_code(), |_| 0);
+        assert_eq!(code(check("own", 2048, "v", 0)), 0);
+        assert_eq!(code(check("own", 2040, "v", 2)), 6, "its size is another one, whatever is forced");
+        assert_eq!(code(check("", 2048, "v", 0)), 0);
+        for (recorded, force) in [("file:/elsewhere", 1), ("name:sdq", 1), ("wwid:naa.5", 1)] {
+            assert_eq!(code(check(recorded, 2048, "v", force - 1)), 7, "{recorded}");
+            assert_eq!(code(check(recorded, 2048, "v", force)), 0, "{recorded}");
+        }
+    }
+
+    #[test]
+    fn notes() {
+        assert!(check("", 2048, "v", 0).unwrap()[0].contains("only the size"));
+        let notes = check("own", 2048, "w", 0).unwrap();
+        assert!(notes[0].contains("formatted as v"), "{notes:?}");
+        assert!(notes[1].contains("care"), "{notes:?}");
     }
 }

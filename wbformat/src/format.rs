@@ -7,7 +7,7 @@ use crate::{
     device::{Access, Device},
     host::Host,
     identity::{self, Identity},
-    inspect::{self, Contents, Log, BLANK_BYTES},
+    inspect::{self, Contents, Depth, Log, BLANK_BYTES},
     overlap, signature, size, Error,
 };
 use serde::Serialize;
@@ -186,7 +186,7 @@ pub fn check_name(name: &str) -> Result<(), Error> {
 /// Whether what is on the device may be overwritten; true when something foreign has to be wiped.
 fn allowed(cache: &Device, force: u8) -> Result<bool, Error> {
     let path = || cache.path().to_owned();
-    let contents = match inspect::contents(cache) {
+    let contents = match inspect::contents(cache, Depth::Count) {
         // Too short a volume can be read no better than a damaged one.
         Err(Error::Size(_)) if force >= 2 => Contents::Unrecognised,
         other => other?,

@@ -165,12 +165,12 @@ fn partition_uuid(host: &Host, dev: DevNo, disk: DevNo, dir: &Path) -> Option<St
     let from_kernel = uevent.lines().find_map(|l| l.strip_prefix("PARTUUID=")).map(str::to_owned);
     from_kernel
         .or_else(|| host.udev_value(dev, "ID_PART_ENTRY_UUID"))
-        .or_else(|| partition_uuid_from_table(host, dev, disk, &attr(dir, "partition")?))
+        .or_else(|| partition_uuid_from_table(host, disk, &attr(dir, "partition")?))
         .map(|u| u.to_lowercase())
 }
 
 /// Asks the partition table, for kernels before 6.8 where no udev runs.
-fn partition_uuid_from_table(host: &Host, dev: DevNo, disk: DevNo, number: &str) -> Option<String> {
+fn partition_uuid_from_table(host: &Host, disk: DevNo, number: &str) -> Option<String> {
     // Only of a device that really is in /dev under the name that sysfs has: a test's tree leads nowhere.
     let path = Path::new("/dev").join(host.name(disk)?);
     let mut probe = BlkidProbe::new_from_filename(&path).ok()?;
@@ -181,9 +181,7 @@ fn partition_uuid_from_table(host: &Host, dev: DevNo, disk: DevNo, number: &str)
     probe.enable_partitions(true).ok()?;
     let mut list = probe.get_partitions().ok()?;
     let partition = list.get_partition_by_partno(number.parse().ok()?).ok()?;
-    let uuid = partition.get_uuid().ok()??.to_string();
-    debug_assert_ne!(dev, disk);
-    Some(uuid)
+    Some(partition.get_uuid().ok()??.to_string())
 }
 
 /// The identity, if `value` is one that a superblock can hold. Firmware pads serial numbers with blanks.

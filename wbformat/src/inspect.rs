@@ -71,16 +71,25 @@ impl Volume {
     }
 }
 
+/// How closely to look at a log that is not empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Not at all: it counts as dirty, of unknown extent. Whoever resumes it finds out anyway.
+    Glance,
+    /// Replay it, to count the dirty blocks: a read per record.
+    Count,
+}
+
 /// Looks at what `device` holds. A volume of ours is reported as such, whatever else libblkid may find there: data
 /// that is cached can look like anything.
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::Blkid`].
-pub fn contents(device: &Device) -> Result<Contents, Error> {
+pub fn contents(device: &Device, depth: Depth) -> Result<Contents, Error> {
     if device.sectors() > 0 {
         let sector = device.read_sector(0)?;
         match Superblock::decode(&sector) {
-            Ok(sb) => return Ok(Contents::Volume(Box::new(volume(device, sb)?))),
+            Ok(sb) => return Ok(Contents::Volume(Box::new(volume(device, sb, depth)?))),
             Err(Invalid::Blank | Invalid::Magic) => (),
             Err(invalid) => return Ok(Contents::Unreadable(invalid)),
         }
@@ -94,7 +103,7 @@ pub fn contents(device: &Device) -> Result<Contents, Error> {
     Ok(if start.iter().all(|&b| b == 0) { Contents::Blank } else { Contents::Unrecognised })
 }
 
-fn volume(device: &Device, superblock: Superblock) -> Result<Volume, Error> {
+fn volume(device: &Device, superblock: Superblock, depth: Depth) -> Result<Volume, Error> {
     if device.sectors() < superblock.cache_sectors() {
         return Err(Error::Size(format!(
             "{}: holds a volume of {} sectors, but has only {}: it was shrunk, or copied to a \
@@ -104,11 +113,11 @@ fn volume(device: &Device, superblock: Superblock) -> Result<Volume, Error> {
             device.sectors()
         )));
     }
-    let log = log(device, &superblock)?;
+    let log = log(device, &superblock, depth)?;
     Ok(Volume { superblock, log })
 }
 
-fn log(device: &Device, sb: &Superblock) -> Result<Log, Error> {
+fn log(device: &Device, sb: &Superblock, depth: Depth) -> Result<Log, Error> {
     let slots = [device.read_sector(CHECKPOINT_BLOCK)?, device.read_sector(CHECKPOINT_BLOCK + 1)?];
     let cp = match Checkpoint::choose(&slots[0], &slots[1], sb) {
         Ok(cp) => cp,
@@ -124,7 +133,8 @@ fn log(device: &Device, sb: &Superblock) -> Result<Log, Error> {
             _ => return Ok(Log::Clean),
         }
     }
-    if u64::from(sb.nr_segments) * u64::from(sb.segment_blocks) > MAX_COUNTED_SLOTS {
+    let slots = u64::from(sb.nr_segments) * u64::from(sb.segment_blocks);
+    if depth == Depth::Glance || slots > MAX_COUNTED_SLOTS {
         return Ok(Log::Dirty(None));
     }
     count(device, sb, cp)
