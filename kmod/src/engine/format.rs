@@ -557,7 +557,8 @@ mod tests {
     fn record_header_round_trip_and_ranges() {
         let sb = sb();
         let h = RecordHeader { nonce: 42, seq: 70, epoch: 3, durable: 60, tail: 2, blocks: 127 };
-        let entry = |i: usize| Entry { addr: i as u64 * 900, mask: 0xff >> (i % 8), crc: i as u32 ^ 0xdead_beef };
+        let entry =
+            |i: usize| Entry { addr: i as u64 * 900, mask: 0xff >> (i % 8), crc: i as u32 ^ 0xdead_beef };
         let mut b = [0xaa; BLOCK];
         h.encode(&mut b, entry);
         assert_eq!(RecordHeader::decode(&b, &sb, 0), Ok(h));

@@ -92,11 +92,7 @@ impl Index {
     /// The entry that a record header holds for the slot: what was written, whatever has been superseded since.
     pub(super) fn entry(&self, slot: u32, checksums: &Checksums) -> Entry {
         let s = &self.slots[slot as usize];
-        Entry {
-            addr: s.addr(),
-            mask: s.written(),
-            crc: checksums[slot as usize].load(Ordering::Relaxed),
-        }
+        Entry { addr: s.addr(), mask: s.written(), crc: checksums[slot as usize].load(Ordering::Relaxed) }
     }
 
     /// Calls `f(slot, live mask)` for each slot that holds sectors of the block.

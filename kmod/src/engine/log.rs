@@ -202,9 +202,9 @@ impl Engine {
         // The head's buffer is only busy while the head accepts records.
         let head = if self.head_next + 2 > self.sb.segment_blocks { u32::MAX } else { self.head };
         // Unused ones first, then that of the oldest segment: it is the least likely to be read again.
-        let i = (0..self.buffers.len()).filter(|&i| idle(&self.buffers[i], &self.segments, head)).min_by_key(
-            |&i| self.buffers[i].segment.map_or(0, |s| self.segments[s as usize].first_seq),
-        )?;
+        let i = (0..self.buffers.len())
+            .filter(|&i| idle(&self.buffers[i], &self.segments, head))
+            .min_by_key(|&i| self.buffers[i].segment.map_or(0, |s| self.segments[s as usize].first_seq))?;
         if let Some(s) = self.buffers[i].segment.take() {
             self.segments[s as usize].buffer = None;
         }
@@ -283,13 +283,33 @@ impl Engine {
         None
     }
 
-    /// The oldest record that is sealed and not yet sent. Records are sent in order.
-    fn next_record(&mut self) -> Option<Io> {
+    /// Whether [`Engine::poll`] would answer something new: cheap enough to ask after each write.
+    pub fn has_work(&self) -> bool {
+        if self.failed {
+            return false;
+        }
+        match self.commit {
+            None => self.wanted > self.durable || self.sealed().is_some(),
+            Some(c) => (self.written >= c && self.durable < c && !self.flushing) || self.sealed().is_some(),
+        }
+    }
+
+    /// Whether a relocation waits for the writers to finish.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// The oldest record that is sealed and not yet sent.
+    fn sealed(&self) -> Option<u64> {
         let seq = self.sent + 1;
         let accepting = self.open && seq + 1 == self.next_seq;
-        if seq >= self.next_seq || accepting || self.record(seq).writers != 0 {
-            return None;
-        }
+        let writers = self.records[(seq % WINDOW) as usize].writers;
+        (seq < self.next_seq && !accepting && writers == 0).then_some(seq)
+    }
+
+    /// Records are sent in order.
+    fn next_record(&mut self) -> Option<Io> {
+        let seq = self.sealed()?;
         let fua = self.durable == seq - 1 && self.commit == Some(seq);
         self.sent = seq;
         let r = self.record(seq);

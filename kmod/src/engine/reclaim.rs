@@ -52,7 +52,13 @@ impl Batch {
     /// # Errors
     /// [`OutOfMemory`].
     pub fn new(slots: usize) -> Result<Self, OutOfMemory> {
-        Ok(Self { items: Table::new(slots, |_| Item::default())?, len: 0, next: 0, segments: 0, planned_at: 0 })
+        Ok(Self {
+            items: Table::new(slots, |_| Item::default())?,
+            len: 0,
+            next: 0,
+            segments: 0,
+            planned_at: 0,
+        })
     }
 
     /// The items.
@@ -60,12 +66,13 @@ impl Batch {
         &self.items[..self.len]
     }
 
-    /// Keeps the items for which `f` says true, in their order.
-    pub fn retain(&mut self, mut f: impl FnMut(&Item) -> bool) {
+    /// Keeps the items for which `f`, which is given the batch too, says true, in their order.
+    pub fn retain(&mut self, mut f: impl FnMut(&Batch, &Item) -> bool) {
         let mut kept = 0;
         for i in 0..self.len {
-            if f(&self.items[i]) {
-                self.items[kept] = self.items[i];
+            let item = self.items[i];
+            if f(self, &item) {
+                self.items[kept] = item;
                 kept += 1;
             }
         }

@@ -55,7 +55,10 @@ impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Damage::Short { end, durable } => {
-                write!(f, "the log is damaged: record {end} is missing, but records up to {durable} were durable")
+                write!(
+                    f,
+                    "the log is damaged: record {end} is missing, but records up to {durable} were durable"
+                )
             }
             Damage::Overwritten { expected, found } => {
                 write!(f, "the log is damaged: found record {found} where record {expected} should be")
@@ -198,8 +201,11 @@ impl Replay {
         if h.seq > self.see && h.epoch == cp.epoch && h.seq >= cp.epoch_start && h.durable >= self.see {
             return Err(Damage::Overwritten { expected: self.see, found: h.seq });
         }
-        let right_epoch =
-            if h.seq >= cp.epoch_start { h.epoch == cp.epoch } else { (self.epoch..cp.epoch).contains(&h.epoch) };
+        let right_epoch = if h.seq >= cp.epoch_start {
+            h.epoch == cp.epoch
+        } else {
+            (self.epoch..cp.epoch).contains(&h.epoch)
+        };
         Ok((h.seq == self.see && right_epoch).then_some(h))
     }
 

@@ -8,7 +8,10 @@
 #[cfg(MODULE)]
 mod kernel;
 #[cfg(MODULE)]
-pub use self::kernel::{crc32c, Shared, Table};
+pub use self::kernel::{
+    crc32c, init_module, now_ms, random, should_stop, synchronize, Event, InUse, Pages, Shared, Sleep, Table,
+    Thread, Work,
+};
 
 #[cfg(not(MODULE))]
 mod plain;

@@ -1,0 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What bindgen reads: see Kbuild. */
+
+#include "shim.h"

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A bio that device-mapper has handed to a target.
+//!
+//! C header: [`include/linux/bio.h`](srctree/include/linux/bio.h)
+
+use super::{bindings, Device};
+use core::ffi::c_void;
+use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
+use core::ptr::NonNull;
+use kernel::prelude::*;
+
+/// What a bio asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Op {
+    /// Read.
+    Read,
+    /// Write, perhaps with FUA.
+    Write,
+    /// Flush, without data.
+    Flush,
+    /// Anything else; device-mapper does not send it unless a target asks for it.
+    Other,
+}
+
+/// A place within the data of a bio.
+#[derive(Clone, Copy)]
+pub struct Cursor(bindings::bvec_iter);
+
+/// A clone that device-mapper made for the target, with the target's own data `P` beside it. Whoever has it must end
+/// it; dropping it ends it with an I/O error.
+///
+/// # Invariants
+/// `bio` is such a clone, initialised `P` included, and nobody else touches it.
+pub struct Bio<P> {
+    bio: NonNull<bindings::bio>,
+    data: PhantomData<P>,
+}
+
+// SAFETY: A bio may be used from any thread, one at a time.
+unsafe impl<P: Send> Send for Bio<P> {}
+
+impl<P: Copy + Default> Bio<P> {
+    /// # Safety
+    /// `bio` is what device-mapper gave to map of a target whose `per_io_data_size` is the size of `P`.
+    pub(super) unsafe fn first(bio: NonNull<bindings::bio>) -> Self {
+        let mut b = Self { bio, data: PhantomData };
+        // SAFETY: There is room for a `P`, aligned as `per_io_data_size` is for all targets (64 bits suffice for `P`).
+        unsafe { b.data_ptr().write(P::default()) };
+        b.bio = bio;
+        b
+    }
+
+    /// # Safety
+    /// As for [`Bio::first`], and that was called for it.
+    pub(super) unsafe fn again(bio: NonNull<bindings::bio>) -> ManuallyDrop<Self> {
+        ManuallyDrop::new(Self { bio, data: PhantomData })
+    }
+}
+
+impl<P> Bio<P> {
+    fn data_ptr(&self) -> *mut P {
+        // SAFETY: The bio is a clone of device-mapper's with room for a `P`.
+        unsafe { bindings::dm_per_bio_data(self.bio.as_ptr(), core::mem::size_of::<P>()).cast() }
+    }
+
+    /// The target's own data of this bio.
+    pub fn data(&mut self) -> &mut P {
+        // SAFETY: Initialised by the invariant, and nobody else has the bio.
+        unsafe { &mut *self.data_ptr() }
+    }
+
+    pub(super) fn into_raw(self) -> *mut bindings::bio {
+        ManuallyDrop::new(self).bio.as_ptr()
+    }
+
+    pub(super) fn as_raw(&self) -> *mut bindings::bio {
+        self.bio.as_ptr()
+    }
+
+    /// What it asks for.
+    pub fn op(&self) -> Op {
+        // SAFETY: Valid by the invariant.
+        match unsafe { bindings::wb_bio_op(self.bio.as_ptr()) } {
+            bindings::wb_op_WB_OP_READ => Op::Read,
+            bindings::wb_op_WB_OP_WRITE => Op::Write,
+            bindings::wb_op_WB_OP_FLUSH => Op::Flush,
+            _ => Op::Other,
+        }
+    }
+
+    /// Whether a write must be on stable storage before it ends.
+    pub fn is_fua(&self) -> bool {
+        // SAFETY: Valid by the invariant.
+        unsafe { bindings::wb_bio_is_fua(self.bio.as_ptr()) }
+    }
+
+    /// First sector, from the start of the target.
+    pub fn sector(&self) -> u64 {
+        // SAFETY: Valid by the invariant.
+        unsafe { bindings::wb_bio_sector(self.bio.as_ptr()) }
+    }
+
+    /// Number of sectors.
+    pub fn sectors(&self) -> u64 {
+        // SAFETY: Valid by the invariant.
+        u64::from(unsafe { bindings::wb_bio_bytes(self.bio.as_ptr()) }) >> 9
+    }
+
+    /// The start of its data.
+    pub fn start(&self) -> Cursor {
+        // SAFETY: Valid by the invariant.
+        Cursor(unsafe { bindings::wb_bio_iter(self.bio.as_ptr()) })
+    }
+
+    /// Copies what is at the cursor into `to`, and moves the cursor behind it.
+    pub fn read(&self, at: &mut Cursor, to: &mut [u8]) {
+        self.copy(at, to.as_mut_ptr(), to.len(), false);
+    }
+
+    /// Copies `from` to where the cursor is, and moves the cursor behind it.
+    pub fn write(&self, at: &mut Cursor, from: &[u8]) {
+        // With `to_bio` the buffer is only read.
+        self.copy(at, from.as_ptr().cast_mut(), from.len(), true);
+    }
+
+    fn copy(&self, at: &mut Cursor, buffer: *mut u8, len: usize, to_bio: bool) {
+        let len = len.min(at.0.bi_size as usize);
+        // SAFETY: The bio is valid by the invariant, the cursor was made from it and has `len` bytes before it, and
+        // `buffer` is that long.
+        unsafe {
+            bindings::wb_bio_copy(
+                self.bio.as_ptr(),
+                &mut at.0,
+                buffer.cast::<c_void>(),
+                len as u32,
+                to_bio,
+            );
+        }
+    }
+
+    /// Moves the cursor `len` bytes on.
+    pub fn skip(&self, at: &mut Cursor, len: usize) {
+        let len = len.min(at.0.bi_size as usize);
+        // SAFETY: As in `copy`.
+        unsafe { bindings::wb_bio_skip(self.bio.as_ptr(), &mut at.0, len as u32) }
+    }
+
+    /// CRC-32C of the `len` bytes at the cursor, and moves it behind them.
+    pub fn crc32c(&self, at: &mut Cursor, len: usize) -> u32 {
+        let len = len.min(at.0.bi_size as usize);
+        // SAFETY: As in `copy`.
+        unsafe { bindings::wb_bio_crc32c(self.bio.as_ptr(), &mut at.0, len as u32, 0) }
+    }
+
+    /// Directs it to `sector` of `device`. It still has to be returned to device-mapper as remapped.
+    pub fn remap(&mut self, device: &Device, sector: u64) {
+        // SAFETY: The bio is valid by the invariant, and so is the block device.
+        unsafe { bindings::wb_bio_remap(self.bio.as_ptr(), device.bdev(), sector) }
+    }
+
+    /// Ends it.
+    pub fn end(self, result: Result) {
+        let error = result.err().map_or(0, |e| e.to_errno());
+        // SAFETY: Valid by the invariant, and not used any more.
+        unsafe { bindings::wb_bio_end(self.into_raw(), error) }
+    }
+}
+
+impl<P> Drop for Bio<P> {
+    fn drop(&mut self) {
+        // SAFETY: Valid by the invariant, and not used any more.
+        unsafe { bindings::wb_bio_end(self.bio.as_ptr(), EIO.to_errno()) }
+    }
+}
+
+/// Bios in the order in which they came, linked through themselves.
+///
+/// # Invariants
+/// `first` to `last` is a list of bios that the list owns; both are null when it is empty.
+pub struct BioList<P> {
+    first: *mut bindings::bio,
+    last: *mut bindings::bio,
+    data: PhantomData<P>,
+}
+
+// SAFETY: As for `Bio`.
+unsafe impl<P: Send> Send for BioList<P> {}
+
+impl<P> BioList<P> {
+    /// An empty list.
+    pub const fn new() -> Self {
+        Self { first: core::ptr::null_mut(), last: core::ptr::null_mut(), data: PhantomData }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_null()
+    }
+
+    /// Appends a bio.
+    pub fn push(&mut self, bio: Bio<P>) {
+        let bio = bio.into_raw();
+        // SAFETY: The bio is ours now, and so is the last one of the list by the invariant.
+        unsafe {
+            bindings::wb_bio_set_next(bio, core::ptr::null_mut());
+            if self.last.is_null() {
+                self.first = bio;
+            } else {
+                bindings::wb_bio_set_next(self.last, bio);
+            }
+        }
+        self.last = bio;
+    }
+
+    /// Puts a bio in front.
+    pub fn push_front(&mut self, bio: Bio<P>) {
+        let bio = bio.into_raw();
+        // SAFETY: The bio is ours now.
+        unsafe { bindings::wb_bio_set_next(bio, self.first) };
+        if self.first.is_null() {
+            self.last = bio;
+        }
+        self.first = bio;
+    }
+
+    /// Takes the first one.
+    pub fn pop(&mut self) -> Option<Bio<P>> {
+        let bio = NonNull::new(self.first)?;
+        // SAFETY: The list's bios are valid and ours by the invariant.
+        unsafe {
+            self.first = bindings::wb_bio_next(bio.as_ptr());
+            bindings::wb_bio_set_next(bio.as_ptr(), core::ptr::null_mut());
+        }
+        if self.first.is_null() {
+            self.last = core::ptr::null_mut();
+        }
+        Some(Bio { bio, data: PhantomData })
+    }
+
+    /// The first one's own data.
+    pub fn front(&mut self) -> Option<&mut P> {
+        let bio = NonNull::new(self.first)?;
+        // SAFETY: The list's bios are valid and ours by the invariant, their data initialised.
+        unsafe {
+            Some(&mut *bindings::dm_per_bio_data(bio.as_ptr(), core::mem::size_of::<P>()).cast())
+        }
+    }
+
+    /// Takes all.
+    pub fn take(&mut self) -> Self {
+        core::mem::replace(self, Self::new())
+    }
+}
+
+impl<P> Drop for BioList<P> {
+    fn drop(&mut self) {
+        while let Some(bio) = self.pop() {
+            drop(bio);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Bios of our own, from a pool that never fails.
+//!
+//! C header: [`include/linux/bio.h`](srctree/include/linux/bio.h)
+
+use super::{bindings, Device};
+use crate::os::Pages;
+use core::cell::UnsafeCell;
+use core::ffi::c_void;
+use core::marker::PhantomPinned;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// Who is told that a bio has returned.
+pub trait EndIo: Send + Sync {
+    /// The bio tagged `tag` has returned. In any context: nothing here may sleep or take a lock that threads take.
+    fn end_io(&self, tag: usize, result: Result);
+}
+
+/// A `struct bio_set` with its mempools.
+#[pin_data(PinnedDrop)]
+pub struct BioSet {
+    #[pin]
+    inner: UnsafeCell<bindings::bio_set>,
+    #[pin]
+    _pin: PhantomPinned,
+}
+
+// SAFETY: A `bio_set` may be used from any thread.
+unsafe impl Send for BioSet {}
+// SAFETY: As above.
+unsafe impl Sync for BioSet {}
+
+impl BioSet {
+    /// A pool that always has `reserve` bios, of as many pages as a bio can have.
+    pub fn new(reserve: u32) -> impl PinInit<Self, Error> {
+        let init = move |slot: *mut Self| {
+            // SAFETY: `slot` is valid for writes; a `bio_set` must be zero before it is initialised, in place.
+            unsafe {
+                let inner = UnsafeCell::raw_get(&raw const (*slot).inner);
+                inner.write_bytes(0, 1);
+                kernel::error::to_result(bindings::wb_bio_set_init(inner, reserve))
+            }
+        };
+        // SAFETY: The initialiser initialises the only field that has a value, or fails and leaves nothing behind.
+        unsafe { pin_init::pin_init_from_closure(init) }
+    }
+
+    fn submit<E: EndIo + 'static>(
+        &self,
+        device: &Device,
+        sector: u64,
+        (pages, offset, len): (&Pages, usize, usize),
+        (write, fua): (bool, bool),
+        (whom, tag): (&Arc<E>, usize),
+    ) {
+        if len == 0 || offset > pages.len() || len > pages.len() - offset || len > MAX_BYTES {
+            whom.end_io(tag, Err(EINVAL));
+            return;
+        }
+        let data = Arc::into_raw(whom.clone());
+        // SAFETY: The bytes are within `pages`, which are vmalloc'ed; whoever submits keeps them until `end_io`.
+        // `end` takes what `data` is.
+        unsafe {
+            bindings::wb_bio_submit(
+                self.inner.get(),
+                device.bdev(),
+                sector,
+                pages.at(offset).cast(),
+                len as u32,
+                write,
+                fua,
+                Some(end::<E>),
+                data.cast_mut().cast(),
+                tag,
+            );
+        }
+    }
+
+    /// Reads `len` bytes at `sector` into `pages` from `offset` on: at most [`MAX_BYTES`], whole sectors. May sleep.
+    pub fn read<E: EndIo + 'static>(
+        &self,
+        device: &Device,
+        sector: u64,
+        part: (&Pages, usize, usize),
+        whom: (&Arc<E>, usize),
+    ) {
+        self.submit(device, sector, part, (false, false), whom);
+    }
+
+    /// Writes `len` bytes at `sector` from `pages` from `offset` on: at most [`MAX_BYTES`], whole sectors. May sleep.
+    pub fn write<E: EndIo + 'static>(
+        &self,
+        device: &Device,
+        sector: u64,
+        part: (&Pages, usize, usize),
+        fua: bool,
+        whom: (&Arc<E>, usize),
+    ) {
+        self.submit(device, sector, part, (true, fua), whom);
+    }
+
+    /// Flushes the device's write cache. May sleep.
+    pub fn flush<E: EndIo + 'static>(&self, device: &Device, (whom, tag): (&Arc<E>, usize)) {
+        let data = Arc::into_raw(whom.clone());
+        // SAFETY: The pool and the device are valid; `end` takes what `data` is.
+        unsafe {
+            bindings::wb_bio_submit_flush(
+                self.inner.get(),
+                device.bdev(),
+                Some(end::<E>),
+                data.cast_mut().cast(),
+                tag,
+            );
+        }
+    }
+}
+
+/// Most bytes of one bio: `BIO_MAX_VECS` pages.
+pub const MAX_BYTES: usize = 256 * 4096;
+
+unsafe extern "C" fn end<E: EndIo>(data: *mut c_void, tag: usize, error: i32) {
+    // SAFETY: `data` is from `Arc::into_raw` of an `Arc<E>` when the bio was submitted, and taken back once, here.
+    let whom = unsafe { Arc::<E>::from_raw(data.cast()) };
+    whom.end_io(tag, kernel::error::to_result(error));
+}
+
+#[pinned_drop]
+impl PinnedDrop for BioSet {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: Initialised by `new`; all its bios have returned, for their owners outlive them.
+        unsafe { bindings::wb_bio_set_exit(self.inner.get()) }
+    }
+}

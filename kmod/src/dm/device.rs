@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! An underlying device of a target.
+//!
+//! C header: [`include/linux/device-mapper.h`](srctree/include/linux/device-mapper.h)
+
+use super::bindings;
+use core::ptr::NonNull;
+use kernel::prelude::*;
+
+/// A `struct dm_dev`: a block device that the table has opened for the target.
+///
+/// # Invariants
+/// `dev` is from `dm_get_device` for `ti`, and both live until this is dropped.
+pub struct Device {
+    ti: NonNull<bindings::dm_target>,
+    dev: NonNull<bindings::dm_dev>,
+}
+
+// SAFETY: A `dm_dev` and its block device may be used from any thread.
+unsafe impl Send for Device {}
+// SAFETY: As above.
+unsafe impl Sync for Device {}
+
+impl Device {
+    /// # Safety
+    /// `ti` is the target under construction, and outlives the result.
+    pub(super) unsafe fn get(ti: NonNull<bindings::dm_target>, path: &CStr) -> Result<Self> {
+        let mut dev = core::ptr::null_mut();
+        // SAFETY: `ti` is valid by this function's contract, `path` and `dev` are valid for the call.
+        kernel::error::to_result(unsafe {
+            bindings::dm_get_device(
+                ti.as_ptr(),
+                path.as_ptr().cast(),
+                bindings::wb_target_mode(ti.as_ptr()),
+                &mut dev,
+            )
+        })?;
+        Ok(Self { ti, dev: NonNull::new(dev).ok_or(ENODEV)? })
+    }
+
+    pub(super) fn as_dm_dev(&self) -> *mut bindings::dm_dev {
+        self.dev.as_ptr()
+    }
+
+    pub(super) fn bdev(&self) -> *mut bindings::block_device {
+        // SAFETY: `dev` is valid by the invariant.
+        unsafe { bindings::wb_dev_bdev(self.dev.as_ptr()) }
+    }
+
+    /// Size in sectors.
+    pub fn sectors(&self) -> u64 {
+        // SAFETY: The block device is open as long as `dev` is.
+        unsafe { bindings::wb_bdev_sectors(self.bdev()) }
+    }
+
+    /// For how many milliseconds it has had something to do since boot.
+    pub fn busy_ms(&self) -> u32 {
+        // SAFETY: The block device is open as long as `dev` is.
+        unsafe { bindings::wb_bdev_busy_ms(self.bdev()) }
+    }
+
+    /// `MAJOR:MINOR`, as tables have it.
+    pub fn name(&self) -> &CStr {
+        // SAFETY: The name is a NUL-terminated array within `dev`.
+        unsafe { CStr::from_ptr(bindings::wb_dev_name(self.dev.as_ptr()).cast()) }
+    }
+
+    /// What tells the block device from all others that are open.
+    pub fn id(&self) -> usize {
+        self.bdev() as usize
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant, and this is the only reference to it.
+        unsafe { bindings::dm_put_device(self.ti.as_ptr(), self.dev.as_ptr()) }
+    }
+}

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* See shim.h. */
+
+#include "shim.h"
+#include <linux/crc32.h>
+#include <linux/jiffies.h>
+#include <linux/kthread.h>
+#include <linux/ktime.h>
+#include <linux/part_stat.h>
+#include <linux/random.h>
+#include <linux/sched/mm.h>
+#include <linux/vmalloc.h>
+
+#ifdef CONFIG_HIGHMEM
+#error "dm-writeboost reaches the pages of a bio by their address, so it needs a 64-bit kernel"
+#endif
+
+void wb_event_init(struct wb_event *event)
+{
+	atomic_set(&event->count, 0);
+	init_waitqueue_head(&event->wait);
+}
+
+/* In any context. */
+void wb_event_notify(struct wb_event *event)
+{
+	atomic_inc(&event->count);
+	smp_mb__after_atomic();
+	wake_up_all(&event->wait);
+}
+
+int wb_event_count(struct wb_event *event)
+{
+	return atomic_read_acquire(&event->count);
+}
+
+/* Waits until the count is not @seen any more; 0, or -EINTR after a signal. A timeout is no error. */
+int wb_event_wait(struct wb_event *event, int seen, unsigned int timeout_ms, enum wb_sleep sleep)
+{
+	unsigned long timeout = msecs_to_jiffies(timeout_ms);
+
+	switch (sleep) {
+	case WB_SLEEP_IDLE:
+		wait_event_idle_timeout(event->wait,
+					wb_event_count(event) != seen || kthread_should_stop(), timeout);
+		return 0;
+	case WB_SLEEP_BUSY:
+		wait_event_timeout(event->wait, wb_event_count(event) != seen, timeout);
+		return 0;
+	case WB_SLEEP_INTERRUPTIBLE:
+		if (wait_event_interruptible_timeout(event->wait, wb_event_count(event) != seen, timeout) < 0)
+			return -EINTR;
+		return 0;
+	}
+	return 0;
+}
+
+struct task_struct *wb_thread_run(int (*fn)(void *data), void *data, const char *name)
+{
+	return kthread_run(fn, data, "%s", name);
+}
+
+void wb_thread_stop(struct task_struct *task)
+{
+	kthread_stop(task);
+}
+
+bool wb_thread_should_stop(void)
+{
+	return kthread_should_stop();
+}
+
+void *wb_vzalloc(size_t size)
+{
+	return vzalloc(size);
+}
+
+void wb_vfree(void *p)
+{
+	vfree(p);
+}
+
+/* The usual CRC-32C; the kernel's function leaves both inversions to its callers. */
+u32 wb_crc32c(u32 crc, const void *p, size_t len)
+{
+	return ~crc32c(~crc, p, len);
+}
+
+void wb_random(void *p, size_t len)
+{
+	get_random_bytes(p, len);
+}
+
+enum wb_op wb_bio_op(const struct bio *bio)
+{
+	switch (bio_op(bio)) {
+	case REQ_OP_READ:
+		return WB_OP_READ;
+	case REQ_OP_WRITE:
+		/* Device-mapper takes a PREFLUSH with data apart: what reaches a target is a flush alone. */
+		return bio->bi_opf & REQ_PREFLUSH ? WB_OP_FLUSH : WB_OP_WRITE;
+	case REQ_OP_FLUSH:
+		return WB_OP_FLUSH;
+	default:
+		return WB_OP_OTHER;
+	}
+}
+
+bool wb_bio_is_fua(const struct bio *bio)
+{
+	return bio->bi_opf & REQ_FUA;
+}
+
+sector_t wb_bio_sector(const struct bio *bio)
+{
+	return bio->bi_iter.bi_sector;
+}
+
+unsigned int wb_bio_bytes(const struct bio *bio)
+{
+	return bio->bi_iter.bi_size;
+}
+
+struct bvec_iter wb_bio_iter(const struct bio *bio)
+{
+	return bio->bi_iter;
+}
+
+void wb_bio_remap(struct bio *bio, struct block_device *bdev, sector_t sector)
+{
+	bio_set_dev(bio, bdev);
+	bio->bi_iter.bi_sector = sector;
+}
+
+void wb_bio_set_sector(struct bio *bio, sector_t sector)
+{
+	bio->bi_iter.bi_sector = sector;
+}
+
+int wb_status_to_errno(blk_status_t status)
+{
+	return blk_status_to_errno(status);
+}
+
+blk_status_t wb_errno_to_status(int error)
+{
+	return errno_to_blk_status(error);
+}
+
+void wb_bio_end(struct bio *bio, int error)
+{
+	bio->bi_status = errno_to_blk_status(error);
+	bio_endio(bio);
+}
+
+/* Copies @len bytes between @buf and the bio at @iter, and moves @iter behind them. */
+void wb_bio_copy(struct bio *bio, struct bvec_iter *iter, void *buf, unsigned int len, bool to_bio)
+{
+	while (len) {
+		struct bio_vec bv = mp_bvec_iter_bvec(bio->bi_io_vec, *iter);
+		unsigned int n = min(len, bv.bv_len);
+		void *p = page_address(bv.bv_page) + bv.bv_offset;
+
+		if (to_bio)
+			memcpy(p, buf, n);
+		else
+			memcpy(buf, p, n);
+		bvec_iter_advance(bio->bi_io_vec, iter, n);
+		buf += n;
+		len -= n;
+	}
+}
+
+u32 wb_bio_crc32c(struct bio *bio, struct bvec_iter *iter, unsigned int len, u32 crc)
+{
+	while (len) {
+		struct bio_vec bv = mp_bvec_iter_bvec(bio->bi_io_vec, *iter);
+		unsigned int n = min(len, bv.bv_len);
+
+		crc = wb_crc32c(crc, page_address(bv.bv_page) + bv.bv_offset, n);
+		bvec_iter_advance(bio->bi_io_vec, iter, n);
+		len -= n;
+	}
+	return crc;
+}
+
+struct bio *wb_bio_next(struct bio *bio)
+{
+	return bio->bi_next;
+}
+
+void wb_bio_set_next(struct bio *bio, struct bio *next)
+{
+	bio->bi_next = next;
+}
+
+int wb_bio_set_init(struct bio_set *bs, unsigned int pool_size)
+{
+	return bioset_init(bs, pool_size, offsetof(struct wb_own_bio, bio), BIOSET_NEED_BVECS);
+}
+
+void wb_bio_set_exit(struct bio_set *bs)
+{
+	bioset_exit(bs);
+}
+
+static void wb_own_bio_end(struct bio *bio)
+{
+	struct wb_own_bio *own = container_of(bio, struct wb_own_bio, bio);
+	wb_end_fn end = own->end;
+	void *data = own->data;
+	unsigned long tag = own->tag;
+	int error = blk_status_to_errno(bio->bi_status);
+
+	bio_put(bio);
+	/* The reference in @data must not be the last one here, where one cannot sleep: see wb_synchronize(). */
+	rcu_read_lock();
+	end(data, tag, error);
+	rcu_read_unlock();
+}
+
+static struct bio *wb_own_bio(struct bio_set *bs, struct block_device *bdev, unsigned int nr_vecs, blk_opf_t opf,
+			      wb_end_fn end, void *data, unsigned long tag)
+{
+	/* From a mempool, so that it waits but does not fail. */
+	struct bio *bio = bio_alloc_bioset(bdev, nr_vecs, opf, GFP_NOIO, bs);
+	struct wb_own_bio *own = container_of(bio, struct wb_own_bio, bio);
+
+	own->end = end;
+	own->data = data;
+	own->tag = tag;
+	bio->bi_end_io = wb_own_bio_end;
+	return bio;
+}
+
+/* One bio for @len bytes of whole pages that were vmalloc'ed; at most BIO_MAX_VECS pages. In a thread, not in map. */
+void wb_bio_submit(struct bio_set *bs, struct block_device *bdev, sector_t sector, void *buf, unsigned int len,
+		   bool write, bool fua, wb_end_fn end, void *data, unsigned long tag)
+{
+	blk_opf_t opf = write ? REQ_OP_WRITE | REQ_IDLE | (fua ? REQ_FUA | REQ_SYNC : 0) : REQ_OP_READ;
+	struct bio *bio = wb_own_bio(bs, bdev, DIV_ROUND_UP(offset_in_page(buf) + len, PAGE_SIZE), opf, end, data, tag);
+
+	bio->bi_iter.bi_sector = sector;
+	while (len) {
+		unsigned int n = min_t(unsigned int, len, PAGE_SIZE - offset_in_page(buf));
+
+		/* There is a vec for each page, so it cannot fail. */
+		__bio_add_page(bio, vmalloc_to_page(buf), n, offset_in_page(buf));
+		buf += n;
+		len -= n;
+	}
+	submit_bio(bio);
+}
+
+void wb_bio_submit_flush(struct bio_set *bs, struct block_device *bdev, wb_end_fn end, void *data,
+			 unsigned long tag)
+{
+	submit_bio(wb_own_bio(bs, bdev, 0, REQ_OP_WRITE | REQ_PREFLUSH | REQ_SYNC, end, data, tag));
+}
+
+sector_t wb_bdev_sectors(struct block_device *bdev)
+{
+	return bdev_nr_sectors(bdev);
+}
+
+/* How long the whole disk has had something to do since boot; what iostat calls utilisation is its increase. */
+unsigned int wb_bdev_busy_ms(struct block_device *bdev)
+{
+	return jiffies_to_msecs(part_stat_read(bdev, io_ticks));
+}
+
+u64 wb_now_ms(void)
+{
+	return ktime_to_ms(ktime_get());
+}
+
+/* Pairs with the read-side section in wb_own_bio_end(). */
+void wb_synchronize(void)
+{
+	synchronize_rcu();
+}
+
+void wb_bio_skip(struct bio *bio, struct bvec_iter *iter, unsigned int len)
+{
+	bvec_iter_advance(bio->bi_io_vec, iter, len);
+}
+
+blk_mode_t wb_target_mode(struct dm_target *ti)
+{
+	return dm_table_get_mode(ti->table);
+}
+
+sector_t wb_target_offset(struct dm_target *ti, sector_t sector)
+{
+	return dm_target_offset(ti, sector);
+}
+
+/* The features that every target of this module has. */
+void wb_target_init(struct dm_target *ti, unsigned int per_io_data_size)
+{
+	ti->num_flush_bios = 1;
+	ti->flush_supported = true;
+	ti->limit_swap_bios = true;
+	ti->per_io_data_size = per_io_data_size;
+}
+
+struct block_device *wb_dev_bdev(struct dm_dev *dev)
+{
+	return dev->bdev;
+}
+
+const char *wb_dev_name(struct dm_dev *dev)
+{
+	return dev->name;
+}
+
+int wb_iterate_device(struct dm_target *ti, iterate_devices_callout_fn fn, struct dm_dev *dev, sector_t len, void *data)
+{
+	return fn(ti, dev, 0, len, data);
+}

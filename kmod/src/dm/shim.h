@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What Rust cannot call: macros and inline functions of the kernel, and whatever differs between the kernels that are
+ * supported. Everything here is one step of the kernel's own; decisions are made in Rust.
+ */
+#ifndef WB_SHIM_H
+#define WB_SHIM_H
+
+#include <linux/bio.h>
+#include <linux/blkdev.h>
+#include <linux/device-mapper.h>
+#include <linux/wait.h>
+
+/* What map and end_io of a target return, as constants that bindgen sees. */
+enum {
+	WB_MAPIO_SUBMITTED = DM_MAPIO_SUBMITTED,
+	WB_MAPIO_REMAPPED = DM_MAPIO_REMAPPED,
+	WB_ENDIO_DONE = DM_ENDIO_DONE,
+};
+
+enum wb_op {
+	WB_OP_READ,
+	WB_OP_WRITE,
+	WB_OP_FLUSH,
+	WB_OP_OTHER,
+};
+
+/* How wb_event_wait() sleeps. */
+enum wb_sleep {
+	WB_SLEEP_IDLE,		/* a kernel thread with nothing to do: ends by wb_thread_stop() too */
+	WB_SLEEP_BUSY,		/* somebody waits for I/O */
+	WB_SLEEP_INTERRUPTIBLE,	/* a user waits, and may send a signal */
+};
+
+/* Something that happens again and again, and that several may wait for. */
+struct wb_event {
+	atomic_t count;
+	wait_queue_head_t wait;
+};
+
+typedef void (*wb_end_fn)(void *data, unsigned long tag, int error);
+
+/* A bio of the module's own, with whom to tell when it has returned. */
+struct wb_own_bio {
+	wb_end_fn end;
+	void *data;
+	unsigned long tag;
+	struct bio bio;
+};
+
+void wb_event_init(struct wb_event *event);
+void wb_event_notify(struct wb_event *event);
+int wb_event_count(struct wb_event *event);
+int wb_event_wait(struct wb_event *event, int seen, unsigned int timeout_ms, enum wb_sleep sleep);
+
+struct task_struct *wb_thread_run(int (*fn)(void *data), void *data, const char *name);
+void wb_thread_stop(struct task_struct *task);
+bool wb_thread_should_stop(void);
+
+void *wb_vzalloc(size_t size);
+void wb_vfree(void *p);
+u32 wb_crc32c(u32 crc, const void *p, size_t len);
+void wb_random(void *p, size_t len);
+
+enum wb_op wb_bio_op(const struct bio *bio);
+bool wb_bio_is_fua(const struct bio *bio);
+sector_t wb_bio_sector(const struct bio *bio);
+unsigned int wb_bio_bytes(const struct bio *bio);
+struct bvec_iter wb_bio_iter(const struct bio *bio);
+void wb_bio_remap(struct bio *bio, struct block_device *bdev, sector_t sector);
+void wb_bio_set_sector(struct bio *bio, sector_t sector);
+int wb_status_to_errno(blk_status_t status);
+blk_status_t wb_errno_to_status(int error);
+void wb_bio_end(struct bio *bio, int error);
+void wb_bio_copy(struct bio *bio, struct bvec_iter *iter, void *buf, unsigned int len, bool to_bio);
+u32 wb_bio_crc32c(struct bio *bio, struct bvec_iter *iter, unsigned int len, u32 crc);
+struct bio *wb_bio_next(struct bio *bio);
+void wb_bio_set_next(struct bio *bio, struct bio *next);
+
+int wb_bio_set_init(struct bio_set *bs, unsigned int pool_size);
+void wb_bio_set_exit(struct bio_set *bs);
+void wb_bio_submit(struct bio_set *bs, struct block_device *bdev, sector_t sector, void *buf, unsigned int len,
+		   bool write, bool fua, wb_end_fn end, void *data, unsigned long tag);
+void wb_bio_submit_flush(struct bio_set *bs, struct block_device *bdev, wb_end_fn end, void *data,
+			 unsigned long tag);
+
+sector_t wb_bdev_sectors(struct block_device *bdev);
+unsigned int wb_bdev_busy_ms(struct block_device *bdev);
+u64 wb_now_ms(void);
+void wb_synchronize(void);
+void wb_bio_skip(struct bio *bio, struct bvec_iter *iter, unsigned int len);
+
+blk_mode_t wb_target_mode(struct dm_target *ti);
+sector_t wb_target_offset(struct dm_target *ti, sector_t sector);
+void wb_target_init(struct dm_target *ti, unsigned int per_io_data_size);
+struct block_device *wb_dev_bdev(struct dm_dev *dev);
+const char *wb_dev_name(struct dm_dev *dev);
+int wb_iterate_device(struct dm_target *ti, iterate_devices_callout_fn fn, struct dm_dev *dev, sector_t len, void *data);
+
+#endif

@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A device-mapper target.
+//!
+//! C header: [`include/linux/device-mapper.h`](srctree/include/linux/device-mapper.h)
+
+use super::{bindings, Bio, Device};
+use core::ffi::{c_int, c_void};
+use core::fmt::Write;
+use core::marker::PhantomData;
+use core::ops::{Deref, DerefMut};
+use core::ptr::NonNull;
+use kernel::ffi::{c_char, c_uint};
+use kernel::prelude::*;
+
+/// What map has done with a bio.
+pub enum Outcome<P> {
+    /// It will be ended later, or has been.
+    Submitted,
+    /// It was remapped: device-mapper submits it, and calls [`Target::end_io`] when it returns.
+    Remapped(Bio<P>),
+}
+
+/// A bio while it is being mapped.
+pub struct Mapping<'a, P> {
+    bio: Bio<P>,
+    map: PhantomData<&'a ()>,
+}
+
+impl<P> Mapping<'_, P> {
+    /// Takes only the first `sectors` of it; device-mapper sends the rest as another bio. Not for flushes.
+    pub fn accept(&mut self, sectors: u64) {
+        if sectors < self.bio.sectors() {
+            // SAFETY: Within map by the lifetime of `self`; `sectors` is less than it has.
+            unsafe { bindings::dm_accept_partial_bio(self.bio.as_raw(), sectors as u32) }
+        }
+    }
+
+    /// The bio, for keeping it beyond map.
+    pub fn into_bio(self) -> Bio<P> {
+        self.bio
+    }
+}
+
+impl<P> Deref for Mapping<'_, P> {
+    type Target = Bio<P>;
+    fn deref(&self) -> &Bio<P> {
+        &self.bio
+    }
+}
+
+impl<P> DerefMut for Mapping<'_, P> {
+    fn deref_mut(&mut self) -> &mut Bio<P> {
+        &mut self.bio
+    }
+}
+
+/// Which status is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum StatusKind {
+    /// How it is doing.
+    Info,
+    /// The table line's arguments.
+    Table,
+}
+
+/// Text for userspace, cut off where its buffer ends.
+pub struct Writer<'a> {
+    buffer: &'a mut [u8],
+    len: usize,
+}
+
+impl Write for Writer<'_> {
+    fn write_str(&mut self, s: &str) -> core::fmt::Result {
+        // One byte is kept for the NUL that ends it.
+        let n = s.len().min(self.buffer.len().saturating_sub(self.len + 1));
+        self.buffer[self.len..self.len + n].copy_from_slice(&s.as_bytes()[..n]);
+        self.len += n;
+        Ok(())
+    }
+}
+
+/// The words of a table line or a message.
+pub struct Args<'a> {
+    words: &'a [*mut c_char],
+}
+
+impl Args<'_> {
+    /// Number of words.
+    pub fn len(&self) -> usize {
+        self.words.len()
+    }
+
+    /// Word `i`, if there is one and it is UTF-8.
+    pub fn get(&self, i: usize) -> Option<&str> {
+        self.c_str(i)?.to_str().ok()
+    }
+
+    /// Word `i` as it came.
+    pub fn c_str(&self, i: usize) -> Option<&CStr> {
+        let word = *self.words.get(i)?;
+        // SAFETY: Device-mapper passes NUL-terminated words that live as long as the call.
+        Some(unsafe { CStr::from_ptr(word.cast()) })
+    }
+}
+
+/// The target that is being made.
+pub struct Construction<'a> {
+    ti: NonNull<bindings::dm_target>,
+    lifetime: PhantomData<&'a ()>,
+}
+
+impl Construction<'_> {
+    /// Size of the target in sectors.
+    pub fn sectors(&self) -> u64 {
+        // SAFETY: Valid while it is being made.
+        unsafe { (*self.ti.as_ptr()).len }
+    }
+
+    /// Opens an underlying device.
+    ///
+    /// # Errors
+    /// Why it cannot be opened.
+    pub fn device(&self, path: &CStr) -> Result<Device> {
+        // SAFETY: A target's devices are dropped with what its constructor made, before the target itself.
+        unsafe { Device::get(self.ti, path) }
+    }
+}
+
+/// Why a target cannot be made: a message for people, and an error number.
+pub type Refusal = (&'static CStr, Error);
+
+/// A kind of target.
+pub trait Target: Send + Sync + Sized + 'static {
+    /// Its name in table lines.
+    const NAME: &'static CStr;
+    /// Its version.
+    const VERSION: [u32; 3];
+    /// What it keeps beside each bio.
+    type PerBio: Copy + Default + Send;
+
+    /// Makes one from its table line.
+    ///
+    /// # Errors
+    /// Why not.
+    fn new(ti: &Construction<'_>, args: &Args<'_>) -> core::result::Result<KBox<Self>, Refusal>;
+    /// Takes a bio. May sleep only as `submit_bio` may.
+    fn map(&self, bio: Mapping<'_, Self::PerBio>) -> Outcome<Self::PerBio>;
+    /// A bio has returned or was ended, with `result`; says with what it ends. In any context.
+    fn end_io(&self, bio: &mut Bio<Self::PerBio>, result: Result) -> Result;
+    /// All bios have ended, and none will come until [`Target::resume`].
+    fn suspended(&self);
+    /// Bios come again.
+    fn resume(&self);
+    /// Writes its status.
+    fn status(&self, kind: StatusKind, out: &mut Writer<'_>);
+    /// Obeys a message.
+    ///
+    /// # Errors
+    /// What is wrong with the message or kept it from being obeyed.
+    fn message(&self, args: &Args<'_>) -> Result;
+    /// The underlying devices, and how many sectors of each it uses.
+    fn devices(&self) -> [(&Device, u64); 2];
+}
+
+/// The target while it exists: what `dm_target.private` points to.
+unsafe fn target<'a, T: Target>(ti: *mut bindings::dm_target) -> &'a T {
+    // SAFETY: Set by `ctr` to a `KBox<T>`, which `dtr` drops, and called in between only.
+    unsafe { &*(*ti).private.cast::<T>() }
+}
+
+unsafe extern "C" fn ctr<T: Target>(ti: *mut bindings::dm_target, argc: c_uint, argv: *mut *mut c_char) -> c_int {
+    let Some(target) = NonNull::new(ti) else { return EINVAL.to_errno() };
+    // SAFETY: Device-mapper passes `argc` words; with none, `argv` may be null.
+    let words = if argc == 0 { &[] } else { unsafe { core::slice::from_raw_parts(argv, argc as usize) } };
+    let construction = Construction { ti: target, lifetime: PhantomData };
+    match T::new(&construction, &Args { words }) {
+        Ok(t) => {
+            // SAFETY: `ti` is valid while it is being made.
+            unsafe {
+                (*ti).private = KBox::into_raw(t).cast();
+                bindings::wb_target_init(ti, core::mem::size_of::<T::PerBio>() as c_uint);
+            }
+            0
+        }
+        Err((message, error)) => {
+            // SAFETY: `ti` is valid while it is being made; the message is static.
+            unsafe { (*ti).error = message.as_ptr().cast_mut().cast() };
+            error.to_errno()
+        }
+    }
+}
+
+unsafe extern "C" fn dtr<T: Target>(ti: *mut bindings::dm_target) {
+    // SAFETY: `private` is from `ctr`, and this is the last use of the target.
+    drop(unsafe { KBox::<T>::from_raw((*ti).private.cast()) });
+}
+
+unsafe extern "C" fn map<T: Target>(ti: *mut bindings::dm_target, bio: *mut bindings::bio) -> c_int {
+    let Some(bio) = NonNull::new(bio) else { return EIO.to_errno() };
+    // SAFETY: Device-mapper hands over a clone with as much room as `ctr` asked for.
+    let bio = unsafe {
+        let start = bindings::wb_target_offset(ti, bindings::wb_bio_sector(bio.as_ptr()));
+        bindings::wb_bio_set_sector(bio.as_ptr(), start);
+        Bio::first(bio)
+    };
+    // SAFETY: Between `ctr` and `dtr`.
+    match unsafe { target::<T>(ti) }.map(Mapping { bio, map: PhantomData }) {
+        Outcome::Submitted => bindings::WB_MAPIO_SUBMITTED as c_int,
+        Outcome::Remapped(bio) => {
+            bio.into_raw();
+            bindings::WB_MAPIO_REMAPPED as c_int
+        }
+    }
+}
+
+unsafe extern "C" fn end_io<T: Target>(
+    ti: *mut bindings::dm_target,
+    bio: *mut bindings::bio,
+    status: *mut bindings::blk_status_t,
+) -> c_int {
+    let Some(bio) = NonNull::new(bio) else { return bindings::WB_ENDIO_DONE as c_int };
+    // SAFETY: The bio has been through `map`; nobody else has it now. `status` is valid for the call.
+    unsafe {
+        let mut bio = Bio::<T::PerBio>::again(bio);
+        let error = bindings::wb_status_to_errno(*status);
+        let result = target::<T>(ti).end_io(&mut bio, kernel::error::to_result(error));
+        if let Err(e) = result {
+            if error == 0 {
+                *status = bindings::wb_errno_to_status(e.to_errno());
+            }
+        }
+    }
+    bindings::WB_ENDIO_DONE as c_int
+}
+
+unsafe extern "C" fn postsuspend<T: Target>(ti: *mut bindings::dm_target) {
+    // SAFETY: Between `ctr` and `dtr`.
+    unsafe { target::<T>(ti) }.suspended();
+}
+
+unsafe extern "C" fn resume<T: Target>(ti: *mut bindings::dm_target) {
+    // SAFETY: Between `ctr` and `dtr`.
+    unsafe { target::<T>(ti) }.resume();
+}
+
+unsafe extern "C" fn status<T: Target>(
+    ti: *mut bindings::dm_target,
+    kind: bindings::status_type_t,
+    _flags: c_uint,
+    result: *mut c_char,
+    max: c_uint,
+) {
+    if max == 0 {
+        return;
+    }
+    // SAFETY: Device-mapper passes a buffer of `max` bytes.
+    let buffer = unsafe {
+        result.write_bytes(0, 1);
+        core::slice::from_raw_parts_mut(result.cast::<u8>(), max as usize)
+    };
+    let mut out = Writer { buffer, len: 0 };
+    // SAFETY: Between `ctr` and `dtr`.
+    let target = unsafe { target::<T>(ti) };
+    match kind {
+        bindings::status_type_t_STATUSTYPE_INFO => target.status(StatusKind::Info, &mut out),
+        bindings::status_type_t_STATUSTYPE_TABLE => target.status(StatusKind::Table, &mut out),
+        _ => (),
+    }
+    let end = out.len;
+    out.buffer[end] = 0;
+}
+
+unsafe extern "C" fn message<T: Target>(
+    ti: *mut bindings::dm_target,
+    argc: c_uint,
+    argv: *mut *mut c_char,
+    _result: *mut c_char,
+    _max: c_uint,
+) -> c_int {
+    // SAFETY: Device-mapper passes `argc` words, at least one.
+    let words = if argc == 0 { &[] } else { unsafe { core::slice::from_raw_parts(argv, argc as usize) } };
+    // SAFETY: Between `ctr` and `dtr`.
+    match unsafe { target::<T>(ti) }.message(&Args { words }) {
+        Ok(()) => 0,
+        Err(e) => e.to_errno(),
+    }
+}
+
+unsafe extern "C" fn iterate_devices<T: Target>(
+    ti: *mut bindings::dm_target,
+    callout: bindings::iterate_devices_callout_fn,
+    data: *mut c_void,
+) -> c_int {
+    // SAFETY: Between `ctr` and `dtr`.
+    for (device, sectors) in unsafe { target::<T>(ti) }.devices() {
+        // SAFETY: The device is the target's, and the rest is passed through.
+        let ret = unsafe { bindings::wb_iterate_device(ti, callout, device.as_dm_dev(), sectors, data) };
+        if ret != 0 {
+            return ret;
+        }
+    }
+    0
+}
+
+/// A registered kind of target; dropping it unregisters.
+pub struct Registration<T: Target> {
+    inner: KBox<bindings::target_type>,
+    target: PhantomData<T>,
+}
+
+// SAFETY: Only device-mapper touches it between registration and unregistration.
+unsafe impl<T: Target> Send for Registration<T> {}
+// SAFETY: As above.
+unsafe impl<T: Target> Sync for Registration<T> {}
+
+impl<T: Target> Registration<T> {
+    /// Registers the kind of target.
+    ///
+    /// # Errors
+    /// `EEXIST` when there is one of this name, `ENOMEM`.
+    pub fn new(module: &'static ThisModule) -> Result<Self> {
+        // SAFETY: All zeroes is a valid `target_type`: null pointers and no functions.
+        let zero: bindings::target_type = unsafe { core::mem::zeroed() };
+        let mut inner = KBox::new(
+            bindings::target_type {
+                name: T::NAME.as_ptr().cast(),
+                module: module.as_ptr().cast(),
+                version: T::VERSION,
+                ctr: Some(ctr::<T>),
+                dtr: Some(dtr::<T>),
+                map: Some(map::<T>),
+                end_io: Some(end_io::<T>),
+                postsuspend: Some(postsuspend::<T>),
+                resume: Some(resume::<T>),
+                status: Some(status::<T>),
+                message: Some(message::<T>),
+                iterate_devices: Some(iterate_devices::<T>),
+                ..zero
+            },
+            GFP_KERNEL,
+        )?;
+        // SAFETY: The `target_type` stays where it is until it is unregistered.
+        kernel::error::to_result(unsafe { bindings::dm_register_target(&mut *inner) })?;
+        Ok(Self { inner, target: PhantomData })
+    }
+}
+
+impl<T: Target> Drop for Registration<T> {
+    fn drop(&mut self) {
+        // SAFETY: Registered by `new`. No target of this kind exists, for each holds a reference to the module.
+        unsafe { bindings::dm_unregister_target(&mut *self.inner) }
+    }
+}

@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The host for the kernel: its allocators, and beyond what the engine needs the threads and events of a volume.
+
+use super::OutOfMemory;
+use crate::dm::bindings;
+use core::cell::UnsafeCell;
+use core::ffi::c_void;
+use core::marker::PhantomPinned;
+use core::ops::{Deref, DerefMut};
+use core::ptr::NonNull;
+use kernel::alloc::KVVec;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// An array whose length is fixed when it is made.
+pub struct Table<T>(KVVec<T>);
+
+impl<T> Table<T> {
+    /// Makes a table of `len` elements, each made by `f` from its index.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] when the host has no room for it.
+    pub fn new(len: usize, mut f: impl FnMut(usize) -> T) -> core::result::Result<Self, OutOfMemory> {
+        let mut v = KVVec::with_capacity(len, GFP_KERNEL).map_err(|_| OutOfMemory)?;
+        for i in 0..len {
+            v.push(f(i), GFP_KERNEL).map_err(|_| OutOfMemory)?;
+        }
+        Ok(Self(v))
+    }
+}
+
+impl<T> Table<T> {
+    /// As [`Table::new`], for elements that may fail to be made.
+    ///
+    /// # Errors
+    /// What `f` says, or `ENOMEM`.
+    pub fn try_new(len: usize, mut f: impl FnMut(usize) -> Result<T>) -> Result<Self> {
+        let mut v = KVVec::with_capacity(len, GFP_KERNEL)?;
+        for i in 0..len {
+            v.push(f(i)?, GFP_KERNEL)?;
+        }
+        Ok(Self(v))
+    }
+}
+
+impl<T> core::fmt::Debug for Table<T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Table of {}", self.len())
+    }
+}
+
+impl<T> Deref for Table<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for Table<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.0
+    }
+}
+
+/// A value with several owners.
+pub struct Shared<T>(Arc<T>);
+
+impl<T> Shared<T> {
+    /// Shares `value`.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] when the host has no room for it.
+    pub fn new(value: T) -> core::result::Result<Self, OutOfMemory> {
+        Ok(Self(Arc::new(value, GFP_KERNEL).map_err(|_| OutOfMemory)?))
+    }
+}
+
+impl<T> core::fmt::Debug for Shared<T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Shared")
+    }
+}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Deref for Shared<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl From<OutOfMemory> for Error {
+    fn from(_: OutOfMemory) -> Error {
+        ENOMEM
+    }
+}
+
+/// CRC-32C (Castagnoli, RFC 3720 B.4) of `data`, continued from `crc`, which is 0 at the start.
+pub fn crc32c(crc: u32, data: &[u8]) -> u32 {
+    // SAFETY: `data` is readable for its length.
+    unsafe { bindings::wb_crc32c(crc, data.as_ptr().cast(), data.len()) }
+}
+
+/// Fills `data` with random bytes.
+pub fn random(data: &mut [u8]) {
+    // SAFETY: `data` is writable for its length.
+    unsafe { bindings::wb_random(data.as_mut_ptr().cast(), data.len()) }
+}
+
+/// Milliseconds since boot.
+pub fn now_ms() -> u64 {
+    // SAFETY: It has no preconditions.
+    unsafe { bindings::wb_now_ms() }
+}
+
+/// Waits until every end of I/O that was under way when it was called is over.
+pub fn synchronize() {
+    // SAFETY: It has no preconditions but that the caller may sleep.
+    unsafe { bindings::wb_synchronize() }
+}
+
+kernel::sync::global_lock! {
+    // SAFETY: Initialised by `init_module` before the target is registered, and so before any use.
+    unsafe(uninit) static IN_USE: Mutex<KVec<usize>> = KVec::new();
+}
+
+/// Initialises what is global to the module; called once, before anything else.
+pub fn init_module() {
+    // SAFETY: Called once.
+    unsafe { IN_USE.init() };
+}
+
+/// A device that a volume uses; no other volume gets it before this is dropped.
+pub struct InUse(usize);
+
+impl InUse {
+    /// Notes that the device identified by `id` is in use.
+    ///
+    /// # Errors
+    /// `EBUSY` when it is already, `ENOMEM`.
+    pub fn new(id: usize) -> Result<Self> {
+        let mut ids = IN_USE.lock();
+        if ids.contains(&id) {
+            return Err(EBUSY);
+        }
+        ids.push(id, GFP_KERNEL)?;
+        Ok(Self(id))
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        IN_USE.lock().retain(|id| *id != self.0);
+    }
+}
+
+/// How to wait for an [`Event`].
+#[derive(Clone, Copy)]
+pub enum Sleep {
+    /// A [`Thread`] with nothing to do: also ends when the thread should stop.
+    Idle,
+    /// Somebody waits for I/O.
+    Busy,
+    /// Somebody waits who may be sent a signal.
+    Interruptible,
+}
+
+/// Something that happens again and again, and that several may wait for without missing it.
+#[pin_data]
+pub struct Event {
+    #[pin]
+    inner: UnsafeCell<bindings::wb_event>,
+    #[pin]
+    _pin: PhantomPinned,
+}
+
+// SAFETY: A `wb_event` is an atomic counter and a wait queue, which has its own lock.
+unsafe impl Send for Event {}
+// SAFETY: As above.
+unsafe impl Sync for Event {}
+
+impl Event {
+    /// An event that has not happened yet.
+    pub fn new() -> impl PinInit<Self> {
+        let init = |slot: *mut Self| {
+            // SAFETY: `slot` is valid for writes; the inner event is initialised in place and never moved.
+            unsafe { bindings::wb_event_init(UnsafeCell::raw_get(&raw const (*slot).inner)) };
+            Ok(())
+        };
+        // SAFETY: The initialiser initialises the only field that has a value, and does not fail.
+        unsafe { pin_init::pin_init_from_closure(init) }
+    }
+
+    /// It happens. In any context.
+    pub fn notify(&self) {
+        // SAFETY: The event was initialised by `new`.
+        unsafe { bindings::wb_event_notify(self.inner.get()) }
+    }
+
+    /// How often it has happened: look at it first, then at what the event is about, then wait.
+    pub fn count(&self) -> i32 {
+        // SAFETY: The event was initialised by `new`.
+        unsafe { bindings::wb_event_count(self.inner.get()) }
+    }
+
+    /// Waits until it has happened since the count was `seen`, at most `timeout_ms` milliseconds.
+    ///
+    /// # Errors
+    /// `EINTR` after a signal, when [`Sleep::Interruptible`].
+    pub fn wait(&self, seen: i32, timeout_ms: u32, sleep: Sleep) -> Result {
+        let sleep = match sleep {
+            Sleep::Idle => bindings::wb_sleep_WB_SLEEP_IDLE,
+            Sleep::Busy => bindings::wb_sleep_WB_SLEEP_BUSY,
+            Sleep::Interruptible => bindings::wb_sleep_WB_SLEEP_INTERRUPTIBLE,
+        };
+        // SAFETY: The event was initialised by `new`.
+        kernel::error::to_result(unsafe {
+            bindings::wb_event_wait(self.inner.get(), seen, timeout_ms, sleep)
+        })
+    }
+}
+
+/// What a [`Thread`] does.
+pub trait Work: Send + Sync {
+    /// Runs in the thread until [`should_stop`].
+    fn run(&self);
+}
+
+/// Whether the [`Thread`] that asks should return.
+pub fn should_stop() -> bool {
+    // SAFETY: Called in a thread made by `wb_thread_run` only, as `Work::run` is.
+    unsafe { bindings::wb_thread_should_stop() }
+}
+
+/// A kernel thread; dropping it stops it and waits for it.
+pub struct Thread {
+    task: NonNull<bindings::task_struct>,
+}
+
+// SAFETY: Any context that may sleep can stop the thread.
+unsafe impl Send for Thread {}
+// SAFETY: There is nothing to do with a shared reference.
+unsafe impl Sync for Thread {}
+
+impl Thread {
+    /// Starts a thread named `name` that does `work`.
+    ///
+    /// # Errors
+    /// Whatever the kernel says, `ENOMEM` mostly.
+    pub fn run<W: Work + 'static>(work: Arc<W>, name: &CStr) -> Result<Self> {
+        unsafe extern "C" fn main<W: Work>(data: *mut c_void) -> i32 {
+            // SAFETY: `data` is the `Arc` that `Thread::run` gave away, and kept alive for as long as the thread is.
+            let work = unsafe { &*data.cast::<W>() };
+            work.run();
+            // `kthread_stop` needs the thread to be there, so it does not end before it is told to.
+            while !should_stop() {
+                // SAFETY: It has no preconditions.
+                unsafe { kernel::bindings::msleep(10) };
+            }
+            // SAFETY: The reference that `Thread::run` gave away is dropped once, here at the end.
+            drop(unsafe { Arc::<W>::from_raw(data.cast()) });
+            0
+        }
+        let data = Arc::into_raw(work);
+        // SAFETY: `main` takes what `data` is, and the name is copied.
+        let task =
+            unsafe { bindings::wb_thread_run(Some(main::<W>), data.cast_mut().cast(), name.as_ptr().cast()) };
+        match kernel::error::from_err_ptr(task) {
+            Ok(task) => match NonNull::new(task) {
+                Some(task) => Ok(Self { task }),
+                None => Err(ENOMEM),
+            },
+            Err(e) => {
+                // SAFETY: No thread was made that could have taken the reference.
+                drop(unsafe { Arc::from_raw(data) });
+                Err(e)
+            }
+        }
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        // SAFETY: The thread does not end before it is told to, so the task is still there.
+        unsafe { bindings::wb_thread_stop(self.task.as_ptr()) }
+    }
+}
+
+/// Whole zeroed pages of memory that several threads use at the same time, each its own part of it.
+///
+/// # Invariants
+/// `start` is from `wb_vzalloc` with `len` bytes.
+pub struct Pages {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: It is only memory; who may touch which part of it is up to the callers of `slice`.
+unsafe impl Send for Pages {}
+// SAFETY: As above.
+unsafe impl Sync for Pages {}
+
+impl Pages {
+    /// Allocates `len` bytes.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(len: usize) -> Result<Self> {
+        // SAFETY: It has no preconditions.
+        let start = unsafe { bindings::wb_vzalloc(len) };
+        Ok(Self { start: NonNull::new(start.cast()).ok_or(ENOMEM)?, len })
+    }
+
+    /// Lends `len` bytes from `offset` on to `f`. `None` when they are not all in the pages.
+    ///
+    /// The callers see to it that nobody else touches these bytes meanwhile: the engine's claims and pins say who may.
+    /// A device that reads or writes them while `f` does would see or leave torn bytes, which checksums catch.
+    pub fn with<R>(&self, offset: usize, len: usize, f: impl FnOnce(&mut [u8]) -> R) -> Option<R> {
+        if offset > self.len || len > self.len - offset {
+            return None;
+        }
+        // SAFETY: In range by the check above, and initialised, being zeroed at first. The engine grants each block
+        // of a buffer to one writer, or to any number of readers that do not write through the slice, at a time.
+        Some(f(unsafe { core::slice::from_raw_parts_mut(self.start.as_ptr().add(offset), len) }))
+    }
+
+    /// Address of the byte at `offset`, for a bio; within the pages.
+    pub(crate) fn at(&self, offset: usize) -> *mut u8 {
+        debug_assert!(offset < self.len);
+        self.start.as_ptr().wrapping_add(offset)
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: From `wb_vzalloc` by the invariant, and nothing uses it any more.
+        unsafe { bindings::wb_vfree(self.start.as_ptr().cast()) }
+    }
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The target `writeboost`: what device-mapper asks for, and how the volume does it.
+//!
+//! Table line: `0 SECTORS writeboost BACKING CACHE [#WORDS KEY VALUE ...]`.
+
+use crate::dm::{Args, Bio, Construction, Device, Mapping, Op, Outcome, Refusal, StatusKind, Target, Writer};
+use crate::engine::format::Superblock;
+use crate::os::InUse;
+use crate::volume::{open, Disks, Options, PerBio, Running};
+use core::fmt::Write;
+use core::sync::atomic::Ordering;
+use kernel::prelude::*;
+
+/// The target.
+pub struct Writeboost {
+    running: Running,
+    // Behind `running`, so that the devices stay noted until the volume is gone.
+    _in_use: [InUse; 2],
+}
+
+impl Drop for Writeboost {
+    fn drop(&mut self) {
+        self.running.stop();
+    }
+}
+
+fn options(args: &Args<'_>, from: usize) -> core::result::Result<Options, Refusal> {
+    let options = Options::default();
+    if args.len() == from {
+        return Ok(options);
+    }
+    let count = args.get(from).and_then(|n| n.parse::<usize>().ok());
+    if count != Some(args.len() - from - 1) || count.is_some_and(|n| n % 2 != 0) {
+        return Err((c"The number of option words must be even and right: #WORDS KEY VALUE ...", EINVAL));
+    }
+    for i in (from + 1..args.len()).step_by(2) {
+        let (key, value) = (args.get(i).unwrap_or(""), args.get(i + 1).unwrap_or(""));
+        options.set(key, value).map_err(|e| {
+            log_err!("option {} {}: {}", key, value, e);
+            (c"An option is unknown or out of range: see the kernel log", EINVAL)
+        })?;
+    }
+    Ok(options)
+}
+
+impl Target for Writeboost {
+    const NAME: &'static CStr = c"writeboost";
+    const VERSION: [u32; 3] = [3, 0, 0];
+    type PerBio = PerBio;
+
+    fn new(ti: &Construction<'_>, args: &Args<'_>) -> core::result::Result<KBox<Self>, Refusal> {
+        let (Some(backing), Some(cache)) = (args.c_str(0), args.c_str(1)) else {
+            return Err((c"Two devices are needed: BACKING CACHE [#WORDS KEY VALUE ...]", EINVAL));
+        };
+        let options = options(args, 2)?;
+        let backing = ti.device(backing).map_err(|e| (c"Cannot open the backing device", e))?;
+        let cache = ti.device(cache).map_err(|e| (c"Cannot open the cache device", e))?;
+        if backing.id() == cache.id() {
+            return Err((c"The backing device and the cache device are the same", EINVAL));
+        }
+        let in_use = |d: &Device| {
+            InUse::new(d.id()).map_err(|e| (c"A device is in use by another writeboost volume", e))
+        };
+        let in_use = [in_use(&backing)?, in_use(&cache)?];
+        if ti.sectors() != backing.sectors() {
+            return Err((c"The volume must be as large as the backing device", EINVAL));
+        }
+        if cache.sectors() < Superblock::min_cache_sectors(crate::engine::format::DEFAULT_SEGMENT_BLOCKS) {
+            return Err((c"The cache device is too small: it must have at least 9 MiB", EINVAL));
+        }
+        let disks = Disks::new(backing, cache).map_err(|e| (c"Not enough memory", e))?;
+        let running = open(disks, options)?;
+        KBox::new(Self { running, _in_use: in_use }, GFP_KERNEL).map_err(|_| (c"Not enough memory", ENOMEM))
+    }
+
+    fn map(&self, bio: Mapping<'_, PerBio>) -> Outcome<PerBio> {
+        let volume = &self.running.volume;
+        match bio.op() {
+            Op::Read => return volume.read(bio),
+            Op::Write => volume.write(bio.into_bio()),
+            Op::Flush => volume.flush(bio.into_bio()),
+            Op::Other => bio.into_bio().end(Err(EOPNOTSUPP)),
+        }
+        Outcome::Submitted
+    }
+
+    fn end_io(&self, bio: &mut Bio<PerBio>, result: Result) -> Result {
+        self.running.volume.end_io(bio, result)
+    }
+
+    fn suspended(&self) {
+        self.running.volume.suspend();
+    }
+
+    fn resume(&self) {
+        self.running.volume.resume();
+    }
+
+    fn status(&self, kind: StatusKind, out: &mut Writer<'_>) {
+        // A `Writer` cuts off instead of failing.
+        let _ = match kind {
+            StatusKind::Info => self.write_info(out),
+            StatusKind::Table => self.write_table(out),
+        };
+    }
+
+    fn message(&self, args: &Args<'_>) -> Result {
+        let volume = &self.running.volume;
+        match (args.get(0), args.get(1), args.len()) {
+            (Some(m), _, 1) if m.eq_ignore_ascii_case("drop_caches") => volume.drain(),
+            (Some(m), _, 1) if m.eq_ignore_ascii_case("clear_stat") => {
+                volume.clear_counters();
+                Ok(())
+            }
+            (Some(key), Some(value), 2) => volume.options().set(key, value).map_err(|e| {
+                log_err!("{}: message {} {}: {}", volume.disks(), key, value, e);
+                EINVAL
+            }),
+            (m, ..) => {
+                log_err!(
+                    "{}: unknown message {}; there are drop_caches, clear_stat and KEY VALUE",
+                    volume.disks(),
+                    m.unwrap_or("")
+                );
+                Err(EINVAL)
+            }
+        }
+    }
+
+    fn devices(&self) -> [(&Device, u64); 2] {
+        let volume = &self.running.volume;
+        let disks = volume.disks();
+        [(&disks.backing, disks.backing.sectors()), (&disks.cache, volume.cache_sectors())]
+    }
+}
+
+impl Writeboost {
+    /// The fields of dm-writeboost 2.2 in its order, then `#WORDS KEY VALUE ...` of our own.
+    fn write_info(&self, out: &mut Writer<'_>) -> core::fmt::Result {
+        let volume = &self.running.volume;
+        let s = volume.state();
+        write!(
+            out,
+            "{} {} {} {} {} {} {}",
+            s.cursor,
+            s.nr_slots,
+            s.nr_segments,
+            s.newest,
+            s.durable,
+            s.tail - 1,
+            s.dirty
+        )?;
+        for c in volume.counters() {
+            write!(out, " {c}")?;
+        }
+        write!(out, " {} ", s.partial_records)?;
+        volume.options().write(out, false)?;
+        let faults = &volume.faults;
+        write!(
+            out,
+            " 10 state {} free_segments {} read_errors {} writeback_errors {} uuid ",
+            volume.health(),
+            s.free_segments,
+            faults.cache_reads.load(Ordering::Relaxed),
+            faults.writebacks.load(Ordering::Relaxed)
+        )?;
+        for (i, b) in volume.uuid().iter().enumerate() {
+            write!(out, "{}{b:02x}", if matches!(i, 4 | 6 | 8 | 10) { "-" } else { "" })?;
+        }
+        Ok(())
+    }
+
+    fn write_table(&self, out: &mut Writer<'_>) -> core::fmt::Result {
+        let disks = self.running.volume.disks();
+        for device in [&disks.backing, &disks.cache] {
+            write!(out, "{} ", device.name().to_str().unwrap_or("?"))?;
+        }
+        self.running.volume.options().write(out, true)
+    }
+}

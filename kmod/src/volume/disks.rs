@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The two devices, and I/O of our own that a thread waits for.
+
+use crate::dm::{BioSet, Device, EndIo};
+use crate::os::{Event, Pages, Sleep, Table};
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// Bios that are always there, whatever the memory: enough for each thread to go on.
+const RESERVE: u32 = 4;
+
+/// The two devices.
+#[pin_data]
+pub struct Disks {
+    /// Where the data belong.
+    pub backing: Device,
+    /// Where the log is.
+    pub cache: Device,
+    /// Bios of our own.
+    #[pin]
+    pub bios: BioSet,
+}
+
+impl Disks {
+    /// Takes the devices.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(backing: Device, cache: Device) -> Result<Arc<Self>> {
+        Arc::pin_init(try_pin_init!(Self { backing, cache, bios <- BioSet::new(RESERVE) }? Error), GFP_KERNEL)
+    }
+}
+
+impl fmt::Display for Disks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "backing {} cache {}",
+            self.backing.name().to_str().unwrap_or("?"),
+            self.cache.name().to_str().unwrap_or("?")
+        )
+    }
+}
+
+/// A piece of memory and the I/O that goes on with it. One thread submits and waits.
+#[pin_data]
+pub struct Transfer {
+    /// The memory.
+    pub pages: Pages,
+    pending: AtomicU32,
+    failed: Table<AtomicBool>,
+    #[pin]
+    landed: Event,
+}
+
+impl Transfer {
+    /// Memory of `blocks` blocks; I/O other than flushes is tagged with a number below `blocks`.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(blocks: usize) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            try_pin_init!(Self {
+                pages: Pages::new(blocks * crate::engine::format::BLOCK)?,
+                pending: AtomicU32::new(0),
+                failed: Table::new(blocks + 1, |_| AtomicBool::new(false))?,
+                landed <- Event::new(),
+            }? Error),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Forgets the failures of what has returned.
+    pub fn reset(&self) {
+        for f in self.failed.iter() {
+            f.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn begin(&self) {
+        self.pending.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Reads `len` bytes at `sector` into `pages`, which are ours or others', from `offset` on.
+    pub fn read(
+        self: &Arc<Self>,
+        disks: &Disks,
+        device: &Device,
+        sector: u64,
+        (pages, offset, len): (&Pages, usize, usize),
+        tag: usize,
+    ) {
+        self.begin();
+        disks.bios.read(device, sector, (pages, offset, len), (self, tag));
+    }
+
+    /// Writes `len` bytes at `sector` from our pages from `offset` on.
+    pub fn write(
+        self: &Arc<Self>,
+        disks: &Disks,
+        device: &Device,
+        sector: u64,
+        (offset, len): (usize, usize),
+        fua: bool,
+        tag: usize,
+    ) {
+        self.begin();
+        disks.bios.write(device, sector, (&self.pages, offset, len), fua, (self, tag));
+    }
+
+    /// Flushes the device's write cache.
+    pub fn flush(self: &Arc<Self>, disks: &Disks, device: &Device) {
+        self.begin();
+        disks.bios.flush(device, (self, self.flush_tag()));
+    }
+
+    /// The tag of flushes.
+    pub fn flush_tag(&self) -> usize {
+        self.failed.len() - 1
+    }
+
+    /// Waits until all of it has returned.
+    pub fn wait(&self) {
+        loop {
+            let seen = self.landed.count();
+            if self.pending.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            // Only a signal is an error, and none ends this kind of sleep.
+            let _ = self.landed.wait(seen, 1000, Sleep::Busy);
+        }
+    }
+
+    /// Whether all that was tagged `tag` since the last [`Transfer::reset`] went well.
+    pub fn is_ok(&self, tag: usize) -> bool {
+        !self.failed[tag].load(Ordering::Relaxed)
+    }
+
+    /// Waits, says whether all since the last [`Transfer::reset`] went well, and resets.
+    ///
+    /// # Errors
+    /// `EIO`.
+    pub fn finish(&self) -> Result {
+        self.wait();
+        let ok = (0..self.failed.len()).all(|tag| self.is_ok(tag));
+        self.reset();
+        if ok {
+            Ok(())
+        } else {
+            Err(EIO)
+        }
+    }
+}
+
+impl EndIo for Transfer {
+    fn end_io(&self, tag: usize, result: Result) {
+        if result.is_err() {
+            self.failed[tag].store(true, Ordering::Relaxed);
+        }
+        if self.pending.fetch_sub(1, Ordering::Release) == 1 {
+            self.landed.notify();
+        }
+    }
+}

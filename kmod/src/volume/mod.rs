@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A volume: the engine behind its lock, the buffers and devices it decides about, and the threads that do what it
+//! decides.
+//!
+//! - `write`, `read`: what map does with a bio, and what is left of it to the threads.
+//! - `commit`: the thread that writes records and flushes, and ends who waited for that.
+//! - `writeback`, `reclaim`: the threads that make room.
+//! - `resume`: from what is on the devices to a volume.
+//! - `disks`: I/O of our own.
+//!
+//! Locks: `core` is a spinlock that is held for one call of the engine at a time and never while I/O is submitted or
+//! data are copied. `writeback_busy` and `reclaim_busy` are held by their threads while these work, so that a suspend
+//! can wait for them.
+
+mod commit;
+mod disks;
+mod options;
+mod read;
+mod reclaim;
+mod resume;
+mod write;
+mod writeback;
+
+pub use disks::{Disks, Transfer};
+pub use options::Options;
+pub use resume::open;
+
+use crate::dm::{Bio, BioList, Cursor};
+use crate::engine::format::{BLOCK, WINDOW};
+use crate::engine::{Engine, Pins, State};
+use crate::os::{now_ms, synchronize, Event, Pages, Shared, Sleep, Table, Thread, Work};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use kernel::prelude::*;
+use kernel::sync::{new_mutex, new_spinlock, Arc, Mutex, SpinLock};
+
+/// RAM buffers of a volume, each the size of a segment.
+pub const NR_BUFFERS: u8 = 16;
+
+/// What the target keeps beside each bio.
+#[derive(Clone, Copy, Default)]
+pub struct PerBio {
+    /// A write: how far its data are copied. A read from the cache device: where its data begin.
+    at: Option<Cursor>,
+    /// A write: sectors that are copied.
+    done: u32,
+    /// A read from the cache device: first slot and number of blocks; no blocks for any other bio.
+    slot: u32,
+    blocks: u32,
+    /// A flush or FUA write: what must become durable.
+    seq: u64,
+}
+
+/// What the lock protects.
+struct Core {
+    engine: Engine,
+    /// Flushes and FUA writes whose data are in the log, until it is durable up to them.
+    waiting: BioList<PerBio>,
+    /// Writes that found no room.
+    deferred: BioList<PerBio>,
+    /// Reads of less than a block, or of a block in several places, for the reader thread.
+    reads: BioList<PerBio>,
+}
+
+/// A record's bio: what the end of I/O leaves for the commit thread.
+struct Flight {
+    seq: AtomicU64,
+    state: AtomicU32,
+}
+
+const IDLE: u32 = 0;
+const FLYING: u32 = 1;
+const LANDED: u32 = 2;
+const LOST: u32 = 3;
+
+/// Things that went wrong since the volume was created.
+#[derive(Default)]
+pub struct Faults {
+    /// Blocks that could not be read from the cache device or did not match their checksum.
+    pub cache_reads: AtomicU64,
+    /// Writes to the backing device that failed.
+    pub writebacks: AtomicU64,
+    /// The last writeback failed.
+    stuck: AtomicBool,
+    /// When something was last logged, in milliseconds since boot: a message a second is enough.
+    logged: AtomicU64,
+}
+
+/// One volume.
+#[pin_data]
+pub struct Volume {
+    disks: Arc<Disks>,
+    options: Options,
+    pins: Shared<Pins>,
+    /// First sector on the cache device of slot 0.
+    first_sector: u64,
+    buffers: Table<Pages>,
+    flights: Table<Flight>,
+    flush: Flight,
+    #[pin]
+    core: SpinLock<Core>,
+    /// The commit thread has something to do.
+    #[pin]
+    commit: Event,
+    #[pin]
+    reader: Event,
+    #[pin]
+    writeback: Event,
+    #[pin]
+    reclaim: Event,
+    /// Something has come about that somebody may wait for: durability, room, cleanliness.
+    #[pin]
+    progress: Event,
+    #[pin]
+    writeback_busy: Mutex<()>,
+    #[pin]
+    reclaim_busy: Mutex<()>,
+    suspended: AtomicBool,
+    /// How many drains are under way.
+    draining: AtomicU32,
+    /// A write found no room: writeback and reclaim are urgent.
+    full: AtomicBool,
+    /// Bios mapped so far: how writeback knows that the volume is idle.
+    mapped: AtomicU64,
+    /// Counts by four bits: write 8, hit 4, in RAM 2, whole blocks 1; as in dm-writeboost 2.2.
+    stat: [AtomicU64; 16],
+    /// Faults.
+    pub faults: Faults,
+}
+
+/// A volume and the threads that work for it. Dropping it stops them.
+pub struct Running {
+    /// The volume.
+    pub volume: Arc<Volume>,
+    threads: KVec<Thread>,
+}
+
+struct Committer(Arc<Volume>);
+struct Reader(Arc<Volume>);
+struct Writeback(Arc<Volume>);
+struct Reclaimer(Arc<Volume>);
+
+impl Work for Committer {
+    fn run(&self) {
+        Volume::run_commit(&self.0);
+    }
+}
+impl Work for Reader {
+    fn run(&self) {
+        self.0.run_reader();
+    }
+}
+impl Work for Writeback {
+    fn run(&self) {
+        self.0.run_writeback();
+    }
+}
+impl Work for Reclaimer {
+    fn run(&self) {
+        self.0.run_reclaim();
+    }
+}
+
+impl Running {
+    /// Starts a volume on `disks` with what `engine` has replayed.
+    ///
+    /// # Errors
+    /// `ENOMEM`, mostly.
+    pub fn start(disks: Arc<Disks>, engine: Engine, options: Options) -> Result<Self> {
+        let segment_bytes = engine.superblock().segment_blocks as usize * BLOCK;
+        let buffers = Table::try_new(NR_BUFFERS.into(), |_| Pages::new(segment_bytes))?;
+        let volume = Arc::pin_init(
+            try_pin_init!(Volume {
+                disks,
+                options,
+                pins: engine.pins(),
+                first_sector: engine.slot_sector(0),
+                buffers,
+                flights: Table::new(WINDOW as usize, |_| Flight {
+                    seq: AtomicU64::new(0),
+                    state: AtomicU32::new(IDLE),
+                })?,
+                flush: Flight { seq: AtomicU64::new(0), state: AtomicU32::new(IDLE) },
+                core <- new_spinlock!(
+                    Core {
+                        engine,
+                        waiting: BioList::new(),
+                        deferred: BioList::new(),
+                        reads: BioList::new(),
+                    },
+                    "writeboost"
+                ),
+                commit <- Event::new(),
+                reader <- Event::new(),
+                writeback <- Event::new(),
+                reclaim <- Event::new(),
+                progress <- Event::new(),
+                writeback_busy <- new_mutex!((), "writeboost_writeback"),
+                reclaim_busy <- new_mutex!((), "writeboost_reclaim"),
+                suspended: AtomicBool::new(true),
+                draining: AtomicU32::new(0),
+                full: AtomicBool::new(false),
+                mapped: AtomicU64::new(0),
+                stat: Default::default(),
+                faults: Faults::default(),
+            }? Error),
+            GFP_KERNEL,
+        )?;
+        let mut threads = KVec::with_capacity(4, GFP_KERNEL)?;
+        // The committer first, and so stopped last: it is the one that the others wait for.
+        threads.push(Thread::run(Arc::new(Committer(volume.clone()), GFP_KERNEL)?, c"wb_commit")?, GFP_KERNEL)?;
+        threads.push(Thread::run(Arc::new(Reader(volume.clone()), GFP_KERNEL)?, c"wb_read")?, GFP_KERNEL)?;
+        threads.push(Thread::run(Arc::new(Writeback(volume.clone()), GFP_KERNEL)?, c"wb_writeback")?, GFP_KERNEL)?;
+        threads.push(Thread::run(Arc::new(Reclaimer(volume.clone()), GFP_KERNEL)?, c"wb_reclaim")?, GFP_KERNEL)?;
+        Ok(Self { volume, threads })
+    }
+
+    /// Stops the threads, and waits until nothing is under way that could still refer to the volume.
+    pub fn stop(&mut self) {
+        while let Some(thread) = self.threads.pop() {
+            drop(thread);
+        }
+        synchronize();
+    }
+}
+
+/// Bits of the index of [`Volume::count`].
+const WRITE: usize = 8;
+const HIT: usize = 4;
+const IN_RAM: usize = 2;
+const WHOLE: usize = 1;
+
+impl Volume {
+    fn count(&self, what: usize, bio: &Bio<PerBio>) {
+        let whole = bio.sector() % 8 == 0 && bio.sectors() % 8 == 0;
+        self.stat[what | if whole { WHOLE } else { 0 }].fetch_add(1, Ordering::Relaxed);
+        self.mapped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The counters, in the order of dm-writeboost 2.2.
+    pub fn counters(&self) -> impl Iterator<Item = u64> + '_ {
+        self.stat.iter().map(|s| s.load(Ordering::Relaxed))
+    }
+
+    /// Sets the counters to zero.
+    pub fn clear_counters(&self) {
+        for s in &self.stat {
+            s.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// How the cache is doing.
+    pub fn state(&self) -> State {
+        self.core.lock().engine.state()
+    }
+
+    /// UUID of the volume.
+    pub fn uuid(&self) -> [u8; 16] {
+        self.core.lock().engine.superblock().uuid
+    }
+
+    /// Sectors of the cache device that are in use.
+    pub fn cache_sectors(&self) -> u64 {
+        self.core.lock().engine.superblock().cache_sectors()
+    }
+
+    /// The devices.
+    pub fn disks(&self) -> &Disks {
+        &self.disks
+    }
+
+    /// The options.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// In one word: `ok`, `degraded` (what is dirty cannot all be written back), `failed` (the log cannot be written).
+    pub fn health(&self) -> &'static str {
+        if self.core.lock().engine.failed() {
+            "failed"
+        } else if self.faults.stuck.load(Ordering::Relaxed) {
+            "degraded"
+        } else {
+            "ok"
+        }
+    }
+
+    /// Whether a message about a fault may be logged now: at most one a second.
+    fn may_log(&self) -> bool {
+        let now = now_ms();
+        let last = self.faults.logged.load(Ordering::Relaxed);
+        (last == 0 || now - last >= 1000)
+            && self.faults.logged.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Makes everything durable that was written so far.
+    ///
+    /// # Errors
+    /// `EIO` when the log has failed, `EINTR` after a signal when `sleep` is interruptible.
+    pub fn sync(&self, sleep: Sleep) -> Result {
+        let seq = self.core.lock().engine.flush();
+        self.commit.notify();
+        self.wait_durable(seq, sleep)
+    }
+
+    fn wait_durable(&self, seq: u64, sleep: Sleep) -> Result {
+        loop {
+            let seen = self.progress.count();
+            {
+                let core = self.core.lock();
+                if core.engine.durable() >= seq {
+                    return Ok(());
+                }
+                if core.engine.failed() {
+                    return Err(EIO);
+                }
+            }
+            self.progress.wait(seen, 1000, sleep)?;
+        }
+    }
+
+    /// Writes back everything, and waits until the log is empty.
+    ///
+    /// # Errors
+    /// `EINTR` after a signal, `EIO` when it cannot be done: then what is dirty stays so.
+    pub fn drain(&self) -> Result {
+        if self.suspended.load(Ordering::Relaxed) {
+            return Err(EBUSY);
+        }
+        self.draining.fetch_add(1, Ordering::Relaxed);
+        let result = self.wait_drained();
+        self.draining.fetch_sub(1, Ordering::Relaxed);
+        result
+    }
+
+    fn wait_drained(&self) -> Result {
+        self.faults.stuck.store(false, Ordering::Relaxed);
+        loop {
+            let seen = self.progress.count();
+            let s = self.state();
+            if s.dirty == 0 && s.tail > s.newest {
+                return Ok(());
+            }
+            if s.failed || self.faults.stuck.load(Ordering::Relaxed) {
+                return Err(EIO);
+            }
+            self.writeback.notify();
+            self.reclaim.notify();
+            self.progress.wait(seen, 200, Sleep::Interruptible)?;
+        }
+    }
+
+    /// All bios have ended: makes everything durable and lets the threads rest.
+    pub fn suspend(&self) {
+        if self.sync(Sleep::Busy).is_err() {
+            log_err!("{}: what was written last is not on the cache device, which has failed", &*self.disks);
+        }
+        self.suspended.store(true, Ordering::SeqCst);
+        // Whoever works holds one of these, and sees the flag before the next step.
+        drop(self.writeback_busy.lock());
+        drop(self.reclaim_busy.lock());
+    }
+
+    /// Bios come again.
+    pub fn resume(&self) {
+        self.suspended.store(false, Ordering::SeqCst);
+        self.writeback.notify();
+        self.reclaim.notify();
+    }
+}

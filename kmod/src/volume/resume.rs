@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! From what is on the devices to a volume: formats a blank cache device, checks the superblock, replays the log.
+
+use super::{Disks, Options, Running, Transfer, NR_BUFFERS};
+use crate::dm::Refusal;
+use crate::engine::format::{
+    Checkpoint, Invalid, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK, DEFAULT_SEGMENT_BLOCKS, SECTOR,
+};
+use crate::engine::replay::{Replay, Want};
+use crate::engine::Engine;
+use crate::os::random;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// Blocks that a replay reads at most at once: the data of one record.
+const READ_BLOCKS: usize = crate::engine::format::MAX_SEGMENT_BLOCKS as usize;
+
+impl Disks {
+    fn read_sector(&self, t: &Arc<Transfer>, block: u64) -> Result<[u8; SECTOR]> {
+        // A whole block, which any logical block size divides.
+        t.read(self, &self.cache, block * BLOCK_SECTORS, (&t.pages, 0, BLOCK), 0);
+        t.finish()?;
+        let mut sector = [0; SECTOR];
+        t.pages.with(0, SECTOR, |b| sector.copy_from_slice(b)).ok_or(EIO)?;
+        Ok(sector)
+    }
+
+    fn write_sector(&self, t: &Arc<Transfer>, block: u64, sector: &[u8; SECTOR]) -> Result {
+        t.pages.with(0, BLOCK, |b| {
+            b.fill(0);
+            b[..SECTOR].copy_from_slice(sector);
+        });
+        t.write(self, &self.cache, block * BLOCK_SECTORS, (0, BLOCK), true, 0);
+        t.finish()
+    }
+
+    /// Writes a checkpoint with FUA.
+    ///
+    /// # Errors
+    /// `EIO`.
+    pub fn write_checkpoint(&self, t: &Arc<Transfer>, checkpoint: &Checkpoint) -> Result {
+        self.write_sector(t, checkpoint.block(), &checkpoint.encode())
+    }
+
+    fn flush_cache(&self, t: &Arc<Transfer>) -> Result {
+        t.flush(self, &self.cache);
+        t.finish()
+    }
+
+    /// Writes a new superblock last, so that a crash leaves either a blank device or a formatted one.
+    fn format(&self, t: &Arc<Transfer>) -> core::result::Result<Superblock, Refusal> {
+        let (mut uuid, mut nonce) = ([0; 16], [0; 8]);
+        random(&mut uuid);
+        random(&mut nonce);
+        // Version 4, variant 1: RFC 9562, 5.4.
+        uuid[6] = uuid[6] & 0x0f | 0x40;
+        uuid[8] = uuid[8] & 0x3f | 0x80;
+        let nonce = u64::from_le_bytes(nonce);
+        let sb = Superblock::new(
+            self.cache.sectors(),
+            self.backing.sectors(),
+            DEFAULT_SEGMENT_BLOCKS,
+            uuid,
+            nonce,
+        )
+        .map_err(|_| (c"The cache device is too small: it must have at least 9 MiB", EINVAL))?;
+        let first = Checkpoint::first(nonce);
+        self.write_sector(t, CHECKPOINT_BLOCK + 1, &[0; SECTOR])
+            .and_then(|()| self.write_checkpoint(t, &first))
+            .and_then(|()| self.flush_cache(t))
+            .and_then(|()| self.write_sector(t, 0, &sb.encode()))
+            .and_then(|()| self.flush_cache(t))
+            .map_err(|e| (c"Cannot write to the cache device", e))?;
+        log_info!("{}: formatted a blank cache device", self);
+        Ok(sb)
+    }
+
+    fn superblock(&self, t: &Arc<Transfer>) -> core::result::Result<Superblock, Refusal> {
+        let sector = self.read_sector(t, 0).map_err(|e| (c"Cannot read the cache device", e))?;
+        let sb = match Superblock::decode(&sector) {
+            Ok(sb) => sb,
+            Err(Invalid::Blank) => self.format(t)?,
+            Err(invalid) => {
+                log_err!("{}: refusing the cache device, for {}", self, invalid);
+                return Err(match invalid {
+                    Invalid::Magic => (
+                        c"The cache device is neither blank nor formatted for writeboost: see wbformat",
+                        EINVAL,
+                    ),
+                    Invalid::Version(_) => {
+                        (c"The cache device has a format that this module does not know: see the kernel log", EINVAL)
+                    }
+                    _ => (c"The superblock of the cache device is damaged: see the kernel log", EINVAL),
+                });
+            }
+        };
+        if sb.backing_sectors != self.backing.sectors() {
+            log_err!(
+                "{}: the cache device belongs to a backing device of {} sectors, this one has {}",
+                self,
+                sb.backing_sectors,
+                self.backing.sectors()
+            );
+            return Err((c"The cache device belongs to a backing device of another size", EINVAL));
+        }
+        if sb.cache_sectors() > self.cache.sectors() {
+            return Err((c"The cache device is smaller than when it was formatted", EINVAL));
+        }
+        Ok(sb)
+    }
+
+    fn replay(&self, t: &Arc<Transfer>, sb: &Superblock) -> core::result::Result<Engine, Refusal> {
+        let cannot_read = |e| (c"Cannot read the cache device", e);
+        let a = self.read_sector(t, CHECKPOINT_BLOCK).map_err(cannot_read)?;
+        let b = self.read_sector(t, CHECKPOINT_BLOCK + 1).map_err(cannot_read)?;
+        let checkpoint = Checkpoint::choose(&a, &b, sb).map_err(|invalid| {
+            log_err!("{}: refusing the cache device, its checkpoints are damaged: {}", self, invalid);
+            (c"The checkpoints of the cache device are damaged", EINVAL)
+        })?;
+        let mut replay = Replay::new(sb, checkpoint, NR_BUFFERS)
+            .map_err(|_| (c"Not enough memory for the index of the cache device", ENOMEM))?;
+        let mut noted = 0;
+        while let Want::Read { slot, blocks } = replay.want() {
+            let sector = (u64::from(sb.first_block) + u64::from(slot)) * BLOCK_SECTORS;
+            let len = blocks as usize * BLOCK;
+            t.read(self, &self.cache, sector, (&t.pages, 0, len), 0);
+            t.finish().map_err(cannot_read)?;
+            let fed = t.pages.with(0, len, |b| replay.feed(b)).unwrap_or(Ok(()));
+            if let Err(damage) = fed {
+                log_err!("{}: refusing the cache device: {}", self, damage);
+                return Err((c"The log on the cache device is damaged: see the kernel log", EUCLEAN));
+            }
+            let (records, _) = replay.progress();
+            if records >= noted + 100_000 {
+                noted = records;
+                log_info!("{}: replaying, {} records so far", self, records);
+            }
+        }
+        let (records, _) = replay.progress();
+        let (engine, checkpoint) = replay.finish();
+        self.flush_cache(t)
+            .and_then(|()| self.write_checkpoint(t, &checkpoint))
+            .map_err(|e| (c"Cannot write to the cache device", e))?;
+        if records != 0 {
+            log_info!("{}: replayed {} records, {} blocks are dirty", self, records, engine.state().dirty);
+        }
+        Ok(engine)
+    }
+}
+
+/// Opens the volume on `disks`.
+///
+/// # Errors
+/// Why it cannot be opened: for people, and as an error number. Unless the cache device was blank nothing was written to
+/// it.
+pub fn open(disks: Arc<Disks>, options: Options) -> core::result::Result<Running, Refusal> {
+    let no_memory = |e| (c"Not enough memory", e);
+    let t = Transfer::new(READ_BLOCKS).map_err(no_memory)?;
+    let sb = disks.superblock(&t)?;
+    let engine = disks.replay(&t, &sb)?;
+    Running::start(disks, engine, options).map_err(no_memory)
+}

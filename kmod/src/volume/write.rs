@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Writes and flushes.
+
+use super::{PerBio, Volume, IN_RAM, WRITE};
+use crate::dm::{Bio, Cursor};
+use crate::engine::format::{BLOCK, BLOCK_SECTORS, SECTOR};
+use crate::engine::log::{Claim, Refused, Wait};
+use crate::engine::{Entry, Part};
+use crate::os::crc32c;
+use core::sync::atomic::Ordering;
+use kernel::prelude::*;
+
+/// Blocks that are put into the index under one hold of the lock.
+const AT_ONCE: usize = 16;
+
+impl Volume {
+    /// Takes a write.
+    pub fn write(&self, bio: Bio<PerBio>) {
+        self.count(WRITE | IN_RAM, &bio);
+        self.go_on_writing(bio, false);
+    }
+
+    /// Puts what is left of a write into the log. Says whether it is done with it; otherwise it waits in `deferred`, in
+    /// front when it has waited already.
+    pub(super) fn go_on_writing(&self, mut bio: Bio<PerBio>, waited: bool) -> bool {
+        let (sector, sectors) = (bio.sector(), bio.sectors());
+        let mut at = bio.data().at.unwrap_or_else(|| bio.start());
+        loop {
+            let done = u64::from(bio.data().done);
+            if done == sectors {
+                break;
+            }
+            let (first, left) = (sector + done, sectors - done);
+            let blocks = (first + left).div_ceil(BLOCK_SECTORS) - first / BLOCK_SECTORS;
+            let claim = {
+                let mut core = self.core.lock();
+                // Nobody overtakes a write that waits.
+                let claim = if !waited && !core.deferred.is_empty() {
+                    Err(Refused::Wait(Wait::Progress))
+                } else {
+                    core.engine.claim(blocks.min(u32::MAX.into()) as u32)
+                };
+                match claim {
+                    Ok(claim) => claim,
+                    Err(Refused::Wait(wait)) => {
+                        bio.data().at = Some(at);
+                        if waited {
+                            core.deferred.push_front(bio);
+                        } else {
+                            core.deferred.push(bio);
+                        }
+                        drop(core);
+                        if wait == Wait::Space {
+                            self.make_room();
+                        }
+                        return false;
+                    }
+                    Err(Refused::Failed) => {
+                        drop(core);
+                        bio.end(Err(EIO));
+                        return true;
+                    }
+                }
+            };
+            let copied = self.copy(&mut bio, &mut at, first, left, &claim);
+            let data = bio.data();
+            data.done += copied as u32;
+            data.seq = claim.seq;
+        }
+        if bio.is_fua() {
+            let seq = bio.data().seq;
+            self.end_when_durable(bio, seq);
+        } else {
+            bio.end(Ok(()));
+        }
+        true
+    }
+
+    /// Copies the data for `claim`, which begin at `sector` and of which `left` sectors are there. Returns the number of
+    /// sectors copied.
+    fn copy(&self, bio: &mut Bio<PerBio>, at: &mut Cursor, sector: u64, left: u64, claim: &Claim) -> u64 {
+        let mut entries = [Entry::default(); AT_ONCE];
+        let mut copied = 0;
+        let mut block = 0;
+        while block < claim.blocks {
+            let n = (claim.blocks - block).min(AT_ONCE as u32);
+            for (i, entry) in entries[..n as usize].iter_mut().enumerate() {
+                let part = Part::first_of(sector + copied, left - copied);
+                let offset = (claim.offset as usize + block as usize + i) * BLOCK;
+                let crc =
+                    self.buffers[usize::from(claim.buffer)].with(offset, BLOCK, |to| fill(bio, at, &part, to));
+                // The engine claims blocks within the buffer only.
+                *entry = Entry { addr: part.addr, mask: part.mask(), crc: crc.unwrap_or(0) };
+                copied += u64::from(part.sectors);
+            }
+            let mut core = self.core.lock();
+            for (i, entry) in entries[..n as usize].iter().enumerate() {
+                core.engine.stored(claim, claim.slot + block + i as u32, *entry);
+            }
+            block += n;
+            if block == claim.blocks {
+                core.engine.copied(claim);
+                let (work, paused) = (core.engine.has_work(), core.engine.is_paused());
+                drop(core);
+                if work {
+                    self.commit.notify();
+                }
+                if paused {
+                    self.progress.notify();
+                }
+            }
+        }
+        copied
+    }
+
+    /// Takes a flush.
+    pub fn flush(&self, bio: Bio<PerBio>) {
+        let seq = self.core.lock().engine.flush();
+        self.end_when_durable(bio, seq);
+    }
+
+    fn end_when_durable(&self, mut bio: Bio<PerBio>, seq: u64) {
+        bio.data().seq = seq;
+        let mut core = self.core.lock();
+        if core.engine.failed() {
+            drop(core);
+            bio.end(Err(EIO));
+        } else if core.engine.durable() >= seq {
+            drop(core);
+            bio.end(Ok(()));
+        } else {
+            core.engine.want(seq);
+            core.waiting.push(bio);
+            let work = core.engine.has_work();
+            drop(core);
+            if work {
+                self.commit.notify();
+            }
+        }
+    }
+
+    /// A write waits for room.
+    fn make_room(&self) {
+        self.full.store(true, Ordering::Relaxed);
+        self.reclaim.notify();
+        self.writeback.notify();
+    }
+}
+
+/// Copies one part of a write to the block `to`, zeroes the rest of the block, and returns its CRC-32C.
+fn fill(bio: &Bio<PerBio>, at: &mut Cursor, part: &Part, to: &mut [u8]) -> u32 {
+    let begin = part.first as usize * SECTOR;
+    let end = begin + part.sectors as usize * SECTOR;
+    to[..begin].fill(0);
+    bio.read(at, &mut to[begin..end]);
+    to[end..].fill(0);
+    crc32c(0, to)
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The kernel module: registers the device-mapper target `writeboost`.
+//!
+//! The crate root for Kbuild; `lib.rs` is the one for cargo. Both have `engine/` and `os/` in common.
+
+#![deny(unsafe_op_in_unsafe_fn)]
+// `engine` and `os` are public in the crate that cargo builds of them.
+#![allow(unreachable_pub)]
+
+use kernel::prelude::*;
+
+/// Logs an error. `pr_err!` shows only what has the kernel crate's own `Display`; the engine has core's.
+macro_rules! log_err {
+    ($($t:tt)*) => { kernel::pr_err!("{}\n", core::format_args!($($t)*)) };
+}
+/// Logs some news.
+macro_rules! log_info {
+    ($($t:tt)*) => { kernel::pr_info!("{}\n", core::format_args!($($t)*)) };
+}
+
+#[allow(unsafe_code)]
+mod dm;
+#[allow(dead_code)]
+mod engine;
+mod os;
+mod target;
+mod volume;
+
+module! {
+    type: Module,
+    name: "dm_writeboost",
+    authors: ["The writeboost authors"],
+    description: "device-mapper target writeboost: a log-structured write-back cache",
+    license: "GPL v2",
+    alias: ["dm-writeboost"],
+}
+
+struct Module {
+    _target: dm::Registration<target::Writeboost>,
+}
+
+impl kernel::Module for Module {
+    fn init(module: &'static ThisModule) -> Result<Self> {
+        os::init_module();
+        Ok(Self { _target: dm::Registration::new(module)? })
+    }
+}
