@@ -65,6 +65,16 @@ const USERLAND: &[&str] = &[
 /// How long an answer to "which kernels are there" is good for.
 const ASK_AGAIN: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Enters the root `$0` and runs the rest of the arguments there, with a `/proc` because objtool reads its limits from
+/// it. The mount is the command's own and goes when it ends. A container may forbid it, and UML does without.
+const ENTER: &str = r#"
+inside='{ mount -t proc proc "$0/proc" || mount --rbind /proc "$0/proc"; } 2>/dev/null; exec chroot "$0" "$@"'
+if unshare --mount true 2>/dev/null; then
+    exec unshare --mount sh -c "$inside" "$0" "$@"
+fi
+exec chroot "$0" "$@"
+"#;
+
 /// The root filesystem, ready to be used.
 #[derive(Debug, Clone)]
 pub struct Root {
@@ -196,7 +206,7 @@ impl Root {
         command.args(["LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"]);
         // Builds must not differ from one machine to the next.
         command.args(["KBUILD_BUILD_USER=writeboost", "KBUILD_BUILD_HOST=lab"]);
-        command.arg("chroot").arg(&self.dir).args(["bash", "-euo", "pipefail", "-c", script]);
+        command.args(["sh", "-c", ENTER]).arg(&self.dir).args(["bash", "-euo", "pipefail", "-c", script]);
         Ok(command)
     }
 
