@@ -197,6 +197,9 @@ struct Bar(Option<ProgressBar>);
 impl Bar {
     /// Shows that `left` blocks are dirty.
     fn show(&mut self, left: u64) {
+        if self.0.is_none() && left == 0 {
+            return;
+        }
         let bar = self.0.get_or_insert_with(|| {
             let bar = ProgressBar::new(left * BLOCK as u64);
             let template = "{bar:32} {percent:>3} %  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta}";
@@ -233,8 +236,8 @@ fn blocks(n: u64) -> String {
 fn created_text(c: &Created) -> String {
     let what = match (c.formatted, c.dirty_blocks) {
         (true, _) => "a new volume".to_owned(),
-        (false, Some(0)) => "resumed, nothing was dirty".to_owned(),
-        (false, Some(n)) => format!("resumed with {} dirty", blocks(n)),
+        (false, Some(0)) => "resumed, nothing is dirty".to_owned(),
+        (false, Some(n)) => format!("resumed, {} dirty", blocks(n)),
         (false, None) => "resumed".to_owned(),
     };
     format!("{}: {}, {what}\n", c.device.display(), size::human(c.size_sectors * SECTOR as u64))

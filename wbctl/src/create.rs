@@ -47,7 +47,8 @@ pub struct Created {
     pub size_sectors: u64,
     /// Whether the cache device was blank and was formatted; if not, the volume was resumed.
     pub formatted: bool,
-    /// Blocks of 4 KiB that the cache device held and the backing device did not; null when the target does not say.
+    /// Blocks of 4 KiB that are dirty right after; writeback may have been at work already. Null when the target does
+    /// not say.
     pub dirty_blocks: Option<u64>,
     /// What is worth knowing, a sentence each.
     pub notes: Vec<String>,

@@ -48,6 +48,7 @@ pub fn drain(
     let start = Instant::now();
     let dirty = || Ok::<_, Error>(Volume::new(host, dm.find(name)?)?.status.dirty_blocks);
     let before = dirty()?;
+    progress(before);
     let (done, result) = mpsc::channel();
     let volume = name.to_owned();
     // The message returns when nothing is dirty; meanwhile somebody has to look.
