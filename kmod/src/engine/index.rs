@@ -17,13 +17,15 @@ use core::sync::atomic::{AtomicU32, Ordering};
 const NONE: u32 = u32::MAX;
 /// The slot's data are not on the backing device.
 const DIRTY: u32 = 1 << 24;
+/// All that was live in the slot was copied to the slot that `next` names; nothing is live in this one.
+const MOVED: u32 = 1 << 25;
 
 /// The block that a slot holds, packed into 12 bytes.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     addr_low: u32,
     next: u32,
-    /// Bits 0..8 the address' bits 32..40, bits 8..16 the live mask, bits 16..24 the written mask, bit 24 `DIRTY`.
+    /// Bits 0..8 the address' bits 32..40, bits 8..16 the live mask, bits 16..24 the written mask, then flags.
     meta: u32,
 }
 
@@ -175,6 +177,21 @@ impl Index {
         let was = s.live() != 0 && s.meta & DIRTY != 0;
         s.meta &= !DIRTY;
         was
+    }
+
+    /// Notes that what was live in `slot`, in which nothing is live any more, was copied to `to`.
+    pub(super) fn set_moved(&mut self, slot: u32, to: u32) {
+        let s = &mut self.slots[slot as usize];
+        if s.live() == 0 {
+            s.next = to;
+            s.meta |= MOVED;
+        }
+    }
+
+    /// Where what was live in the slot was copied to, if it was.
+    pub(super) fn moved_to(&self, slot: u32) -> Option<u32> {
+        let s = &self.slots[slot as usize];
+        (s.meta & MOVED != 0).then_some(s.next)
     }
 
     /// Forgets what the slot holds.

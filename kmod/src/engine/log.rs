@@ -115,19 +115,7 @@ impl Engine {
         if !self.open {
             self.open_record()?;
         }
-        let segment_blocks = self.sb.segment_blocks;
-        let (seq, head_next) = (self.next_seq - 1, self.head_next);
-        let granted = blocks.min(segment_blocks - head_next);
-        let slot = self.head * segment_blocks + head_next;
-        let r = self.record(seq);
-        r.blocks += granted as u16;
-        r.writers += 1;
-        self.head_next += granted;
-        if self.head_next == segment_blocks {
-            self.open = false;
-        }
-        let buffer = self.head_buffer();
-        Ok(Claim { seq, slot, blocks: granted, buffer, offset: head_next })
+        Ok(self.grant(blocks))
     }
 
     fn head_buffer(&self) -> u8 {
@@ -146,20 +134,41 @@ impl Engine {
             let buffer = self.free_buffer().ok_or(Refused::Wait(Wait::Progress))?;
             self.open_segment(buffer).map_err(Refused::Wait)?;
         }
-        self.start_record(0);
-        self.open = true;
+        self.start_record();
         Ok(())
     }
 
-    /// Starts record `next_seq` at the head with `blocks` data blocks already in it.
-    pub(super) fn start_record(&mut self, blocks: u16) -> u64 {
-        let seq = self.next_seq;
+    /// Starts record `next_seq` at the head, where there is room for it.
+    fn start_record(&mut self) {
         let first = self.head * self.sb.segment_blocks + self.head_next;
-        *self.record(seq) = Record { first, blocks, writers: 0, stage: Stage::Filling };
+        let seq = self.next_seq;
+        *self.record(seq) = Record { first, blocks: 0, writers: 0, stage: Stage::Filling };
         self.segments[self.head as usize].pending += 1;
-        self.head_next += 1 + u32::from(blocks);
+        self.head_next += 1;
         self.next_seq += 1;
-        seq
+        self.open = true;
+    }
+
+    /// Starts a record at the head, where there is room for it, that accepts no other claim than this one.
+    pub(super) fn start_relocation(&mut self, blocks: u32) -> Claim {
+        self.start_record();
+        let claim = self.grant(blocks);
+        self.open = false;
+        claim
+    }
+
+    /// Grants room in the open record, which has some.
+    fn grant(&mut self, blocks: u32) -> Claim {
+        let (segment_blocks, offset) = (self.sb.segment_blocks, self.head_next);
+        let (seq, blocks) = (self.next_seq - 1, blocks.min(segment_blocks - offset));
+        let r = self.record(seq);
+        r.blocks += blocks as u16;
+        r.writers += 1;
+        self.head_next += blocks;
+        if self.head_next == segment_blocks {
+            self.open = false;
+        }
+        Claim { seq, slot: self.head * segment_blocks + offset, blocks, buffer: self.head_buffer(), offset }
     }
 
     /// Makes the segment behind the head the new head, with `buffer` as its image.
@@ -195,9 +204,7 @@ impl Engine {
     /// A buffer that holds nothing that is needed, or none.
     pub(super) fn free_buffer(&mut self) -> Option<u8> {
         let idle = |b: &super::Buffer, segments: &[super::Segment], head: u32| {
-            !b.taken
-                && b.pins == 0
-                && b.segment.is_none_or(|s| s != head && segments[s as usize].pending == 0)
+            b.pins == 0 && b.segment.is_none_or(|s| s != head && segments[s as usize].pending == 0)
         };
         // The head's buffer is only busy while the head accepts records.
         let head = if self.head_next + 2 > self.sb.segment_blocks { u32::MAX } else { self.head };

@@ -91,8 +91,6 @@ struct Buffer {
     segment: Option<u32>,
     /// Reads that copy from it.
     pins: u32,
-    /// Relocation is filling it.
-    taken: bool,
 }
 
 /// One volume's cache.

@@ -4,13 +4,13 @@
 //! when little of the oldest segments is, and moving the tail.
 //!
 //! Writeback: [`Engine::begin_batch`], [`Engine::plan_writeback`], [`Batch::sort`], then by chunks:
-//! [`Engine::begin_item`], write the items to the backing device, flush it, [`Engine::written_back`], unpin.
-//! Relocation: [`Engine::plan_relocation`], [`Engine::take_buffer`], [`Engine::begin_item`], read the items into blocks
-//! 1.. of the buffer, [`Engine::relocate`], unpin. Both end in [`Engine::advance_tail`]. One of a kind at a time; one
-//! writeback may run beside one relocation.
+//! [`Engine::begin_item`], read the items, unpin, write them to the backing device, flush it,
+//! [`Engine::written_back`]. Relocation: [`Engine::plan_relocation`], [`Engine::begin_item`], read the items,
+//! [`Engine::claim_relocation`], copy them, [`Engine::relocated`], [`Engine::copied`], unpin. Both end in
+//! [`Engine::advance_tail`]. One of a kind at a time; one writeback may run beside one relocation.
 
-use super::format::Checkpoint;
-use super::log::Wait;
+use super::format::{Checkpoint, WINDOW};
+use super::log::{Claim, Wait};
 use super::{Engine, Entry};
 use crate::os::{OutOfMemory, Table};
 
@@ -42,6 +42,7 @@ pub struct Batch {
     len: usize,
     next: u32,
     segments: u32,
+    scanned: usize,
     /// Sequence number of the next record when planning began.
     planned_at: u64,
 }
@@ -57,6 +58,7 @@ impl Batch {
             len: 0,
             next: 0,
             segments: 0,
+            scanned: 0,
             planned_at: 0,
         })
     }
@@ -79,7 +81,12 @@ impl Batch {
         self.len = kept;
     }
 
-    /// Number of segments that the items come from.
+    /// Number of slots that were looked at: with few items among many, relocation makes much room.
+    pub fn scanned(&self) -> usize {
+        self.scanned
+    }
+
+    /// Number of segments all of whose dirty slots are in the batch.
     pub fn segments(&self) -> u32 {
         self.segments
     }
@@ -95,21 +102,22 @@ impl Engine {
     pub fn begin_batch(&self, batch: &mut Batch) {
         batch.len = 0;
         batch.segments = 0;
+        batch.scanned = 0;
         batch.next = self.tail;
         batch.planned_at = self.next_seq;
     }
 
-    /// Adds the dirty slots of the next segment to the batch, if it is durable and there is room for them. Says whether
-    /// it did. `limit` is the most items that the batch may have.
-    fn plan_segment(&self, batch: &mut Batch, limit: usize, with_head: bool) -> bool {
+    /// Adds dirty slots of the next segment to the batch, if that is durable: all of them or, with `partly`, as many as
+    /// there is room for. Says whether the next segment can be looked at.
+    fn plan_segment(&self, batch: &mut Batch, with_head: bool, partly: bool) -> bool {
         // `used` also counts segments behind the tail that wait for their checkpoint.
         let in_log = self.used - self.freeing.unwrap_or(0);
         let segment = batch.next;
-        if batch.segments >= in_log || (segment == self.head && !with_head) {
-            return false;
-        }
-        if self.last_seq(segment) > self.durable
-            || batch.len + usize::from(self.segments[segment as usize].dirty) > limit
+        let room = batch.items.len() - batch.len;
+        if batch.segments >= in_log
+            || (segment == self.head && !with_head)
+            || self.last_seq(segment) > self.durable
+            || (!partly && usize::from(self.segments[segment as usize].dirty) > room)
         {
             return false;
         }
@@ -117,9 +125,13 @@ impl Engine {
         for slot in first..first + self.sb.segment_blocks {
             let (addr, live, dirty) = self.index.get(slot);
             if live != 0 && dirty {
+                if batch.len == batch.items.len() {
+                    return false;
+                }
                 batch.items[batch.len] = Item { key: addr << 8 | u64::from(live), slot };
                 batch.len += 1;
             }
+            batch.scanned += 1;
         }
         batch.segments += 1;
         batch.next = self.next_segment(segment);
@@ -128,14 +140,13 @@ impl Engine {
 
     /// Adds the next segment's dirty slots to a batch for writeback. Says whether there was one: call until not.
     pub fn plan_writeback(&self, batch: &mut Batch) -> bool {
-        let room = batch.items.len();
-        self.plan_segment(batch, room, true)
+        self.plan_segment(batch, true, false)
     }
 
-    /// Adds the next segment's dirty slots to a batch for relocation into one segment. Says whether there was room.
+    /// Adds the next segment's dirty slots to a batch for relocation, as far as there is room. Says whether there may be
+    /// more: call until not.
     pub fn plan_relocation(&self, batch: &mut Batch) -> bool {
-        let room = batch.items.len().min(self.sb.segment_blocks as usize - 1);
-        self.plan_segment(batch, room, false)
+        self.plan_segment(batch, false, true)
     }
 
     /// Begins work on an item: the sectors that are still live and dirty in its slot, which stays what it is until
@@ -154,60 +165,66 @@ impl Engine {
         Some(live)
     }
 
-    /// What [`Engine::begin_item`] said is live of the item is on the backing device, which was flushed since. The slot
-    /// is still pinned.
-    pub fn written_back(&mut self, item: &Item) {
-        // The live mask can only have shrunk since, so all that is live was written.
-        if self.index.clean(item.slot) {
-            let segment = self.segment_of(item.slot);
-            self.segments[segment as usize].dirty -= 1;
-            self.dirty -= 1;
-        }
-    }
-
-    /// Takes a RAM buffer for a relocation, if one is free.
-    pub fn take_buffer(&mut self) -> Option<u8> {
-        let b = self.free_buffer()?;
-        self.buffers[usize::from(b)].taken = true;
-        Some(b)
-    }
-
-    /// Gives back a buffer that was taken and not used by [`Engine::relocate`]; claims go on.
-    pub fn give_buffer(&mut self, buffer: u8) {
-        self.buffers[usize::from(buffer)].taken = false;
-        self.paused = false;
-    }
-
-    /// Appends a record whose data, in the order of `items`, are in blocks 1.. of the taken `buffer`, and moves to it
-    /// what is still live and dirty. Returns its sequence number. The items are pinned, at least one and at most one
-    /// less than a segment has blocks.
-    ///
-    /// The record must come behind all writes that are claimed, for it holds older data than they do. So it needs a
-    /// moment without writers; when there is none it stops further claims, and the caller tries again.
-    ///
-    /// # Errors
-    /// [`Wait`]: try again after progress, or give the buffer back.
-    pub fn relocate(&mut self, items: &[Item], buffer: u8) -> Result<u64, Wait> {
-        self.close();
-        self.paused = true;
-        if self.failed || self.has_writers() || self.next_seq > self.durable + super::WINDOW {
-            return Err(Wait::Progress);
-        }
-        self.open_segment(buffer)?;
-        self.paused = false;
-        self.buffers[usize::from(buffer)].taken = false;
-        let seq = self.start_record(items.len() as u16);
-        let first = self.head * self.sb.segment_blocks + 1;
-        for (slot, item) in (first..).zip(items) {
-            let (addr, live, dirty) = self.index.get(item.slot);
-            if live == 0 || !dirty {
-                self.index.insert_nothing(slot);
-            } else {
-                let crc = self.pins.checksum(item.slot);
-                self.store(slot, Entry { addr, mask: live, crc }, seq);
+    /// What [`Engine::begin_item`] said is live of the item is on the backing device, which was flushed since.
+    pub fn written_back(&mut self, batch: &Batch, item: &Item) {
+        let mut slot = item.slot;
+        loop {
+            let segment = self.segment_of(slot);
+            // As in `begin_item`; the slots that follow were opened later, and so will be opened again later.
+            if slot == item.slot && self.segments[segment as usize].first_seq >= batch.planned_at {
+                return;
+            }
+            // The live mask can only have shrunk since, so all that is live was written.
+            if self.index.clean(slot) {
+                self.segments[segment as usize].dirty -= 1;
+                self.dirty -= 1;
+                return;
+            }
+            match self.index.moved_to(slot) {
+                Some(to) => slot = to,
+                None => return,
             }
         }
-        Ok(seq)
+    }
+
+    /// Claims room for up to `blocks` (at least 1) blocks that are relocated, in a record of their own. Copy their data
+    /// into the buffer, then call [`Engine::relocated`] for each and [`Engine::copied`].
+    ///
+    /// The record must come behind all writes that are claimed, for it holds older data than they do. So it needs a
+    /// moment without writers; when there is none this stops further claims, and the caller tries again.
+    ///
+    /// # Errors
+    /// [`Wait`]: try again after progress, or call [`Engine::cancel_relocation`].
+    pub fn claim_relocation(&mut self, blocks: u32) -> Result<Claim, Wait> {
+        self.close();
+        self.paused = true;
+        if self.failed || self.has_writers() || self.next_seq > self.durable + WINDOW {
+            return Err(Wait::Progress);
+        }
+        if self.head_next + 2 > self.sb.segment_blocks {
+            let buffer = self.free_buffer().ok_or(Wait::Progress)?;
+            self.open_segment(buffer)?;
+        }
+        self.paused = false;
+        Ok(self.start_relocation(blocks))
+    }
+
+    /// Lets claims go on that [`Engine::claim_relocation`] has stopped.
+    pub fn cancel_relocation(&mut self) {
+        self.paused = false;
+    }
+
+    /// Block `slot` of the claim now holds a copy of the item's, which is pinned: what is still live and dirty of it
+    /// moves there.
+    pub fn relocated(&mut self, claim: &Claim, slot: u32, item: &Item) {
+        let (addr, live, dirty) = self.index.get(item.slot);
+        if live == 0 || !dirty {
+            self.index.insert_nothing(slot);
+            return;
+        }
+        let crc = self.pins.checksum(item.slot);
+        self.store(slot, Entry { addr, mask: live, crc }, claim.seq);
+        self.index.set_moved(item.slot, slot);
     }
 
     /// Moves the tail over all segments that hold nothing dirty. Returns the checkpoint that makes it so: write it

@@ -84,17 +84,17 @@ impl Transfer {
         self.pending.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Reads `len` bytes at `sector` into `pages`, which are ours or others', from `offset` on.
+    /// Reads `len` bytes at `sector` into our pages from `offset` on.
     pub fn read(
         self: &Arc<Self>,
         disks: &Disks,
         device: &Device,
         sector: u64,
-        (pages, offset, len): (&Pages, usize, usize),
+        (offset, len): (usize, usize),
         tag: usize,
     ) {
         self.begin();
-        disks.bios.read(device, sector, (pages, offset, len), (self, tag));
+        disks.bios.read(device, sector, (&self.pages, offset, len), (self, tag));
     }
 
     /// Writes `len` bytes at `sector` from our pages from `offset` on.

@@ -93,7 +93,7 @@ impl Volume {
         });
     }
 
-    fn unpin_slot(&self, slot: u32) {
+    pub(super) fn unpin_slot(&self, slot: u32) {
         if self.pins.unpin(slot) {
             // The head may wait for this segment.
             self.commit.notify();
@@ -199,7 +199,7 @@ impl Volume {
         if rest != 0 && result.is_ok() {
             // All of the part is read, and only what is nowhere else is copied.
             let (offset, len) = (part.first as usize * SECTOR, part.sectors as usize * SECTOR);
-            t.read(&self.disks, &self.disks.backing, bio.sector(), (&t.pages, offset, len), 0);
+            t.read(&self.disks, &self.disks.backing, bio.sector(), (offset, len), 0);
             result = t.finish();
             if result.is_ok() {
                 t.pages.with(0, BLOCK, |from| copy_sectors(bio, &mut { start }, &part, rest, from));
@@ -211,7 +211,7 @@ impl Volume {
 
     fn read_slot(&self, t: &Arc<Transfer>, bio: &Bio<PerBio>, part: &Part, slot: u32, mask: u8) -> Result {
         let sector = self.core.lock().engine.slot_sector(slot);
-        t.read(&self.disks, &self.disks.cache, sector, (&t.pages, BLOCK, BLOCK), 1);
+        t.read(&self.disks, &self.disks.cache, sector, (BLOCK, BLOCK), 1);
         let ok = t.finish().is_ok()
             && t.pages.with(BLOCK, BLOCK, |from| {
                 let ok = crc32c(0, from) == self.pins.checksum(slot);

@@ -4,7 +4,9 @@
 
 use super::commit::low_water;
 use super::{Transfer, Volume};
-use crate::engine::reclaim::Batch;
+use crate::engine::format::BLOCK;
+use crate::engine::log::Claim;
+use crate::engine::reclaim::{Batch, Item};
 use crate::os::{should_stop, Sleep};
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
@@ -12,6 +14,9 @@ use kernel::sync::Arc;
 
 /// How often it looks whether there is something to do, in milliseconds.
 const TICK_MS: u32 = 1000;
+
+/// Relocation is worth it when at most this part of what it looks at is dirty.
+const WORTH_PERCENT: usize = 85;
 
 /// What the thread works with; allocated once, so that it never has to wait for memory.
 struct Tools {
@@ -68,8 +73,8 @@ impl Volume {
         ok
     }
 
-    /// When segments run short, moves what is dirty in the oldest ones to the head, if at least two segments go into
-    /// one. Says whether it did.
+    /// When segments run short, moves what is dirty in the oldest ones to the head, if that makes room. Says whether it
+    /// did.
     fn relocate(&self, tools: &mut Tools) -> bool {
         let Tools { batch, transfer: t } = tools;
         {
@@ -80,64 +85,74 @@ impl Volume {
             }
             core.engine.begin_batch(batch);
             while core.engine.plan_relocation(batch) {}
-            if batch.segments() < 2 {
-                drop(core);
-                self.full.store(true, Ordering::Relaxed);
-                self.writeback.notify();
-                return false;
-            }
+        }
+        if batch.scanned() * WORTH_PERCENT < batch.items().len() * 100 {
+            // Nearly all of it is dirty: only writeback makes room.
+            self.full.store(true, Ordering::Relaxed);
+            self.writeback.notify();
+            return false;
         }
         // Pins what is to be read; what has been superseded meanwhile is left out.
         batch.retain(|planned, item| self.core.lock().engine.begin_item(planned, item).is_some());
-        if batch.items().is_empty() {
-            return self.move_tail(t);
-        }
-        let done = self.append_relocated(batch, t);
+        self.read_items(t, batch.items().iter().enumerate());
+        // What cannot be read stays where it is, and writeback reports it: the tail cannot pass it.
+        let intact = batch.items().iter().enumerate().all(|(i, item)| self.is_intact(t, i, item));
+        let seq = if intact { self.append(batch.items(), t) } else { None };
         for item in batch.items() {
-            self.pins.unpin(item.slot);
+            self.unpin_slot(item.slot);
         }
-        self.commit.notify();
-        match done {
-            Some(seq) => self.wait_durable(seq, Sleep::Busy).is_ok() && self.move_tail(t),
+        match seq {
+            // What was superseded or cleaned meanwhile may free segments all the same.
+            None if batch.items().is_empty() => self.move_tail(t),
             None => false,
+            Some(seq) => {
+                self.core.lock().engine.want(seq);
+                self.commit.notify();
+                self.wait_durable(seq, Sleep::Busy).is_ok() && self.move_tail(t)
+            }
         }
     }
 
-    /// Reads the items of the batch and appends them to the log.
-    fn append_relocated(&self, batch: &Batch, t: &Arc<Transfer>) -> Option<u64> {
-        let taken = self.core.lock().engine.take_buffer();
-        let Some(buffer) = taken else {
-            // All buffers are being written: the next tick, or rather the next record done, finds one.
-            let _ = self.progress.wait(self.progress.count(), 10, Sleep::Busy);
-            return None;
-        };
-        let pages = &self.buffers[usize::from(buffer)];
-        self.read_items(t, batch.items().iter().enumerate(), pages, 1);
-        let mut intact = true;
-        for (i, item) in batch.items().iter().enumerate() {
-            intact &= self.is_intact(t, i, item, pages, i + 1);
+    /// Appends the items, whose data are in the blocks of `t` that have their numbers, to the log. Returns the sequence
+    /// number of the last record that this took; none if there are no items or it could not be done.
+    fn append(&self, items: &[Item], t: &Transfer) -> Option<u64> {
+        let mut seq = None;
+        let mut done = 0;
+        while done < items.len() {
+            let claim = self.claim_relocation(items.len() - done)?;
+            for i in 0..claim.blocks as usize {
+                t.pages.with((done + i) * BLOCK, BLOCK, |from| {
+                    let to = (claim.offset as usize + i) * BLOCK;
+                    self.buffers[usize::from(claim.buffer)].with(to, BLOCK, |to| to.copy_from_slice(from));
+                });
+            }
+            let mut core = self.core.lock();
+            for (slot, item) in (claim.slot..claim.slot + claim.blocks).zip(&items[done..]) {
+                core.engine.relocated(&claim, slot, item);
+            }
+            core.engine.copied(&claim);
+            done += claim.blocks as usize;
+            seq = Some(claim.seq);
         }
-        // What cannot be read stays where it is: then the tail cannot pass it, and writeback reports it.
-        while intact && !should_stop() {
+        seq
+    }
+
+    fn claim_relocation(&self, blocks: usize) -> Option<Claim> {
+        while !should_stop() {
             let seen = self.progress.count();
             {
                 let mut core = self.core.lock();
                 if core.engine.failed() {
                     break;
                 }
-                if let Ok(seq) = core.engine.relocate(batch.items(), buffer) {
-                    core.engine.want(seq);
-                    return Some(seq);
+                if let Ok(claim) = core.engine.claim_relocation(blocks as u32) {
+                    return Some(claim);
                 }
             }
             self.commit.notify();
             let _ = self.progress.wait(seen, 20, Sleep::Busy);
         }
-        self.core.lock().engine.give_buffer(buffer);
-        if !intact {
-            self.full.store(true, Ordering::Relaxed);
-            self.writeback.notify();
-        }
+        self.core.lock().engine.cancel_relocation();
         None
     }
 }

@@ -19,7 +19,7 @@ const READ_BLOCKS: usize = crate::engine::format::MAX_SEGMENT_BLOCKS as usize;
 impl Disks {
     fn read_sector(&self, t: &Arc<Transfer>, block: u64) -> Result<[u8; SECTOR]> {
         // A whole block, which any logical block size divides.
-        t.read(self, &self.cache, block * BLOCK_SECTORS, (&t.pages, 0, BLOCK), 0);
+        t.read(self, &self.cache, block * BLOCK_SECTORS, (0, BLOCK), 0);
         t.finish()?;
         let mut sector = [0; SECTOR];
         t.pages.with(0, SECTOR, |b| sector.copy_from_slice(b)).ok_or(EIO)?;
@@ -124,7 +124,7 @@ impl Disks {
         while let Want::Read { slot, blocks } = replay.want() {
             let sector = (u64::from(sb.first_block) + u64::from(slot)) * BLOCK_SECTORS;
             let len = blocks as usize * BLOCK;
-            t.read(self, &self.cache, sector, (&t.pages, 0, len), 0);
+            t.read(self, &self.cache, sector, (0, len), 0);
             t.finish().map_err(cannot_read)?;
             let fed = t.pages.with(0, len, |b| replay.feed(b)).unwrap_or(Ok(()));
             if let Err(damage) = fed {

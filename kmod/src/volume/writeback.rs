@@ -8,7 +8,7 @@
 use super::{Transfer, Volume};
 use crate::engine::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::engine::reclaim::{Batch, Item};
-use crate::os::{crc32c, should_stop, Pages, Sleep, Table};
+use crate::os::{crc32c, should_stop, Sleep, Table};
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -162,12 +162,14 @@ impl Volume {
             }
         }
         let mut ok = true;
-        self.read_items(t, items.iter().enumerate().filter(|&(i, _)| live[i] != 0), &t.pages, 0);
+        self.read_items(t, items.iter().enumerate().filter(|&(i, _)| live[i] != 0));
         for (i, item) in items.iter().enumerate() {
-            if live[i] != 0 && !self.is_intact(t, i, item, &t.pages, i) {
-                self.pins.unpin(item.slot);
-                live[i] = 0;
-                ok = false;
+            if live[i] != 0 {
+                if !self.is_intact(t, i, item) {
+                    live[i] = 0;
+                    ok = false;
+                }
+                self.unpin_slot(item.slot);
             }
         }
         t.reset();
@@ -192,47 +194,29 @@ impl Volume {
         for (i, items) in items.chunks(AT_ONCE).enumerate() {
             let mut core = self.core.lock();
             for (k, item) in items.iter().enumerate() {
-                if live[i * AT_ONCE + k] != 0 {
-                    if !lost {
-                        core.engine.written_back(item);
-                    }
-                    self.pins.unpin(item.slot);
+                if live[i * AT_ONCE + k] != 0 && !lost {
+                    core.engine.written_back(batch, item);
                 }
             }
         }
         t.reset();
-        // The head may wait for a segment that was pinned.
-        self.commit.notify();
         ok
     }
 
-    /// Reads items into block `base` and following of `pages`, each at its own number, tagged with it.
-    pub(super) fn read_items<'a>(
-        &self,
-        t: &Arc<Transfer>,
-        items: impl Iterator<Item = (usize, &'a Item)>,
-        pages: &Pages,
-        base: usize,
-    ) {
+    /// Reads items into the blocks of the transfer's memory that have their numbers, tagged with these.
+    pub(super) fn read_items<'a>(&self, t: &Arc<Transfer>, items: impl Iterator<Item = (usize, &'a Item)>) {
         t.reset();
         for (i, item) in items {
             let sector = self.first_sector + u64::from(item.slot) * BLOCK_SECTORS;
-            t.read(&self.disks, &self.disks.cache, sector, (pages, (base + i) * BLOCK, BLOCK), i);
+            t.read(&self.disks, &self.disks.cache, sector, (i * BLOCK, BLOCK), i);
         }
         t.wait();
     }
 
-    /// Whether the item, read into block `block` of `pages` and tagged `tag`, is what was once written.
-    pub(super) fn is_intact(
-        &self,
-        t: &Transfer,
-        tag: usize,
-        item: &Item,
-        pages: &Pages,
-        block: usize,
-    ) -> bool {
-        let crc = pages.with(block * BLOCK, BLOCK, |b| crc32c(0, b));
-        if t.is_ok(tag) && crc == Some(self.pins.checksum(item.slot)) {
+    /// Whether item number `i`, read by [`Volume::read_items`], is what was once written.
+    pub(super) fn is_intact(&self, t: &Transfer, i: usize, item: &Item) -> bool {
+        let crc = t.pages.with(i * BLOCK, BLOCK, |b| crc32c(0, b));
+        if t.is_ok(i) && crc == Some(self.pins.checksum(item.slot)) {
             return true;
         }
         self.cache_read_failed(item.slot, 1);
