@@ -37,7 +37,7 @@ use log::Record;
 pub use format::Entry;
 
 /// Segments that only relocation may use: so that reclaim can always make room, even in a full log.
-pub const RESERVED_SEGMENTS: u32 = 2;
+pub const RESERVED_SEGMENTS: u32 = 4;
 
 /// What readers of a slot need without the engine's lock.
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 use super::commit::low_water;
 use super::{Transfer, Volume};
 use crate::engine::format::BLOCK;
-use crate::engine::log::Claim;
+use crate::engine::log::{Claim, Wait};
 use crate::engine::reclaim::{Batch, Item};
 use crate::os::{should_stop, Sleep};
 use core::sync::atomic::Ordering;
@@ -145,8 +145,11 @@ impl Volume {
                 if core.engine.failed() {
                     break;
                 }
-                if let Ok(claim) = core.engine.claim_relocation(blocks as u32) {
-                    return Some(claim);
+                match core.engine.claim_relocation(blocks as u32) {
+                    Ok(claim) => return Some(claim),
+                    // Only the tail makes space, and it is this thread that moves it.
+                    Err(Wait::Space) => break,
+                    Err(Wait::Progress) => (),
                 }
             }
             self.commit.notify();
