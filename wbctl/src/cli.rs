@@ -148,7 +148,7 @@ fn execute(host: &Host, args: &Args) -> Result<String, Error> {
         }
         Command::Remove { name, drain } => {
             let stop = if *drain { on_signals()? } else { Arc::default() };
-            let mut bar = Bar::default();
+            let mut bar = Bar::new(args.json);
             let removed = remove::remove(host, name, *drain, &stop, &mut |left| bar.show(left));
             bar.clear();
             Ok(show(args.json, &removed?, removed_text))
@@ -172,7 +172,7 @@ fn execute(host: &Host, args: &Args) -> Result<String, Error> {
         }
         Command::Drain { name } => {
             let stop = on_signals()?;
-            let mut bar = Bar::default();
+            let mut bar = Bar::new(args.json);
             let drained = drain::drain(host, name, &stop, &mut |left| bar.show(left));
             bar.clear();
             Ok(show(args.json, &drained?, drained_text))
@@ -191,16 +191,22 @@ fn on_signals() -> Result<Arc<AtomicBool>, Error> {
 }
 
 /// A progress bar; on nothing but a terminal.
-#[derive(Default)]
-struct Bar(Option<ProgressBar>);
+struct Bar {
+    bar: Option<ProgressBar>,
+    quiet: bool,
+}
 
 impl Bar {
+    fn new(quiet: bool) -> Self {
+        Self { bar: None, quiet }
+    }
+
     /// Shows that `left` blocks are dirty.
     fn show(&mut self, left: u64) {
-        if self.0.is_none() && left == 0 {
+        if self.quiet || self.bar.is_none() && left == 0 {
             return;
         }
-        let bar = self.0.get_or_insert_with(|| {
+        let bar = self.bar.get_or_insert_with(|| {
             let bar = ProgressBar::new(left * BLOCK as u64);
             let template = "{bar:32} {percent:>3} %  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta}";
             if let Ok(style) = ProgressStyle::with_template(template) {
@@ -217,7 +223,7 @@ impl Bar {
     }
 
     fn clear(&self) {
-        if let Some(bar) = &self.0 {
+        if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
     }

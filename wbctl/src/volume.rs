@@ -11,7 +11,7 @@ use writeboost::engine::format::{BLOCK, SECTOR};
 /// A device below a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Below {
-    /// Its path, from the kernel's name; the number itself where that is not known.
+    /// Its path; the number itself where sysfs does not know it.
     pub device: String,
     /// `MAJOR:MINOR`.
     pub number: String,
@@ -86,9 +86,6 @@ impl Volume {
 }
 
 fn below(host: &Host, word: &str) -> Below {
-    let name = DevNo::parse(word).and_then(|n| host.name(n));
-    Below {
-        device: name.map_or(word.to_owned(), |n| format!("/dev/{}", n.replace('!', "/"))),
-        number: word.to_owned(),
-    }
+    let node = DevNo::parse(word).and_then(|n| host.node(n));
+    Below { device: node.map_or(word.to_owned(), |n| n.display().to_string()), number: word.to_owned() }
 }

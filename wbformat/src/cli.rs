@@ -117,7 +117,7 @@ fn text(s: &Summary, args: &Args) -> String {
         match s.backing_id.as_str() {
             "" => "(not known)".to_owned(),
             id if Identity::parse(id).is_some_and(|i| i.kind.is_weak()) => {
-                format!("{id} (weak: nothing of this device stays the same when others come and go)")
+                format!("{id} (weak: it can change, and another device can come to have it)")
             }
             id => id.to_owned(),
         },

@@ -63,6 +63,16 @@ impl Host {
         Some(self.dir(dev)?.file_name()?.to_str()?.to_owned())
     }
 
+    /// The usual path of the device's node: `/dev/mapper/NAME` for device-mapper, else by the kernel's name.
+    pub fn node(&self, dev: DevNo) -> Option<PathBuf> {
+        let dir = self.dir(dev)?;
+        if let Some(name) = attr(&dir, "dm/name") {
+            return Some(Path::new("/dev/mapper").join(name));
+        }
+        // sysfs has `!` where /dev has a directory.
+        Some(Path::new("/dev").join(dir.file_name()?.to_str()?.replace('!', "/")))
+    }
+
     /// The disk that a partition is on; `None` when `dev` is not a partition.
     pub fn disk_of(&self, dev: DevNo) -> Option<DevNo> {
         let dir = self.dir(dev)?;

@@ -27,6 +27,8 @@ pub enum IdKind {
     Wwid,
     /// Serial number of a disk, from sysfs or udev's database.
     Serial,
+    /// The name of a device-mapper device without a UUID: whoever makes it again may call it otherwise. Weak.
+    DmName,
     /// The file behind a loop device, or a regular file: stable only while nobody moves it. Weak.
     File,
     /// The kernel's name: another device may have it after the next boot. Weak.
@@ -34,12 +36,13 @@ pub enum IdKind {
 }
 
 impl IdKind {
-    const ALL: [IdKind; 7] = [
+    const ALL: [IdKind; 8] = [
         IdKind::DmUuid,
         IdKind::MdUuid,
         IdKind::PartUuid,
         IdKind::Wwid,
         IdKind::Serial,
+        IdKind::DmName,
         IdKind::File,
         IdKind::Name,
     ];
@@ -52,6 +55,7 @@ impl IdKind {
             IdKind::PartUuid => "partuuid",
             IdKind::Wwid => "wwid",
             IdKind::Serial => "serial",
+            IdKind::DmName => "dm-name",
             IdKind::File => "file",
             IdKind::Name => "name",
         }
@@ -59,7 +63,7 @@ impl IdKind {
 
     /// Whether another device can easily come to have the same one.
     pub fn is_weak(self) -> bool {
-        matches!(self, IdKind::File | IdKind::Name)
+        matches!(self, IdKind::DmName | IdKind::File | IdKind::Name)
     }
 }
 
@@ -146,6 +150,7 @@ pub fn of_block(host: &Host, dev: DevNo) -> Vec<Identity> {
         }
     } else {
         add(IdKind::DmUuid, attr(&dir, "dm/uuid"));
+        add(IdKind::DmName, attr(&dir, "dm/name"));
         add(IdKind::MdUuid, attr(&dir, "md/uuid").or_else(|| host.udev_value(dev, "MD_UUID")));
         add(IdKind::Wwid, attr(&dir, "wwid").or_else(|| attr(&dir, "device/wwid")));
         let serial = attr(&dir, "serial").or_else(|| attr(&dir, "device/serial"));
@@ -250,6 +255,7 @@ mod tests {
             &[
                 ("dm-0/dm/uuid", "LVM-abc\n"),
                 ("dm-1/dm/uuid", "\n"),
+                ("dm-1/dm/name", "lin\n"),
                 ("md0/md/uuid", "1-2\n"),
                 ("vdz/serial", " a  b \n"),
                 ("loop9/loop/backing_file", "/srv/a b.img\n"),
@@ -265,7 +271,7 @@ mod tests {
             ],
         );
         assert_eq!(ids(&host, "253:0")[0], "dm-uuid:LVM-abc");
-        assert_eq!(ids(&host, "253:1"), ["name:dm-1"]);
+        assert_eq!(ids(&host, "253:1"), ["dm-name:lin", "name:dm-1"]);
         assert_eq!(ids(&host, "9:0")[0], "md-uuid:1-2");
         assert_eq!(ids(&host, "254:0")[0], "serial:a_b");
         assert_eq!(ids(&host, "7:9")[0], "file:/srv/a b.img@1048576");
