@@ -16,7 +16,9 @@ for dir in /dev/shm /run /tmp /root; do
 done
 mount -t debugfs debug /sys/kernel/debug 2>/dev/null
 mount -t tracefs trace /sys/kernel/tracing 2>/dev/null
-modprobe -q configfs
+for module in configfs loop virtio_blk; do
+    modprobe -q $module # Built into User Mode Linux, which has no virtio disks.
+done
 mountpoint -q /sys/kernel/config || mount -t configfs config /sys/kernel/config 2>/dev/null
 ln -sf /proc/self/fd /dev/fd
 hostname writeboost
@@ -42,28 +44,35 @@ udevadm settle --timeout=30
 mkdir -p /dev/lab
 n=0
 for disk in $disks; do
+    # Without this a script would write to a plain file of that name.
+    [ -b /dev/$disk ] || echo "BUG: the disk /dev/$disk has not appeared" >/dev/kmsg
     ln -s "../$disk" /dev/lab/disk$n
     n=$((n + 1))
 done
 
 cd /root
+# Held open until the end: a terminal forgets its settings when nobody has it open.
+exec 3<>"/dev/$wb_out"
 if [ "$interactive" = yes ]; then
     export TERM="$term"
-    stty sane rows "$rows" cols "$columns" <"/dev/$wb_out"
-    setsid --ctty --wait bash /run/lab/script <"/dev/$wb_out" >"/dev/$wb_out" 2>&1
+    stty sane rows "$rows" cols "$columns" <&3
+    setsid --ctty --wait bash /run/lab/script <&3 >&3 2>&1 3>&-
 elif [ "$split" = yes ]; then
-    stty raw -echo <"/dev/$wb_out"
-    stty raw -echo <"/dev/$wb_err"
-    setsid --wait bash /run/lab/script </dev/null >"/dev/$wb_out" 2>"/dev/$wb_err"
+    exec 4<>"/dev/$wb_err"
+    stty raw -echo <&3
+    stty raw -echo <&4
+    setsid --wait bash /run/lab/script </dev/null >&3 2>&4 3>&- 4>&-
 else
-    stty raw -echo <"/dev/$wb_out"
-    setsid --wait bash /run/lab/script </dev/null >"/dev/$wb_out" 2>&1
+    stty raw -echo <&3
+    setsid --wait bash /run/lab/script </dev/null >&3 2>&1 3>&-
 fi
 echo $? >/run/lab/status
 
 # Only what the host reads: a script may leave suspended devices behind, on which a whole sync would wait for ever.
 sync -f /run/lab
 [ "$share" = no ] || sync -f /mnt/share
+# Closing waits until the output has left.
+exec 3>&- 4>&-
 poweroff -ff
 # Not reached. A process 1 that ends would be a kernel panic.
 sleep infinity
