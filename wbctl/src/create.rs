@@ -196,6 +196,11 @@ fn refuse(args: &Create, contents: &Contents) -> Error {
     }
 }
 
+/// What can be done about a damaged log.
+const GIVE_UP: &str =
+    "Copy the whole device before anything else if the data matters; to give up what is on it, use \
+                       wbformat --force --force";
+
 /// Checks that the volume on the cache device is this one.
 fn check_volume(
     host: &Host,
@@ -211,11 +216,13 @@ fn check_volume(
         Log::Clean | Log::Dirty(_) => (),
         Log::NoCheckpoint(invalid) => {
             return Err(Error::Damaged(format!(
-                "{cache}: volume {label} cannot be resumed, it has no valid checkpoint: {invalid}"
+                "{cache}: volume {label} cannot be resumed, it has no valid checkpoint: {invalid}. {GIVE_UP}"
             )))
         }
         Log::Damaged(damage) => {
-            return Err(Error::Damaged(format!("{cache}: volume {label} cannot be resumed: {damage}")))
+            return Err(Error::Damaged(format!(
+                "{cache}: volume {label} cannot be resumed: {damage}. {GIVE_UP}"
+            )))
         }
     }
     let ids = identity::of(host, backing);
