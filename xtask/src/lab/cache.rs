@@ -40,9 +40,9 @@ impl Cache {
         self.dir.join("logs").join(format!("{name}.log"))
     }
 
-    /// Waits until no other process sets anything up, and keeps others out until the answer is dropped.
-    pub fn lock(&self, progress: &Progress) -> Result<Flock<File>> {
-        let path = self.dir.join("lock");
+    /// Waits until no other process makes `what`, and keeps others from it until the answer is dropped.
+    pub fn lock(&self, what: &str, progress: &Progress) -> Result<Flock<File>> {
+        let path = self.dir.join(format!("{what}.lock"));
         let file = File::options().create(true).truncate(false).write(true).open(&path);
         let mut file = file.with_context(|| format!("cannot open {}", path.display()))?;
         for attempt in [FlockArg::LockExclusiveNonblock, FlockArg::LockExclusive] {
@@ -50,7 +50,7 @@ impl Cache {
                 Ok(lock) => return Ok(lock),
                 Err((file, _)) => file,
             };
-            progress.note("waiting for another xtask that is setting up the lab");
+            progress.note(format!("waiting for another xtask that is busy with: {what}"));
         }
         anyhow::bail!("cannot lock {}", path.display())
     }

@@ -83,7 +83,6 @@ impl Lab {
     /// Slow only when something is missing from the cache. Fails when the module does not build.
     pub fn setup(kernel: Kernel, progress: Progress) -> Result<Self> {
         let cache = Cache::open()?;
-        let _lock = cache.lock(&progress)?;
         let root = Root::setup(&cache, progress)?;
         let built = ready_kernel(&root, kernel)?;
         let module = module::build(&root, &built, &checkout().join("kmod"))?;
@@ -123,7 +122,6 @@ impl Lab {
 pub fn build_module(kernel: Kernel, progress: Progress) -> Result<(String, PathBuf)> {
     let kmod = checkout().join("kmod");
     let cache = Cache::open()?;
-    let _lock = cache.lock(&progress)?;
     let (release, built) = match kernel {
         Kernel::Host => {
             let host = HostKernel::find()?;
@@ -172,7 +170,13 @@ fn get(root: &Root, kernel: Kernel, version: &Version) -> Result<Built> {
         _ => debian::id(root, version),
     };
     let stamp = stamp(root, &id);
-    if let Some(built) = fs::read(&stamp).ok().and_then(|json| serde_json::from_slice(&json).ok()) {
+    let complete = || fs::read(&stamp).ok().and_then(|json| serde_json::from_slice(&json).ok());
+    if let Some(built) = complete() {
+        return Ok(built);
+    }
+    // One at a time: a kernel takes every CPU there is.
+    let _lock = root.cache().lock("kernel", root.progress())?;
+    if let Some(built) = complete() {
         return Ok(built);
     }
     let built = match kernel {

@@ -41,6 +41,7 @@ pub fn build(root: &Root, kernel: &Built, kmod: &Path) -> Result<PathBuf> {
     let place = cache::key([kmod.as_os_str().as_encoded_bytes()]);
     let inside = format!("/build/kmod/{}-{place}", kernel.id);
     let dir = root.on_host(&inside);
+    let _lock = root.cache().lock(&format!("kmod-{place}"), root.progress())?;
     let files = sources(kmod)?;
     let mut parts = vec![kernel.id.clone().into_bytes(), root.compilers().as_bytes().to_vec()];
     for file in &files {
@@ -292,6 +293,7 @@ pub fn layer(root: &Root, kernel: &Built, module: &Path, tools: &[PathBuf]) -> R
         parts.push(fs::read(tool).with_context(|| format!("cannot read {}", tool.display()))?);
     }
     let inside = format!("/build/layers/{}", cache::key(&parts));
+    let _lock = root.cache().lock("layers", root.progress())?;
     let dir = root.on_host(&inside);
     let used = dir.join("used");
     if used.is_file() {

@@ -101,8 +101,9 @@ struct Offers {
 }
 
 impl Root {
-    /// The cached root, made or completed when needed. The caller holds the cache's lock.
+    /// The cached root, made or completed when needed.
     pub fn setup(cache: &Cache, progress: Progress) -> Result<Self> {
+        let _lock = cache.lock("root", &progress)?;
         let dir = cache.dir().join(format!("root-{SUITE}"));
         let stamp_file = cache.dir().join(format!("root-{SUITE}.json"));
         let stamp = fs::read(&stamp_file).ok().and_then(|json| serde_json::from_slice(&json).ok());
@@ -247,6 +248,7 @@ impl Root {
     }
 
     fn ask(&self) -> Result<Vec<Version>> {
+        let _lock = self.cache.lock("root", &self.progress)?;
         let step = self.progress.step("asking the archive which kernels there are", Duration::from_secs(10));
         self.share_resolver()?;
         let log = self.cache.log("offers");
