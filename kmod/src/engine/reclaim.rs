@@ -194,7 +194,8 @@ impl Engine {
     /// moment without writers; when there is none this stops further claims, and the caller tries again.
     ///
     /// # Errors
-    /// [`Wait`]: try again after progress, or call [`Engine::cancel_relocation`].
+    /// [`Wait::Progress`]: try again after progress, or call [`Engine::cancel_relocation`]. [`Wait::Space`]: cancel, for
+    /// waiting may be for ever.
     pub fn claim_relocation(&mut self, blocks: u32) -> Result<Claim, Wait> {
         self.close();
         self.paused = true;
@@ -203,7 +204,9 @@ impl Engine {
         }
         if self.head_next + 2 > self.sb.segment_blocks {
             let buffer = self.free_buffer().ok_or(Wait::Progress)?;
-            self.open_segment(buffer)?;
+            // The segment that comes next may be one that the items lie in, reclaimed since: then it is the caller who
+            // pins it, and would wait for himself while all claims wait for him.
+            self.open_segment(buffer).map_err(|_| Wait::Space)?;
         }
         self.paused = false;
         Ok(self.start_relocation(blocks))

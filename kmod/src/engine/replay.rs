@@ -12,7 +12,7 @@
 //! - A log that ends before what the checkpoint knows durable is damaged, and refused.
 
 use super::format::{Checkpoint, RecordHeader, Superblock, BLOCK, WINDOW};
-use super::Engine;
+use super::{Engine, Entry};
 use crate::os::{crc32c, OutOfMemory, Table};
 use core::fmt;
 
@@ -93,7 +93,7 @@ pub struct Replay {
     engine: Engine,
     checkpoint: Checkpoint,
     /// Headers of records that are seen and not yet applied: a ring of [`WINDOW`] by sequence number.
-    headers: Table<[u8; BLOCK]>,
+    headers: Table<u8>,
     seen: Table<Option<Seen>>,
     /// Next sequence number to apply, and to see.
     apply: u64,
@@ -123,7 +123,7 @@ impl Replay {
             at: tail * sb.segment_blocks,
             engine,
             checkpoint,
-            headers: Table::new(WINDOW as usize, |_| [0; BLOCK])?,
+            headers: Table::new(WINDOW as usize * BLOCK, |_| 0)?,
             seen: Table::new(WINDOW as usize, |_| None)?,
             apply: checkpoint.tail,
             see: checkpoint.tail,
@@ -133,6 +133,11 @@ impl Replay {
             // The tail's record begins its segment.
             step: Step::NextSegment,
         })
+    }
+
+    /// Entry `k` of the kept header `i`.
+    fn entry(&self, i: usize, k: usize) -> Entry {
+        self.headers[i * BLOCK..].first_chunk().map_or(Entry::default(), |h| RecordHeader::entry(h, k))
     }
 
     fn segment_blocks(&self) -> u32 {
@@ -225,7 +230,8 @@ impl Replay {
         self.durable = self.durable.max(header.durable);
         self.settle(false)?;
         let i = (header.seq % WINDOW) as usize;
-        self.headers[i] = *block;
+        // One array of bytes, not one of blocks: a block would be made on the kernel's small stack.
+        self.headers[i * BLOCK..(i + 1) * BLOCK].copy_from_slice(block);
         self.seen[i] = Some(Seen { header, slot });
         self.epoch = header.epoch;
         self.see += 1;
@@ -261,13 +267,12 @@ impl Replay {
         let i = (seq % WINDOW) as usize;
         self.apply += 1;
         let Some(Seen { header, slot }) = self.seen[i].take() else { return };
-        let engine = &mut self.engine;
-        engine.next_seq = seq + 1;
+        self.engine.next_seq = seq + 1;
         for k in 0..usize::from(header.blocks) {
-            let entry = RecordHeader::entry(&self.headers[i], k);
+            let entry = self.entry(i, k);
             let slot = slot + 1 + k as u32;
             if entry.mask != 0 {
-                engine.store(slot, entry, seq);
+                self.engine.store(slot, entry, seq);
             }
         }
     }
@@ -277,7 +282,7 @@ impl Replay {
         let n = self.seen[i].map_or(0, |s| usize::from(s.header.blocks));
         let intact = blocks.len() == n * BLOCK
             && blocks.chunks_exact(BLOCK).enumerate().all(|(k, block)| {
-                let entry = RecordHeader::entry(&self.headers[i], k);
+                let entry = self.entry(i, k);
                 entry.mask == 0 || crc32c(0, block) == entry.crc
             });
         if intact {

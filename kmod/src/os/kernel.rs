@@ -317,16 +317,27 @@ impl Pages {
         Ok(Self { start: NonNull::new(start.cast()).ok_or(ENOMEM)?, len })
     }
 
-    /// Lends `len` bytes from `offset` on to `f`. `None` when they are not all in the pages.
+    /// Lends `len` bytes from `offset` on to `f` for reading. `None` when they are not all in the pages.
     ///
-    /// The callers see to it that nobody else touches these bytes meanwhile: the engine's claims and pins say who may.
-    /// A device that reads or writes them while `f` does would see or leave torn bytes, which checksums catch.
-    pub fn with<R>(&self, offset: usize, len: usize, f: impl FnOnce(&mut [u8]) -> R) -> Option<R> {
+    /// The callers see to it that nobody writes to these bytes meanwhile: the engine's claims and pins say who may.
+    pub fn with<R>(&self, offset: usize, len: usize, f: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        if offset > self.len || len > self.len - offset {
+            return None;
+        }
+        // SAFETY: In range by the check above, and initialised, being zeroed at first. Who reads a block of a buffer has
+        // pinned it, or claimed it and is done writing, so that nobody writes to it.
+        Some(f(unsafe { core::slice::from_raw_parts(self.start.as_ptr().add(offset), len) }))
+    }
+
+    /// Lends `len` bytes from `offset` on to `f` for writing. `None` when they are not all in the pages.
+    ///
+    /// The callers see to it that nobody else touches these bytes meanwhile: the engine's claims say who may.
+    pub fn with_mut<R>(&self, offset: usize, len: usize, f: impl FnOnce(&mut [u8]) -> R) -> Option<R> {
         if offset > self.len || len > self.len - offset {
             return None;
         }
         // SAFETY: In range by the check above, and initialised, being zeroed at first. The engine grants each block
-        // of a buffer to one writer, or to any number of readers that do not write through the slice, at a time.
+        // of a buffer to one writer at a time, and nobody looks for it there before that writer is done.
         Some(f(unsafe { core::slice::from_raw_parts_mut(self.start.as_ptr().add(offset), len) }))
     }
 

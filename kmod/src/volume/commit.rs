@@ -91,7 +91,7 @@ impl Volume {
                 let mut sector = 0;
                 if let Io::Record { seq, slot, buffer, offset, .. } = io {
                     sector = core.engine.slot_sector(slot);
-                    this.buffers[usize::from(buffer)].with(offset as usize * BLOCK, BLOCK, |block| {
+                    this.buffers[usize::from(buffer)].with_mut(offset as usize * BLOCK, BLOCK, |block| {
                         if let Some(block) = block.first_chunk_mut::<BLOCK>() {
                             core.engine.encode_header(seq, block);
                         }

@@ -123,7 +123,7 @@ impl Volume {
             for i in 0..claim.blocks as usize {
                 t.pages.with((done + i) * BLOCK, BLOCK, |from| {
                     let to = (claim.offset as usize + i) * BLOCK;
-                    self.buffers[usize::from(claim.buffer)].with(to, BLOCK, |to| to.copy_from_slice(from));
+                    self.buffers[usize::from(claim.buffer)].with_mut(to, BLOCK, |to| to.copy_from_slice(from));
                 });
             }
             let mut core = self.core.lock();

@@ -27,7 +27,7 @@ impl Disks {
     }
 
     fn write_sector(&self, t: &Arc<Transfer>, block: u64, sector: &[u8; SECTOR]) -> Result {
-        t.pages.with(0, BLOCK, |b| {
+        t.pages.with_mut(0, BLOCK, |b| {
             b.fill(0);
             b[..SECTOR].copy_from_slice(sector);
         });
@@ -49,6 +49,8 @@ impl Disks {
     }
 
     /// Writes a new superblock last, so that a crash leaves either a blank device or a formatted one.
+    // Not inlined: together their frames would take half of the kernel's stack.
+    #[inline(never)]
     fn format(&self, t: &Arc<Transfer>) -> core::result::Result<Superblock, Refusal> {
         let (mut uuid, mut nonce) = ([0; 16], [0; 8]);
         random(&mut uuid);
@@ -76,8 +78,9 @@ impl Disks {
         Ok(sb)
     }
 
+    #[inline(never)]
     fn superblock(&self, t: &Arc<Transfer>) -> core::result::Result<Superblock, Refusal> {
-        let sector = self.read_sector(t, 0).map_err(|e| (c"Cannot read the cache device", e))?;
+        let sector = self.read_sector(t, 0).map_err(cannot_read)?;
         let sb = match Superblock::decode(&sector) {
             Ok(sb) => sb,
             Err(Invalid::Blank) => self.format(t)?,
@@ -110,14 +113,19 @@ impl Disks {
         Ok(sb)
     }
 
-    fn replay(&self, t: &Arc<Transfer>, sb: &Superblock) -> core::result::Result<Engine, Refusal> {
-        let cannot_read = |e| (c"Cannot read the cache device", e);
+    #[inline(never)]
+    fn checkpoint(&self, t: &Arc<Transfer>, sb: &Superblock) -> core::result::Result<Checkpoint, Refusal> {
         let a = self.read_sector(t, CHECKPOINT_BLOCK).map_err(cannot_read)?;
         let b = self.read_sector(t, CHECKPOINT_BLOCK + 1).map_err(cannot_read)?;
-        let checkpoint = Checkpoint::choose(&a, &b, sb).map_err(|invalid| {
+        Checkpoint::choose(&a, &b, sb).map_err(|invalid| {
             log_err!("{}: refusing the cache device, its checkpoints are damaged: {}", self, invalid);
             (c"The checkpoints of the cache device are damaged", EINVAL)
-        })?;
+        })
+    }
+
+    #[inline(never)]
+    fn replay(&self, t: &Arc<Transfer>, sb: &Superblock) -> core::result::Result<Engine, Refusal> {
+        let checkpoint = self.checkpoint(t, sb)?;
         let mut replay = Replay::new(sb, checkpoint, NR_BUFFERS)
             .map_err(|_| (c"Not enough memory for the index of the cache device", ENOMEM))?;
         let mut noted = 0;
@@ -147,6 +155,10 @@ impl Disks {
         }
         Ok(engine)
     }
+}
+
+fn cannot_read(e: Error) -> Refusal {
+    (c"Cannot read the cache device", e)
 }
 
 /// Opens the volume on `disks`.
