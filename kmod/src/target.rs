@@ -6,7 +6,7 @@
 
 use crate::dm::{Args, Bio, Construction, Device, Mapping, Op, Outcome, Refusal, StatusKind, Target, Writer};
 use crate::engine::format::Superblock;
-use crate::os::InUse;
+use crate::os::{not_supported, InUse};
 use crate::volume::{open, Disks, Options, PerBio, Running};
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
@@ -80,7 +80,7 @@ impl Target for Writeboost {
             Op::Read => return volume.read(bio),
             Op::Write => volume.write(bio.into_bio()),
             Op::Flush => volume.flush(bio.into_bio()),
-            Op::Other => bio.into_bio().end(Err(EOPNOTSUPP)),
+            Op::Other => bio.into_bio().end(Err(not_supported())),
         }
         Outcome::Submitted
     }

@@ -129,6 +129,7 @@ impl Engine {
         }
         if self.head_next + 2 > self.sb.segment_blocks {
             if self.free_segments() <= RESERVED_SEGMENTS {
+                self.want_tail();
                 return Err(Refused::Wait(Wait::Space));
             }
             let buffer = self.free_buffer().ok_or(Refused::Wait(Wait::Progress))?;
@@ -136,6 +137,13 @@ impl Engine {
         }
         self.start_record();
         Ok(())
+    }
+
+    /// Only what is durable can be reclaimed, and a small cache may be full before anything else asks for that.
+    fn want_tail(&mut self) {
+        if self.used > self.freeing.unwrap_or(0) {
+            self.want(self.last_seq(self.tail));
+        }
     }
 
     /// Starts record `next_seq` at the head, where there is room for it.

@@ -279,12 +279,11 @@ impl Engine {
 
     /// The checkpoint is durable (`ok`), or writing it failed: then nothing is freed and the log has failed.
     pub fn checkpointed(&mut self, ok: bool) {
-        if let Some(n) = self.freeing.take() {
-            if ok {
-                self.used -= n;
-            } else {
-                self.failed = true;
-            }
+        if !ok {
+            // What it would have freed stays in use and behind the tail, as while it was under way.
+            self.failed = true;
+        } else if let Some(n) = self.freeing.take() {
+            self.used -= n;
         }
     }
 }

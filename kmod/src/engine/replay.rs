@@ -7,7 +7,8 @@
 //!
 //! # Invariants
 //! - The log ends at the first record that is not acceptable; what lies behind it never becomes reachable, because
-//!   all records from `epoch_start` on must carry the epoch of the checkpoint.
+//!   all records from `epoch_start` on must carry the epoch of the checkpoint, and of two earlier ones with the same
+//!   number that of the later epoch holds.
 //! - A record that is not known durable is accepted only when all its data match their checksums.
 //! - A log that ends before what the checkpoint knows durable is damaged, and refused.
 
@@ -78,6 +79,8 @@ struct Seen {
 /// What the replay is waiting for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
+    /// The header at the start of the next segment, only to know what it is; then `Next`.
+    Ahead,
     /// The header right behind the last record.
     Next,
     /// The header at the start of the next segment.
@@ -103,6 +106,8 @@ pub struct Replay {
     /// Where the next header is looked for first: a slot and whether it may be in this segment at all.
     at: u32,
     segments: u32,
+    /// Sequence number and epoch of the header at the start of the next segment, if one is there and it matters.
+    ahead: Option<(u64, u64)>,
     step: Step,
 }
 
@@ -130,6 +135,7 @@ impl Replay {
             durable: checkpoint.durable,
             epoch: 0,
             segments: 0,
+            ahead: None,
             // The tail's record begins its segment.
             step: Step::NextSegment,
         })
@@ -149,7 +155,7 @@ impl Replay {
         match self.step {
             Step::Done => Want::Flush,
             Step::Next => Want::Read { slot: self.at, blocks: 1 },
-            Step::NextSegment => Want::Read { slot: self.next_start(), blocks: 1 },
+            Step::Ahead | Step::NextSegment => Want::Read { slot: self.next_start(), blocks: 1 },
             Step::Data => match self.seen[(self.apply % WINDOW) as usize] {
                 Some(s) => Want::Read { slot: s.slot + 1, blocks: s.header.blocks.into() },
                 None => Want::Flush,
@@ -178,7 +184,7 @@ impl Replay {
         match self.step {
             Step::Done => Ok(()),
             Step::Data => self.feed_data(blocks),
-            Step::Next | Step::NextSegment => {
+            Step::Ahead | Step::Next | Step::NextSegment => {
                 let Some(block) = blocks.first_chunk::<BLOCK>() else { return Ok(()) };
                 self.feed_header(block)
             }
@@ -186,6 +192,11 @@ impl Replay {
     }
 
     fn feed_header(&mut self, block: &[u8; BLOCK]) -> Result<(), Damage> {
+        if self.step == Step::Ahead {
+            self.ahead = RecordHeader::decode(block, &self.engine.sb, 0).ok().map(|h| (h.seq, h.epoch));
+            self.step = Step::Next;
+            return Ok(());
+        }
         let slot = if self.step == Step::Next { self.at } else { self.next_start() };
         match self.acceptable(block, slot)? {
             Some(header) => self.accept(block, header, slot),
@@ -211,7 +222,13 @@ impl Replay {
         } else {
             (self.epoch..cp.epoch).contains(&h.epoch)
         };
-        Ok((h.seq == self.see && right_epoch).then_some(h))
+        // Each resume begins a segment, and leaves behind the end of the log what a crash has spoilt there: perhaps a
+        // record whose header is whole and whose data are not. Its number was given again, to the first record of the
+        // new epoch, and once that is known durable nobody looks at data any more. So the later epoch decides.
+        let left_over = self.step == Step::Next
+            && h.seq < cp.epoch_start
+            && self.ahead.is_some_and(|(seq, epoch)| seq == h.seq && h.epoch < epoch && epoch < cp.epoch);
+        Ok((h.seq == self.see && right_epoch && !left_over).then_some(h))
     }
 
     fn accept(&mut self, block: &[u8; BLOCK], header: RecordHeader, slot: u32) -> Result<(), Damage> {
@@ -237,7 +254,13 @@ impl Replay {
         self.see += 1;
         self.at = slot + 1 + u32::from(header.blocks);
         let room = self.segment_blocks() - (self.at - 1) % self.segment_blocks() - 1;
-        self.step = if room >= 2 { Step::Next } else { Step::NextSegment };
+        // Of this epoch there are no two records with the same number.
+        let ahead = self.step == Step::NextSegment && self.see < self.checkpoint.epoch_start;
+        self.step = match room {
+            0 | 1 => Step::NextSegment,
+            _ if ahead => Step::Ahead,
+            _ => Step::Next,
+        };
         self.settle(false)
     }
 

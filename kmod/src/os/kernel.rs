@@ -113,6 +113,16 @@ pub fn random(data: &mut [u8]) {
     unsafe { bindings::wb_random(data.as_mut_ptr().cast(), data.len()) }
 }
 
+/// The operation is not supported. Not every kernel that is supported names it in its `kernel` crate.
+pub fn not_supported() -> Error {
+    Error::from_errno(-(kernel::bindings::EOPNOTSUPP as i32))
+}
+
+/// What is on the device is damaged. As [`not_supported`].
+pub fn damaged() -> Error {
+    Error::from_errno(-(kernel::bindings::EUCLEAN as i32))
+}
+
 /// Milliseconds since boot.
 pub fn now_ms() -> u64 {
     // SAFETY: It has no preconditions.

@@ -9,7 +9,7 @@ use crate::engine::format::{
 };
 use crate::engine::replay::{Replay, Want};
 use crate::engine::Engine;
-use crate::os::random;
+use crate::os::{damaged, random};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -137,7 +137,7 @@ impl Disks {
             let fed = t.pages.with(0, len, |b| replay.feed(b)).unwrap_or(Ok(()));
             if let Err(damage) = fed {
                 log_err!("{}: refusing the cache device: {}", self, damage);
-                return Err((c"The log on the cache device is damaged: see the kernel log", EUCLEAN));
+                return Err((c"The log on the cache device is damaged: see the kernel log", damaged()));
             }
             let (records, _) = replay.progress();
             if records >= noted + 100_000 {
