@@ -261,7 +261,7 @@ pub fn tools(root: &Root) -> Result<Vec<PathBuf>> {
         let programs: Vec<&Target> =
             package.targets.iter().filter(|t| t.kind.iter().any(|kind| kind == "bin")).collect();
         if !programs.is_empty() {
-            command.args(["-p", &package.name, "--bins"]);
+            command.args(["-p", &package.name]);
             paths.extend(
                 programs.iter().map(|target| metadata.target_directory.join("release").join(&target.name)),
             );
@@ -270,6 +270,8 @@ pub fn tools(root: &Root) -> Result<Vec<PathBuf>> {
     if paths.is_empty() {
         return Ok(paths);
     }
+    // Once for all packages: cargo refuses it twice.
+    command.arg("--bins");
     let log = root.cache().log("tools");
     if paths.iter().all(|path| path.is_file()) {
         // Most likely nothing to do, and then it is not worth a line.
