@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What the tests have in common. Each test crate uses part of it.
+#![allow(dead_code)]
+
+pub mod disk;
+pub mod rng;
+pub mod volume;

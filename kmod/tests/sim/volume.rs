@@ -1,0 +1,1173 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A whole volume in one thread: the real engine, a host that does what it says in a random order, two simulated disks,
+//! and a model that knows what the volume may hold.
+//!
+//! Every source of nondeterminism of the kernel is a step here, and the next step is drawn by lot: bios complete in any
+//! order, copies into the log finish in any order, the commit thread is late, writeback and relocation are interleaved
+//! item by item with everything else, and the machine may crash between any two steps.
+//!
+//! # The oracle
+//! Each claimed block of a write gets a version, counted up in the order of claims, and every sector that is written
+//! carries it. So the order of the log is known, the content of the volume after record `n` is known, and whatever is
+//! read anywhere says which write it comes from.
+//! - After a crash the volume must equal the state after the last record that the replay found, sector by sector, and
+//!   that record must not be older than what was promised (flushes and FUA writes that were acknowledged).
+//! - A read must not return anything older than what was acknowledged or read before it began, nor anything from a
+//!   write that a crash has undone.
+//! - After a drain the backing device alone, power cut included, must equal the volume.
+
+use super::disk::{Disk, SECTOR};
+use super::rng::Rng;
+use std::collections::HashMap;
+use writeboost::engine::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK};
+use writeboost::engine::log::{Claim, Io, Refused, Wait};
+use writeboost::engine::read::Run;
+use writeboost::engine::reclaim::{Batch, Item};
+use writeboost::engine::replay::{Replay, Want};
+use writeboost::engine::{Engine, Entry, Part, Pins};
+use writeboost::os::{crc32c, Shared};
+
+const SEGMENT_BLOCKS: u32 = 16;
+/// Steps within which everything that waits must have ended once nothing new comes.
+const PATIENCE: u32 = 400_000;
+
+/// What happened, so that a test can tell that all of it is tested.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Counts {
+    pub steps: u64,
+    pub writes: u64,
+    pub reads: u64,
+    pub flushes: u64,
+    pub records: u64,
+    pub fua_records: u64,
+    pub power_cuts: u64,
+    pub host_crashes: u64,
+    pub crashes_in_replay: u64,
+    pub resumes: u64,
+    pub undone: u64,
+    pub written_back: u64,
+    pub relocated: u64,
+    pub checkpoints: u64,
+    pub space_waits: u64,
+    pub failures: u64,
+    pub drains: u64,
+}
+
+/// One version of some sectors of a block, in the order of the log.
+struct Logged {
+    seq: u64,
+    sector: u64,
+    sectors: u64,
+    version: u64,
+}
+
+struct Write {
+    next: u64,
+    end: u64,
+    fua: bool,
+    /// PREFLUSH: what must be durable before it begins, by the engine and by the model.
+    before: Option<(u64, u64)>,
+    promise_before: u64,
+    copies: usize,
+    last_seq: u64,
+    done: Vec<(u64, u64, u64)>,
+}
+
+struct Read {
+    start: u64,
+    next: u64,
+    end: u64,
+    floor: Vec<u64>,
+    got: Vec<u64>,
+    parts: usize,
+}
+
+enum Op {
+    Write(Write),
+    Read(Read),
+    /// Ends when the engine is durable up to the first; promises the second.
+    Flush(u64, u64),
+}
+
+/// Where a part of a read comes from.
+enum Source {
+    Ram { buffer: u8, block: u32, slot: u32, addr: u64, mask: u8 },
+    Cache { slot: u32, blocks: u32, addr: u64, mask: u8 },
+    Backing { sector: u64, sectors: u64 },
+}
+
+/// What is under way: each ends in a step of its own.
+enum Job {
+    /// A block of a claim: slot, where it goes, sector, version.
+    Copy {
+        op: u64,
+        claim: Claim,
+        todo: Vec<(u32, Part, u64)>,
+    },
+    Read {
+        op: u64,
+        from: Source,
+    },
+    Record {
+        seq: u64,
+        slot: u32,
+        buffer: u8,
+        offset: u32,
+        fua: bool,
+        data: Vec<u8>,
+    },
+    Flush {
+        upto: u64,
+        mark: u64,
+    },
+    Checkpoint(Checkpoint),
+    WritebackRead(usize),
+    WritebackWrite {
+        sector: u64,
+        data: Vec<u8>,
+    },
+    WritebackFlush(u64),
+    RelocationRead(usize),
+    RelocationCopy {
+        claim: Claim,
+        done: usize,
+        next: u32,
+    },
+}
+
+#[derive(PartialEq, Clone, Copy, Debug)]
+enum Phase {
+    Idle,
+    Planning,
+    Begin,
+    Reading,
+    Writing,
+    Flushing,
+    Ending,
+}
+
+/// One item that is being worked on.
+struct Work {
+    item: Item,
+    live: u8,
+    data: Vec<u8>,
+    pinned: bool,
+}
+
+struct Mover {
+    phase: Phase,
+    batch: Batch,
+    at: usize,
+    work: Vec<Work>,
+    pending: usize,
+    lost: bool,
+}
+
+impl Mover {
+    fn new(slots: usize) -> Self {
+        Self {
+            phase: Phase::Idle,
+            batch: Batch::new(slots).unwrap(),
+            at: 0,
+            work: Vec::new(),
+            pending: 0,
+            lost: false,
+        }
+    }
+}
+
+#[derive(PartialEq, Clone, Copy, Debug)]
+enum Mode {
+    Busy,
+    Quiet,
+    Drain,
+}
+
+/// What a run is like.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub nr_buffers: u8,
+    pub backing_sectors: u64,
+    pub lives: u64,
+    pub mean_steps: u64,
+    pub most_ops: usize,
+    /// Writeback gets one step in so many.
+    pub writeback_every: u64,
+    /// Relocation begins once in so many steps of its thread.
+    pub relocate_every: u64,
+    /// One in so many I/Os of the cache device fails; 0 for none.
+    pub fail_every: u64,
+    pub flush_percent: u64,
+}
+
+impl Plan {
+    pub fn draw(rng: &mut Rng) -> Self {
+        Self {
+            nr_buffers: rng.range(1, 5) as u8,
+            backing_sectors: rng.pick(&[20, 60, 200, 400]) * BLOCK_SECTORS + rng.range(1, 8),
+            lives: rng.range(2, 6),
+            mean_steps: rng.pick(&[20, 100, 500, 2000, 4000]),
+            most_ops: rng.range(1, 8) as usize,
+            writeback_every: rng.pick(&[1, 2, 8, 40]),
+            relocate_every: rng.pick(&[2, 10, 100, 1_000_000]),
+            fail_every: rng.pick(&[0, 0, 0, 0, 30, 300]),
+            flush_percent: rng.pick(&[0, 5, 30]),
+        }
+    }
+}
+
+pub struct Sim {
+    rng: Rng,
+    plan: Plan,
+    sb: Superblock,
+    cache: Disk,
+    backing: Disk,
+    buffers: Vec<Vec<u8>>,
+    engine: Engine,
+    pins: Shared<Pins>,
+    jobs: Vec<Job>,
+    ops: Vec<(u64, Op)>,
+    next_op: u64,
+    writeback: Mover,
+    relocation: Mover,
+    relocation_tries: u32,
+    space: bool,
+    checkpointing: bool,
+    // The model.
+    version: u64,
+    /// Versions above those of `base` up to this one were undone by a crash.
+    crash_version: u64,
+    base: Vec<u64>,
+    floor: Vec<u64>,
+    log: Vec<Logged>,
+    last_claim: (u64, u32),
+    /// Highest record of an acknowledged write.
+    acknowledged: u64,
+    /// Highest record that a completed flush or FUA write, or a resume, says is durable.
+    promised: u64,
+    pub counts: Counts,
+}
+
+/// What a sector of some version holds: version 0 is what was never written.
+fn content(sector: u64, version: u64) -> [u8; SECTOR] {
+    let mut b = [0; SECTOR];
+    if version != 0 {
+        for (i, word) in b.chunks_exact_mut(8).enumerate() {
+            let x = match i {
+                0 => version,
+                1 => sector,
+                _ => version.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (sector << 32) ^ i as u64,
+            };
+            word.copy_from_slice(&x.to_le_bytes());
+        }
+    }
+    b
+}
+
+/// The version that a sector holds; garbage ends the test.
+fn version_of(sector: u64, b: &[u8]) -> u64 {
+    let version = u64::from_le_bytes(b[..8].try_into().unwrap());
+    assert!(b[..] == content(sector, version)[..], "garbage in sector {sector}: {:x?}", &b[..24]);
+    version
+}
+
+fn block_sector(sb: &Superblock, slot: u32) -> u64 {
+    (u64::from(sb.first_block) + u64::from(slot)) * BLOCK_SECTORS
+}
+
+/// How a life ends.
+#[derive(Clone, Copy)]
+enum Crash {
+    Power,
+    Host,
+}
+
+impl Sim {
+    pub fn new(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let plan = Plan::draw(&mut rng);
+        Self::with_plan(rng, plan)
+    }
+
+    pub fn with_plan(mut rng: Rng, plan: Plan) -> Self {
+        let cache_sectors = Superblock::min_cache_sectors(SEGMENT_BLOCKS);
+        let sb = Superblock::new(cache_sectors, plan.backing_sectors, SEGMENT_BLOCKS, [1; 16], rng.next())
+            .unwrap();
+        let mut cache = Disk::new(cache_sectors);
+        let first = Checkpoint::first(sb.nonce);
+        cache.write(0, &sb.encode(), true);
+        cache.write(first.block() * BLOCK_SECTORS, &first.encode(), true);
+        let engine = Replay::new(&sb, first, plan.nr_buffers).unwrap().finish().0;
+        let n = plan.backing_sectors as usize;
+        let slots = (sb.nr_segments * sb.segment_blocks) as usize;
+        Self {
+            backing: Disk::new(plan.backing_sectors),
+            buffers: Vec::new(),
+            pins: engine.pins(),
+            engine,
+            jobs: Vec::new(),
+            ops: Vec::new(),
+            next_op: 0,
+            writeback: Mover::new(slots),
+            relocation: Mover::new(16),
+            relocation_tries: 0,
+            space: false,
+            checkpointing: false,
+            version: 0,
+            crash_version: 0,
+            base: vec![0; n],
+            floor: vec![0; n],
+            log: Vec::new(),
+            last_claim: (0, 0),
+            acknowledged: 0,
+            promised: 0,
+            counts: Counts::default(),
+            rng,
+            plan,
+            sb,
+            cache,
+        }
+    }
+
+    /// Several lives, each of which ends in a crash; then a drain.
+    pub fn run(&mut self) {
+        for _ in 0..self.plan.lives {
+            self.resume();
+            for _ in 0..self.rng.below(self.plan.mean_steps * 2) {
+                self.step(Mode::Busy);
+            }
+            match self.rng.below(8) {
+                0 => self.settle(),
+                1 => self.drain(),
+                2 => {
+                    self.settle();
+                    self.check_dirty();
+                }
+                _ => (),
+            }
+            let how = self.draw_crash();
+            self.crash(how);
+        }
+        self.plan.fail_every = 0;
+        self.resume();
+        self.drain();
+    }
+
+    fn draw_crash(&mut self) -> Crash {
+        if self.rng.one_in(3) {
+            Crash::Host
+        } else {
+            Crash::Power
+        }
+    }
+
+    // The machine.
+
+    fn crash(&mut self, how: Crash) {
+        let mut to_cache = Vec::new();
+        let mut to_backing = Vec::new();
+        for job in std::mem::take(&mut self.jobs) {
+            match job {
+                Job::Record { slot, data, .. } => to_cache.push((block_sector(&self.sb, slot), data)),
+                Job::Checkpoint(cp) => to_cache.push((cp.block() * BLOCK_SECTORS, cp.encode().to_vec())),
+                Job::WritebackWrite { sector, data } => to_backing.push((sector, data)),
+                _ => (),
+            }
+        }
+        self.promised = self.promised.max(self.engine.durable());
+        self.crash_disks(how, to_cache, to_backing);
+        self.ops.clear();
+    }
+
+    fn crash_disks(
+        &mut self,
+        how: Crash,
+        mut to_cache: Vec<(u64, Vec<u8>)>,
+        mut to_backing: Vec<(u64, Vec<u8>)>,
+    ) {
+        self.rng.shuffle(&mut to_cache);
+        self.rng.shuffle(&mut to_backing);
+        match how {
+            Crash::Power => {
+                self.counts.power_cuts += 1;
+                self.cache.cut(&mut self.rng, &to_cache);
+                self.backing.cut(&mut self.rng, &to_backing);
+            }
+            Crash::Host => {
+                self.counts.host_crashes += 1;
+                self.cache.orphan(&mut self.rng, &to_cache);
+                self.backing.orphan(&mut self.rng, &to_backing);
+            }
+        }
+    }
+
+    /// Comes up, perhaps after crashes on the way.
+    fn resume(&mut self) {
+        let unstable = self.rng.one_in(4);
+        let (engine, cp) = loop {
+            if let Some(up) = self.replay(unstable) {
+                break up;
+            }
+            self.counts.crashes_in_replay += 1;
+        };
+        self.engine = engine;
+        self.pins = self.engine.pins();
+        self.counts.resumes += 1;
+        let state = self.engine.state();
+        assert_eq!((state.durable, cp.durable), (state.newest, state.newest));
+        self.buffers =
+            (0..self.plan.nr_buffers).map(|_| vec![0xcd; SEGMENT_BLOCKS as usize * BLOCK]).collect();
+        let slots = (self.sb.nr_segments * self.sb.segment_blocks) as usize;
+        let room = if self.rng.one_in(2) { slots } else { self.rng.range(15, 60) as usize };
+        self.writeback = Mover::new(room);
+        self.relocation = Mover::new(self.rng.range(1, 40) as usize);
+        self.space = false;
+        self.checkpointing = false;
+        self.recover(state.newest);
+        self.check_volume();
+        self.check_dirty();
+    }
+
+    /// One attempt to resume; none when the machine crashed on the way.
+    fn replay(&mut self, unstable: bool) -> Option<(Engine, Checkpoint)> {
+        let sector = |disk: &Disk, block: u64| -> [u8; SECTOR] {
+            disk.read(block * BLOCK_SECTORS, 1).try_into().unwrap()
+        };
+        assert_eq!(Superblock::decode(&sector(&self.cache, 0)).as_ref(), Ok(&self.sb));
+        let (a, b) = (sector(&self.cache, CHECKPOINT_BLOCK), sector(&self.cache, CHECKPOINT_BLOCK + 1));
+        let cp = Checkpoint::choose(&a, &b, &self.sb).unwrap();
+        let mut replay = Replay::new(&self.sb, cp, self.plan.nr_buffers).unwrap();
+        let mut reads = 0;
+        while let Want::Read { slot, blocks } = replay.want() {
+            if unstable && self.rng.one_in(40) {
+                return self.crash_in_replay(None);
+            }
+            let b = self.cache.read(block_sector(&self.sb, slot), u64::from(blocks) * BLOCK_SECTORS);
+            replay.feed(b).unwrap_or_else(|e| panic!("{e}; promised {}", self.promised));
+            reads += 1;
+            assert!(reads < 4000, "replay has no end");
+        }
+        if unstable && self.rng.one_in(4) {
+            return self.crash_in_replay(None);
+        }
+        self.cache.flush(self.cache.mark());
+        let (engine, cp) = replay.finish();
+        if unstable && self.rng.one_in(4) {
+            return self.crash_in_replay(Some(&cp));
+        }
+        self.cache.write(cp.block() * BLOCK_SECTORS, &cp.encode(), true);
+        if unstable && self.rng.one_in(4) {
+            return self.crash_in_replay(None);
+        }
+        Some((engine, cp))
+    }
+
+    fn crash_in_replay<T>(&mut self, cp: Option<&Checkpoint>) -> Option<T> {
+        let in_flight = cp.map(|cp| (cp.block() * BLOCK_SECTORS, cp.encode().to_vec()));
+        let how = self.draw_crash();
+        self.crash_disks(how, in_flight.into_iter().collect(), Vec::new());
+        None
+    }
+
+    // The model.
+
+    /// The log was found to end with record `newest`.
+    fn recover(&mut self, newest: u64) {
+        assert!(newest >= self.promised, "the log ends with record {newest}, promised was {}", self.promised);
+        for l in self.log.drain(..) {
+            if l.seq > newest {
+                self.counts.undone += 1;
+                continue;
+            }
+            for s in l.sector..l.sector + l.sectors {
+                self.base[s as usize] = l.version;
+            }
+        }
+        self.crash_version = self.version;
+        self.floor.clone_from(&self.base);
+        self.promised = newest;
+        self.acknowledged = newest;
+        self.last_claim = (newest, 0);
+    }
+
+    /// What the volume must hold in the end.
+    fn expected(&self) -> Vec<u64> {
+        let mut v = self.base.clone();
+        for l in &self.log {
+            v[l.sector as usize..(l.sector + l.sectors) as usize].fill(l.version);
+        }
+        v
+    }
+
+    /// Reads the whole volume at one moment, in which nobody writes.
+    fn check_volume(&mut self) {
+        let expected = self.expected();
+        let mut at = 0;
+        while at < self.plan.backing_sectors {
+            let want = self.rng.range(1, self.plan.backing_sectors - at);
+            at += self.sources(at, want, |sim, from| {
+                for (sector, got) in sim.fetch(&from) {
+                    let want = expected[sector as usize];
+                    assert_eq!(got, want, "sector {sector} holds version {got} instead of {want}");
+                }
+            });
+        }
+    }
+
+    /// Counts what is dirty, when all is durable and nothing under way.
+    fn check_dirty(&mut self) {
+        let state = self.engine.state();
+        if self.checkpointing || state.durable != state.newest || state.failed {
+            return;
+        }
+        let mut all = Batch::new((self.sb.nr_segments * self.sb.segment_blocks) as usize).unwrap();
+        self.engine.begin_batch(&mut all);
+        while self.engine.plan_writeback(&mut all) {}
+        assert_eq!(all.items().len() as u64, state.dirty, "count of dirty slots");
+        assert_eq!(all.segments(), state.nr_segments - state.free_segments);
+    }
+
+    // Reads.
+
+    /// Looks up the first sectors of a read and says where they are. Returns their number.
+    fn sources(&mut self, sector: u64, sectors: u64, mut f: impl FnMut(&mut Self, Source)) -> u64 {
+        let part = Part::first_of(sector, sectors);
+        match self.engine.lookup(sector, sectors) {
+            Run::Backing(n) => {
+                assert!(n >= 1 && n <= sectors);
+                f(self, Source::Backing { sector, sectors: n });
+                n
+            }
+            Run::Cache { slot, blocks } => {
+                let n = u64::from(blocks) * BLOCK_SECTORS;
+                assert!(n >= 1 && n <= sectors && part.first == 0);
+                f(self, Source::Cache { slot, blocks, addr: part.addr, mask: 0xff });
+                n
+            }
+            Run::Pieces(pieces) => {
+                let mut rest = part.mask();
+                for p in pieces.as_slice() {
+                    assert!(p.mask & !rest == 0 && p.mask != 0, "pieces overlap or are not asked for");
+                    rest &= !p.mask;
+                    let from = match p.ram {
+                        Some((buffer, block)) => {
+                            Source::Ram { buffer, block, slot: p.slot, addr: part.addr, mask: p.mask }
+                        }
+                        None => Source::Cache { slot: p.slot, blocks: 1, addr: part.addr, mask: p.mask },
+                    };
+                    f(self, from);
+                }
+                for i in (0..BLOCK_SECTORS).filter(|i| rest & 1 << i != 0) {
+                    f(self, Source::Backing { sector: part.addr * BLOCK_SECTORS + i, sectors: 1 });
+                }
+                part.sectors.into()
+            }
+        }
+    }
+
+    /// A part of a read completes: the versions of its sectors.
+    fn fetch(&mut self, from: &Source) -> Vec<(u64, u64)> {
+        let of_block = |addr: u64, mask: u8, block: &[u8], out: &mut Vec<(u64, u64)>| {
+            for i in (0..BLOCK_SECTORS as usize).filter(|i| mask & 1 << i != 0) {
+                let sector = addr * BLOCK_SECTORS + i as u64;
+                out.push((sector, version_of(sector, &block[i * SECTOR..(i + 1) * SECTOR])));
+            }
+        };
+        let mut out = Vec::new();
+        match *from {
+            Source::Backing { sector, sectors } => {
+                for s in sector..sector + sectors {
+                    out.push((s, version_of(s, self.backing.read(s, 1))));
+                }
+            }
+            Source::Cache { slot, blocks, addr, mask } => {
+                for i in 0..blocks {
+                    let block = self.cache.read(block_sector(&self.sb, slot + i), BLOCK_SECTORS);
+                    assert_eq!(crc32c(0, block), self.pins.checksum(slot + i), "checksum of slot {slot}+{i}");
+                    of_block(addr + u64::from(i), mask, block, &mut out);
+                }
+                self.pins.unpin(slot + blocks - 1);
+            }
+            Source::Ram { buffer, block, slot, addr, mask } => {
+                let at = block as usize * BLOCK;
+                let b = &self.buffers[usize::from(buffer)][at..at + BLOCK];
+                assert_eq!(crc32c(0, b), self.pins.checksum(slot), "checksum of slot {slot} in RAM");
+                of_block(addr, mask, b, &mut out);
+                self.engine.unpin_buffer(buffer);
+            }
+        }
+        out
+    }
+
+    // Steps.
+
+    fn step(&mut self, mode: Mode) {
+        self.counts.steps += 1;
+        match self.rng.below(16) {
+            0..=5 => {
+                if !self.jobs.is_empty() {
+                    let i = self.rng.index(self.jobs.len());
+                    let job = self.jobs.swap_remove(i);
+                    self.finish(job);
+                }
+            }
+            6..=8 => {
+                if !self.ops.is_empty() {
+                    let i = self.rng.index(self.ops.len());
+                    let (id, op) = self.ops.swap_remove(i);
+                    if let Some(op) = self.advance(id, op) {
+                        self.ops.push((id, op));
+                    }
+                }
+            }
+            9 => {
+                if mode == Mode::Busy && self.ops.len() < self.plan.most_ops {
+                    self.begin();
+                }
+            }
+            10 | 11 => self.poll(),
+            12 | 13 => {
+                if mode != Mode::Busy || self.rng.one_in(self.plan.writeback_every) {
+                    self.write_back(mode);
+                }
+            }
+            14 => self.relocate(mode),
+            _ => self.move_tail(mode),
+        }
+    }
+
+    /// Everything that was begun ends.
+    fn settle(&mut self) {
+        self.settle_in(Mode::Quiet, |sim| {
+            sim.ops.is_empty()
+                && sim.jobs.is_empty()
+                && sim.writeback.phase == Phase::Idle
+                && sim.relocation.phase == Phase::Idle
+        });
+    }
+
+    fn settle_in(&mut self, mode: Mode, done: impl Fn(&Self) -> bool) {
+        for _ in 0..PATIENCE {
+            if done(self) {
+                return;
+            }
+            self.step(mode);
+        }
+        panic!(
+            "no progress: {:?}, {} jobs, {} operations, writeback {:?}, relocation {:?}",
+            self.engine.state(),
+            self.jobs.len(),
+            self.ops.len(),
+            self.writeback.phase,
+            self.relocation.phase
+        );
+    }
+
+    fn drain(&mut self) {
+        self.settle();
+        self.check_volume();
+        self.engine.flush();
+        self.settle_in(Mode::Drain, |sim| {
+            let s = sim.engine.state();
+            s.failed || (s.dirty == 0 && s.tail > s.newest && sim.jobs.is_empty())
+        });
+        self.settle();
+        if self.engine.failed() {
+            return;
+        }
+        self.counts.drains += 1;
+        let state = self.engine.state();
+        assert_eq!(state.free_segments, state.nr_segments);
+        for (s, want) in self.expected().into_iter().enumerate() {
+            let got = version_of(s as u64, self.backing.stable(s as u64, 1));
+            assert_eq!(got, want, "sector {s} of the backing device after a drain");
+        }
+        self.check_volume();
+    }
+
+    fn begin(&mut self) {
+        let id = self.next_op;
+        self.next_op += 1;
+        let (start, n) = self.draw_range();
+        let percent = self.rng.below(100);
+        let op = if percent < self.plan.flush_percent {
+            self.counts.flushes += 1;
+            Op::Flush(self.engine.flush(), self.acknowledged)
+        } else if percent < 75 {
+            self.counts.writes += 1;
+            let before = self.rng.one_in(20).then(|| (self.engine.flush(), self.acknowledged));
+            Op::Write(Write {
+                next: start,
+                end: start + n,
+                fua: self.rng.below(100) < self.plan.flush_percent / 2,
+                before,
+                promise_before: 0,
+                copies: 0,
+                last_seq: 0,
+                done: Vec::new(),
+            })
+        } else {
+            self.counts.reads += 1;
+            let range = start as usize..(start + n) as usize;
+            Op::Read(Read {
+                start,
+                next: start,
+                end: start + n,
+                floor: self.floor[range].to_vec(),
+                got: vec![u64::MAX; n as usize],
+                parts: 0,
+            })
+        };
+        self.ops.push((id, op));
+    }
+
+    fn draw_range(&mut self) -> (u64, u64) {
+        let all = self.plan.backing_sectors;
+        let spread = if self.rng.one_in(3) { 32.min(all) } else { all };
+        let (start, n) = match self.rng.below(10) {
+            0..=2 => (self.rng.below(spread), self.rng.range(1, 8)),
+            3..=5 => (self.rng.below(spread) & !7, 8),
+            6 | 7 => (self.rng.below(spread) & !7, 8 * self.rng.range(1, 6)),
+            8 => (self.rng.below(spread), self.rng.range(1, 100)),
+            _ => (self.rng.below(spread) & !7, 8 * self.rng.range(1, 50)),
+        };
+        (start, n.min(all - start))
+    }
+
+    /// An operation goes on, if it can. Returns it unless it has ended.
+    fn advance(&mut self, id: u64, op: Op) -> Option<Op> {
+        match op {
+            Op::Flush(seq, promise) => {
+                if self.engine.durable() >= seq {
+                    self.promised = self.promised.max(promise);
+                    return None;
+                }
+                // It ends with an error when the log has failed.
+                (!self.engine.failed()).then_some(op)
+            }
+            Op::Read(mut r) => {
+                if r.next < r.end {
+                    let mut from = Vec::new();
+                    r.next += self.sources(r.next, r.end - r.next, |_, f| from.push(f));
+                    r.parts += from.len();
+                    self.jobs.extend(from.into_iter().map(|from| Job::Read { op: id, from }));
+                } else if r.parts == 0 {
+                    self.end_read(&r);
+                    return None;
+                }
+                Some(Op::Read(r))
+            }
+            Op::Write(w) => self.advance_write(id, w).map(Op::Write),
+        }
+    }
+
+    fn end_read(&mut self, r: &Read) {
+        for (i, (&got, &floor)) in r.got.iter().zip(&r.floor).enumerate() {
+            let s = r.start as usize + i;
+            assert!(
+                got >= floor,
+                "sector {s}: read version {got} when {floor} had been seen or acknowledged"
+            );
+            assert!(got == self.base[s] || got > self.crash_version, "sector {s}: version {got} was undone");
+            assert!(got <= self.version, "sector {s}: read version {got}, which nobody wrote");
+            self.floor[s] = self.floor[s].max(got);
+        }
+    }
+
+    fn advance_write(&mut self, id: u64, mut w: Write) -> Option<Write> {
+        if let Some((seq, promise)) = w.before {
+            if self.engine.durable() >= seq {
+                (w.before, w.promise_before) = (None, promise);
+            } else if self.engine.failed() {
+                return None;
+            }
+            return Some(w);
+        }
+        if w.next < w.end {
+            // The kernel's host copies before it claims more; others need not.
+            if w.copies > 0 && self.rng.one_in(2) {
+                return Some(w);
+            }
+            let blocks = w.end.div_ceil(BLOCK_SECTORS) - w.next / BLOCK_SECTORS;
+            match self.engine.claim(blocks as u32) {
+                Ok(claim) => self.claimed(id, &mut w, claim, blocks),
+                Err(Refused::Wait(Wait::Space)) => {
+                    self.counts.space_waits += 1;
+                    self.space = true;
+                }
+                Err(Refused::Wait(Wait::Progress)) => (),
+                Err(Refused::Failed) => {
+                    assert!(self.engine.failed());
+                    return (w.copies != 0).then_some(w);
+                }
+            }
+            return Some(w);
+        }
+        if w.copies != 0 {
+            return Some(w);
+        }
+        if w.fua {
+            self.engine.want(w.last_seq);
+            if self.engine.durable() < w.last_seq {
+                return (!self.engine.failed()).then_some(w);
+            }
+            self.promised = self.promised.max(w.last_seq);
+        }
+        if !self.engine.failed() || w.fua {
+            self.promised = self.promised.max(w.promise_before);
+            self.acknowledged = self.acknowledged.max(w.last_seq);
+            for (sector, sectors, version) in w.done {
+                for s in sector..sector + sectors {
+                    self.floor[s as usize] = self.floor[s as usize].max(version);
+                }
+            }
+        }
+        None
+    }
+
+    fn claimed(&mut self, id: u64, w: &mut Write, claim: Claim, blocks: u64) {
+        assert!(claim.blocks >= 1 && u64::from(claim.blocks) <= blocks);
+        assert!(usize::from(claim.buffer) < self.buffers.len());
+        assert!(
+            (claim.seq, claim.slot) > self.last_claim || claim.seq > self.last_claim.0,
+            "order of claims"
+        );
+        assert_eq!(claim.offset, claim.slot % SEGMENT_BLOCKS);
+        assert!(claim.offset >= 1 && claim.offset + claim.blocks <= SEGMENT_BLOCKS);
+        self.last_claim = (claim.seq, claim.slot);
+        let mut todo = Vec::new();
+        for i in 0..claim.blocks {
+            let part = Part::first_of(w.next, w.end - w.next);
+            self.version += 1;
+            let sectors = u64::from(part.sectors);
+            self.log.push(Logged { seq: claim.seq, sector: w.next, sectors, version: self.version });
+            w.done.push((w.next, sectors, self.version));
+            todo.push((i, part, self.version));
+            w.next += sectors;
+        }
+        self.rng.shuffle(&mut todo);
+        w.copies += 1;
+        w.last_seq = claim.seq;
+        self.jobs.push(Job::Copy { op: id, claim, todo });
+    }
+
+    fn find_op(&mut self, id: u64) -> Option<&mut Op> {
+        self.ops.iter_mut().find(|(i, _)| *i == id).map(|(_, op)| op)
+    }
+
+    fn fails(&mut self) -> bool {
+        let fails = self.plan.fail_every != 0 && self.rng.one_in(self.plan.fail_every);
+        self.counts.failures += u64::from(fails);
+        fails
+    }
+
+    /// What is under way ends, or goes on by a part.
+    fn finish(&mut self, job: Job) {
+        match job {
+            Job::Copy { op, claim, mut todo } => {
+                if let Some((i, part, version)) = todo.pop() {
+                    let at = (claim.offset + i) as usize * BLOCK;
+                    let block = &mut self.buffers[usize::from(claim.buffer)][at..at + BLOCK];
+                    block.fill(0);
+                    for k in part.first as usize..(part.first + part.sectors) as usize {
+                        let sector = part.addr * BLOCK_SECTORS + k as u64;
+                        block[k * SECTOR..(k + 1) * SECTOR].copy_from_slice(&content(sector, version));
+                    }
+                    let entry = Entry { addr: part.addr, mask: part.mask(), crc: crc32c(0, block) };
+                    self.engine.stored(&claim, claim.slot + i, entry);
+                }
+                if !todo.is_empty() {
+                    self.jobs.push(Job::Copy { op, claim, todo });
+                    return;
+                }
+                self.engine.copied(&claim);
+                if let Some(Op::Write(w)) = self.find_op(op) {
+                    w.copies -= 1;
+                }
+            }
+            Job::Read { op, from } => {
+                let got = self.fetch(&from);
+                if let Some(Op::Read(r)) = self.find_op(op) {
+                    for (sector, version) in got {
+                        r.got[(sector - r.start) as usize] = version;
+                    }
+                    r.parts -= 1;
+                }
+            }
+            Job::Record { seq, slot, buffer, offset, fua, data } => {
+                let at = offset as usize * BLOCK;
+                let now = &self.buffers[usize::from(buffer)][at..at + data.len()];
+                assert!(now == &data[..], "the buffer of record {seq} changed while it was written");
+                let sector = block_sector(&self.sb, slot);
+                if self.fails() {
+                    self.cache.tear(&mut self.rng, sector, &data);
+                    self.engine.record_done(seq, fua, false);
+                } else {
+                    self.cache.write(sector, &data, fua);
+                    self.engine.record_done(seq, fua, true);
+                }
+            }
+            Job::Flush { upto, mark } => {
+                let ok = !self.fails();
+                if ok {
+                    self.cache.flush(mark);
+                }
+                self.engine.flush_done(upto, ok);
+            }
+            Job::Checkpoint(cp) => {
+                let ok = !self.fails();
+                let sector = cp.block() * BLOCK_SECTORS;
+                if ok {
+                    self.cache.write(sector, &cp.encode(), true);
+                } else {
+                    self.cache.tear(&mut self.rng, sector, &cp.encode());
+                }
+                self.engine.checkpointed(ok);
+                self.checkpointing = false;
+                self.space = false;
+                self.counts.checkpoints += 1;
+            }
+            Job::WritebackRead(i) => {
+                Self::read_item(&self.cache, &self.sb, &self.pins, &mut self.writeback.work[i]);
+                self.writeback.pending -= 1;
+            }
+            Job::WritebackWrite { sector, data } => {
+                self.writeback.pending -= 1;
+                // A failing backing device: what is dirty stays so.
+                if self.plan.fail_every != 0 && self.rng.one_in(20) {
+                    self.backing.tear(&mut self.rng, sector, &data);
+                    self.writeback.lost = true;
+                } else {
+                    self.backing.write(sector, &data, false);
+                }
+            }
+            Job::WritebackFlush(mark) => {
+                self.backing.flush(mark);
+                self.writeback.pending -= 1;
+            }
+            Job::RelocationRead(i) => {
+                Self::read_item(&self.cache, &self.sb, &self.pins, &mut self.relocation.work[i]);
+                self.relocation.pending -= 1;
+            }
+            Job::RelocationCopy { claim, done, next } => self.relocation_copy(claim, done, next),
+        }
+    }
+
+    fn read_item(cache: &Disk, sb: &Superblock, pins: &Pins, w: &mut Work) {
+        let slot = w.item.slot;
+        let block = cache.read(block_sector(sb, slot), BLOCK_SECTORS);
+        assert_eq!(crc32c(0, block), pins.checksum(slot), "checksum of item in slot {slot}");
+        w.data = block.to_vec();
+    }
+
+    fn poll(&mut self) {
+        match self.engine.poll() {
+            Some(Io::Record { seq, slot, blocks, buffer, offset, fua }) => {
+                assert!(blocks >= 2 && offset + blocks <= SEGMENT_BLOCKS && offset == slot % SEGMENT_BLOCKS);
+                self.counts.records += 1;
+                self.counts.fua_records += u64::from(fua);
+                let at = offset as usize * BLOCK;
+                let data = &mut self.buffers[usize::from(buffer)][at..at + blocks as usize * BLOCK];
+                self.engine.encode_header(seq, data.first_chunk_mut().unwrap());
+                let data = data.to_vec();
+                self.jobs.push(Job::Record { seq, slot, buffer, offset, fua, data });
+            }
+            Some(Io::Flush { upto }) => self.jobs.push(Job::Flush { upto, mark: self.cache.mark() }),
+            None => (),
+        }
+    }
+
+    // Reclaim.
+
+    fn move_tail(&mut self, mode: Mode) {
+        if self.checkpointing {
+            return;
+        }
+        let whole = mode == Mode::Drain || self.rng.one_in(10);
+        if let Some(cp) = self.engine.advance_tail(whole) {
+            self.checkpointing = true;
+            self.jobs.push(Job::Checkpoint(cp));
+        }
+    }
+
+    fn write_back(&mut self, mode: Mode) {
+        let busy = mode == Mode::Busy;
+        match self.writeback.phase {
+            Phase::Idle if mode == Mode::Drain || self.space || (busy && self.rng.one_in(8)) => {
+                self.engine.begin_batch(&mut self.writeback.batch);
+                self.writeback.phase = Phase::Planning;
+            }
+            Phase::Planning => {
+                let wb = &mut self.writeback;
+                let more = self.engine.plan_writeback(&mut wb.batch);
+                if more && !self.rng.one_in(8) {
+                    return;
+                }
+                wb.batch.sort();
+                (wb.at, wb.phase) = (0, Phase::Begin);
+            }
+            Phase::Begin => {
+                let wb = &mut self.writeback;
+                let chunk = if wb.work.is_empty() { 32 } else { 6 };
+                if wb.at == wb.batch.items().len() || self.rng.one_in(chunk) {
+                    wb.phase = if !wb.work.is_empty() {
+                        Phase::Reading
+                    } else if wb.at == wb.batch.items().len() {
+                        Phase::Idle
+                    } else {
+                        Phase::Begin
+                    };
+                    return;
+                }
+                let item = wb.batch.items()[wb.at];
+                wb.at += 1;
+                if let Some(live) = self.engine.begin_item(&wb.batch, &item) {
+                    assert_eq!(live & !item.mask(), 0, "an item has grown");
+                    self.jobs.push(Job::WritebackRead(wb.work.len()));
+                    wb.pending += 1;
+                    wb.work.push(Work { item, live, data: Vec::new(), pinned: true });
+                }
+            }
+            Phase::Reading if self.writeback.pending == 0 => {
+                let mut to_write: HashMap<u64, ()> = HashMap::new();
+                let wb = &mut self.writeback;
+                for w in &mut wb.work {
+                    // After the read the slot may go; keeping it longer must not hurt either.
+                    if self.rng.one_in(2) {
+                        self.pins.unpin(w.item.slot);
+                        w.pinned = false;
+                    }
+                    let mut i = 0;
+                    while i < BLOCK_SECTORS as usize {
+                        if w.live & 1 << i == 0 {
+                            i += 1;
+                            continue;
+                        }
+                        let first = i;
+                        while i < BLOCK_SECTORS as usize && w.live & 1 << i != 0 {
+                            let sector = w.item.addr() * BLOCK_SECTORS + i as u64;
+                            assert!(
+                                to_write.insert(sector, ()).is_none(),
+                                "sector {sector} twice in a chunk"
+                            );
+                            i += 1;
+                        }
+                        let sector = w.item.addr() * BLOCK_SECTORS + first as u64;
+                        let data = w.data[first * SECTOR..i * SECTOR].to_vec();
+                        self.jobs.push(Job::WritebackWrite { sector, data });
+                        wb.pending += 1;
+                    }
+                }
+                wb.phase = Phase::Writing;
+            }
+            Phase::Writing if self.writeback.pending == 0 => {
+                if !self.writeback.lost {
+                    self.jobs.push(Job::WritebackFlush(self.backing.mark()));
+                    self.writeback.pending += 1;
+                }
+                self.writeback.phase = Phase::Flushing;
+            }
+            Phase::Flushing if self.writeback.pending == 0 => self.writeback.phase = Phase::Ending,
+            Phase::Ending => {
+                let wb = &mut self.writeback;
+                match wb.work.pop() {
+                    Some(w) => {
+                        if !wb.lost {
+                            self.engine.written_back(&wb.batch, &w.item);
+                            self.counts.written_back += 1;
+                        }
+                        if w.pinned {
+                            self.pins.unpin(w.item.slot);
+                        }
+                    }
+                    None => (wb.lost, wb.phase) = (false, Phase::Begin),
+                }
+            }
+            _ => (),
+        }
+    }
+
+    fn relocate(&mut self, mode: Mode) {
+        match self.relocation.phase {
+            Phase::Idle if mode == Mode::Busy && self.rng.one_in(self.plan.relocate_every) => {
+                self.engine.begin_batch(&mut self.relocation.batch);
+                self.relocation.phase = Phase::Planning;
+            }
+            Phase::Planning => {
+                let more = self.engine.plan_relocation(&mut self.relocation.batch);
+                if !more || self.rng.one_in(3) {
+                    (self.relocation.at, self.relocation.phase) = (0, Phase::Begin);
+                }
+            }
+            Phase::Begin => {
+                let r = &mut self.relocation;
+                let Some(&item) = r.batch.items().get(r.at) else {
+                    r.phase = Phase::Reading;
+                    return;
+                };
+                r.at += 1;
+                if let Some(live) = self.engine.begin_item(&r.batch, &item) {
+                    self.jobs.push(Job::RelocationRead(r.work.len()));
+                    r.pending += 1;
+                    r.work.push(Work { item, live, data: Vec::new(), pinned: true });
+                }
+            }
+            Phase::Reading if self.relocation.pending == 0 => {
+                (self.relocation.at, self.relocation.phase) = (0, Phase::Writing);
+                self.relocation_tries = 0;
+            }
+            Phase::Writing => self.claim_relocation(),
+            Phase::Ending => match self.relocation.work.pop() {
+                Some(w) => {
+                    self.pins.unpin(w.item.slot);
+                }
+                None => self.relocation.phase = Phase::Idle,
+            },
+            _ => (),
+        }
+    }
+
+    fn claim_relocation(&mut self) {
+        let r = &mut self.relocation;
+        let left = r.work.len() - r.at;
+        if left == 0 {
+            self.engine.cancel_relocation();
+            r.phase = Phase::Ending;
+            return;
+        }
+        match self.engine.claim_relocation(left as u32) {
+            Ok(claim) => {
+                assert!(claim.blocks >= 1 && claim.blocks as usize <= left);
+                assert!((claim.seq, claim.slot) > self.last_claim || claim.seq > self.last_claim.0);
+                self.last_claim = (claim.seq, claim.slot);
+                let done = r.at;
+                r.at += claim.blocks as usize;
+                r.phase = Phase::Flushing;
+                self.jobs.push(Job::RelocationCopy { claim, done, next: 0 });
+            }
+            Err(wait) => {
+                // As the kernel's host does: it gives up for want of space, which it makes itself, and when it has to.
+                if wait == Wait::Space || self.engine.failed() {
+                    self.engine.cancel_relocation();
+                    r.phase = Phase::Ending;
+                }
+                self.relocation_tries += 1;
+            }
+        }
+    }
+
+    fn relocation_copy(&mut self, claim: Claim, done: usize, next: u32) {
+        if next < claim.blocks {
+            let w = &self.relocation.work[done + next as usize];
+            let at = (claim.offset + next) as usize * BLOCK;
+            self.buffers[usize::from(claim.buffer)][at..at + BLOCK].copy_from_slice(&w.data);
+            self.engine.relocated(&claim, claim.slot + next, &w.item);
+            self.counts.relocated += 1;
+            self.jobs.push(Job::RelocationCopy { claim, done, next: next + 1 });
+            return;
+        }
+        self.engine.copied(&claim);
+        self.relocation.phase = Phase::Writing;
+    }
+}
