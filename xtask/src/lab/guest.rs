@@ -479,6 +479,11 @@ impl Running {
         String::from_utf8_lossy(&self.shared.state().kernel_log).into_owned()
     }
 
+    /// Whether the guest has ended, by itself or not.
+    pub fn has_ended(&self) -> bool {
+        self.shared.state().ended
+    }
+
     /// Waits until the script's output contains `needle`. An error when the guest ends before, or after `timeout`.
     pub fn wait_for_output(&self, needle: &str, timeout: Duration) -> Result<()> {
         let until = Instant::now() + timeout;

@@ -1,0 +1,38 @@
+# The second boot: resume, check, drain, remove, and check the backing device alone.
+set -euo pipefail
+. /mnt/share/devices.sh
+
+check() { # WHERE
+    local list
+    for list in first second; do
+        (cd / && sha256sum --quiet -c /mnt/share/$list.sha256)
+        echo "CHECKED $list $(wc -l </mnt/share/$list.sha256)"
+    done
+}
+
+say "the power is back: the same two devices"
+hard_disk
+mkdir -p /mnt/perflv
+say "wbctl create perflv /dev/mapper/hdd /dev/lab/disk1 (it finds its log and resumes)"
+wbctl create perflv /dev/mapper/hdd /dev/lab/disk1
+wbctl status perflv
+
+say "checking the filesystem"
+# ext4 replays its journal, as after any power cut; then nothing may be left to repair.
+e2fsck -p /dev/mapper/perflv || [ $? -le 1 ]
+e2fsck -fn /dev/mapper/perflv
+mount /dev/mapper/perflv /mnt/perflv
+say "comparing all files that were fsync'd or synced before the power was cut, by SHA-256"
+check
+umount /mnt/perflv
+
+say "wbctl drain perflv (writes back what is dirty), wbctl remove perflv"
+wbctl drain perflv
+wbctl remove perflv
+
+say "mounting the hard disk alone, without any cache, and comparing again"
+e2fsck -fn /dev/mapper/hdd
+# Where the manifest says the files are.
+mount /dev/mapper/hdd /mnt/perflv
+check
+umount /mnt/perflv
