@@ -193,16 +193,21 @@ fn cached(root: &Root, kernel: Kernel, series: Option<Series>) -> Option<Built> 
         Kernel::Uml(flavour, _) => format!("uml-{}-", flavour.name()),
         _ => "debian-".to_owned(),
     };
-    let built: Vec<Built> = fs::read_dir(root.on_host("/build"))
-        .ok()?
-        .flatten()
-        .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "json"))
-        .filter_map(|entry| serde_json::from_slice(&fs::read(entry.path()).ok()?).ok())
-        .filter(|built: &Built| built.id.starts_with(&prefix))
-        .collect();
+    let mut built = complete(root);
+    built.retain(|built| built.id.starts_with(&prefix));
     let versions = kernel::newest_first(built.iter().map(|built| built.version.clone()).collect());
     let version = kernel::choose(&versions, series)?;
     built.iter().find(|built| built.version == *version).cloned()
+}
+
+/// The kernels in the cache that are complete.
+fn complete(root: &Root) -> Vec<Built> {
+    let Ok(entries) = fs::read_dir(root.on_host("/build")) else { return Vec::new() };
+    entries
+        .flatten()
+        .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "json"))
+        .filter_map(|entry| serde_json::from_slice(&fs::read(entry.path()).ok()?).ok())
+        .collect()
 }
 
 /// Marks a kernel as complete.

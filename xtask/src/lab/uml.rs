@@ -46,6 +46,10 @@ pub fn id(root: &Root, flavour: Flavour, version: &Version) -> String {
 
 /// The steps of the build inside the root. Started again after an interruption it goes on where it was.
 const BUILD: &str = "
+if ! [ -e $out/.config ] && [ -n \"$seed\" ]; then
+    cp -a $seed/. $out/
+fi
+mv $out/wanted.config.new $out/wanted.config
 make -C $source O=$out ARCH=um defconfig
 cd $out
 ARCH=um $source/scripts/kconfig/merge_config.sh -m .config wanted.config
@@ -70,7 +74,7 @@ pub fn build(root: &Root, flavour: Flavour, version: &Version) -> Result<Built> 
     let out = format!("/build/{id}");
     let host_out = root.on_host(&out);
     fs::create_dir_all(&host_out).with_context(|| format!("cannot create {}", host_out.display()))?;
-    fs::write(host_out.join("wanted.config"), flavour.config())?;
+    fs::write(host_out.join("wanted.config.new"), flavour.config())?;
     let log = root.cache().log(&id);
     let what = format!("building the {} kernel {} for User Mode Linux", flavour.name(), version.package);
     let step = root.progress().step(what, flavour.typical());
@@ -78,7 +82,11 @@ pub fn build(root: &Root, flavour: Flavour, version: &Version) -> Result<Built> 
         source = patched(root, &source, &step, &log)?;
     }
     let jobs = thread::available_parallelism().map_or(2, usize::from) + 1;
-    let script = format!("source={source}; out={out}; jobs={jobs}\n{BUILD}");
+    // A build of the same kernel with another configuration is most of the work done.
+    let mut older = super::complete(root);
+    older.retain(|built| built.id.starts_with(&format!("uml-{}-{}-", flavour.name(), version.file_name())));
+    let seed = older.first().map_or("", |built| built.kdir.as_str());
+    let script = format!("source={source}; out={out}; jobs={jobs}; seed={seed}\n{BUILD}");
     step.run(&mut root.chroot(&script)?, &log)?;
     step.done();
     let release = fs::read_to_string(host_out.join("include/config/kernel.release"))?.trim().to_owned();
