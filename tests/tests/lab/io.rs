@@ -1,0 +1,266 @@
+//! Reads and writes of all kinds, with everything that was written read back and compared.
+
+use crate::support::{script, Test};
+
+/// The tests.
+pub const TESTS: &[Test] = &[
+    script(
+        "io::random_sizes",
+        15,
+        true,
+        r#"
+        ram 2 64
+        volume v /dev/ram0 /dev/ram1
+        say 32 at a time
+        verify /dev/mapper/v --ioengine=io_uring --iodepth=32 --rw=randrw --bsrange=512-128k --blockalign=512 \
+            --size=60m --io_size=180m --verify_backlog=256
+        say four jobs
+        verify /dev/mapper/v --ioengine=psync --numjobs=4 --rw=randwrite --bsrange=512-64k --blockalign=512 \
+            --size=15m --offset_increment=15m
+        finish v /dev/ram0 /dev/ram1
+        "#,
+    ),
+    script(
+        "io::slow_devices",
+        25,
+        false,
+        r#"
+        hdd b 96 1
+        ssd c 32
+        volume v /dev/b /dev/c
+        verify /dev/mapper/v --ioengine=io_uring --iodepth=32 --rw=randrw --bsrange=512-128k --blockalign=512 \
+            --size=80m --io_size=60m --verify_backlog=256
+        verify /dev/mapper/v --ioengine=psync --numjobs=4 --rw=randwrite --bsrange=512-16k --blockalign=512 \
+            --size=4m --offset_increment=20m --fsync=16
+        finish v /dev/b /dev/c
+        "#,
+    ),
+    // The log goes round many times, and writes have to wait for writeback or relocation.
+    script(
+        "io::cache_smaller_than_working_set",
+        40,
+        false,
+        r#"
+        hdd b 200 1
+        null c 12
+        volume v /dev/b /dev/c
+        verify /dev/mapper/v --ioengine=io_uring --iodepth=32 --rw=randwrite --bsrange=4k-128k --blockalign=4k --size=180m
+        verify /dev/mapper/v --ioengine=io_uring --iodepth=16 --rw=randrw --bsrange=512-16k --blockalign=512 \
+            --size=64m --io_size=24m --verify_backlog=128
+        verify /dev/mapper/v --ioengine=psync --numjobs=8 --rw=randwrite --bs=4k --size=1m --offset_increment=20m --sync=1
+        finish v /dev/b /dev/c
+        "#,
+    ),
+    // What is overwritten all the time never has to be written back: the log goes round by relocation.
+    script(
+        "io::hot_blocks_in_a_small_cache",
+        20,
+        true,
+        r#"
+        ram 1 64
+        null c 12
+        volume v /dev/ram0 /dev/c
+        for round in 1 2 3; do
+            verify /dev/mapper/v --ioengine=io_uring --iodepth=32 --rw=randwrite --bs=4k --size=4m --io_size=60m
+            verify /dev/mapper/v --ioengine=psync --rw=randwrite --bsrange=512-4k --blockalign=512 --size=4m --io_size=8m \
+                --fsync=4
+        done
+        finish v /dev/ram0 /dev/c
+        "#,
+    ),
+    script(
+        "io::flush_and_fua",
+        20,
+        true,
+        r#"
+        ram 1 64
+        ssd c 32
+        volume v /dev/ram0 /dev/c
+        say 'fsync after each write'
+        verify /dev/mapper/v --ioengine=psync --numjobs=8 --rw=randwrite --bs=4k --size=4m --offset_increment=8m --fsync=1
+        say 'each write durable by itself'
+        verify /dev/mapper/v --ioengine=psync --numjobs=8 --rw=randwrite --bsrange=512-8k --blockalign=512 --size=4m \
+            --offset_increment=8m --sync=1
+        say 'flushes between writes that are under way'
+        verify /dev/mapper/v --ioengine=io_uring --iodepth=32 --rw=randwrite --bs=4k --size=32m --fsync=8
+        finish v /dev/ram0 /dev/c
+        "#,
+    ),
+    script(
+        "io::large",
+        15,
+        false,
+        r#"
+        ram 1 256
+        null c 64
+        volume v /dev/ram0 /dev/c
+        verify /dev/mapper/v --ioengine=io_uring --iodepth=8 --rw=write --bs=4m --size=240m
+        verify /dev/mapper/v --ioengine=io_uring --iodepth=8 --rw=randwrite --bsrange=1m-4m --blockalign=512 --size=240m
+        verify /dev/mapper/v --ioengine=psync --rw=rw --bs=1m --size=200m --verify_backlog=8
+        finish v /dev/ram0 /dev/c
+        "#,
+    ),
+    // Sectors of one block that lie in RAM, in several places of the cache and on the backing device.
+    script(
+        "io::reads_from_everywhere",
+        20,
+        true,
+        r#"
+        ram 1 48
+        ssd c 24
+        wbtest history-write /dev/ram0 --seed $SEED --last 300
+        volume v /dev/ram0 /dev/c writeback_threshold 0
+        n=300
+        check() { same "last write $1" "$(wbtest history-check /dev/mapper/v --seed $SEED --durable $n --reads 4000)" "prefix $n"; }
+        check 'on the backing device'
+        for round in 1 2 3 4; do
+            wbtest history-write /dev/mapper/v --seed $SEED --from $((n + 1)) --last $((n + 400))
+            n=$((n + 400))
+            check 'in RAM, in the cache and on the backing device'
+            blockdev --flushbufs /dev/mapper/v
+            dmsetup suspend v
+            dmsetup resume v
+            check 'in the cache and on the backing device'
+            [ $round != 2 ] || drain v
+        done
+        check 'at the end'
+        remove v
+        volume v /dev/ram0 /dev/c
+        check 'after a resume'
+        finish v /dev/ram0 /dev/c
+        same 'last write on the backing device alone' \
+            "$(wbtest history-check /dev/ram0 --seed $SEED --durable $n)" "prefix $n"
+        "#,
+    ),
+    script(
+        "io::suspend_under_load",
+        20,
+        true,
+        r#"
+        ram 1 64
+        ssd c 24
+        volume v /dev/ram0 /dev/c
+        verify /dev/mapper/v --ioengine=io_uring --iodepth=32 --rw=randrw --bsrange=512-64k --blockalign=512 --size=60m \
+            --time_based --runtime=8 --verify_backlog=64 --fsync=32 &
+        fio=$!
+        rounds=0
+        while kill -0 $fio 2>/dev/null; do
+            for how in "" --noflush --nolockfs; do
+                dmsetup suspend $how v
+                sleep 0.0$((RANDOM % 10))
+                dmsetup resume v
+                sleep 0.0$((RANDOM % 10))
+                rounds=$((rounds + 1))
+            done
+        done
+        wait $fio
+        say "$rounds times suspended"
+        [ $rounds -gt 10 ] || die "suspended $rounds times only"
+        verify /dev/mapper/v --ioengine=io_uring --iodepth=32 --rw=randwrite --bs=4k --size=32m
+        finish v /dev/ram0 /dev/c
+        "#,
+    ),
+    script(
+        "io::two_volumes",
+        15,
+        false,
+        r#"
+        ram 4 48
+        volume v /dev/ram0 /dev/ram1
+        volume w /dev/ram2 /dev/ram3
+        verify /dev/mapper/v --ioengine=io_uring --iodepth=16 --rw=randwrite --bsrange=512-64k --blockalign=512 --size=40m &
+        first=$!
+        verify /dev/mapper/w --ioengine=io_uring --iodepth=16 --rw=randwrite --bsrange=512-64k --blockalign=512 --size=40m &
+        second=$!
+        wait $first
+        wait $second
+        # One is taken down while the other works.
+        verify /dev/mapper/w --ioengine=io_uring --iodepth=16 --rw=randwrite --bs=4k --size=40m --verify_backlog=64 &
+        second=$!
+        finish v /dev/ram0 /dev/ram1
+        wait $second
+        finish w /dev/ram2 /dev/ram3
+        "#,
+    ),
+    script(
+        "io::blocks_of_4096_bytes",
+        15,
+        false,
+        r#"
+        for sizes in "512 4096" "4096 512" "4096 4096"; do
+            set -- $sizes
+            say "blocks of $1 bytes on the backing device, of $2 on the cache device"
+            null b 48 blocksize $1
+            null c 24 blocksize $2
+            volume v /dev/b /dev/c
+            same 'logical block size' "$(blockdev --getss /dev/mapper/v)" 4096
+            verify /dev/mapper/v --ioengine=io_uring --iodepth=32 --rw=randrw --bsrange=4k-64k --blockalign=4k --size=40m \
+                --verify_backlog=64
+            wbtest history-write /dev/mapper/v --seed $SEED --align 8 --last 1
+            finish v /dev/b /dev/c
+            # wbctl reads and formats with the same blocks.
+            dd if=/dev/zero of=/dev/c bs=1M count=2 oflag=direct status=none
+            wbctl create v /dev/b /dev/c
+            verify /dev/mapper/v --ioengine=psync --rw=randwrite --bs=4k --size=4m
+            wbctl remove --drain v
+            for d in b c; do
+                echo 0 >/sys/kernel/config/nullb/$d/power
+                rmdir /sys/kernel/config/nullb/$d
+            done
+        done
+        "#,
+    ),
+    // Not a whole number of 4 KiB blocks.
+    script(
+        "io::odd_size",
+        10,
+        true,
+        r#"
+        ram 2 32
+        for sectors in 65535 65529 65531 9; do
+            say "$sectors sectors"
+            dmsetup create odd --table "0 $sectors linear /dev/ram0 0"
+            dd if=/dev/zero of=/dev/mapper/odd bs=512 count=$sectors status=none conv=fsync
+            dd if=/dev/zero of=/dev/ram1 bs=1M status=none oflag=direct 2>/dev/null || true
+            volume v /dev/mapper/odd /dev/ram1
+            same 'size' "$(sectors /dev/mapper/v)" $sectors
+            wbtest history-write /dev/mapper/v --seed $SEED --last 500 --every 50
+            same 'last write' "$(wbtest history-check /dev/mapper/v --seed $SEED --durable 500 --reads 500)" 'prefix 500'
+            head -c 512 /dev/urandom >/tmp/last
+            dd if=/tmp/last of=/dev/mapper/v bs=512 seek=$((sectors - 1)) oflag=direct conv=notrunc status=none
+            drain v
+            same 'dirty blocks' "$(dirty v)" 0
+            remove v
+            dd if=/dev/mapper/odd bs=512 skip=$((sectors - 1)) iflag=direct status=none | cmp - /tmp/last
+            volume v /dev/mapper/odd /dev/ram1
+            dd if=/dev/mapper/v bs=512 skip=$((sectors - 1)) iflag=direct status=none | cmp - /tmp/last
+            remove v
+            remove odd
+        done
+        "#,
+    ),
+    // What the cache is for: a hard disk alone, and with it.
+    script(
+        "io::acceptance",
+        75,
+        false,
+        r#"
+        hdd b 512 5
+        ram 1 256
+        # RAM disks allocate what is written first, which would be measured.
+        dd if=/dev/zero of=/dev/ram0 bs=1M status=none oflag=direct 2>/dev/null || true
+        rate() { # DEVICE SECONDS
+            fio --name=rate --filename=$1 --direct=1 --ioengine=psync --rw=randwrite --bs=4k --fsync=1 --size=128m \
+                --time_based --runtime=$2 --randseed=$SEED --output-format=terse --terse-version=3 | cut -d';' -f49
+        }
+        alone=$(rate /dev/b 5)
+        volume v /dev/b /dev/ram0
+        cached=$(rate /dev/mapper/v 60)
+        echo "fsync'd random 4 KiB writes per second: $alone on the hard disk model alone, $cached with the cache:" \
+            "$((cached / alone)) times as many"
+        healthy v
+        [ $cached -gt $((20 * alone)) ] || die 'less than 20 times as many'
+        remove v
+        "#,
+    ),
+];

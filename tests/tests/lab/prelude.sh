@@ -1,0 +1,123 @@
+# Functions for the scripts of guests; stands before each of them. Any command that fails ends the script.
+set -eEuo pipefail
+shopt -s inherit_errexit
+export LC_ALL=C
+trap 'echo "FAILED in line $LINENO of the script (prelude included): $BASH_COMMAND"' ERR
+PATH=$PATH:/mnt/share
+m=/mnt/m
+mkdir -p $m
+
+say() { echo "--- $*"; }
+die() { echo "FAILED: $*"; exit 1; }
+
+# same WHAT IS WANTED
+same() { [ "$2" = "$3" ] || die "$1 is \"$2\", not \"$3\""; }
+
+# ram COUNT MIB: RAM disks /dev/ram0, ...; any block size, no time.
+ram() { modprobe brd rd_nr="$1" rd_size=$(($2 * 1024)); udevadm settle; }
+
+# null NAME MIB [KEY VALUE ...]: a RAM disk /dev/NAME by the null_blk driver, which can be slow.
+null() {
+    local dir=/sys/kernel/config/nullb/$1
+    modprobe null_blk nr_devices=0
+    mkdir "$dir"
+    echo "$2" >"$dir/size"
+    echo 1 >"$dir/memory_backed"
+    shift 2
+    while [ $# -gt 0 ]; do echo "$2" >"$dir/$1"; shift 2; done
+    echo 1 >"$dir/power"
+    udevadm settle
+    [ -b "/dev/${dir##*/}" ] || die "${dir##*/} has not appeared"
+}
+# One request at a time, so many milliseconds each: a hard disk.
+hdd() { null "$1" "$2" irqmode 2 completion_nsec "$((${3:-5} * 1000000))" hw_queue_depth 1 submit_queues 1; }
+# Many at a time, 80 us each: an SSD.
+ssd() { null "$1" "$2" irqmode 2 completion_nsec 80000 hw_queue_depth 64 submit_queues 1; }
+
+sectors() { blockdev --getsz "$1"; }
+
+# volume NAME BACKING CACHE [OPTION WORDS]: by dmsetup, as scripts for dm-writeboost do it.
+volume() {
+    local name=$1 backing=$2 cache=$3
+    shift 3
+    dmsetup create "$name" --table "0 $(sectors "$backing") writeboost $backing $cache${*:+ $# $*}"
+    [ -b "/dev/mapper/$name" ] || die "/dev/mapper/$name has not appeared"
+}
+
+# udev looks at a device whenever somebody has written to it.
+remove() { udevadm settle; dmsetup remove --retry "$1"; }
+
+# field NAME NUMBER: a word of the status, counted from 1 behind the target's name.
+field() { dmsetup status "$1" | cut -d' ' -f$((3 + $2)); }
+dirty() { field "$1" 7; }
+# value NAME KEY: of an option, or of a word of ours.
+value() { dmsetup status "$1" | tr ' ' '\n' | grep -A1 -x -- "$2" | tail -n1; }
+drain() { dmsetup message "$1" 0 drop_caches; }
+
+# healthy NAME: nothing has failed.
+healthy() {
+    same "state of $1" "$(value "$1" state)" ok
+    same "read errors of $1" "$(value "$1" read_errors)" 0
+    same "writeback errors of $1" "$(value "$1" writeback_errors)" 0
+}
+
+# verify DEVICE WORDS...: fio writes and reads back, comparing.
+verify() {
+    local device=$1
+    shift
+    [ -b "$device" ] || die "$device is no block device"
+    # --eta=never: nobody watches. Its report is only wanted when it fails.
+    if ! fio --name=verify --filename="$device" --direct=1 --verify=crc32c --verify_fatal=1 --eta=never \
+        --group_reporting --randrepeat=1 --randseed="$SEED" "$@" >/tmp/fio.$$ 2>&1; then
+        cat /tmp/fio.$$
+        die "fio $*"
+    fi
+}
+
+# digest DEVICE: of all that is on it.
+digest() { dd if="$1" bs=1M iflag=direct status=none | sha256sum | cut -d' ' -f1; }
+
+# equal DEVICE DEVICE: both have the same content, read from the devices themselves.
+equal() { same "content of $1" "$(digest "$1")" "$(digest "$2")"; }
+
+# drained NAME BACKING: drains, and checks that the backing device alone has it all.
+drained() {
+    drain "$1"
+    same "dirty blocks of $1 after a drain" "$(dirty "$1")" 0
+    equal "/dev/mapper/$1" "$2"
+}
+
+# finish NAME BACKING CACHE: how a volume ends: all of it is on the backing device, and nothing is left to replay.
+finish() {
+    healthy "$1"
+    drained "$1" "$2"
+    local before
+    before=$(digest "$2")
+    remove "$1"
+    volume "$1" "$2" "$3"
+    same "dirty blocks of $1 after a drain and a resume" "$(dirty "$1")" 0
+    same "content of $1 after a drain and a resume" "$(digest "/dev/mapper/$1")" "$before"
+    healthy "$1"
+    remove "$1"
+    same "content of $2 after a drain and a resume" "$(digest "$2")" "$before"
+}
+
+# refused CODE WORDS -- COMMAND...: the command ends with CODE (or any failure, for "+") and says WORDS.
+refused() {
+    local code=$1 words=$2 status=0
+    [ "$3" = -- ] || die "refused wants -- third"
+    shift 3
+    "$@" >/tmp/said 2>&1 || status=$?
+    if [ "$code" = + ]; then [ $status != 0 ] || die "$* succeeded"; else same "status of $*" $status "$code"; fi
+    grep -qF -- "$words" /tmp/said || die "$* does not say \"$words\" but: $(cat /tmp/said)"
+}
+
+# logs WORDS -- COMMAND...: the command fails, and meanwhile the kernel logs WORDS.
+logs() {
+    local words=$1
+    [ "$2" = -- ] || die "logs wants -- second"
+    shift 2
+    dmesg --clear
+    ! "$@" >/tmp/said 2>&1 || die "$* succeeded"
+    dmesg | grep -qF -- "$words" || die "$*: the kernel does not say \"$words\" but: $(dmesg)"
+}

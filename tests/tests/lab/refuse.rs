@@ -1,0 +1,324 @@
+//! What must be refused: with a reason that says what is wrong, and with both devices unchanged byte for byte.
+
+use crate::support::{script, Test};
+
+/// Functions of these tests.
+macro_rules! with_helpers {
+    ($script:expr) => {
+        concat!(
+            r#"
+    digests() { local d; for d in "$@"; do digest $d; done; }
+
+    # no_table WORDS TABLE-WORDS...: dmsetup create fails, the kernel says WORDS, nothing has changed.
+    no_table() {
+        local words=$1 before
+        shift
+        before=$(digests /dev/b /dev/c)
+        logs "device-mapper: table:" -- dmsetup create bad --table "$*"
+        dmesg | grep -F writeboost | grep -qF -- "$words" || die "$*: the kernel does not say \"$words\" but: $(dmesg)"
+        [ ! -e /dev/mapper/bad ] && [ -z "$(dmsetup ls | grep -w bad)" ] || die "a device is left behind"
+        same "the devices after $*" "$(digests /dev/b /dev/c)" "$before"
+        echo "refused: $* ($words)"
+    }
+
+    # no_volume CODE WORDS ARGUMENTS...: wbctl create fails, says WORDS, nothing has changed.
+    no_volume() {
+        local code=$1 words=$2 before
+        shift 2
+        before=$(digests /dev/b /dev/c)
+        refused $code "$words" -- wbctl create bad "$@"
+        [ ! -e /dev/mapper/bad ] || die 'a device is left behind'
+        same "the devices after $*" "$(digests /dev/b /dev/c)" "$before"
+        echo "refused: $* ($words)"
+    }
+
+    # Writes the escaped bytes at an offset of a device, past the page cache.
+    poke() { printf "$3" >/tmp/bytes; dd if=/tmp/bytes of=$1 bs=1 seek=$2 conv=notrunc,fsync status=none; }
+
+    null b 32
+    null c 16
+    modprobe dm-writeboost
+    n=$(sectors /dev/b)
+"#,
+            $script
+        )
+    };
+}
+
+/// The tests.
+pub const TESTS: &[Test] = &[
+    script(
+        "refuse::arguments",
+        10,
+        true,
+        with_helpers!(
+            r#"
+        for blank in yes no; do
+            [ $blank = yes ] || { volume v /dev/b /dev/c; remove v; }
+            no_table 'Two devices are needed' 0 $n writeboost
+            no_table 'Two devices are needed' 0 $n writeboost /dev/b
+            no_table 'Cannot open the cache device' 0 $n writeboost /dev/b /dev/nowhere
+            no_table 'Cannot open the backing device' 0 $n writeboost /dev/nowhere /dev/c
+            no_table 'Cannot open the cache device' 0 $n writeboost /dev/b /dev/null
+            no_table 'number of option words' 0 $n writeboost /dev/b /dev/c x
+            no_table 'number of option words' 0 $n writeboost /dev/b /dev/c -2
+            no_table 'number of option words' 0 $n writeboost /dev/b /dev/c 1 writeback_threshold
+            no_table 'number of option words' 0 $n writeboost /dev/b /dev/c 2 writeback_threshold
+            no_table 'number of option words' 0 $n writeboost /dev/b /dev/c 2 writeback_threshold 70 0
+            no_table 'number of option words' 0 $n writeboost /dev/b /dev/c 4 writeback_threshold 70
+            no_table 'number of option words' 0 $n writeboost /dev/b /dev/c writeback_threshold 70
+            no_table 'number of option words' 0 $n writeboost /dev/b /dev/c 99999999999999999999 writeback_threshold 70
+            no_table 'unknown option' 0 $n writeboost /dev/b /dev/c 2 frobnicate 1
+            no_table 'An option is unknown' 0 $n writeboost /dev/b /dev/c 2 frobnicate 1
+            no_table 'unknown option' 0 $n writeboost /dev/b /dev/c 4 writeback_threshold 70 Writeback_Threshold 1
+            for value in 101 -1 x 4294967296 1e1; do
+                no_table 'writeback_threshold takes a number from 0 to 100' \
+                    0 $n writeboost /dev/b /dev/c 2 writeback_threshold $value
+            done
+            no_table 'takes a number from 1' 0 $n writeboost /dev/b /dev/c 2 nr_max_batched_writeback 0
+            no_table 'takes a number from 1' 0 $n writeboost /dev/b /dev/c 2 nr_max_batched_writeback 33
+            no_table 'takes a number from 0 to 3600' 0 $n writeboost /dev/b /dev/c 2 sync_data_interval 3601
+        done
+        wipe() { dd if=/dev/zero of=/dev/c bs=1M oflag=direct status=none count=16; }
+        wipe
+        no_volume 2 'Usage' /dev/b
+        no_volume 2 'same device' /dev/b /dev/b
+        no_volume 1 'No such file' /dev/b /dev/nowhere
+        no_volume 1 'No such file' /dev/nowhere /dev/c
+        no_volume 1 'neither a block device nor a regular file' /dev/b /dev/null
+        no_volume 2 'KEY=VALUE' /dev/b /dev/c --opt writeback_threshold
+        no_volume 2 'given twice' /dev/b /dev/c --opt writeback_threshold=1 --opt writeback_threshold=2
+        truncate -s 16M /tmp/file
+        no_volume 2 'losetup' /dev/b /tmp/file
+        wbctl create v /dev/b /dev/c
+        wbctl remove v
+        no_volume 11 'unknown option' /dev/b /dev/c --opt frobnicate=1
+        no_volume 11 'takes a number from 0 to 100' /dev/b /dev/c --opt writeback_threshold=101
+        refused 2 'empty' -- wbctl create '' /dev/b /dev/c
+        refused 2 '' -- wbctl create a/b /dev/b /dev/c
+        "#
+        ),
+    ),
+    script(
+        "refuse::sizes",
+        10,
+        true,
+        with_helpers!(
+            r#"
+        for blank in yes no; do
+            [ $blank = yes ] || { volume v /dev/b /dev/c; remove v; }
+            for size in $((n - 8)) $((n + 8)) 8 $((n * 2)); do
+                no_table 'The volume must be as large as the backing device' 0 $size writeboost /dev/b /dev/c
+            done
+            # As one of several targets, it would not begin where its addresses do.
+            no_table 'writeboost' "$(printf '0 8 zero\n8 %d writeboost /dev/b /dev/c' $n)"
+        done
+        dd if=/dev/zero of=/dev/c bs=1M count=16 oflag=direct status=none
+        for small in 8 2048 $((9 * 2048 - 8)); do
+            dmsetup create small --table "0 $small linear /dev/c 0"
+            no_table 'too small' 0 $n writeboost /dev/b /dev/mapper/small
+            no_volume 6 'too small' /dev/b /dev/mapper/small
+            remove small
+        done
+        dmsetup create enough --table "0 $((9 * 2048)) linear /dev/c 0"
+        volume v /dev/b /dev/mapper/enough
+        verify /dev/mapper/v --ioengine=psync --rw=randwrite --bs=4k --size=24m --verify_backlog=100
+        remove v
+        remove enough
+        say 'a cache device that was larger'
+        dd if=/dev/zero of=/dev/c bs=1M count=16 oflag=direct status=none
+        volume v /dev/b /dev/c
+        remove v
+        dmsetup create shrunk --table "0 $((15 * 2048)) linear /dev/c 0"
+        no_table 'smaller than when it was formatted' 0 $n writeboost /dev/b /dev/mapper/shrunk
+        no_volume + '' /dev/b /dev/mapper/shrunk
+        remove shrunk
+        say 'a backing device of another size'
+        for size in $((n - 8)) 8192; do
+            dmsetup create other --table "0 $size linear /dev/b 0"
+            no_table 'backing device of another size' 0 $size writeboost /dev/mapper/other /dev/c
+            no_volume + '' /dev/mapper/other /dev/c
+            remove other
+        done
+        "#
+        ),
+    ),
+    script(
+        "refuse::devices_in_use",
+        10,
+        true,
+        with_helpers!(
+            r#"
+        null b2 32
+        null c2 16
+        no_table 'are the same' 0 $(sectors /dev/c) writeboost /dev/c /dev/c
+        mkfs.ext4 -q /dev/b
+        mount /dev/b $m
+        no_table 'Cannot open the backing device' 0 $n writeboost /dev/b /dev/c
+        no_volume 3 'mounted at /mnt/m' /dev/b /dev/c
+        umount $m
+        mkfs.ext4 -q /dev/c
+        mount /dev/c $m
+        no_table 'Cannot open the cache device' 0 $n writeboost /dev/b /dev/c
+        no_volume 3 'mounted at /mnt/m' /dev/b /dev/c
+        umount $m
+        dd if=/dev/zero of=/dev/c bs=1M oflag=direct status=none count=16
+        volume v /dev/b /dev/c
+        verify /dev/mapper/v --ioengine=psync --rw=write --bs=4k --size=1m
+        dmsetup message v 0 writeback_threshold 0
+        sleep 1
+        no_table 'in use by another writeboost volume' 0 $n writeboost /dev/b /dev/c
+        no_table 'in use by another writeboost volume' 0 $n writeboost /dev/b2 /dev/c
+        no_table 'in use by another writeboost volume' 0 $n writeboost /dev/b /dev/c2
+        no_volume 3 'device-mapper device v' /dev/b2 /dev/c
+        no_volume 3 'device-mapper device v' /dev/b /dev/c2
+        refused 9 'active already' -- wbctl create v /dev/b2 /dev/c2
+        same 'second cache device' "$(digest /dev/c2)" "$(head -c 16M /dev/zero | sha256sum | cut -d' ' -f1)"
+        say 'a volume on a volume is fine, and each is in use then'
+        volume w /dev/mapper/v /dev/c2
+        no_table 'in use by another writeboost volume' 0 $n writeboost /dev/mapper/v /dev/b2
+        refused 3 'in use' -- wbctl remove v
+        verify /dev/mapper/w --ioengine=psync --rw=randwrite --bs=4k --size=8m
+        finish w /dev/mapper/v /dev/c2
+        finish v /dev/b /dev/c
+        "#
+        ),
+    ),
+    script(
+        "refuse::what_is_on_the_cache_device",
+        20,
+        true,
+        with_helpers!(
+            r#"
+        wipe() { dd if=/dev/zero of=/dev/c bs=1M oflag=direct status=none count=16; }
+        alien() { # WORDS-OF-WBCTL
+            no_table 'neither blank nor formatted' 0 $n writeboost /dev/b /dev/c
+            no_volume 4 "$1" /dev/b /dev/c
+            wipe
+        }
+        say 'random bytes'
+        for i in 1 2 3 4; do
+            dd if=/dev/urandom of=/dev/c bs=1M count=1 oflag=direct status=none
+            alien 'not recognised'
+        done
+        say 'one bit in the first sector'
+        poke /dev/c 511 '\x01'
+        alien 'not blank'
+        say 'other formats'
+        poke /dev/c 0 'LUKS\xba\xbe\x00\x01'
+        no_table 'neither blank nor formatted' 0 $n writeboost /dev/b /dev/c
+        no_volume + '' /dev/b /dev/c
+        wipe
+        null x 400
+        mkfs.xfs -q -f /dev/x
+        dd if=/dev/x of=/dev/c bs=1M count=1 oflag=direct status=none
+        alien 'xfs'
+        printf 'label: dos\n2048,\n' | sfdisk -q /dev/c
+        alien ''
+        # ext4 leaves the first sector blank, by which dm-writeboost tells a blank device; wbctl looks further.
+        mkfs.ext4 -q /dev/c
+        no_volume 4 ext4 /dev/b /dev/c
+        wipe
+        say 'the C driver of dm-writeboost'
+        poke /dev/c 0 'B00W'
+        alien ''
+        "#
+        ),
+    ),
+    script(
+        "refuse::damage",
+        30,
+        false,
+        with_helpers!(
+            r#"
+        volume v /dev/b /dev/c writeback_threshold 0
+        dd if=/dev/urandom of=/dev/mapper/v bs=1M count=4 oflag=direct conv=fsync status=none
+        remove v
+        dd if=/dev/c of=/tmp/good bs=1M iflag=direct status=none
+        content=$(digest /dev/b)
+        heal() { dd if=/tmp/good of=/dev/c bs=1M oflag=direct status=none; }
+        # flip OFFSET BIT: of the cache device.
+        flip() {
+            local byte
+            byte=$(dd if=/dev/c bs=1 skip=$1 count=1 status=none | od -An -tu1)
+            poke /dev/c $1 "\\x$(printf %02x $((byte ^ (1 << $2))))"
+        }
+        say 'any bit of the superblock'
+        RANDOM=$((SEED % 32768))
+        for i in $(seq 12); do
+            at=$((RANDOM % 512))
+            [ $i != 1 ] || at=0
+            [ $i != 2 ] || at=8
+            flip $at $((RANDOM % 8))
+            no_table 'refusing the cache device' 0 $n writeboost /dev/b /dev/c
+            no_volume + '' /dev/b /dev/c
+            heal
+        done
+        say 'a version to come'
+        poke /dev/c 8 '\x07'
+        no_table 'a format that this module does not know' 0 $n writeboost /dev/b /dev/c
+        no_volume + 'version 7' /dev/b /dev/c
+        heal
+        say 'both checkpoints'
+        flip 4116 1
+        flip 8212 1
+        no_table 'checkpoints' 0 $n writeboost /dev/b /dev/c
+        no_volume 5 'checkpoint' /dev/b /dev/c
+        heal
+        say 'the header of a record that was durable'
+        dd if=/dev/urandom of=/dev/c bs=4k seek=256 count=1 oflag=direct conv=notrunc status=none
+        no_table 'The log on the cache device is damaged' 0 $n writeboost /dev/b /dev/c
+        no_volume 5 'damaged' /dev/b /dev/c
+        heal
+        say 'and all of it is there when nothing is damaged'
+        wbctl create v /dev/b /dev/c --opt writeback_threshold=0
+        same 'dirty blocks' "$(dirty v)" 1024
+        finish v /dev/b /dev/c
+        "#
+        ),
+    ),
+    // Damaged data, in place of a damaged log: an error for whoever reads it, and nothing for the backing device.
+    script(
+        "refuse::damaged_data",
+        10,
+        true,
+        with_helpers!(
+            r#"
+        volume v /dev/b /dev/c writeback_threshold 0
+        dd if=/dev/urandom of=/tmp/data bs=1M count=4 status=none
+        dd if=/tmp/data of=/dev/mapper/v bs=256k oflag=direct conv=fsync status=none
+        # More, so that the records above are known durable, and nothing of them is in RAM after a resume.
+        dd if=/dev/urandom of=/dev/mapper/v bs=256k seek=32 count=32 oflag=direct conv=fsync status=none
+        remove v
+        volume v /dev/b /dev/c writeback_threshold 0
+        # A data block of the first segment.
+        dd if=/dev/urandom of=/dev/c bs=4k seek=$((256 + 20)) count=1 oflag=direct conv=notrunc status=none
+        bad=0
+        for block in $(seq 0 127); do
+            if dd if=/dev/mapper/v of=/tmp/block bs=4k skip=$block count=1 iflag=direct status=none 2>/tmp/said; then
+                cmp /tmp/block <(dd if=/tmp/data bs=4k skip=$block count=1 status=none)
+            else
+                grep -q 'Input/output error' /tmp/said
+                bad=$((bad + 1))
+            fi
+        done
+        same 'unreadable blocks' $bad 1
+        dmesg | grep -q 'wrong checksum'
+        [ "$(value v read_errors)" -gt 0 ] || die 'no read error is counted'
+        say 'a drain fails, writes back the rest, and keeps what it cannot'
+        refused + '' -- dmsetup message v 0 drop_caches
+        for i in $(seq 100); do [ "$(dirty v)" != 1 ] || break; sleep 0.1; done
+        same 'dirty blocks' "$(dirty v)" 1
+        same 'state' "$(value v state)" degraded
+        differ=$(cmp -l /tmp/data <(head -c 4M /dev/b) | awk '{ print int(($1 - 1) / 4096) }' | sort -u | wc -l)
+        same 'blocks that differ on the backing device' $differ 1
+        say 'writing it again heals it'
+        dd if=/tmp/data of=/dev/mapper/v bs=256k oflag=direct conv=fsync status=none
+        drain v
+        same 'dirty blocks' "$(dirty v)" 0
+        cmp /tmp/data <(head -c 4M /dev/b)
+        remove v
+        "#
+        ),
+    ),
+];

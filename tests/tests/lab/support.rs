@@ -1,0 +1,204 @@
+//! What all tests share: the lab, a test's guests and their disks, and the log that is kept of each.
+
+use std::borrow::Cow;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{bail, ensure, Context, Result};
+use tempfile::TempDir;
+use xtask::lab::{Guest, Kernel, Lab, Outcome, Running};
+use xtask::progress::Progress;
+
+/// Functions for the scripts of guests.
+const PRELUDE: &str = include_str!("prelude.sh");
+
+/// A test.
+#[derive(Clone)]
+pub struct Test {
+    /// Its name, `THEME::WHAT`.
+    pub name: Cow<'static, str>,
+    /// About how long it takes, on two cores.
+    pub seconds: u32,
+    /// Whether it is one of those that are run every few minutes.
+    pub quick: bool,
+    /// What it does.
+    pub body: Body,
+}
+
+/// What a test does.
+#[derive(Clone, Copy)]
+pub enum Body {
+    /// Boots one guest, which runs this script behind the prelude.
+    Script(&'static str),
+    /// Anything else.
+    Code(fn(&Bench) -> Result<()>),
+    /// Anything else, on Debian's kernel of this series.
+    Debian(xtask::lab::Series, fn(&Bench) -> Result<()>),
+}
+
+/// What is set up once for all tests.
+pub struct Setup {
+    kernel: Kernel,
+    lab: OnceLock<Lab>,
+    /// Only what is quick is run.
+    pub quick: bool,
+    seed: u64,
+    logs: PathBuf,
+}
+
+/// What a test has while it runs.
+pub struct Bench<'a> {
+    lab: &'a Lab,
+    /// What everything random follows from.
+    pub seed: u64,
+    dir: TempDir,
+    log: PathBuf,
+}
+
+impl Setup {
+    /// Reads the environment and, if `boot`, makes the lab ready.
+    pub fn new(boot: bool) -> Result<Self> {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let kernel = match variable("WRITEBOOST_KERNEL") {
+            Some(name) => name.parse().context("WRITEBOOST_KERNEL")?,
+            None => Kernel::UML,
+        };
+        let seed = match variable("WRITEBOOST_SEED") {
+            Some(seed) => seed.parse().context("WRITEBOOST_SEED is a number")?,
+            None => SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
+        };
+        let logs = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("lab");
+        fs::create_dir_all(&logs)?;
+        let lab = OnceLock::new();
+        if boot {
+            println!("kernel {kernel}, WRITEBOOST_SEED={seed}, logs in {}", logs.display());
+            let _ = lab.set(Lab::setup(kernel, Progress::new())?);
+        }
+        Ok(Self { kernel, lab, quick: variable("WRITEBOOST_QUICK").is_some(), seed, logs })
+    }
+
+    /// Runs a test.
+    pub fn run(&self, test: &Test) -> Result<()> {
+        let log = self.logs.join(format!("{}.log", test.name.replace("::", "-")));
+        File::create(&log)?;
+        let debian;
+        let lab = match test.body {
+            Body::Debian(series, _) => {
+                debian = Lab::setup(Kernel::Debian(Some(series)), Progress::new())?;
+                &debian
+            }
+            _ => self.lab.get().with_context(|| format!("{} is not set up", self.kernel))?,
+        };
+        let cx = Bench { lab, seed: self.seed, dir: room()?, log };
+        let result = match test.body {
+            Body::Script(script) => cx.guest().and_then(|guest| cx.run(guest, script)).map(drop),
+            Body::Code(code) | Body::Debian(_, code) => code(&cx),
+        };
+        let line = if result.is_ok() { "passed" } else { "failed" };
+        cx.note(line);
+        result.with_context(|| {
+            format!("WRITEBOOST_SEED={} repeats it; all output is in {}", self.seed, cx.log.display())
+        })
+    }
+}
+
+/// A directory for disks: in RAM where there is such a place, because guests sync a lot.
+fn room() -> Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("writeboost-test-");
+    let shm = Path::new("/dev/shm");
+    Ok(if shm.is_dir() {
+        builder.tempdir_in(shm).or_else(|_| builder.tempdir())?
+    } else {
+        builder.tempdir()?
+    })
+}
+
+impl Bench<'_> {
+    /// A guest with what every test has: 2 GiB of memory, and a share with the program `wbtest` in it.
+    pub fn guest(&self) -> Result<Guest<'_>> {
+        let share = self.dir.path().join("share");
+        if !share.is_dir() {
+            fs::create_dir(&share)?;
+            fs::copy(env!("CARGO_BIN_EXE_wbtest"), share.join("wbtest"))?;
+        }
+        let timeout = if self.lab.is_uml() { 300 } else { 900 };
+        Ok(self.lab.guest().share(share).timeout(Duration::from_secs(timeout)))
+    }
+
+    /// Makes the file `name`, `mib` MiB of zeros, to be a disk.
+    pub fn disk(&self, name: &str, mib: u64) -> Result<PathBuf> {
+        let path = self.dir.path().join(name);
+        File::create(&path)?.set_len(mib << 20)?;
+        Ok(path)
+    }
+
+    /// Writes a line into the test's log.
+    pub fn note(&self, line: &str) {
+        let file = OpenOptions::new().append(true).open(&self.log);
+        // Only the log suffers.
+        let _ = file.and_then(|mut file| writeln!(file, "== {line}"));
+    }
+
+    /// Runs `script` behind the prelude, and fails when it or the guest's kernel does.
+    pub fn run(&self, guest: Guest<'_>, script: &str) -> Result<Outcome> {
+        let running = self.spawn(guest, script)?;
+        self.finish(running.wait())
+    }
+
+    /// Boots a guest with `script` behind the prelude.
+    pub fn spawn(&self, guest: Guest<'_>, script: &str) -> Result<Running> {
+        self.note(&format!("boots {}", self.lab.release()));
+        guest.spawn(&format!("SEED={}\n{PRELUDE}\n{script}", self.seed))
+    }
+
+    /// Cuts the guest's power, and fails when its kernel had trouble before.
+    pub fn cut(&self, running: Running) -> Result<Outcome> {
+        let outcome = running.kill()?;
+        self.keep(&outcome)?;
+        self.healthy(&outcome)?;
+        Ok(outcome)
+    }
+
+    /// What became of a guest that was to end by itself.
+    pub fn finish(&self, ended: Result<Outcome>) -> Result<Outcome> {
+        let outcome = ended.inspect_err(|error| self.note(&format!("{error:#}")))?;
+        self.keep(&outcome)?;
+        self.healthy(&outcome)?;
+        if outcome.status != 0 {
+            bail!("the guest's script ended with {}; its output:\n{}", outcome.status, outcome.output);
+        }
+        Ok(outcome)
+    }
+
+    fn healthy(&self, outcome: &Outcome) -> Result<()> {
+        let trouble = outcome.kernel_trouble();
+        ensure!(
+            trouble.is_empty(),
+            "the guest's kernel is in trouble:\n{}\nits log:\n{}\nthe script's output:\n{}",
+            trouble.join("\n"),
+            outcome.kernel_log,
+            outcome.output
+        );
+        Ok(())
+    }
+
+    fn keep(&self, outcome: &Outcome) -> Result<()> {
+        let mut file = OpenOptions::new().append(true).open(&self.log)?;
+        writeln!(file, "== output, status {}\n{}", outcome.status, outcome.output)?;
+        Ok(writeln!(file, "== kernel's log\n{}", outcome.kernel_log)?)
+    }
+}
+
+/// A test that is one script, run every few minutes if `quick`.
+pub const fn script(name: &'static str, seconds: u32, quick: bool, script: &'static str) -> Test {
+    Test { name: Cow::Borrowed(name), seconds, quick, body: Body::Script(script) }
+}
+
+/// A test that is more than a script.
+pub const fn code(name: &'static str, seconds: u32, quick: bool, code: fn(&Bench) -> Result<()>) -> Test {
+    Test { name: Cow::Borrowed(name), seconds, quick, body: Body::Code(code) }
+}

@@ -1,0 +1,163 @@
+//! `cargo xtask test`: all tests there are, and one line at the end that says how many passed.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use xtask::lab::{checkout, Kernel, Lab, SUPPORTED};
+use xtask::progress::Progress;
+
+use super::Test;
+
+/// How many tests ended how.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+struct Count {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+impl Count {
+    /// From a line `test result: ok. 3 passed; 0 failed; 1 ignored; ...`, as cargo's and our own tests print it.
+    fn parse(line: &str) -> Option<Self> {
+        let (_, numbers) = line.strip_prefix("test result: ")?.split_once(". ")?;
+        let number = |what: &str| {
+            numbers.split("; ").find_map(|part| part.strip_suffix(what)?.trim().parse::<u64>().ok())
+        };
+        Some(Self { passed: number("passed")?, failed: number("failed")?, skipped: number("ignored")? })
+    }
+
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+
+    fn show(self) -> String {
+        let skipped = if self.skipped > 0 { format!(", {} skipped", self.skipped) } else { String::new() };
+        format!("{} passed, {} failed{skipped}", self.passed, self.failed)
+    }
+}
+
+/// Runs what `args` want.
+pub fn run(args: Test, progress: Progress) -> Result<ExitCode> {
+    let started = Instant::now();
+    let kernel = args.kernel.unwrap_or(Kernel::UML);
+    // First, because it also installs the C libraries that the tools are linked with.
+    Lab::setup(kernel, progress)?;
+    if !args.quick && args.filter.is_none() {
+        for &series in SUPPORTED {
+            Lab::setup(Kernel::Debian(Some(series)), progress)?;
+        }
+    }
+    let mut total = Count::default();
+    let filter = args.filter.as_deref().unwrap_or("");
+    if !args.quick {
+        for (name, words, variable) in [
+            ("check::format", "fmt --all --check", None),
+            ("check::clippy", "clippy --quiet --workspace --all-targets -- -D warnings", None),
+            ("check::doc", "doc --quiet --workspace --no-deps", Some(("RUSTDOCFLAGS", "-D warnings"))),
+        ] {
+            if name.contains(filter) {
+                let mut command = cargo(words);
+                command.envs(variable);
+                total.add(check(name, command)?);
+            }
+        }
+    }
+    let mut host =
+        cargo("test --no-fail-fast --workspace --lib --bins --tests --exclude writeboost-tests --");
+    host.arg(filter);
+    total.add(tests("the host's tests", host)?);
+    let mut doc = cargo("test --no-fail-fast --workspace --doc --exclude writeboost-tests --");
+    doc.arg(filter);
+    total.add(tests("the examples in the documentation", doc)?);
+    let mut helpers = cargo("test --no-fail-fast -p writeboost-tests --lib --");
+    helpers.arg(filter);
+    total.add(tests("the tests of the tests", helpers)?);
+    let mut lab = cargo("test -p writeboost-tests --test lab --");
+    lab.arg(filter).env("WRITEBOOST_KERNEL", kernel.to_string());
+    if args.quick {
+        lab.env("WRITEBOOST_QUICK", "1");
+    }
+    if let Some(seed) = args.seed {
+        lab.env("WRITEBOOST_SEED", seed.to_string());
+    }
+    total.add(tests("the lab's tests", lab)?);
+
+    let seconds = started.elapsed().as_secs();
+    println!("\nall of this took {} min {} s", seconds / 60, seconds % 60);
+    let ran = total.passed + total.failed > 0;
+    if !ran {
+        eprintln!("error: no test has {filter:?} in its name");
+    }
+    // The last line, in a form that both people and scripts know.
+    println!("{}", total.show());
+    Ok(if ran && total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Cargo with `words`, in the checkout.
+fn cargo(words: &str) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(words.split_whitespace()).current_dir(checkout()).stdin(Stdio::null());
+    // Set for us by the cargo that runs us; what is built must not depend on who asked for it.
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"CARGO_PKG_") || name == "CARGO_MANIFEST_DIR" {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// A check counts as a test. Its output is shown when it fails.
+fn check(name: &str, mut command: Command) -> Result<Count> {
+    let output = command.output().context("cannot run cargo")?;
+    if output.status.success() {
+        println!("test {name} ... ok");
+        return Ok(Count { passed: 1, ..Count::default() });
+    }
+    println!("test {name} ... FAILED");
+    println!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    Ok(Count { failed: 1, ..Count::default() })
+}
+
+/// Runs tests, shows their output as it comes, and adds up their results. Tests that end without a result, because they
+/// do not build or die, count as one that failed.
+fn tests(what: &str, mut command: Command) -> Result<Count> {
+    println!("\n== {what}");
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
+    let mut total = Count::default();
+    let output = child.stdout.take().context("cargo has no output")?;
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        if let Some(count) = Count::parse(&line) {
+            total.add(count);
+        }
+    }
+    let status = child.wait()?;
+    if !status.success() && total.failed == 0 {
+        println!("test {what} ... FAILED ({status})");
+        total.failed += 1;
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results() {
+        let line = "test result: FAILED. 12 passed; 2 failed; 1 ignored; 0 measured; 7 filtered out; finished in 0.23s";
+        let count = Count { passed: 12, failed: 2, skipped: 1 };
+        assert_eq!(Count::parse(line), Some(count));
+        assert_eq!(count.show(), "12 passed, 2 failed, 1 skipped");
+        assert_eq!(Count { skipped: 0, ..count }.show(), "12 passed, 2 failed");
+        for other in ["test a::b ... ok", "test result: what", "running 3 tests", ""] {
+            assert_eq!(Count::parse(other), None);
+        }
+    }
+}
