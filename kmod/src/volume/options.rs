@@ -5,8 +5,8 @@
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU32, Ordering};
 
-/// Most segments that are written back together.
-pub const MAX_BATCHED: u32 = 32;
+/// Most segments that are written back together; dm-writeboost 2.2 had room for 32.
+pub const MAX_BATCHED: u32 = 1024;
 
 /// Value of an option that was not given.
 const UNSET: u32 = u32::MAX;
@@ -23,7 +23,7 @@ struct Known {
 const KNOWN: [Known; 6] = [
     // Without it the volume decides by itself: see `writeback.rs`.
     Known { name: "writeback_threshold", min: 0, max: 100, default: 0 },
-    Known { name: "nr_max_batched_writeback", min: 1, max: MAX_BATCHED, default: MAX_BATCHED },
+    Known { name: "nr_max_batched_writeback", min: 1, max: MAX_BATCHED, default: 32 },
     Known { name: "sync_data_interval", min: 0, max: 3600, default: 0 },
     // Taken for the sake of existing scripts: the tail is recorded each time it moves.
     Known { name: "update_sb_record_interval", min: 0, max: 3600, default: 0 },
@@ -105,13 +105,17 @@ impl Options {
 
     /// Percent of utilisation of the backing device below which writeback runs, when it was given.
     pub fn writeback_threshold(&self) -> Option<u32> {
-        let v = self.values[THRESHOLD].load(Ordering::Relaxed);
-        (v != UNSET).then_some(v)
+        self.given(THRESHOLD)
     }
 
-    /// Segments that are written back together.
-    pub fn nr_max_batched_writeback(&self) -> u32 {
-        self.get(BATCHED)
+    /// Segments that are written back together, when it was given.
+    pub fn nr_max_batched_writeback(&self) -> Option<u32> {
+        self.given(BATCHED)
+    }
+
+    fn given(&self, i: usize) -> Option<u32> {
+        let v = self.values[i].load(Ordering::Relaxed);
+        (v != UNSET).then_some(v)
     }
 
     /// Seconds after which what is written is made durable even if nobody asks for it; 0 for never.

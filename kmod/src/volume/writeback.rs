@@ -3,7 +3,8 @@
 //! The thread that writes back to the backing device.
 //!
 //! Unless an option says otherwise it works when the cache is more than a quarter full or the volume was idle for a
-//! second: gathering first makes for longer runs, and nobody is disturbed when nobody is there.
+//! second: gathering first makes for longer runs, and nobody is disturbed when nobody is there. For the same sake it takes
+//! many segments together when there is time, and few when a write waits for room, which only whole segments make.
 
 use super::{Transfer, Volume};
 use crate::engine::format::{BLOCK, BLOCK_SECTORS, SECTOR};
@@ -17,6 +18,11 @@ use kernel::sync::Arc;
 const CHUNK: usize = 256;
 /// Blocks that the lock is held for at a time.
 const AT_ONCE: usize = 32;
+/// Segments that are written back together unless an option says so: when all is to be written back, when there is time,
+/// when a write waits for room.
+const DRAIN: u32 = super::options::MAX_BATCHED;
+const BACKGROUND: u32 = 256;
+const URGENT: u32 = 32;
 /// How often it looks whether there is something to do, in milliseconds.
 const TICK_MS: u32 = 1000;
 
@@ -41,10 +47,10 @@ struct Tools {
 
 impl Volume {
     fn tools(&self) -> Result<Tools> {
-        let segment_blocks = self.core.lock().engine.superblock().segment_blocks as usize;
-        let segments = super::options::MAX_BATCHED as usize;
+        let state = self.state();
+        let segments = state.nr_segments.min(super::options::MAX_BATCHED) as usize;
         Ok(Tools {
-            batch: Batch::new(segments * segment_blocks)?,
+            batch: Batch::new(state.nr_slots as usize / state.nr_segments as usize * segments)?,
             transfer: Transfer::new(CHUNK)?,
             live: Table::new(CHUNK, |_| 0)?,
         })
@@ -125,7 +131,13 @@ impl Volume {
     fn write_back(&self, tools: &mut Tools) -> bool {
         let batch = &mut tools.batch;
         self.core.lock().engine.begin_batch(batch);
-        let most = self.options.nr_max_batched_writeback();
+        let urgent = self.full.load(Ordering::Relaxed);
+        let draining = self.draining.load(Ordering::Relaxed) != 0;
+        let most = self.options.nr_max_batched_writeback().unwrap_or(match (draining, urgent) {
+            (true, _) => DRAIN,
+            (false, false) => BACKGROUND,
+            (false, true) => URGENT,
+        });
         while batch.segments() < most && self.core.lock().engine.plan_writeback(batch) {}
         if batch.items().is_empty() {
             return false;
@@ -134,6 +146,10 @@ impl Volume {
         let mut ok = true;
         let mut from = 0;
         while from < tools.batch.items().len() && !should_stop() && !self.suspended.load(Ordering::SeqCst) {
+            if !urgent && !draining && self.full.load(Ordering::Relaxed) {
+                // What is written back so far counts; a smaller batch makes room sooner.
+                break;
+            }
             let to = (from + CHUNK).min(tools.batch.items().len());
             ok &= self.write_chunk(tools, from, to);
             from = to;

@@ -27,12 +27,14 @@ check
 umount /mnt/perflv
 
 say "wbctl drain perflv (writes back what is dirty), wbctl remove perflv"
-wbctl drain perflv
+wbctl drain perflv 2>&1 | cat
 wbctl remove perflv
 
 say "mounting the hard disk alone, without any cache, and comparing again"
-e2fsck -fn /dev/mapper/hdd
+# By its file, which is the same and does not take 5 ms for each request.
+dmsetup remove hdd
+e2fsck -fn /dev/lab/disk0
 # Where the manifest says the files are.
-mount /dev/mapper/hdd /mnt/perflv
+mount -o ro /dev/lab/disk0 /mnt/perflv
 check
 umount /mnt/perflv
