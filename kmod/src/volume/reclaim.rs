@@ -156,6 +156,8 @@ impl Volume {
             let _ = self.progress.wait(seen, 20, Sleep::Busy);
         }
         self.core.lock().engine.cancel_relocation();
+        // Writes may have been turned away meanwhile.
+        self.commit.notify();
         None
     }
 }
