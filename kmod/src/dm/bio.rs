@@ -130,13 +130,7 @@ impl<P> Bio<P> {
         // SAFETY: The bio is valid by the invariant, the cursor was made from it and has `len` bytes before it, and
         // `buffer` is that long.
         unsafe {
-            bindings::wb_bio_copy(
-                self.bio.as_ptr(),
-                &mut at.0,
-                buffer.cast::<c_void>(),
-                len as u32,
-                to_bio,
-            );
+            bindings::wb_bio_copy(self.bio.as_ptr(), &mut at.0, buffer.cast::<c_void>(), len as u32, to_bio);
         }
     }
 
@@ -243,9 +237,7 @@ impl<P> BioList<P> {
     pub fn front(&mut self) -> Option<&mut P> {
         let bio = NonNull::new(self.first)?;
         // SAFETY: The list's bios are valid and ours by the invariant, their data initialised.
-        unsafe {
-            Some(&mut *bindings::dm_per_bio_data(bio.as_ptr(), core::mem::size_of::<P>()).cast())
-        }
+        unsafe { Some(&mut *bindings::dm_per_bio_data(bio.as_ptr(), core::mem::size_of::<P>()).cast()) }
     }
 
     /// Takes all.

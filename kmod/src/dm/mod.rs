@@ -15,6 +15,7 @@
     unsafe_op_in_unsafe_fn,
     unused
 )]
+#[rustfmt::skip]
 #[path = "bindings_generated.rs"]
 pub(crate) mod bindings;
 

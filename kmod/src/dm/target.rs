@@ -169,7 +169,11 @@ unsafe fn target<'a, T: Target>(ti: *mut bindings::dm_target) -> &'a T {
     unsafe { &*(*ti).private.cast::<T>() }
 }
 
-unsafe extern "C" fn ctr<T: Target>(ti: *mut bindings::dm_target, argc: c_uint, argv: *mut *mut c_char) -> c_int {
+unsafe extern "C" fn ctr<T: Target>(
+    ti: *mut bindings::dm_target,
+    argc: c_uint,
+    argv: *mut *mut c_char,
+) -> c_int {
     let Some(target) = NonNull::new(ti) else { return EINVAL.to_errno() };
     // SAFETY: Device-mapper passes `argc` words; with none, `argv` may be null.
     let words = if argc == 0 { &[] } else { unsafe { core::slice::from_raw_parts(argv, argc as usize) } };

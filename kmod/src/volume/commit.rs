@@ -106,7 +106,11 @@ impl Volume {
                     let flight = &this.flights[(seq % WINDOW) as usize];
                     flight.seq.store(tag, Ordering::Relaxed);
                     flight.state.store(FLYING, Ordering::Relaxed);
-                    let part = (&this.buffers[usize::from(buffer)], offset as usize * BLOCK, blocks as usize * BLOCK);
+                    let part = (
+                        &this.buffers[usize::from(buffer)],
+                        offset as usize * BLOCK,
+                        blocks as usize * BLOCK,
+                    );
                     this.disks.bios.write(&this.disks.cache, sector, part, fua, (this, tag as usize));
                 }
                 Io::Flush { upto } => {

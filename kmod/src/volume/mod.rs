@@ -208,10 +208,17 @@ impl Running {
         )?;
         let mut threads = KVec::with_capacity(4, GFP_KERNEL)?;
         // The committer first, and so stopped last: it is the one that the others wait for.
-        threads.push(Thread::run(Arc::new(Committer(volume.clone()), GFP_KERNEL)?, c"wb_commit")?, GFP_KERNEL)?;
+        threads
+            .push(Thread::run(Arc::new(Committer(volume.clone()), GFP_KERNEL)?, c"wb_commit")?, GFP_KERNEL)?;
         threads.push(Thread::run(Arc::new(Reader(volume.clone()), GFP_KERNEL)?, c"wb_read")?, GFP_KERNEL)?;
-        threads.push(Thread::run(Arc::new(Writeback(volume.clone()), GFP_KERNEL)?, c"wb_writeback")?, GFP_KERNEL)?;
-        threads.push(Thread::run(Arc::new(Reclaimer(volume.clone()), GFP_KERNEL)?, c"wb_reclaim")?, GFP_KERNEL)?;
+        threads.push(
+            Thread::run(Arc::new(Writeback(volume.clone()), GFP_KERNEL)?, c"wb_writeback")?,
+            GFP_KERNEL,
+        )?;
+        threads.push(
+            Thread::run(Arc::new(Reclaimer(volume.clone()), GFP_KERNEL)?, c"wb_reclaim")?,
+            GFP_KERNEL,
+        )?;
         Ok(Self { volume, threads })
     }
 

@@ -43,7 +43,8 @@ impl Volume {
             let seen = self.reclaim.count();
             let worked = {
                 let _busy = self.reclaim_busy.lock();
-                !self.suspended.load(Ordering::SeqCst) && (self.move_tail(&tools.transfer) | self.relocate(&mut tools))
+                !self.suspended.load(Ordering::SeqCst)
+                    && (self.move_tail(&tools.transfer) | self.relocate(&mut tools))
             };
             if !worked {
                 let _ = self.reclaim.wait(seen, TICK_MS, Sleep::Idle);
@@ -66,7 +67,10 @@ impl Volume {
         let ok = self.disks.write_checkpoint(t, &checkpoint).is_ok();
         self.core.lock().engine.checkpointed(ok);
         if !ok {
-            log_err!("{}: cannot write a checkpoint to the cache device; no more writes are taken", &*self.disks);
+            log_err!(
+                "{}: cannot write a checkpoint to the cache device; no more writes are taken",
+                &*self.disks
+            );
         }
         self.commit.notify();
         self.progress.notify();
@@ -123,7 +127,8 @@ impl Volume {
             for i in 0..claim.blocks as usize {
                 t.pages.with((done + i) * BLOCK, BLOCK, |from| {
                     let to = (claim.offset as usize + i) * BLOCK;
-                    self.buffers[usize::from(claim.buffer)].with_mut(to, BLOCK, |to| to.copy_from_slice(from));
+                    self.buffers[usize::from(claim.buffer)]
+                        .with_mut(to, BLOCK, |to| to.copy_from_slice(from));
                 });
             }
             let mut core = self.core.lock();

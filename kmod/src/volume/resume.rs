@@ -91,9 +91,10 @@ impl Disks {
                         c"The cache device is neither blank nor formatted for writeboost: see wbformat",
                         EINVAL,
                     ),
-                    Invalid::Version(_) => {
-                        (c"The cache device has a format that this module does not know: see the kernel log", EINVAL)
-                    }
+                    Invalid::Version(_) => (
+                        c"The cache device has a format that this module does not know: see the kernel log",
+                        EINVAL,
+                    ),
                     _ => (c"The superblock of the cache device is damaged: see the kernel log", EINVAL),
                 });
             }

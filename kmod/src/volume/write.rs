@@ -88,8 +88,8 @@ impl Volume {
             for (i, entry) in entries[..n as usize].iter_mut().enumerate() {
                 let part = Part::first_of(sector + copied, left - copied);
                 let offset = (claim.offset as usize + block as usize + i) * BLOCK;
-                let crc =
-                    self.buffers[usize::from(claim.buffer)].with_mut(offset, BLOCK, |to| fill(bio, at, &part, to));
+                let crc = self.buffers[usize::from(claim.buffer)]
+                    .with_mut(offset, BLOCK, |to| fill(bio, at, &part, to));
                 // The engine claims blocks within the buffer only.
                 *entry = Entry { addr: part.addr, mask: part.mask(), crc: crc.unwrap_or(0) };
                 copied += u64::from(part.sectors);

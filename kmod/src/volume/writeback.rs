@@ -66,14 +66,15 @@ impl Volume {
                 }
             }
         };
-        let mut tick =
-            Tick { mapped: 0, busy_ms: 0, at_ms: 0, synced_ms: 0, idle: false, utilisation: 100 };
+        let mut tick = Tick { mapped: 0, busy_ms: 0, at_ms: 0, synced_ms: 0, idle: false, utilisation: 100 };
         while !should_stop() {
             let seen = self.writeback.count();
             self.tick(&mut tick);
             let worked = {
                 let _busy = self.writeback_busy.lock();
-                !self.suspended.load(Ordering::SeqCst) && self.wants_writeback(&tick) && self.write_back(&mut tools)
+                !self.suspended.load(Ordering::SeqCst)
+                    && self.wants_writeback(&tick)
+                    && self.write_back(&mut tools)
             };
             if worked {
                 self.reclaim.notify();
@@ -159,7 +160,10 @@ impl Volume {
             if ok {
                 log_info!("{}: writeback works again", &*self.disks);
             } else {
-                log_err!("{}: writeback has failed; what is dirty stays in the cache, trying again", &*self.disks);
+                log_err!(
+                    "{}: writeback has failed; what is dirty stays in the cache, trying again",
+                    &*self.disks
+                );
             }
             self.commit.notify();
         }
@@ -203,7 +207,11 @@ impl Volume {
             // Which of them are there does not matter: they stay dirty and are written again.
             self.faults.writebacks.fetch_add(1, Ordering::Relaxed);
             if self.may_log() {
-                log_err!("{}: cannot write to the backing device near block {}", &*self.disks, items[0].addr());
+                log_err!(
+                    "{}: cannot write to the backing device near block {}",
+                    &*self.disks,
+                    items[0].addr()
+                );
             }
             ok = false;
         }
