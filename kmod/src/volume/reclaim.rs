@@ -15,8 +15,9 @@ use kernel::sync::Arc;
 /// How often it looks whether there is something to do, in milliseconds.
 const TICK_MS: u32 = 1000;
 
-/// Relocation is worth it when at most this part of what it looks at is dirty.
-const WORTH_PERCENT: usize = 85;
+/// Relocation is worth it when at most this part of the log, or of what it looks at, is dirty. The log as a whole counts
+/// because a stretch in which all is dirty costs as much room as it makes, and behind it there are others.
+const WORTH_PERCENT: u64 = 80;
 
 /// What the thread works with; allocated once, so that it never has to wait for memory.
 struct Tools {
@@ -81,7 +82,7 @@ impl Volume {
     /// did.
     fn relocate(&self, tools: &mut Tools) -> bool {
         let Tools { batch, transfer: t } = tools;
-        {
+        let state = {
             let core = self.core.lock();
             let state = core.engine.state();
             if state.free_segments >= low_water(state.nr_segments) || state.failed {
@@ -89,8 +90,12 @@ impl Volume {
             }
             core.engine.begin_batch(batch);
             while core.engine.plan_relocation(batch) {}
-        }
-        if batch.scanned() * WORTH_PERCENT < batch.items().len() * 100 {
+            state
+        };
+        let is_worth = |dirty: u64, of: u64| dirty * 100 <= of * WORTH_PERCENT;
+        if !is_worth(state.dirty, state.nr_slots)
+            && !is_worth(batch.items().len() as u64, batch.scanned() as u64)
+        {
             // Nearly all of it is dirty: only writeback makes room.
             self.full.store(true, Ordering::Relaxed);
             self.writeback.notify();
