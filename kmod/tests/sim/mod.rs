@@ -4,5 +4,6 @@
 #![allow(dead_code)]
 
 pub mod disk;
+pub mod host;
 pub mod rng;
 pub mod volume;

@@ -354,6 +354,17 @@ impl Sim {
         self.drain();
     }
 
+    /// One life and a crash: the superblock and all bytes of a cache device as one may be found.
+    pub fn image(&mut self) -> (Superblock, Vec<u8>) {
+        self.resume();
+        for _ in 0..self.rng.below(self.plan.mean_steps * 2) {
+            self.step(Mode::Busy);
+        }
+        let how = self.draw_crash();
+        self.crash(how);
+        (self.sb.clone(), self.cache.read(0, self.sb.cache_sectors()).to_vec())
+    }
+
     fn draw_crash(&mut self) -> Crash {
         if self.rng.one_in(3) {
             Crash::Host

@@ -1,0 +1,645 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The scenarios in which logs like this one lose data, step by step, each with the fault that it is about.
+
+mod sim;
+
+use sim::host::{Host, SEGMENT_BLOCKS};
+use writeboost::engine::format::{
+    Checkpoint, RecordHeader, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK, SECTOR, WINDOW,
+};
+use writeboost::engine::log::{Io, Refused, Wait};
+use writeboost::engine::reclaim::Batch;
+use writeboost::engine::replay::Damage;
+use writeboost::engine::{Entry, RESERVED_SEGMENTS};
+use writeboost::os::crc32c;
+
+fn host() -> Host {
+    Host::new(16, 16_000)
+}
+
+fn is_fua(io: &Io) -> bool {
+    matches!(io, Io::Record { fua: true, .. })
+}
+
+// Leftovers.
+
+#[test]
+fn a_leftover_behind_a_gap_stays_unreachable() {
+    let mut h = host();
+    h.write(0, 15, 1);
+    h.flush();
+    // Segment 1: record 2 is lost while it is written, and record 3, which fills the segment, reaches the disk.
+    h.write(100, 3, 2);
+    h.engine.flush();
+    assert_eq!(h.poll().len(), 1);
+    h.write(200, 11, 3);
+    let three = h.poll();
+    assert!(matches!(three[..], [Io::Record { seq: 3, fua: false, .. }]), "{three:?}");
+    let (sector, bytes) = h.bytes_of(&three[0]);
+    h.cache.write(sector, &bytes, true);
+    h.crash().unwrap();
+    assert_eq!(h.engine.state().newest, 1);
+    // Exactly as large as the one that was lost, and in the same place: the old record 3 lies right behind it.
+    h.write(300, 3, 4);
+    h.flush();
+    h.crash().unwrap();
+    assert_eq!(h.engine.state().newest, 2);
+    assert_eq!([h.read(100), h.read(200), h.read(300)], [0, 0, 4]);
+}
+
+#[test]
+fn a_spoilt_record_does_not_come_back_when_its_number_is_known_durable() {
+    let mut h = host();
+    h.write(0, 2, 1);
+    h.flush();
+    // The header of record 2 reaches the disk, its data do not.
+    h.write(10, 3, 2);
+    h.engine.flush();
+    let io = h.poll();
+    let (sector, bytes) = h.bytes_of(&io[0]);
+    h.cache.write(sector, &bytes[..BLOCK], true);
+    h.crash().unwrap();
+    assert_eq!(h.engine.state().newest, 1);
+    h.write(10, 3, 3);
+    h.write(20, 3, 3);
+    h.flush();
+    // At the first resume the epoch keeps it away; at the next its number is older than the epoch.
+    for _ in 0..4 {
+        h.crash().unwrap();
+        assert_eq!(h.engine.state().newest, 2);
+        assert_eq!([h.read(0), h.read(10), h.read(20)], [1, 3, 3]);
+    }
+    // Nor when more follows in several epochs, some of it in the same way.
+    for n in 4..10 {
+        h.write(n * 10, 2, n);
+        h.flush();
+        h.write(0, 1, n);
+        h.engine.flush();
+        let io = h.poll();
+        let (sector, bytes) = h.bytes_of(&io[0]);
+        h.cache.write(sector, &bytes[..BLOCK], true);
+        h.crash().unwrap();
+    }
+    h.resume().unwrap();
+    assert_eq!(h.engine.state().newest, 8);
+    assert_eq!([h.read(0), h.read(10), h.read(40), h.read(90)], [1, 3, 4, 9]);
+}
+
+// Replay.
+
+#[test]
+fn a_torn_checkpoint_leaves_the_one_before() {
+    let mut h = host();
+    for n in 0..8 {
+        h.write(n * 15, 15, n + 1);
+        h.pump();
+    }
+    h.flush();
+    h.write_back();
+    let cp = h.engine.advance_tail(false).unwrap();
+    assert_ne!(cp.block(), h.checkpoint().block());
+    h.cache.poke(cp.block() * BLOCK_SECTORS, &[0x5a; SECTOR]);
+    h.crash().unwrap();
+    assert_eq!(h.engine.state().tail, 1);
+    for n in 0..8 {
+        assert_eq!(h.read(n * 15 + 14), n + 1);
+    }
+    let torn = [0x5a; SECTOR];
+    assert!(Checkpoint::choose(&torn, &torn, &h.sb).is_err());
+}
+
+#[test]
+fn a_log_that_ends_too_early_is_refused() {
+    let mut h = host();
+    h.write(0, 2, 1);
+    h.flush();
+    let claims = h.write(10, 2, 2);
+    h.flush();
+    // The checkpoint of the resume knows both.
+    h.crash().unwrap();
+    h.cache.poke(h.sector_of(claims[0].slot - 1), &[0; SECTOR]);
+    assert_eq!(h.crash(), Err(Damage::Short { end: 2, durable: 2 }));
+}
+
+#[test]
+fn a_header_knows_that_the_record_before_was_durable() {
+    let mut h = host();
+    h.write(0, 15, 1);
+    let first = h.flush();
+    h.write(20, 15, 2);
+    h.flush();
+    h.write(40, 15, 3);
+    h.flush();
+    let (sector, _) = h.bytes_of(&first[0]);
+    // Record 1 is gone, and record 2 is not looked for: its segment is not the next one.
+    h.cache.poke(sector, &[0; SECTOR]);
+    assert_eq!(h.crash(), Ok(()), "no header and no checkpoint says otherwise");
+    // But what lies in the place of the expected record says so.
+    let mut h = host();
+    h.write(0, 15, 1);
+    h.flush();
+    h.write(20, 15, 2);
+    let second = h.flush();
+    let (_, bytes) = h.bytes_of(&second[0]);
+    h.cache.poke(h.sector_of(0), &bytes);
+    assert_eq!(h.crash(), Err(Damage::Overwritten { expected: 1, found: 2 }));
+}
+
+#[test]
+fn a_log_without_an_end_is_refused() {
+    let mut h = host();
+    for seq in 1..=16 {
+        let header = RecordHeader {
+            nonce: h.sb.nonce,
+            seq,
+            epoch: h.checkpoint().epoch,
+            durable: seq - 1,
+            tail: 1,
+            blocks: 15,
+        };
+        let mut block = [0; BLOCK];
+        header.encode(&mut block, |i| Entry { addr: i as u64, mask: 0xff, crc: 0 });
+        h.cache.poke(h.sector_of((seq as u32 - 1) * SEGMENT_BLOCKS), &block);
+    }
+    assert_eq!(h.crash(), Err(Damage::Endless));
+}
+
+#[test]
+fn data_are_checked_of_what_is_not_known_durable() {
+    for (spoilt, newest) in [(1, 3), (2, 1), (3, 2)] {
+        let mut h = host();
+        let mut slots = vec![0];
+        slots.push(h.write(0, 15, 1)[0].slot);
+        h.flush();
+        for n in 2..4 {
+            slots.push(h.write(n * 20, 15, n)[0].slot);
+            let io = h.poll();
+            h.complete(&io[0]);
+        }
+        assert_eq!(h.engine.durable(), 1);
+        // All reach the disk.
+        h.cache.flush(h.cache.mark());
+        let mut sector = h.cache.read(h.sector_of(slots[spoilt] + 14), 1).to_vec();
+        sector[100] ^= 1;
+        h.cache.poke(h.sector_of(slots[spoilt] + 14), &sector);
+        h.crash().unwrap();
+        assert_eq!(h.engine.state().newest, newest);
+        if spoilt == 1 {
+            // It was promised and stays in the log; the reader sees the checksum.
+            let slot = slots[1] + 14;
+            let block = h.cache.read(h.sector_of(slot), BLOCK_SECTORS);
+            assert_ne!(crc32c(0, block), h.engine.pins().checksum(slot));
+        }
+    }
+}
+
+#[test]
+fn a_full_log_is_resumed_and_makes_room() {
+    let mut h = host();
+    let mut n = 0;
+    while h.write_sectors(n * 15 * BLOCK_SECTORS, 15 * BLOCK_SECTORS, n + 1).is_ok() {
+        n += 1;
+        h.pump();
+    }
+    assert_eq!(n, u64::from(16 - RESERVED_SEGMENTS));
+    h.flush();
+    for _ in 0..3 {
+        h.crash().unwrap();
+        assert_eq!(h.engine.state().dirty, n * 15);
+        assert_eq!(h.engine.claim(1), Err(Refused::Wait(Wait::Space)));
+        for i in 0..n {
+            assert_eq!(h.read(i * 15 + 7), i + 1);
+        }
+    }
+    h.write_back();
+    assert_eq!(h.engine.claim(1), Err(Refused::Wait(Wait::Space)), "nothing is free before the checkpoint");
+    h.move_tail(false);
+    h.write(0, 15, 1000);
+    assert_eq!([h.read(0), h.read(15)], [1000, 2]);
+}
+
+// Commits.
+
+#[test]
+fn a_lone_fua_write_is_one_write_and_no_flush() {
+    let mut h = host();
+    for n in 1..5 {
+        let seq = h.write(n, 1, n)[0].seq;
+        h.engine.want(seq);
+        let io = h.pump();
+        assert!(matches!(io[..], [Io::Record { blocks: 2, fua: true, .. }]), "{io:?}");
+        assert_eq!(h.engine.durable(), seq);
+        h.crash().unwrap();
+        assert_eq!(h.read(n), n);
+    }
+}
+
+#[test]
+fn fua_is_not_enough_when_older_records_are_not_durable() {
+    let mut h = host();
+    h.write(0, 15, 1);
+    let first = h.poll();
+    h.complete(&first[0]);
+    let seq = h.write(20, 1, 2)[0].seq;
+    h.engine.want(seq);
+    let io = h.pump();
+    assert!(matches!(io[..], [Io::Record { fua: false, .. }, Io::Flush { upto: 2 }]), "{io:?}");
+    h.crash().unwrap();
+    assert_eq!([h.read(0), h.read(20)], [1, 2]);
+}
+
+#[test]
+fn flushes_during_a_commit_share_the_next_one() {
+    let mut h = host();
+    h.write(0, 1, 1);
+    h.engine.flush();
+    let first = h.poll();
+    assert!(first.len() == 1 && is_fua(&first[0]));
+    let mut wanted = Vec::new();
+    for n in 2..9 {
+        h.write(n, 1, n);
+        wanted.push(h.engine.flush());
+        assert_eq!(h.poll(), []);
+    }
+    h.complete(&first[0]);
+    let second = h.pump();
+    assert!(matches!(second[..], [Io::Record { seq: 2, blocks: 8, fua: true, .. }]), "{second:?}");
+    assert!(wanted.iter().all(|&w| w <= h.engine.durable()));
+}
+
+#[test]
+fn a_commit_waits_for_who_still_copies() {
+    let mut h = host();
+    let claim = h.engine.claim(1).unwrap();
+    let seq = h.engine.flush();
+    assert_eq!(h.poll(), []);
+    assert!(h.engine.durable() < seq);
+    h.copy(&claim, 0, 8, 5);
+    assert_eq!(h.pump().len(), 1);
+    assert_eq!(h.engine.durable(), seq);
+}
+
+#[test]
+fn a_failed_record_acknowledges_nothing_any_more() {
+    let mut h = host();
+    h.write(0, 1, 1);
+    h.flush();
+    h.write(0, 1, 2);
+    let seq = h.engine.flush();
+    let io = h.poll();
+    h.engine.record_done(seq, is_fua(&io[0]), false);
+    assert!(h.engine.failed() && h.engine.check().is_err());
+    assert_eq!(h.engine.claim(1), Err(Refused::Failed));
+    assert_eq!(h.engine.poll(), None);
+    assert!(h.engine.durable() < seq);
+    assert!(h.engine.advance_tail(true).is_none());
+    assert_eq!(h.read(0), 2, "what is in RAM can still be read");
+    h.crash().unwrap();
+    assert_eq!(h.read(0), 1);
+}
+
+#[test]
+fn what_follows_a_failed_record_is_not_durable() {
+    let mut h = host();
+    for n in 0..3 {
+        h.write(n * 15, 15, n + 1);
+    }
+    let seq = h.engine.flush();
+    let io = h.poll();
+    assert_eq!(io.len(), 3);
+    h.complete(&io[2]);
+    h.engine.record_done(2, false, false);
+    h.complete(&io[0]);
+    assert_eq!(h.engine.poll(), None);
+    assert_eq!((h.engine.durable(), seq), (0, 3));
+    h.cache.flush(h.cache.mark());
+    h.crash().unwrap();
+    assert_eq!(h.engine.state().newest, 1);
+}
+
+#[test]
+fn a_failed_flush_acknowledges_nothing_any_more() {
+    let mut h = host();
+    h.write(0, 15, 1);
+    h.write(15, 15, 2);
+    let seq = h.engine.flush();
+    let io = h.poll();
+    h.complete(&io[0]);
+    h.complete(&io[1]);
+    assert_eq!(h.poll(), [Io::Flush { upto: 2 }]);
+    h.engine.flush_done(2, false);
+    assert!(h.engine.failed() && h.engine.durable() < seq);
+    assert_eq!(h.engine.poll(), None);
+}
+
+#[test]
+fn a_failed_checkpoint_frees_nothing() {
+    let mut h = host();
+    h.write(0, 30, 1);
+    h.flush();
+    h.write_back();
+    assert!(h.engine.advance_tail(false).is_some());
+    assert!(h.engine.advance_tail(false).is_none(), "one at a time");
+    let free = h.engine.state().free_segments;
+    h.engine.checkpointed(false);
+    assert!(h.engine.failed());
+    assert_eq!(h.engine.state().free_segments, free);
+    // Planning must not run past the head, into segments that were never used.
+    assert!(h.plan_writeback().items().is_empty());
+    assert!(h.plan_writeback().segments() <= 1);
+    h.crash().unwrap();
+    assert_eq!([h.read(0), h.read(29)], [1, 1]);
+}
+
+// Limits.
+
+#[test]
+fn no_more_than_a_window_is_not_durable() {
+    let mut h = Host::new(200, 100_000);
+    let mut flying = Vec::new();
+    let mut n = 0;
+    // Nothing completes.
+    while h.write_sectors(n * 15 * BLOCK_SECTORS, 15 * BLOCK_SECTORS, n + 1).is_ok() {
+        n += 1;
+        flying.extend(h.poll());
+        if n == 3 {
+            break;
+        }
+    }
+    for io in std::mem::take(&mut flying) {
+        h.complete(&io);
+    }
+    // Records land, flushes do not return.
+    let mut flushes = Vec::new();
+    loop {
+        match h.write_sectors(n * 15 * BLOCK_SECTORS, 15 * BLOCK_SECTORS, n + 1) {
+            Ok(_) => n += 1,
+            Err(e) => {
+                assert_eq!(e, Refused::Wait(Wait::Progress));
+                break;
+            }
+        }
+        for io in h.poll() {
+            match io {
+                Io::Flush { .. } => flushes.push(io),
+                Io::Record { .. } => h.complete(&io),
+            }
+        }
+        assert!(n <= WINDOW);
+    }
+    assert_eq!((n, h.engine.durable()), (WINDOW, 0));
+    assert_eq!(flushes.len(), 1, "half of the window was not durable, and nobody asked");
+    h.complete(&flushes[0]);
+    assert!(h.engine.durable() > WINDOW / 2);
+    h.write(0, 1, 1000);
+    // All that landed replays: the last of it with its data checked.
+    h.cache.flush(h.cache.mark());
+    h.crash().unwrap();
+    assert_eq!(h.engine.state().newest, WINDOW);
+    assert_eq!([h.read(0), h.read((n - 1) * 15)], [1, n]);
+}
+
+#[test]
+fn a_large_write_crosses_records_and_segments() {
+    let mut h = host();
+    h.write(1000, 4, 1);
+    let claims = h.write_sectors(3, 50 * 8, 2).unwrap();
+    let blocks: Vec<u32> = claims.iter().map(|c| c.blocks).collect();
+    assert_eq!(blocks, [11, 15, 15, 10]);
+    assert!(claims.windows(2).all(|c| c[0].seq + 1 == c[1].seq));
+    h.flush();
+    h.crash().unwrap();
+    assert_eq!(h.read_sectors(0, 3), [0; 3]);
+    assert_eq!(h.read_sectors(3, 400), [2; 400]);
+    assert_eq!(h.read_sectors(403, 5), [0; 5]);
+    assert_eq!(h.read(1003), 1);
+    // Lost behind its second record, it is there as far as that.
+    let mut h = host();
+    h.write_sectors(3, 50 * 8, 2).unwrap();
+    h.engine.flush();
+    let io = h.poll();
+    h.complete(&io[0]);
+    h.complete(&io[1]);
+    h.complete(&io[3]);
+    h.cache.flush(h.cache.mark());
+    h.crash().unwrap();
+    assert_eq!(h.read_sectors(3, 400), [vec![2; 237], vec![0; 163]].concat());
+}
+
+#[test]
+fn the_last_block_of_the_backing_device_may_be_short() {
+    let mut h = Host::new(16, 83);
+    h.write_sectors(79, 4, 1).unwrap();
+    h.flush();
+    h.write_sectors(81, 1, 2).unwrap();
+    h.flush();
+    for _ in 0..2 {
+        assert_eq!(h.read_sectors(76, 7), [0, 0, 0, 1, 1, 2, 1]);
+        h.crash().unwrap();
+    }
+    h.drain();
+    assert_eq!(h.read_sectors(76, 7), [0, 0, 0, 1, 1, 2, 1]);
+    h.crash().unwrap();
+    assert_eq!(h.engine.state().dirty, 0);
+    assert_eq!(h.read_sectors(76, 7), [0, 0, 0, 1, 1, 2, 1]);
+}
+
+// Reclaim.
+
+#[test]
+fn a_small_cache_fills_up_without_a_flush_and_makes_room() {
+    let mut h = host();
+    let mut n = 0;
+    while h.write_sectors(n * 15 * BLOCK_SECTORS, 15 * BLOCK_SECTORS, n + 1).is_ok() {
+        n += 1;
+        h.pump();
+    }
+    h.pump();
+    h.write_back();
+    h.move_tail(false);
+    assert!(h.engine.claim(1).is_ok());
+}
+
+#[test]
+fn a_segment_waits_for_the_record_that_superseded_it() {
+    let mut h = host();
+    h.write(0, 15, 1);
+    h.flush();
+    // Nothing of segment 0 is dirty any more; but if the power fails now, it is all that there is.
+    h.write(0, 15, 2);
+    let io = h.poll();
+    h.complete(&io[0]);
+    assert_eq!(h.engine.state().dirty, 15);
+    assert!(h.engine.advance_tail(false).is_none());
+    // It has asked for it.
+    assert_eq!(h.pump(), [Io::Flush { upto: 2 }]);
+    assert!(h.engine.advance_tail(false).is_some());
+    h.crash().unwrap();
+    assert_eq!(h.read(14), 2);
+}
+
+#[test]
+fn only_what_is_durable_is_written_back() {
+    let mut h = host();
+    h.write(0, 15, 1);
+    let io = h.poll();
+    h.complete(&io[0]);
+    assert!(h.plan_writeback().items().is_empty());
+    h.flush();
+    assert_eq!(h.plan_writeback().items().len(), 15);
+}
+
+#[test]
+fn an_item_of_a_segment_that_was_opened_again_is_left_alone() {
+    let mut h = host();
+    h.write(0, 15, 1);
+    h.flush();
+    let old = h.plan_writeback();
+    h.write_item(&old, &old.items()[0]);
+    h.write(0, 15, 2);
+    h.flush();
+    h.drain();
+    // Segment 0 again, not durable: its slots have the same numbers and hold something else.
+    let mut n = 2;
+    loop {
+        n += 1;
+        let claims = h.write(100, 15, n);
+        if claims[0].slot < SEGMENT_BLOCKS {
+            break;
+        }
+        h.drain();
+    }
+    let dirty = h.engine.state().dirty;
+    for item in old.items() {
+        assert_eq!(h.engine.begin_item(&old, item), None);
+        h.engine.written_back(&old, item);
+    }
+    assert_eq!(h.engine.state().dirty, dirty);
+}
+
+#[test]
+fn writeback_follows_what_was_relocated_meanwhile() {
+    let mut h = host();
+    h.write(0, 14, 1);
+    h.flush();
+    h.write(50, 15, 2);
+    h.flush();
+    let batch = h.plan_writeback();
+    for item in batch.items() {
+        h.write_item(&batch, item);
+    }
+    relocate(&mut h).unwrap();
+    let dirty = h.engine.state().dirty;
+    h.backing.flush(h.backing.mark());
+    for item in batch.items() {
+        h.engine.written_back(&batch, item);
+    }
+    assert!(dirty != 0 && h.engine.state().dirty == 0);
+    // The old place is still what counts until the new one is durable.
+    assert!(h.engine.advance_tail(true).is_none());
+    h.crash().unwrap();
+    assert_eq!([h.read(0), h.read(64)], [1, 2]);
+}
+
+/// Relocates what is dirty in the oldest segment.
+fn relocate(h: &mut Host) -> Result<(), Wait> {
+    let mut batch = Batch::new(15).unwrap();
+    h.engine.begin_batch(&mut batch);
+    while h.engine.plan_relocation(&mut batch) {}
+    batch.retain(|batch, item| h.engine.begin_item(batch, item).is_some());
+    let mut done = 0;
+    let mut result = Ok(());
+    while done < batch.items().len() {
+        let claim = match h.engine.claim_relocation((batch.items().len() - done) as u32) {
+            Ok(claim) => claim,
+            Err(wait) => {
+                h.engine.cancel_relocation();
+                result = Err(wait);
+                break;
+            }
+        };
+        for i in 0..claim.blocks {
+            let item = &batch.items()[done];
+            let block = h.cache.read(h.sector_of(item.slot), BLOCK_SECTORS).to_vec();
+            let at = (claim.offset + i) as usize * BLOCK;
+            h.buffers[usize::from(claim.buffer)][at..at + BLOCK].copy_from_slice(&block);
+            h.engine.relocated(&claim, claim.slot + i, item);
+            done += 1;
+        }
+        h.engine.copied(&claim);
+    }
+    for item in batch.items() {
+        h.engine.pins().unpin(item.slot);
+    }
+    result
+}
+
+#[test]
+fn relocation_stops_claims_until_the_writers_are_done() {
+    let mut h = host();
+    h.write(0, 15, 1);
+    h.flush();
+    let claim = h.engine.claim(1).unwrap();
+    assert_eq!(h.engine.claim_relocation(15), Err(Wait::Progress));
+    assert_eq!(h.engine.claim(1), Err(Refused::Wait(Wait::Progress)));
+    h.copy(&claim, 0, 8, 2);
+    relocate(&mut h).unwrap();
+    assert_eq!([h.read(0), h.read(1)], [2, 1]);
+    h.flush();
+    h.crash().unwrap();
+    assert_eq!([h.read(0), h.read(1)], [2, 1]);
+}
+
+#[test]
+fn relocation_does_not_wait_for_its_own_pins() {
+    let mut h = host();
+    h.write(0, 15, 1);
+    h.flush();
+    let mut batch = Batch::new(15).unwrap();
+    h.engine.begin_batch(&mut batch);
+    while h.engine.plan_writeback(&mut batch) {}
+    for item in batch.items() {
+        assert_eq!(h.engine.begin_item(&batch, item), Some(0xff));
+    }
+    // Meanwhile all is written back, and the log comes round.
+    h.drain();
+    for n in 1..16 {
+        h.write(n * 15, 15, n + 1);
+        h.flush();
+        h.write_back();
+        h.move_tail(false);
+    }
+    assert_eq!(h.engine.claim(1), Err(Refused::Wait(Wait::Progress)), "a reader is in the way");
+    assert_eq!(h.engine.claim_relocation(1), Err(Wait::Space), "waiting would be for ever");
+    h.engine.cancel_relocation();
+    for item in batch.items() {
+        h.engine.pins().unpin(item.slot);
+    }
+    assert_eq!(h.engine.claim(1).unwrap().slot, 1);
+}
+
+#[test]
+fn a_drained_log_is_empty_and_stays_so() {
+    let mut h = host();
+    h.write(0, 20, 1);
+    h.drain();
+    let tail = h.engine.state().tail;
+    for _ in 0..3 {
+        h.crash().unwrap();
+        let s = h.engine.state();
+        assert_eq!((s.dirty, s.free_segments, s.tail, s.newest), (0, 16, tail, tail - 1));
+    }
+    for n in 2..200 {
+        h.write(n % 30, 20, n);
+        h.flush();
+        if n % 7 == 0 {
+            h.crash().unwrap();
+        }
+        h.drain();
+    }
+    h.crash().unwrap();
+    assert_eq!(h.read(199 % 30 + 19), 199);
+    let slot = |i| h.cache.read((CHECKPOINT_BLOCK + i) * BLOCK_SECTORS, 1).try_into().unwrap();
+    assert!(Checkpoint::decode(&slot(0), &h.sb).is_ok() && Checkpoint::decode(&slot(1), &h.sb).is_ok());
+}

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A plain host for tests that say step by step what happens. Every block it writes holds one number only.
+
+use super::disk::{Disk, SECTOR};
+use std::collections::HashMap;
+use writeboost::engine::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK};
+use writeboost::engine::log::{Claim, Io, Refused};
+use writeboost::engine::read::Run;
+use writeboost::engine::reclaim::{Batch, Item};
+use writeboost::engine::replay::{Damage, Replay, Want};
+use writeboost::engine::{Engine, Entry, Part};
+use writeboost::os::crc32c;
+
+pub const SEGMENT_BLOCKS: u32 = 16;
+const NR_BUFFERS: u8 = 4;
+
+/// The bytes of a part: what its sectors hold is the number `n`.
+fn filled(n: u64, sectors: u64) -> Vec<u8> {
+    n.to_le_bytes().repeat(sectors as usize * SECTOR / 8)
+}
+
+pub struct Host {
+    pub sb: Superblock,
+    pub cache: Disk,
+    pub backing: Disk,
+    pub engine: Engine,
+    pub buffers: Vec<Vec<u8>>,
+}
+
+impl Host {
+    pub fn new(nr_segments: u64, backing_sectors: u64) -> Self {
+        let cache_sectors = Superblock::min_cache_sectors(SEGMENT_BLOCKS)
+            + (nr_segments - 16) * u64::from(SEGMENT_BLOCKS) * BLOCK_SECTORS;
+        let sb = Superblock::new(cache_sectors, backing_sectors, SEGMENT_BLOCKS, [7; 16], 99).unwrap();
+        let mut cache = Disk::new(cache_sectors);
+        let first = Checkpoint::first(sb.nonce);
+        cache.poke(0, &sb.encode());
+        cache.poke(first.block() * BLOCK_SECTORS, &first.encode());
+        let engine = Replay::new(&sb, first, NR_BUFFERS).unwrap().finish().0;
+        let buffers = (0..NR_BUFFERS).map(|_| vec![0; SEGMENT_BLOCKS as usize * BLOCK]).collect();
+        let mut host = Self { sb, cache, backing: Disk::new(backing_sectors), engine, buffers };
+        host.resume().unwrap();
+        host
+    }
+
+    pub fn sector_of(&self, slot: u32) -> u64 {
+        self.engine.slot_sector(slot)
+    }
+
+    /// Copies the number into the blocks of a claim that begin at `sector`. Returns the number of sectors copied.
+    pub fn copy(&mut self, claim: &Claim, sector: u64, sectors: u64, n: u64) -> u64 {
+        let mut done = 0;
+        for i in 0..claim.blocks {
+            let part = Part::first_of(sector + done, sectors - done);
+            let at = (claim.offset + i) as usize * BLOCK;
+            let block = &mut self.buffers[usize::from(claim.buffer)][at..at + BLOCK];
+            block.fill(0);
+            let (first, len) = (part.first as usize * SECTOR, part.sectors as usize * SECTOR);
+            block[first..first + len].copy_from_slice(&filled(n, part.sectors.into()));
+            let entry = Entry { addr: part.addr, mask: part.mask(), crc: crc32c(0, block) };
+            self.engine.stored(claim, claim.slot + i, entry);
+            done += u64::from(part.sectors);
+        }
+        self.engine.copied(claim);
+        done
+    }
+
+    /// Writes sectors, all of which then hold `n`. Returns the claims.
+    pub fn write_sectors(&mut self, sector: u64, sectors: u64, n: u64) -> Result<Vec<Claim>, Refused> {
+        assert!(sector + sectors <= self.sb.backing_sectors);
+        let mut claims = Vec::new();
+        let mut done = 0;
+        while done < sectors {
+            let (first, left) = (sector + done, sectors - done);
+            let blocks = (first + left).div_ceil(BLOCK_SECTORS) - first / BLOCK_SECTORS;
+            let claim = self.engine.claim(blocks as u32)?;
+            done += self.copy(&claim, first, left, n);
+            claims.push(claim);
+        }
+        Ok(claims)
+    }
+
+    pub fn write(&mut self, addr: u64, blocks: u64, n: u64) -> Vec<Claim> {
+        self.write_sectors(addr * BLOCK_SECTORS, blocks * BLOCK_SECTORS, n).unwrap()
+    }
+
+    /// All that the engine wants to be done now; nothing of it is done yet.
+    pub fn poll(&mut self) -> Vec<Io> {
+        let mut all = Vec::new();
+        while let Some(io) = self.engine.poll() {
+            if let Io::Record { seq, buffer, offset, .. } = io {
+                let block = &mut self.buffers[usize::from(buffer)][offset as usize * BLOCK..];
+                self.engine.encode_header(seq, block.first_chunk_mut().unwrap());
+            }
+            all.push(io);
+        }
+        all
+    }
+
+    /// Where a record goes and what it holds.
+    pub fn bytes_of(&self, io: &Io) -> (u64, Vec<u8>) {
+        let &Io::Record { slot, blocks, buffer, offset, .. } = io else { panic!("not a record: {io:?}") };
+        let at = offset as usize * BLOCK;
+        (self.sector_of(slot), self.buffers[usize::from(buffer)][at..at + blocks as usize * BLOCK].to_vec())
+    }
+
+    pub fn complete(&mut self, io: &Io) {
+        match *io {
+            Io::Record { seq, fua, .. } => {
+                let (sector, bytes) = self.bytes_of(io);
+                self.cache.write(sector, &bytes, fua);
+                self.engine.record_done(seq, fua, true);
+            }
+            Io::Flush { upto } => {
+                self.cache.flush(self.cache.mark());
+                self.engine.flush_done(upto, true);
+            }
+        }
+    }
+
+    /// Does all that the engine wants, until it wants nothing more. Returns what it was.
+    pub fn pump(&mut self) -> Vec<Io> {
+        let mut all = Vec::new();
+        loop {
+            let some = self.poll();
+            if some.is_empty() {
+                return all;
+            }
+            for io in some {
+                self.complete(&io);
+                all.push(io);
+            }
+        }
+    }
+
+    pub fn flush(&mut self) -> Vec<Io> {
+        let seq = self.engine.flush();
+        let io = self.pump();
+        assert!(self.engine.durable() >= seq);
+        io
+    }
+
+    /// The power fails, and nothing is left of what was not durable.
+    pub fn lose_power(&mut self) {
+        let all = |d: &Disk, sectors: u64| d.stable(0, sectors).to_vec();
+        let cache = all(&self.cache, self.sb.cache_sectors());
+        self.cache = Disk::new(self.sb.cache_sectors());
+        self.cache.poke(0, &cache);
+        let backing = all(&self.backing, self.sb.backing_sectors);
+        self.backing = Disk::new(self.sb.backing_sectors);
+        self.backing.poke(0, &backing);
+    }
+
+    pub fn checkpoint(&self) -> Checkpoint {
+        let slot = |i: u64| self.cache.read((CHECKPOINT_BLOCK + i) * BLOCK_SECTORS, 1).try_into().unwrap();
+        Checkpoint::choose(&slot(0), &slot(1), &self.sb).unwrap()
+    }
+
+    /// Replays what the cache device holds; goes on with that.
+    pub fn resume(&mut self) -> Result<(), Damage> {
+        let mut replay = Replay::new(&self.sb, self.checkpoint(), NR_BUFFERS).unwrap();
+        while let Want::Read { slot, blocks } = replay.want() {
+            replay.feed(self.cache.read(self.sector_of(slot), u64::from(blocks) * BLOCK_SECTORS))?;
+        }
+        self.cache.flush(self.cache.mark());
+        let (engine, cp) = replay.finish();
+        self.write_checkpoint(&cp);
+        self.engine = engine;
+        Ok(())
+    }
+
+    pub fn crash(&mut self) -> Result<(), Damage> {
+        self.lose_power();
+        self.resume()
+    }
+
+    pub fn write_checkpoint(&mut self, cp: &Checkpoint) {
+        self.cache.write(cp.block() * BLOCK_SECTORS, &cp.encode(), true);
+    }
+
+    /// The numbers that sectors hold, with their checksums checked.
+    pub fn read_sectors(&mut self, sector: u64, sectors: u64) -> Vec<u64> {
+        let mut out = HashMap::new();
+        let mut at = sector;
+        let end = sector + sectors;
+        let number = |b: &[u8]| {
+            let n = u64::from_le_bytes(b[..8].try_into().unwrap());
+            assert!(b[..SECTOR] == filled(n, 1)[..], "garbage");
+            n
+        };
+        while at < end {
+            let part = Part::first_of(at, end - at);
+            match self.engine.lookup(at, end - at) {
+                Run::Backing(n) => {
+                    for s in at..at + n {
+                        out.insert(s, number(self.backing.read(s, 1)));
+                    }
+                    at += n;
+                }
+                Run::Cache { slot, blocks } => {
+                    for i in 0..blocks {
+                        let b = self.cache.read(self.sector_of(slot + i), BLOCK_SECTORS);
+                        assert_eq!(crc32c(0, b), self.engine.pins().checksum(slot + i));
+                        for s in 0..BLOCK_SECTORS {
+                            out.insert(at + s, number(&b[s as usize * SECTOR..]));
+                        }
+                        at += BLOCK_SECTORS;
+                    }
+                    self.engine.pins().unpin(slot);
+                }
+                Run::Pieces(pieces) => {
+                    for s in (0..8).filter(|s| part.mask() & !pieces.mask() & 1 << s != 0) {
+                        let s = part.addr * BLOCK_SECTORS + s;
+                        out.insert(s, number(self.backing.read(s, 1)));
+                    }
+                    for p in pieces.as_slice() {
+                        let b = match p.ram {
+                            Some((buffer, i)) => {
+                                self.engine.unpin_buffer(buffer);
+                                self.buffers[usize::from(buffer)][i as usize * BLOCK..][..BLOCK].to_vec()
+                            }
+                            None => {
+                                self.engine.pins().unpin(p.slot);
+                                self.cache.read(self.sector_of(p.slot), BLOCK_SECTORS).to_vec()
+                            }
+                        };
+                        assert_eq!(crc32c(0, &b), self.engine.pins().checksum(p.slot));
+                        for s in (0..8).filter(|s| p.mask & 1 << s != 0) {
+                            out.insert(part.addr * BLOCK_SECTORS + s, number(&b[s as usize * SECTOR..]));
+                        }
+                    }
+                    at += u64::from(part.sectors);
+                }
+            }
+        }
+        (sector..end).map(|s| out[&s]).collect()
+    }
+
+    /// The number that all sectors of a block hold.
+    pub fn read(&mut self, addr: u64) -> u64 {
+        let v = self.read_sectors(addr * BLOCK_SECTORS, BLOCK_SECTORS);
+        assert!(v.iter().all(|&n| n == v[0]), "{v:?}");
+        v[0]
+    }
+
+    pub fn plan_writeback(&mut self) -> Batch {
+        let mut batch = Batch::new(SEGMENT_BLOCKS as usize * self.sb.nr_segments as usize).unwrap();
+        self.engine.begin_batch(&mut batch);
+        while self.engine.plan_writeback(&mut batch) {}
+        batch.sort();
+        batch
+    }
+
+    /// Writes an item to the backing device, which is not flushed.
+    pub fn write_item(&mut self, batch: &Batch, item: &Item) {
+        let Some(live) = self.engine.begin_item(batch, item) else { return };
+        let b = self.cache.read(self.sector_of(item.slot), BLOCK_SECTORS).to_vec();
+        for s in (0..8).filter(|s| live & 1 << s != 0) {
+            let sector = &b[s as usize * SECTOR..][..SECTOR];
+            self.backing.write(item.addr() * BLOCK_SECTORS + s, sector, false);
+        }
+        self.engine.pins().unpin(item.slot);
+    }
+
+    /// Writes back all that is durable and dirty.
+    pub fn write_back(&mut self) {
+        let batch = self.plan_writeback();
+        for item in batch.items() {
+            self.write_item(&batch, item);
+        }
+        self.backing.flush(self.backing.mark());
+        for item in batch.items() {
+            self.engine.written_back(&batch, item);
+        }
+    }
+
+    /// Moves the tail as far as it goes.
+    pub fn move_tail(&mut self, whole: bool) {
+        while let Some(cp) = self.engine.advance_tail(whole) {
+            self.write_checkpoint(&cp);
+            self.engine.checkpointed(true);
+            self.pump();
+        }
+        self.pump();
+    }
+
+    /// Makes everything durable, writes all of it back and frees all segments.
+    pub fn drain(&mut self) {
+        self.flush();
+        self.write_back();
+        self.move_tail(true);
+        let s = self.engine.state();
+        assert_eq!((s.dirty, s.free_segments), (0, s.nr_segments));
+    }
+}
