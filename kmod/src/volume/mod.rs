@@ -118,7 +118,7 @@ pub struct Volume {
     suspended: AtomicBool,
     /// How many drains are under way.
     draining: AtomicU32,
-    /// A write found no room: writeback and reclaim are urgent.
+    /// Segments run short, and relocation is not worth it: only writeback makes room.
     full: AtomicBool,
     /// Bios mapped so far: how writeback knows that the volume is idle.
     mapped: AtomicU64,

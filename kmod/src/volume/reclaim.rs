@@ -17,7 +17,7 @@ const TICK_MS: u32 = 1000;
 
 /// Relocation is worth it when at most this part of the log, or of what it looks at, is dirty. The log as a whole counts
 /// because a stretch in which all is dirty costs as much room as it makes, and behind it there are others.
-const WORTH_PERCENT: u64 = 80;
+const WORTH_PERCENT: u64 = 90;
 
 /// What the thread works with; allocated once, so that it never has to wait for memory.
 struct Tools {
@@ -93,9 +93,9 @@ impl Volume {
             state
         };
         let is_worth = |dirty: u64, of: u64| dirty * 100 <= of * WORTH_PERCENT;
-        if !is_worth(state.dirty, state.nr_slots)
-            && !is_worth(batch.items().len() as u64, batch.scanned() as u64)
-        {
+        let used = u64::from(state.nr_segments - state.free_segments) * state.nr_slots
+            / u64::from(state.nr_segments);
+        if !is_worth(state.dirty, used) && !is_worth(batch.items().len() as u64, batch.scanned() as u64) {
             // Nearly all of it is dirty: only writeback makes room.
             self.full.store(true, Ordering::Relaxed);
             self.writeback.notify();

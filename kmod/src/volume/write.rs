@@ -8,7 +8,6 @@ use crate::engine::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::engine::log::{Claim, Refused, Wait};
 use crate::engine::{Entry, Part};
 use crate::os::crc32c;
-use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 
 /// Blocks that are put into the index under one hold of the lock.
@@ -142,7 +141,6 @@ impl Volume {
 
     /// A write waits for room.
     fn make_room(&self) {
-        self.full.store(true, Ordering::Relaxed);
         self.reclaim.notify();
         self.writeback.notify();
     }
