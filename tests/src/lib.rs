@@ -5,4 +5,5 @@
 pub mod device;
 pub mod files;
 pub mod history;
+pub mod log_writes;
 pub mod random;

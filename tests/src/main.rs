@@ -1,13 +1,16 @@
 //! `wbtest`: runs in guests, where tests need more than a shell.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command as Process;
 
-use anyhow::Result;
+use anyhow::{ensure, Result};
 use clap::{Args, Parser, Subcommand};
-use writeboost_tests::device::Device;
+use writeboost_tests::device::{Buffer, Device};
 use writeboost_tests::files;
 use writeboost_tests::history::{History, SECTOR};
+use writeboost_tests::log_writes::Log;
+use writeboost_tests::random::Random;
 
 /// Writes what can be checked after a power cut, and checks it.
 #[derive(Debug, Parser)]
@@ -32,6 +35,19 @@ enum Command {
         /// The number of the last write; without it, they never end
         #[arg(long)]
         last: Option<u64>,
+        /// A device-mapper device of target log-writes, in whose log durable writes are marked
+        #[arg(long)]
+        mark: Option<String>,
+    },
+    /// Make a disk what it may be after a power cut at some moment of a log of target log-writes; print `durable N`
+    Replay {
+        /// The log
+        log: PathBuf,
+        /// The disk
+        disk: PathBuf,
+        /// What chooses the moment
+        #[arg(long)]
+        seed: u64,
     },
     /// Check that the device is a prefix of the history, and print `prefix N`
     HistoryCheck {
@@ -109,13 +125,41 @@ fn say(word: &str, number: u64) -> Result<()> {
     Ok(out.flush()?)
 }
 
+/// Marks write `number` in the log of the device-mapper device `name`.
+fn put_mark(name: &str, number: u64) -> Result<()> {
+    let status =
+        Process::new("dmsetup").args(["message", name, "0", "mark", &number.to_string()]).status()?;
+    ensure!(status.success(), "dmsetup cannot mark write {number}");
+    Ok(())
+}
+
+fn replay(log: &Path, disk: &Path, seed: u64) -> Result<()> {
+    let device = Device::open(log)?;
+    let log = Log::read(|at, len| {
+        let mut buffer = Buffer::new(len);
+        device.read(buffer.first_mut(len), at)?;
+        Ok(buffer.first(len).to_vec())
+    })?;
+    let device = Device::open(disk)?;
+    let mut content = Buffer::new(usize::try_from(device.bytes())?);
+    let left = log.cut(content.first_mut(usize::MAX), &mut Random::new(&[seed]));
+    device.write(content.first(usize::MAX), 0, false)?;
+    say("durable", left.mark)?;
+    eprintln!("{} of {} entries of the log, and {} writes besides", left.entries, log.len(), left.besides);
+    Ok(())
+}
+
 fn main() -> Result<()> {
     match Cli::parse().command {
-        Command::HistoryWrite { history, every, from, last } => {
+        Command::HistoryWrite { history, every, from, last, mark } => {
             let (history, device) = history.open()?;
             let from = from.or(history.epochs.last().copied()).unwrap_or(1);
-            history.make(&device, (from, last), every, |number| say("durable", number))
+            history.make(&device, (from, last), every, |number| match &mark {
+                Some(device) => put_mark(device, number),
+                None => say("durable", number),
+            })
         }
+        Command::Replay { log, disk, seed } => replay(&log, &disk, seed),
         Command::HistoryCheck { history, durable, reads } => {
             let (history, device) = history.open()?;
             say("prefix", history.check(&device, durable, reads)?)

@@ -2,7 +2,8 @@
 //! promised.
 //!
 //! The host's page cache keeps what the guest's disks were told, so these cuts lose what was in RAM and tear what was
-//! under way. What a disk's own volatile cache could lose besides, the engine's crash model covers.
+//! under way. What a disk's own volatile cache could lose besides is found by recording all writes to both devices, and
+//! making from the record states that a power cut could have left.
 
 use std::path::PathBuf;
 use std::thread;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use anyhow::{ensure, Context, Result};
 use writeboost_tests::random::Random;
 
-use crate::support::{code, Bench, Test};
+use crate::support::{code, script, Bench, Test};
 
 /// The tests.
 pub const TESTS: &[Test] = &[
@@ -31,7 +32,47 @@ pub const TESTS: &[Test] = &[
     }),
     code("cutoff::many_writers", 60, false, many_writers),
     code("cutoff::ext4", 60, false, ext4),
+    script("cutoff::volatile_caches", 60, false, VOLATILE),
 ];
+
+/// Both devices are parts of one, so that one record tells the order of all writes to them.
+const VOLATILE: &str = r#"
+    ram 2 44
+    null log 1000
+    modprobe dm-log-writes
+    halves() { # DISK PREFIX: the first 32 MiB are the backing device, the rest is the cache device.
+        dmsetup create $2b --table "0 65536 linear $1 0"
+        dmsetup create $2c --table "0 24576 linear $1 65536"
+    }
+    dmsetup create recorded --table "0 $(sectors /dev/ram0) log-writes /dev/ram0 /dev/log"
+    halves /dev/mapper/recorded first_
+    volume v /dev/mapper/first_b /dev/mapper/first_c
+    wbtest history-write /dev/mapper/v --seed $SEED --last 2500 --every 12 --mark recorded
+    remove v
+    remove first_b
+    remove first_c
+    remove recorded
+    modprobe -r dm-log-writes
+    halves /dev/ram1 second_
+    cuts=0
+    while [ $cuts -lt 80 ]; do
+        wbtest replay /dev/log /dev/ram1 --seed $((SEED * 1000 + cuts)) >/tmp/n 2>/tmp/moment
+        read -r _ durable </tmp/n
+        blockdev --flushbufs /dev/ram1
+        volume w /dev/mapper/second_b /dev/mapper/second_c
+        wbtest history-check /dev/mapper/w --seed $SEED --durable $durable >/tmp/n
+        echo "write $durable durable, $(cat /tmp/n) found: $(cat /tmp/moment)"
+        read -r _ found </tmp/n
+        if [ $((cuts % 4)) = 0 ]; then
+            drain w
+            same 'last write on the backing device alone' \
+                "$(wbtest history-check /dev/mapper/second_b --seed $SEED --durable $durable)" "prefix $found"
+        fi
+        healthy w
+        remove w
+        cuts=$((cuts + 1))
+    done
+"#;
 
 /// MiB of the backing device.
 const BACKING: u64 = 64;

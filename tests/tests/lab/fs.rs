@@ -21,14 +21,14 @@ pub const TESTS: &[Test] = &[
         umount $m
         e2fsck -fn /dev/mapper/v
         mount /dev/mapper/v $m
-        diff -r /usr/include $m/first
-        diff -r $m/first $m/second
+        diff -r --no-dereference /usr/include $m/first
+        diff -r --no-dereference $m/first $m/second
         umount $m
         finish v /dev/ram0 /dev/ram1
         say the backing device alone
         e2fsck -fn /dev/ram0
         mount -o ro /dev/ram0 $m
-        diff -r /usr/include $m/first
+        diff -r --no-dereference /usr/include $m/first
         umount $m
         "#,
     ),
@@ -48,14 +48,14 @@ pub const TESTS: &[Test] = &[
         umount $m
         xfs_repair -n /dev/mapper/v
         mount /dev/mapper/v $m
-        diff -r /usr/include $m/first
-        diff -r $m/first $m/second
+        diff -r --no-dereference /usr/include $m/first
+        diff -r --no-dereference $m/first $m/second
         umount $m
         finish v /dev/b /dev/c
         say the backing device alone
         xfs_repair -n /dev/b
         mount -o ro /dev/b $m
-        diff -r /usr/include $m/first
+        diff -r --no-dereference /usr/include $m/first
         umount $m
         "#,
     ),

@@ -8,6 +8,7 @@
 mod admin;
 mod cutoff;
 mod debian;
+mod errors;
 mod fs;
 mod io;
 mod refuse;
@@ -33,7 +34,8 @@ fn main() -> ExitCode {
         }
     };
     // What takes long comes first, so that no CPU is idle at the end.
-    let mut tests: Vec<Test> = [io::TESTS, fs::TESTS, cutoff::TESTS, admin::TESTS, refuse::TESTS].concat();
+    let mut tests: Vec<Test> =
+        [io::TESTS, fs::TESTS, cutoff::TESTS, admin::TESTS, refuse::TESTS, errors::TESTS].concat();
     tests.extend(debian::tests());
     tests.sort_by_key(|test| std::cmp::Reverse(test.seconds));
     let trials = tests

@@ -7,7 +7,7 @@ PATH=$PATH:/mnt/share
 m=/mnt/m
 mkdir -p $m
 
-say() { echo "--- $*"; }
+say() { echo "--- after $SECONDS s: $*"; }
 die() { echo "FAILED: $*"; exit 1; }
 
 # same WHAT IS WANTED
@@ -75,7 +75,7 @@ verify() {
 }
 
 # digest DEVICE: of all that is on it.
-digest() { dd if="$1" bs=1M iflag=direct status=none | sha256sum | cut -d' ' -f1; }
+digest() { dd if="$1" bs=1M iflag=direct status=none | b2sum | cut -d' ' -f1; }
 
 # equal DEVICE DEVICE: both have the same content, read from the devices themselves.
 equal() { same "content of $1" "$(digest "$1")" "$(digest "$2")"; }

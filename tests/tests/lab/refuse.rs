@@ -76,7 +76,7 @@ pub const TESTS: &[Test] = &[
                     0 $n writeboost /dev/b /dev/c 2 writeback_threshold $value
             done
             no_table 'takes a number from 1' 0 $n writeboost /dev/b /dev/c 2 nr_max_batched_writeback 0
-            no_table 'takes a number from 1' 0 $n writeboost /dev/b /dev/c 2 nr_max_batched_writeback 33
+            no_table 'takes a number from 1' 0 $n writeboost /dev/b /dev/c 2 nr_max_batched_writeback 1000000
             no_table 'takes a number from 0 to 3600' 0 $n writeboost /dev/b /dev/c 2 sync_data_interval 3601
         done
         wipe() { dd if=/dev/zero of=/dev/c bs=1M oflag=direct status=none count=16; }
@@ -110,8 +110,6 @@ pub const TESTS: &[Test] = &[
             for size in $((n - 8)) $((n + 8)) 8 $((n * 2)); do
                 no_table 'The volume must be as large as the backing device' 0 $size writeboost /dev/b /dev/c
             done
-            # As one of several targets, it would not begin where its addresses do.
-            no_table 'writeboost' "$(printf '0 8 zero\n8 %d writeboost /dev/b /dev/c' $n)"
         done
         dd if=/dev/zero of=/dev/c bs=1M count=16 oflag=direct status=none
         for small in 8 2048 $((9 * 2048 - 8)); do
@@ -165,15 +163,15 @@ pub const TESTS: &[Test] = &[
         dd if=/dev/zero of=/dev/c bs=1M oflag=direct status=none count=16
         volume v /dev/b /dev/c
         verify /dev/mapper/v --ioengine=psync --rw=write --bs=4k --size=1m
-        dmsetup message v 0 writeback_threshold 0
-        sleep 1
+        # Then it is quiet: what is unchanged is so because it was refused.
+        drain v
         no_table 'in use by another writeboost volume' 0 $n writeboost /dev/b /dev/c
         no_table 'in use by another writeboost volume' 0 $n writeboost /dev/b2 /dev/c
         no_table 'in use by another writeboost volume' 0 $n writeboost /dev/b /dev/c2
         no_volume 3 'device-mapper device v' /dev/b2 /dev/c
         no_volume 3 'device-mapper device v' /dev/b /dev/c2
         refused 9 'active already' -- wbctl create v /dev/b2 /dev/c2
-        same 'second cache device' "$(digest /dev/c2)" "$(head -c 16M /dev/zero | sha256sum | cut -d' ' -f1)"
+        same 'second cache device' "$(digest /dev/c2)" "$(head -c 16M /dev/zero | b2sum | cut -d' ' -f1)"
         say 'a volume on a volume is fine, and each is in use then'
         volume w /dev/mapper/v /dev/c2
         no_table 'in use by another writeboost volume' 0 $n writeboost /dev/mapper/v /dev/b2
@@ -213,7 +211,9 @@ pub const TESTS: &[Test] = &[
         mkfs.xfs -q -f /dev/x
         dd if=/dev/x of=/dev/c bs=1M count=1 oflag=direct status=none
         alien 'xfs'
-        printf 'label: dos\n2048,\n' | sfdisk -q /dev/c
+        # A partition table with one partition.
+        poke /dev/c 446 '\x80\x00\x00\x00\x83\x00\x00\x00\x00\x08\x00\x00\x00\x08\x00\x00'
+        poke /dev/c 510 '\x55\xaa'
         alien ''
         # ext4 leaves the first sector blank, by which dm-writeboost tells a blank device; wbctl looks further.
         mkfs.ext4 -q /dev/c
@@ -233,6 +233,9 @@ pub const TESTS: &[Test] = &[
             r#"
         volume v /dev/b /dev/c writeback_threshold 0
         dd if=/dev/urandom of=/dev/mapper/v bs=1M count=4 oflag=direct conv=fsync status=none
+        remove v
+        # A resume notes how much of the log is durable. Without that, its end could not be told from damage.
+        volume v /dev/b /dev/c writeback_threshold 0
         remove v
         dd if=/dev/c of=/tmp/good bs=1M iflag=direct status=none
         content=$(digest /dev/b)
@@ -268,7 +271,8 @@ pub const TESTS: &[Test] = &[
         say 'the header of a record that was durable'
         dd if=/dev/urandom of=/dev/c bs=4k seek=256 count=1 oflag=direct conv=notrunc status=none
         no_table 'The log on the cache device is damaged' 0 $n writeboost /dev/b /dev/c
-        no_volume 5 'damaged' /dev/b /dev/c
+        # It is the kernel that reads the log.
+        no_volume 11 'damaged' /dev/b /dev/c
         heal
         say 'and all of it is there when nothing is damaged'
         wbctl create v /dev/b /dev/c --opt writeback_threshold=0
@@ -310,13 +314,15 @@ pub const TESTS: &[Test] = &[
         for i in $(seq 100); do [ "$(dirty v)" != 1 ] || break; sleep 0.1; done
         same 'dirty blocks' "$(dirty v)" 1
         same 'state' "$(value v state)" degraded
-        differ=$(cmp -l /tmp/data <(head -c 4M /dev/b) | awk '{ print int(($1 - 1) / 4096) }' | sort -u | wc -l)
-        same 'blocks that differ on the backing device' $differ 1
+        differ=$({ cmp -l /tmp/data <(dd if=/dev/b bs=1M count=4 iflag=direct status=none) || true; } | awk '{ print int(($1 - 1) / 4096) }' | sort -nu)
+        echo "blocks that differ on the backing device: $differ"
+        differ=$(wc -w <<<"$differ")
+        same 'blocks that differ on the backing device' "$differ" 1
         say 'writing it again heals it'
         dd if=/tmp/data of=/dev/mapper/v bs=256k oflag=direct conv=fsync status=none
         drain v
         same 'dirty blocks' "$(dirty v)" 0
-        cmp /tmp/data <(head -c 4M /dev/b)
+        cmp /tmp/data <(dd if=/dev/b bs=1M count=4 iflag=direct status=none)
         remove v
         "#
         ),

@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{bail, ensure, Context, Result};
 use tempfile::TempDir;
@@ -93,12 +93,13 @@ impl Setup {
             _ => self.lab.get().with_context(|| format!("{} is not set up", self.kernel))?,
         };
         let cx = Bench { lab, seed: self.seed, dir: room()?, log };
+        let started = Instant::now();
         let result = match test.body {
             Body::Script(script) => cx.guest().and_then(|guest| cx.run(guest, script)).map(drop),
             Body::Code(code) | Body::Debian(_, code) => code(&cx),
         };
-        let line = if result.is_ok() { "passed" } else { "failed" };
-        cx.note(line);
+        let how = if result.is_ok() { "passed" } else { "failed" };
+        cx.note(&format!("{how} after {:.1} s", started.elapsed().as_secs_f64()));
         result.with_context(|| {
             format!("WRITEBOOST_SEED={} repeats it; all output is in {}", self.seed, cx.log.display())
         })
@@ -169,7 +170,7 @@ impl Bench<'_> {
         self.keep(&outcome)?;
         self.healthy(&outcome)?;
         if outcome.status != 0 {
-            bail!("the guest's script ended with {}; its output:\n{}", outcome.status, outcome.output);
+            bail!("the guest's script ended with {}; its output:\n{}", outcome.status, tail(&outcome.output));
         }
         Ok(outcome)
     }
@@ -180,8 +181,8 @@ impl Bench<'_> {
             trouble.is_empty(),
             "the guest's kernel is in trouble:\n{}\nits log:\n{}\nthe script's output:\n{}",
             trouble.join("\n"),
-            outcome.kernel_log,
-            outcome.output
+            tail(&outcome.kernel_log),
+            tail(&outcome.output)
         );
         Ok(())
     }
@@ -191,6 +192,15 @@ impl Bench<'_> {
         writeln!(file, "== output, status {}\n{}", outcome.status, outcome.output)?;
         Ok(writeln!(file, "== kernel's log\n{}", outcome.kernel_log)?)
     }
+}
+
+/// The end of a text, for an error message; the log has all of it.
+fn tail(text: &str) -> String {
+    const LINES: usize = 80;
+    let lines: Vec<&str> = text.lines().collect();
+    let left_out = lines.len().saturating_sub(LINES);
+    let dots = if left_out > 0 { format!("... {left_out} lines ...\n") } else { String::new() };
+    format!("{dots}{}", lines[left_out..].join("\n"))
 }
 
 /// A test that is one script, run every few minutes if `quick`.

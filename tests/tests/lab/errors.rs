@@ -1,0 +1,182 @@
+//! Devices that fail: what is dirty and readable stays so, and whoever waits is told.
+
+use crate::support::{script, Test};
+
+/// Functions of these tests.
+macro_rules! with_helpers {
+    ($script:expr) => {
+        concat!(
+            r#"
+    # /dev/mapper/b and /dev/mapper/c lie over these disks, and can be broken.
+    ram 1 48
+    null x 17
+    for d in b:/dev/ram0 c:/dev/x; do
+        dmsetup create ${d%:*} --table "0 $(sectors ${d#*:}) linear ${d#*:} 0"
+    done
+    # becomes NAME TABLE: --noflush, so that what is under way fails and is not waited for.
+    becomes() { dmsetup suspend --noflush --nolockfs $1; dmsetup reload $1 --table "$2"; dmsetup resume $1; }
+    breaks() { becomes $1 "0 $(sectors $2) error"; }
+    mends() { becomes $1 "0 $(sectors $2) linear $2 0"; }
+    fails() { ! "$@" 2>/tmp/said || die "$* succeeded"; grep -q 'Input/output error' /tmp/said || die "$(cat /tmp/said)"; }
+    put() { dd if=$1 of=/dev/mapper/v bs=4k seek=$2 oflag=direct conv=notrunc status=none; }
+    get() { dd if=/dev/mapper/v bs=4k skip=$2 count=$(($(stat -c %s $1) / 4096)) iflag=direct status=none; }
+    head -c 2M /dev/urandom >/tmp/a
+    head -c 2M /dev/urandom >/tmp/z
+"#,
+            $script
+        )
+    };
+}
+
+/// The tests.
+pub const TESTS: &[Test] = &[
+    script(
+        "errors::backing_device_fails_and_comes_back",
+        15,
+        true,
+        with_helpers!(
+            r#"
+        volume v /dev/mapper/b /dev/mapper/c writeback_threshold 0
+        put /tmp/a 0
+        breaks b /dev/ram0
+        say 'what is cached can be read and written'
+        get /tmp/a 0 | cmp - /tmp/a
+        put /tmp/z 1000
+        get /tmp/z 1000 | cmp - /tmp/z
+        say 'what is not cannot be read'
+        fails dd if=/dev/mapper/v of=/dev/null bs=4k skip=5000 count=1 iflag=direct
+        say 'a drain says that it has failed, and nothing is forgotten'
+        before=$(dirty v)
+        same 'dirty blocks' $before 1024
+        ! drain v 2>/dev/null || die 'it was drained'
+        same 'dirty blocks' "$(dirty v)" $before
+        same 'state' "$(value v state)" degraded
+        [ "$(value v writeback_errors)" -gt 0 ] || die 'no error is counted'
+        dmesg | grep -q 'cannot write to the backing device'
+        say 'wbctl drain, too'
+        refused 11 '' -- wbctl drain v
+        say 'once the cache is full, writes fail instead of waiting for ever'
+        timeout 60 dd if=/dev/urandom of=/dev/mapper/v bs=64k oflag=direct status=none 2>/tmp/said && die 'they all fit' || status=$?
+        [ $status != 124 ] || die 'they wait'
+        grep -q 'Input/output error' /tmp/said || die "$(cat /tmp/said)"
+        get /tmp/z 1000 >/dev/null
+        mends b /dev/ram0
+        say 'it is back'
+        drain v
+        same 'state' "$(value v state)" ok
+        put /tmp/a 0
+        put /tmp/z 1000
+        get /tmp/a 0 | cmp - /tmp/a
+        drained v /dev/mapper/b
+        remove v
+        "#
+        ),
+    ),
+    script(
+        "errors::cache_device_cannot_be_written",
+        15,
+        true,
+        with_helpers!(
+            r#"
+        # An error for writes only: what is there can be read.
+        modprobe dm-flakey
+        flaky() { becomes c "0 $(sectors /dev/x) flakey /dev/x 0 0 3600 1 error_writes"; }
+        volume v /dev/mapper/b /dev/mapper/c writeback_threshold 0
+        dd if=/tmp/a of=/dev/mapper/v bs=256k oflag=direct conv=fsync status=none
+        flaky
+        say 'whoever wants something durable is told'
+        fails dd if=/tmp/z of=/dev/mapper/v bs=4k seek=1000 count=1 oflag=direct conv=fsync
+        same 'state' "$(value v state)" failed
+        dmesg | grep -q 'cannot write to the cache device'
+        fails dd if=/tmp/z of=/dev/mapper/v bs=4k seek=1001 count=1 oflag=direct
+        fails dd if=/tmp/z of=/dev/mapper/v bs=4k seek=1001 count=1 oflag=direct,sync
+        ! timeout 30 dmsetup message v 0 drop_caches 2>/dev/null || die 'it was drained'
+        say 'what is there can be read'
+        get /tmp/a 0 | cmp - /tmp/a
+        dd if=/dev/mapper/v of=/dev/null bs=4k skip=5000 count=10 iflag=direct status=none
+        dmsetup suspend v
+        dmsetup resume v
+        remove v
+        say 'and what was durable is there after a repair'
+        mends c /dev/x
+        volume v /dev/mapper/b /dev/mapper/c
+        get /tmp/a 0 | cmp - /tmp/a
+        put /tmp/z 1000
+        get /tmp/z 1000 | cmp - /tmp/z
+        finish v /dev/mapper/b /dev/mapper/c
+        "#
+        ),
+    ),
+    script(
+        "errors::cache_device_cannot_be_read",
+        15,
+        true,
+        with_helpers!(
+            r#"
+        volume v /dev/mapper/b /dev/mapper/c writeback_threshold 0
+        dd if=/tmp/a of=/dev/mapper/v bs=256k oflag=direct conv=fsync status=none
+        # A resume, for nothing of it to be in RAM.
+        remove v
+        volume v /dev/mapper/b /dev/mapper/c writeback_threshold 0
+        modprobe dm-flakey
+        becomes c "0 $(sectors /dev/x) flakey /dev/x 0 0 3600 1 error_reads"
+        fails dd if=/dev/mapper/v of=/dev/null bs=4k count=1 iflag=direct
+        [ "$(value v read_errors)" -gt 0 ] || die 'no error is counted'
+        say 'the rest of the volume works'
+        dd if=/dev/mapper/v of=/dev/null bs=4k skip=5000 count=10 iflag=direct status=none
+        put /tmp/z 1000
+        say 'nothing that cannot be read is written back, or forgotten'
+        ! timeout 30 dmsetup message v 0 drop_caches 2>/dev/null || die 'it was drained'
+        [ "$(dirty v)" -ge 512 ] || die "$(dirty v) dirty blocks"
+        same 'backing device' "$(dd if=/dev/ram0 bs=1M count=2 iflag=direct status=none | sha256sum)" "$(head -c 2M /dev/zero | sha256sum)"
+        mends c /dev/x
+        say 'it can be read again'
+        get /tmp/a 0 | cmp - /tmp/a
+        get /tmp/z 1000 | cmp - /tmp/z
+        drained v /dev/mapper/b
+        same 'state' "$(value v state)" ok
+        remove v
+        say 'a cache device that cannot be read at all is refused'
+        volume v /dev/mapper/b /dev/mapper/c
+        remove v
+        becomes c "0 $(sectors /dev/x) flakey /dev/x 0 0 3600 1 error_reads"
+        logs 'Cannot read the cache device' -- dmsetup create v --table "0 $(sectors /dev/mapper/b) writeboost /dev/mapper/b /dev/mapper/c"
+        "#
+        ),
+    ),
+    // Both ways of failing, again and again under load: no hang, no oops, and after the repair all works.
+    script(
+        "errors::under_load",
+        20,
+        false,
+        with_helpers!(
+            r#"
+        volume v /dev/mapper/b /dev/mapper/c
+        for round in 1 2 3 4 5 6; do
+            fio --name=load --filename=/dev/mapper/v --direct=1 --ioengine=io_uring --iodepth=16 --rw=randrw --eta=never \
+                --bsrange=512-32k --blockalign=512 --fsync=16 --time_based --runtime=3 --continue_on_error=all \
+                >/dev/null 2>&1 &
+            fio=$!
+            sleep 1
+            case $((round % 3)) in
+            0) breaks b /dev/ram0 ;;
+            1) breaks c /dev/x ;;
+            2) breaks b /dev/ram0; breaks c /dev/x ;;
+            esac
+            sleep 1
+            [ $((round % 2)) = 0 ] || { dmsetup suspend v; dmsetup resume v; }
+            mends b /dev/ram0
+            mends c /dev/x
+            wait $fio || true
+            remove v
+            volume v /dev/mapper/b /dev/mapper/c
+            drain v
+            same 'state' "$(value v state)" ok
+        done
+        verify /dev/mapper/v --ioengine=io_uring --iodepth=16 --rw=randwrite --bs=4k --size=40m
+        drained v /dev/mapper/b
+        remove v
+        "#
+        ),
+    ),
+];
