@@ -658,7 +658,7 @@ fn terminal_size() -> (u16, u16) {
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     let mut numbers = text.split_whitespace().filter_map(|word| word.parse().ok());
     match (numbers.next(), numbers.next()) {
-        (Some(rows), Some(columns)) => (rows, columns),
+        (Some(rows), Some(columns)) if rows > 0 && columns > 0 => (rows, columns),
         _ => (24, 80),
     }
 }
