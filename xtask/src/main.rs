@@ -61,7 +61,7 @@ struct Test {
     /// Only what takes no more than two minutes altogether
     #[arg(long)]
     quick: bool,
-    /// What guests boot: uml[:X.Y], uml-smp[:X.Y], uml-debug[:X.Y] (lockdep, KASAN) or debian[:X.Y]. Without it: uml
+    /// What guests boot: uml[:X.Y], uml-smp[:X.Y], uml-debug[:X.Y] (lockdep and more) or debian[:X.Y]. Without it: uml
     #[arg(long)]
     kernel: Option<Kernel>,
     /// Repeats a run with random content and moments
@@ -84,7 +84,7 @@ struct Test {
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 struct Vm {
-    /// uml[:X.Y], uml-debug[:X.Y] (lockdep, KASAN) or debian[:X.Y]; the newest supported series unless named
+    /// uml[:X.Y], uml-debug[:X.Y] (lockdep and more) or debian[:X.Y]; the newest supported series unless named
     #[arg(long, default_value = "uml")]
     kernel: Kernel,
     /// How many CPUs the guest has

@@ -67,7 +67,7 @@ pub enum Flavour {
     Up,
     /// Several CPUs: half the speed, for races.
     Smp,
-    /// One CPU with lockdep, KASAN and the kernel's other debug checks: slow, for everything that must not go wrong.
+    /// One CPU with lockdep and other debug checks: slow, for everything that must not go wrong.
     Debug,
 }
 
