@@ -106,7 +106,7 @@ pub fn build(root: &Root, version: &Version) -> Result<Built> {
         packages.join(" "),
         thread::available_parallelism().map_or(2, usize::from) + 1,
     );
-    step.run(&mut root.chroot(&script)?, &root.cache().log(&id))?;
+    step.run(&mut root.chroot(&Root::exclusive(&id, &script))?, &root.cache().log(&id))?;
     step.done();
     Ok(Built {
         version: version.clone(),

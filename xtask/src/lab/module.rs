@@ -255,8 +255,10 @@ pub fn tools(root: &Root) -> Result<Vec<PathBuf>> {
         }
     }
     let mut paths = Vec::new();
-    for package in
-        metadata.packages.iter().filter(|package| !["xtask", "writeboost-tests"].contains(&package.name.as_str()))
+    for package in metadata
+        .packages
+        .iter()
+        .filter(|package| !["xtask", "writeboost-tests"].contains(&package.name.as_str()))
     {
         let programs: Vec<&Target> =
             package.targets.iter().filter(|t| t.kind.iter().any(|kind| kind == "bin")).collect();

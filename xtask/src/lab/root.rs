@@ -211,6 +211,12 @@ impl Root {
         Ok(command)
     }
 
+    /// `script`, kept from running twice at once. Our own locks go when we are killed, what we started may live on for
+    /// a while: it inherits this one.
+    pub fn exclusive(name: &str, script: &str) -> String {
+        format!("exec 9>/build/{name}.lock; flock 9\n{script}")
+    }
+
     /// Lets programs inside the root resolve names as the host does.
     fn share_resolver(&self) -> Result<()> {
         let mut command = host::privileged("cp", &self.progress)?;
@@ -290,7 +296,7 @@ impl Root {
              mv {dir}.new {dir}",
             version = version.package,
         );
-        step.run(&mut self.chroot(&script)?, &self.cache.log("source"))?;
+        step.run(&mut self.chroot(&Self::exclusive(&package, &script))?, &self.cache.log("source"))?;
         step.done();
         Ok(dir)
     }

@@ -87,7 +87,7 @@ pub fn build(root: &Root, flavour: Flavour, version: &Version) -> Result<Built> 
     older.retain(|built| built.id.starts_with(&format!("uml-{}-{}-", flavour.name(), version.file_name())));
     let seed = older.first().map_or("", |built| built.kdir.as_str());
     let script = format!("source={source}; out={out}; jobs={jobs}; seed={seed}\n{BUILD}");
-    step.run(&mut root.chroot(&script)?, &log)?;
+    step.run(&mut root.chroot(&Root::exclusive(&id, &script))?, &log)?;
     step.done();
     let release = fs::read_to_string(host_out.join("include/config/kernel.release"))?.trim().to_owned();
     Ok(Built {
