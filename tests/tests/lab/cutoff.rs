@@ -139,7 +139,7 @@ impl Cuts {
             durable = number(&output, "durable").unwrap_or(found);
             cx.note(&format!("round {round}: found {found}, {durable} durable at the cut"));
         }
-        println!("{} cuts, {written} writes survived", self.rounds);
+        cx.report(&format!("{} cuts, {written} writes survived", self.rounds));
         ensure!(written > u64::from(self.rounds) * 20, "only {written} writes: this tests nothing");
         Ok(())
     }
@@ -212,6 +212,7 @@ fn many_writers(cx: &Bench) -> Result<()> {
         }
         cx.note(&format!("round {round}: {durable:?} durable at the cut"));
     }
+    cx.report(&format!("10 cuts, {durable:?} writes survived"));
     ensure!(durable.iter().all(|&n| n > 200), "only {durable:?} writes: this tests nothing");
     Ok(())
 }
@@ -247,7 +248,7 @@ fn ext4(cx: &Bench) -> Result<()> {
         durable = number(&output, "durable").unwrap_or(durable);
         cx.note(&format!("round {round}: {durable} files durable at the cut"));
     }
-    println!("{ROUNDS} cuts, {durable} files survived");
+    cx.report(&format!("{ROUNDS} cuts, {durable} files survived"));
     ensure!(durable > 50, "only {durable} files: this tests nothing");
     Ok(())
 }

@@ -276,7 +276,7 @@ pub const TESTS: &[Test] = &[
         alone=$(rate /dev/b 5)
         volume v /dev/b /dev/ram0
         cached=$(rate /dev/mapper/v 60)
-        echo "fsync'd random 4 KiB writes per second: $alone on the hard disk model alone, $cached with the cache:" \
+        echo "REPORT fsync'd random 4 KiB writes per second: $alone on the hard disk model alone, $cached with the cache:" \
             "$((cached / alone)) times as many"
         healthy v
         [ $cached -gt $((20 * alone)) ] || die 'less than 20 times as many'

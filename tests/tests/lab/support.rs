@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{bail, ensure, Context, Result};
 use tempfile::TempDir;
-use xtask::lab::{Guest, Kernel, Lab, Outcome, Running};
+use xtask::lab::{Flavour, Guest, Kernel, Lab, Outcome, Running};
 use xtask::progress::Progress;
 
 /// Functions for the scripts of guests.
@@ -51,7 +51,10 @@ pub struct Setup {
 
 /// What a test has while it runs.
 pub struct Bench<'a> {
+    name: &'a str,
     lab: &'a Lab,
+    /// Of each guest.
+    cpus: u32,
     /// What everything random follows from.
     pub seed: u64,
     dir: TempDir,
@@ -84,6 +87,8 @@ impl Setup {
     pub fn run(&self, test: &Test) -> Result<()> {
         let log = self.logs.join(format!("{}.log", test.name.replace("::", "-")));
         File::create(&log)?;
+        // A kernel for several CPUs is booted for the sake of races.
+        let cpus = if matches!(self.kernel, Kernel::Uml(Flavour::Smp, _)) { 2 } else { 1 };
         let debian;
         let lab = match test.body {
             Body::Debian(series, _) => {
@@ -92,7 +97,7 @@ impl Setup {
             }
             _ => self.lab.get().with_context(|| format!("{} is not set up", self.kernel))?,
         };
-        let cx = Bench { lab, seed: self.seed, dir: room()?, log };
+        let cx = Bench { name: &test.name, lab, cpus, seed: self.seed, dir: room()?, log };
         let started = Instant::now();
         let result = match test.body {
             Body::Script(script) => cx.guest().and_then(|guest| cx.run(guest, script)).map(drop),
@@ -127,7 +132,7 @@ impl Bench<'_> {
             fs::copy(env!("CARGO_BIN_EXE_wbtest"), share.join("wbtest"))?;
         }
         let timeout = if self.lab.is_uml() { 300 } else { 900 };
-        Ok(self.lab.guest().share(share).timeout(Duration::from_secs(timeout)))
+        Ok(self.lab.guest().cpus(self.cpus).share(share).timeout(Duration::from_secs(timeout)))
     }
 
     /// Makes the file `name`, `mib` MiB of zeros, to be a disk.
@@ -135,6 +140,12 @@ impl Bench<'_> {
         let path = self.dir.path().join(name);
         File::create(&path)?.set_len(mib << 20)?;
         Ok(path)
+    }
+
+    /// A line for who runs the tests, also when all is well.
+    pub fn report(&self, line: &str) {
+        println!("     {}: {line}", self.name);
+        self.note(line);
     }
 
     /// Writes a line into the test's log.
@@ -169,6 +180,9 @@ impl Bench<'_> {
         let outcome = ended.inspect_err(|error| self.note(&format!("{error:#}")))?;
         self.keep(&outcome)?;
         self.healthy(&outcome)?;
+        for line in outcome.output.lines().filter_map(|line| line.strip_prefix("REPORT ")) {
+            self.report(line);
+        }
         if outcome.status != 0 {
             bail!("the guest's script ended with {}; its output:\n{}", outcome.status, tail(&outcome.output));
         }
