@@ -21,6 +21,9 @@ for module in configfs loop virtio_blk; do
 done
 mountpoint -q /sys/kernel/config || mount -t configfs config /sys/kernel/config 2>/dev/null
 ln -sf /proc/self/fd /dev/fd
+ln -sf fd/0 /dev/stdin
+ln -sf fd/1 /dev/stdout
+ln -sf fd/2 /dev/stderr
 hostname writeboost
 
 from_host() { # WHAT WHERE
