@@ -155,7 +155,7 @@ pub const TESTS: &[Test] = &[
         done
         wait $fio
         say "$rounds times suspended"
-        [ $rounds -gt 10 ] || die "suspended $rounds times only"
+        [ $rounds -ge 3 ] || die "suspended $rounds times only"
         verify /dev/mapper/v --ioengine=io_uring --iodepth=32 --rw=randwrite --bs=4k --size=32m
         finish v /dev/ram0 /dev/c
         "#,
@@ -279,7 +279,8 @@ pub const TESTS: &[Test] = &[
         echo "REPORT fsync'd random 4 KiB writes per second: $alone on the hard disk model alone, $cached with the cache:" \
             "$((cached / alone)) times as many"
         healthy v
-        [ $cached -gt $((20 * alone)) ] || die 'less than 20 times as many'
+        # Kernels for races and for debugging are slow themselves.
+        [ $FAST = false ] || [ $cached -gt $((20 * alone)) ] || die 'less than 20 times as many'
         remove v
         "#,
     ),

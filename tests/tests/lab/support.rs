@@ -55,6 +55,8 @@ pub struct Bench<'a> {
     lab: &'a Lab,
     /// Of each guest.
     cpus: u32,
+    /// Whether it is worth while to measure how fast something is.
+    fast: bool,
     /// What everything random follows from.
     pub seed: u64,
     dir: TempDir,
@@ -89,6 +91,7 @@ impl Setup {
         File::create(&log)?;
         // A kernel for several CPUs is booted for the sake of races.
         let cpus = if matches!(self.kernel, Kernel::Uml(Flavour::Smp, _)) { 2 } else { 1 };
+        let fast = matches!(self.kernel, Kernel::Uml(Flavour::Up, _));
         let debian;
         let lab = match test.body {
             Body::Debian(series, _) => {
@@ -97,7 +100,7 @@ impl Setup {
             }
             _ => self.lab.get().with_context(|| format!("{} is not set up", self.kernel))?,
         };
-        let cx = Bench { name: &test.name, lab, cpus, seed: self.seed, dir: room()?, log };
+        let cx = Bench { name: &test.name, lab, cpus, fast, seed: self.seed, dir: room()?, log };
         let started = Instant::now();
         let result = match test.body {
             Body::Script(script) => cx.guest().and_then(|guest| cx.run(guest, script)).map(drop),
@@ -164,7 +167,7 @@ impl Bench<'_> {
     /// Boots a guest with `script` behind the prelude.
     pub fn spawn(&self, guest: Guest<'_>, script: &str) -> Result<Running> {
         self.note(&format!("boots {}", self.lab.release()));
-        guest.spawn(&format!("SEED={}\n{PRELUDE}\n{script}", self.seed))
+        guest.spawn(&format!("SEED={} FAST={}\n{PRELUDE}\n{script}", self.seed, self.fast))
     }
 
     /// Cuts the guest's power, and fails when its kernel had trouble before.
