@@ -65,6 +65,9 @@ const USERLAND: &[&str] = &[
 /// How long an answer to "which kernels are there" is good for.
 const ASK_AGAIN: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// How long to go on with an old answer when the archive cannot be reached.
+const TRY_AGAIN: Duration = Duration::from_secs(24 * 3600);
+
 /// Enters the root `$0` and runs the rest of the arguments there, with a `/proc` because objtool reads its limits from
 /// it. The mount is the command's own and goes when it ends. A container may forbid it, and UML does without.
 const ENTER: &str = r#"
@@ -237,16 +240,17 @@ impl Root {
         if !fresh && !known.versions.is_empty() && now.saturating_sub(known.asked) < ASK_AGAIN.as_secs() {
             return Ok(known.versions);
         }
+        let keep =
+            |asked, versions| cache::write(&file, serde_json::to_vec_pretty(&Offers { asked, versions })?);
         match self.ask() {
             Ok(versions) => {
-                cache::write(
-                    &file,
-                    serde_json::to_vec_pretty(&Offers { asked: now, versions: versions.clone() })?,
-                )?;
+                keep(now, versions.clone())?;
                 Ok(versions)
             }
-            Err(error) if !known.versions.is_empty() => {
-                self.progress.note(format!("using the kernels known so far ({error:#})"));
+            Err(_) if !known.versions.is_empty() => {
+                // Whoever is offline is not to wait for the network at every run.
+                keep(now.saturating_sub((ASK_AGAIN - TRY_AGAIN).as_secs()), known.versions.clone())?;
+                self.progress.note("the archive cannot be reached; going on with the kernels known so far");
                 Ok(known.versions)
             }
             Err(error) => Err(error),
@@ -259,7 +263,7 @@ impl Root {
         self.share_resolver()?;
         let log = self.cache.log("offers");
         step.run(
-            &mut self.chroot("apt-get -o Acquire::Retries=3 -o APT::Update::Error-Mode=any update")?,
+            &mut self.chroot("apt-get -o Acquire::Retries=1 -o APT::Update::Error-Mode=any update")?,
             &log,
         )?;
         let packages =
