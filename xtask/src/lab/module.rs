@@ -68,7 +68,7 @@ pub fn build(root: &Root, kernel: &Built, kmod: &Path) -> Result<PathBuf> {
     let log = root.cache().log("kmod");
     let failed = step.run_collect(&mut root.chroot(&script)?, &log)?;
     if let Some(lines) = failed {
-        bail!("{}\n{MODULE} does not build for {}", readable(&lines, &inside, kmod), kernel.release);
+        bail!("{}{MODULE} does not build for {}", readable(&lines, &inside, kmod), kernel.release);
     }
     step.done();
     if !ko.is_file() {
@@ -115,7 +115,16 @@ fn jobs() -> usize {
 /// Compiler output with paths that an editor in the checkout can follow.
 fn readable(lines: &[String], inside: &str, kmod: &Path) -> String {
     let shown = kmod.strip_prefix(checkout()).unwrap_or(kmod).display().to_string();
-    lines.join("\n").replace(inside, &shown)
+    let mut text = String::new();
+    for line in lines {
+        let line = line.replace(inside, &shown);
+        // Kbuild's compilers run in the module's directory: theirs are relative to that.
+        let relative = line.strip_prefix("src/").map(|rest| format!("{shown}/src/{rest}"));
+        let line = relative.unwrap_or(line).replace("--> src/", &format!("--> {shown}/src/"));
+        text += &line.replace("::: src/", &format!("::: {shown}/src/"));
+        text.push('\n');
+    }
+    text
 }
 
 /// Makes `to` hold `files` of `from`, touching only what differs, so that make builds only what changed.
@@ -351,4 +360,20 @@ fn prune(root: &Root) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compiler_messages_point_into_the_checkout() {
+        let lines =
+            [" --> src/target.rs:3:9", "src/dm/shim.c:12: error: x", "In file /build/kmod/a/src/dm/shim.h:"];
+        let text = readable(&lines.map(String::from), "/build/kmod/a", &checkout().join("kmod"));
+        assert_eq!(
+            text,
+            " --> kmod/src/target.rs:3:9\nkmod/src/dm/shim.c:12: error: x\nIn file kmod/src/dm/shim.h:\n"
+        );
+    }
 }
