@@ -480,6 +480,27 @@ fn a_segment_waits_for_the_record_that_superseded_it() {
 }
 
 #[test]
+fn a_segment_waits_for_who_was_newer_already_when_it_was_filled() {
+    let mut h = host();
+    let old = h.engine.claim(15).unwrap();
+    let new = h.engine.claim(15).unwrap();
+    h.copy(&new, 0, 120, 2);
+    h.copy(&old, 0, 120, 1);
+    assert_eq!(h.read(14), 2);
+    // The older record becomes durable and has nothing live; the newer one does not.
+    let io = h.poll();
+    h.complete(&io[0]);
+    h.engine.want(old.seq);
+    let io = h.poll();
+    assert!(matches!(io[..], [Io::Flush { upto: 1 }]), "{io:?}");
+    h.complete(&io[0]);
+    assert_eq!(h.engine.durable(), 1);
+    assert!(h.engine.advance_tail(false).is_none());
+    h.crash().unwrap();
+    assert_eq!(h.read(14), 1);
+}
+
+#[test]
 fn only_what_is_durable_is_written_back() {
     let mut h = host();
     h.write(0, 15, 1);
