@@ -4,6 +4,7 @@
 //! by a stamp when complete, so that an interrupted run is resumed by the next one.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -75,8 +76,11 @@ where
 pub fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
     let dir = path.parent().context("a file has a directory")?;
     fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    let temporary = tempfile::NamedTempFile::new_in(dir)?;
-    fs::write(temporary.path(), content)?;
+    // Temporary files are private; this one is about to be what others read.
+    let mode = fs::Permissions::from_mode(0o644);
+    let temporary = tempfile::Builder::new().permissions(mode).tempfile_in(dir);
+    let temporary = temporary.with_context(|| format!("cannot write to {}", dir.display()))?;
+    fs::write(temporary.path(), content).with_context(|| format!("cannot write {}", path.display()))?;
     temporary.persist(path).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(())
 }

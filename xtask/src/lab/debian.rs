@@ -93,7 +93,7 @@ pub fn build(root: &Root, version: &Version) -> Result<Built> {
     let out = format!("/build/{id}");
     let host_out = root.on_host(&out);
     fs::create_dir_all(&host_out).with_context(|| format!("cannot create {}", host_out.display()))?;
-    fs::write(host_out.join("initramfs-init"), INITRAMFS_INIT)?;
+    cache::write(&host_out.join("initramfs-init"), INITRAMFS_INIT)?;
     let release = &version.release;
     let mut packages = version.series.image_packages(release).to_vec();
     packages.push(format!("linux-headers-{release}"));

@@ -74,7 +74,7 @@ pub fn build(root: &Root, flavour: Flavour, version: &Version) -> Result<Built> 
     let out = format!("/build/{id}");
     let host_out = root.on_host(&out);
     fs::create_dir_all(&host_out).with_context(|| format!("cannot create {}", host_out.display()))?;
-    fs::write(host_out.join("wanted.config.new"), flavour.config())?;
+    cache::write(&host_out.join("wanted.config.new"), flavour.config())?;
     let log = root.cache().log(&id);
     let what = format!("building the {} kernel {} for User Mode Linux", flavour.name(), version.package);
     let step = root.progress().step(what, flavour.typical());
