@@ -35,7 +35,7 @@ pub const TESTS: &[Test] = &[
     }),
     code("cutoff::many_writers", 60, false, many_writers),
     code("cutoff::ext4", 60, false, ext4),
-    script("cutoff::volatile_caches", 60, false, VOLATILE),
+    script("cutoff::volatile_caches", 100, false, VOLATILE),
 ];
 
 /// Both devices are parts of one, so that one record tells the order of all writes to them.
@@ -60,7 +60,7 @@ const VOLATILE: &str = r#"
     modprobe -r dm-log-writes
     halves /dev/ram0 second_
     cuts=0
-    while [ $cuts -lt 80 ]; do
+    while [ $cuts -lt 60 ]; do
         wbtest replay /dev/log /dev/ram0 --seed $((SEED * 1000 + cuts)) >/tmp/n 2>/tmp/moment
         read -r _ durable </tmp/n
         blockdev --flushbufs /dev/ram0

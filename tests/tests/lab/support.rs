@@ -134,7 +134,7 @@ impl Bench<'_> {
             fs::create_dir(&share)?;
             fs::copy(env!("CARGO_BIN_EXE_wbtest"), share.join("wbtest"))?;
         }
-        let timeout = if self.lab.is_uml() { 300 } else { 900 };
+        let timeout = if self.lab.is_uml() { 600 } else { 900 };
         Ok(self.lab.guest().cpus(self.cpus).share(share).timeout(Duration::from_secs(timeout)))
     }
 
