@@ -112,6 +112,9 @@ refused() {
     grep -qF -- "$words" /tmp/said || die "$* does not say \"$words\" but: $(cat /tmp/said)"
 }
 
+# logged WORDS: the kernel has said so. Not with -q, which ends dmesg by a signal, and pipefail makes that a failure.
+logged() { dmesg | grep -F -- "$1" >/dev/null; }
+
 # logs WORDS -- COMMAND...: the command fails, and meanwhile the kernel logs WORDS.
 logs() {
     local words=$1
@@ -119,5 +122,5 @@ logs() {
     shift 2
     dmesg --clear
     ! "$@" >/tmp/said 2>&1 || die "$* succeeded"
-    dmesg | grep -qF -- "$words" || die "$*: the kernel does not say \"$words\" but: $(dmesg)"
+    logged "$words" || die "$*: the kernel does not say \"$words\" but: $(dmesg)"
 }

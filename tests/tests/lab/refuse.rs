@@ -7,17 +7,18 @@ macro_rules! with_helpers {
     ($script:expr) => {
         concat!(
             r#"
-    digests() { local d; for d in "$@"; do digest $d; done; }
+    # Of both devices. Starting a process is what takes long in a guest.
+    digests() { { dd if=/dev/b bs=1M iflag=direct status=none; dd if=/dev/c bs=1M iflag=direct status=none; } | b2sum; }
 
     # no_table WORDS TABLE-WORDS...: dmsetup create fails, the kernel says WORDS, nothing has changed.
     no_table() {
         local words=$1 before
         shift
-        before=$(digests /dev/b /dev/c)
+        before=$(digests)
         logs "device-mapper: table:" -- dmsetup create bad --table "$*"
-        dmesg | grep -F writeboost | grep -qF -- "$words" || die "$*: the kernel does not say \"$words\" but: $(dmesg)"
+        dmesg | grep -F writeboost | grep -F -- "$words" >/dev/null || die "$*: the kernel does not say \"$words\" but: $(dmesg)"
         [ ! -e /dev/mapper/bad ] && [ -z "$(dmsetup ls | grep -w bad)" ] || die "a device is left behind"
-        same "the devices after $*" "$(digests /dev/b /dev/c)" "$before"
+        same "the devices after $*" "$(digests)" "$before"
         echo "refused: $* ($words)"
     }
 
@@ -25,10 +26,10 @@ macro_rules! with_helpers {
     no_volume() {
         local code=$1 words=$2 before
         shift 2
-        before=$(digests /dev/b /dev/c)
+        before=$(digests)
         refused $code "$words" -- wbctl create bad "$@"
         [ ! -e /dev/mapper/bad ] || die 'a device is left behind'
-        same "the devices after $*" "$(digests /dev/b /dev/c)" "$before"
+        same "the devices after $*" "$(digests)" "$before"
         echo "refused: $* ($words)"
     }
 
@@ -49,8 +50,8 @@ macro_rules! with_helpers {
 pub const TESTS: &[Test] = &[
     script(
         "refuse::arguments",
-        10,
-        true,
+        40,
+        false,
         with_helpers!(
             r#"
         for blank in yes no; do
@@ -307,7 +308,7 @@ pub const TESTS: &[Test] = &[
             fi
         done
         same 'unreadable blocks' $bad 1
-        dmesg | grep -q 'wrong checksum'
+        logged 'wrong checksum'
         [ "$(value v read_errors)" -gt 0 ] || die 'no read error is counted'
         say 'a drain fails, writes back the rest, and keeps what it cannot'
         refused + '' -- dmsetup message v 0 drop_caches
