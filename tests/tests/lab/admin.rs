@@ -32,7 +32,7 @@ pub const TESTS: &[Test] = &[
         wbctl create v /dev/ram0 /dev/ram1
         wbctl remove v
         rmmod dm_writeboost
-        ! grep -q '^dm_writeboost' /proc/modules
+        ! grep '^dm_writeboost' /proc/modules || die 'it is still there'
         "#,
     ),
     script(
@@ -164,8 +164,8 @@ pub const TESTS: &[Test] = &[
     ),
     script(
         "admin::drop_caches",
-        15,
-        true,
+        30,
+        false,
         r#"
         hdd b 128
         ram 1 64
