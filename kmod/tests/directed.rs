@@ -110,6 +110,21 @@ fn a_torn_checkpoint_leaves_the_one_before() {
 }
 
 #[test]
+fn a_checkpoint_that_is_older_than_the_log_is_refused() {
+    let mut h = host();
+    h.write(0, 15, 1);
+    h.flush();
+    h.crash().unwrap();
+    // Durable, in an epoch of which only the checkpoint of the resume knows.
+    h.write(20, 2, 2);
+    h.flush();
+    let newest = h.checkpoint();
+    h.cache.poke(newest.block() * BLOCK_SECTORS, &[0x5a; SECTOR]);
+    assert!(h.checkpoint().epoch < newest.epoch);
+    assert_eq!(h.crash(), Err(Damage::Outdated { expected: 2 }));
+}
+
+#[test]
 fn a_log_that_ends_too_early_is_refused() {
     let mut h = host();
     h.write(0, 2, 1);

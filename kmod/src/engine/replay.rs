@@ -48,6 +48,11 @@ pub enum Damage {
         /// The one that is.
         found: u64,
     },
+    /// Where record `expected` should be lies one of a later epoch than the checkpoint's: the newest checkpoint is lost.
+    Outdated {
+        /// The record that should be there.
+        expected: u64,
+    },
     /// The log fills more segments than there are.
     Endless,
 }
@@ -63,6 +68,9 @@ impl fmt::Display for Damage {
             }
             Damage::Overwritten { expected, found } => {
                 write!(f, "the log is damaged: found record {found} where record {expected} should be")
+            }
+            Damage::Outdated { expected } => {
+                write!(f, "the newest checkpoint is damaged: record {expected} has been written again after the other one")
             }
             Damage::Endless => f.write_str("the log is damaged: it has no end"),
         }
@@ -213,6 +221,11 @@ impl Replay {
         let offset = slot % self.segment_blocks();
         let Ok(h) = RecordHeader::decode(block, &self.engine.sb, offset) else { return Ok(None) };
         let cp = &self.checkpoint;
+        // No record is written before the checkpoint of its epoch is durable. Going on from an older one would take the
+        // end of its epoch for the end of the log.
+        if h.epoch > cp.epoch {
+            return Err(Damage::Outdated { expected: self.see });
+        }
         // A later record may well be there after a crash that lost this one; but not if it knew this one durable.
         if h.seq > self.see && h.epoch == cp.epoch && h.seq >= cp.epoch_start && h.durable >= self.see {
             return Err(Damage::Overwritten { expected: self.see, found: h.seq });
