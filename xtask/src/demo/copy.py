@@ -1,7 +1,8 @@
 """Copies files as a person or a database would: each tenth is fsync'd, and reported once fsync has returned.
 
 copy.py TREE TARGET COUNT [MANIFEST]: prints `synced SHA256 PATH` for those files and `copied FILES SECONDS` at the end, when
-all of it is synced. Into MANIFEST go the checksums of all files.
+all of it is synced. Into MANIFEST.sha256 go the checksums of all files, into MANIFEST-fsynced.sha256 those of the
+files that were fsync'd.
 """
 import hashlib, os, sys, time
 
@@ -27,4 +28,5 @@ for n, source in enumerate(files):
 os.sync()
 print("copied", len(files), round(time.monotonic() - start, 2), flush=True)
 if len(sys.argv) > 4:
-    open(sys.argv[4], "w").writelines(sums)
+    open(sys.argv[4] + ".sha256", "w").writelines(sums)
+    open(sys.argv[4] + "-fsynced.sha256", "w").writelines(sums[::10])

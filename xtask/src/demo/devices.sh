@@ -26,6 +26,6 @@ say() { echo "SAY $*"; }
 # How many 4 KiB writes a second a file takes when each is followed by fsync.
 fsyncs() { # FILE
     fio --name=fsync --filename="$1" --size=64m --rw=randwrite --bs=4k --direct=1 --fsync=1 --ioengine=psync \
-        --runtime=2 --time_based --output-format=terse --terse-version=3 | awk -F';' '{ print $49 }'
+        --runtime=1 --time_based --output-format=terse --terse-version=3 | awk -F';' '{ print $49 }'
     rm -f "$1"
 }

@@ -13,7 +13,7 @@ use xtask::lab::{Kernel, Lab};
 use xtask::progress::Progress;
 
 /// Sizes of the two devices in MiB.
-const HARD_DISK: u64 = 1024;
+const HARD_DISK: u64 = 512;
 const SSD: u64 = 512;
 /// The power is cut once so many files of the second copy were fsync'd.
 const CUT_AFTER: usize = 150;
@@ -146,7 +146,7 @@ impl Show {
             }
             ["CHECKED", list, _] => {
                 if let Some(files) = number(2) {
-                    println!("    {files} files of the {list} copy: all as they were");
+                    println!("    {files} files ({list}): all as they were");
                     seen.facts.insert(format!("CHECKED {list}"), files);
                 }
             }
