@@ -167,10 +167,10 @@ pub const TESTS: &[Test] = &[
         30,
         false,
         r#"
-        hdd b 128
+        hdd b 40
         ram 1 64
         volume v /dev/b /dev/ram0 writeback_threshold 0
-        fio --name=w --filename=/dev/mapper/v --direct=1 --rw=randwrite --bs=4k --size=120m --io_size=6m \
+        fio --name=w --filename=/dev/mapper/v --direct=1 --rw=randwrite --bs=4k --size=36m --io_size=6m \
             --randseed=$SEED >/dev/null
         before=$(dirty v)
         [ $before -gt 1400 ] || die "$before dirty blocks only"
@@ -189,7 +189,7 @@ pub const TESTS: &[Test] = &[
         say "$before dirty blocks, $left when interrupted"
         [ $left -gt 0 ] || die 'nothing is left'
         [ $left -lt $before ] || die 'nothing was written back'
-        verify /dev/mapper/v --ioengine=psync --rw=randwrite --bs=4k --size=120m --io_size=1m
+        verify /dev/mapper/v --ioengine=psync --rw=randwrite --bs=4k --size=36m --io_size=1m
         say 'wbctl drain, too, and it says what is left'
         # setsid: for SIGINT not to be ignored.
         setsid python3 -c '
