@@ -295,7 +295,7 @@ fn done(engine: &mut Engine, io: Io, header: &mut [u8; BLOCK]) {
 fn no_image_makes_it_panic() {
     let seeds = match number("WRITEBOOST_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("WRITEBOOST_RUNS").unwrap_or(150),
+        None => 0..number("WRITEBOOST_RUNS").unwrap_or(60),
     };
     let many = seeds.end - seeds.start > 1;
     let mut fates = Vec::new();
