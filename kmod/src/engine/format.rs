@@ -204,6 +204,11 @@ impl Superblock {
             * BLOCK_SECTORS
     }
 
+    /// First sector on the cache device of the block in `slot`.
+    pub fn slot_sector(&self, slot: u32) -> u64 {
+        (u64::from(self.first_block) + u64::from(slot)) * BLOCK_SECTORS
+    }
+
     fn check(&self) -> Result<(), Invalid> {
         if !self.segment_blocks.is_power_of_two()
             || !(MIN_SEGMENT_BLOCKS..=MAX_SEGMENT_BLOCKS).contains(&self.segment_blocks)

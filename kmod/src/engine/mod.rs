@@ -246,7 +246,7 @@ impl Engine {
 
     /// First sector on the cache device of the block in `slot`.
     pub fn slot_sector(&self, slot: u32) -> u64 {
-        (u64::from(self.sb.first_block) + u64::from(slot)) * BLOCK_SECTORS
+        self.sb.slot_sector(slot)
     }
 
     /// How the cache is doing.

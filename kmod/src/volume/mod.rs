@@ -27,9 +27,9 @@ pub use options::Options;
 pub use resume::open;
 
 use crate::dm::{Bio, BioList, Cursor};
-use crate::engine::format::{BLOCK, WINDOW};
+use crate::engine::format::{BLOCK, BLOCK_SECTORS, WINDOW};
 use crate::engine::{Engine, Pins, State};
-use crate::os::{now_ms, synchronize, Event, Pages, Shared, Sleep, Table, Thread, Work};
+use crate::os::{now_ms, should_stop, synchronize, Event, Pages, Shared, Sleep, Table, Thread, Work};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, new_spinlock, Arc, Mutex, SpinLock};
@@ -231,6 +231,19 @@ impl Running {
     }
 }
 
+/// What `make` makes, trying until there is memory for it; nothing when the thread whose `event` it is should stop.
+fn until_made<T>(event: &Event, mut make: impl FnMut() -> Result<T>) -> Option<T> {
+    loop {
+        match make() {
+            Ok(t) => return Some(t),
+            Err(_) if should_stop() => return None,
+            Err(_) => {
+                let _ = event.wait(event.count(), 100, Sleep::Idle);
+            }
+        }
+    }
+}
+
 /// Bits of the index of [`Volume::count`].
 const WRITE: usize = 8;
 const HIT: usize = 4;
@@ -269,6 +282,11 @@ impl Volume {
     /// Sectors of the cache device that are in use.
     pub fn cache_sectors(&self) -> u64 {
         self.core.lock().engine.superblock().cache_sectors()
+    }
+
+    /// First sector on the cache device of the block in `slot`; without the lock.
+    fn slot_sector(&self, slot: u32) -> u64 {
+        self.first_sector + u64::from(slot) * BLOCK_SECTORS
     }
 
     /// The devices.

@@ -2,7 +2,7 @@
 
 //! Reads: from RAM at once, from one device by sending the bio there, from several places through the reader thread.
 
-use super::{PerBio, Transfer, Volume, HIT, IN_RAM};
+use super::{until_made, PerBio, Transfer, Volume, HIT, IN_RAM};
 use crate::dm::{Bio, Mapping, Outcome};
 use crate::engine::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::engine::read::{Pieces, Run};
@@ -20,12 +20,7 @@ impl Volume {
         let mut done = 0;
         while done < sectors {
             let part = Part::first_of(sector + done, sectors - done);
-            let (run, device_sector) = {
-                let mut core = self.core.lock();
-                let run = core.engine.lookup(sector + done, sectors - done);
-                let slot = if let Run::Cache { slot, .. } = run { core.engine.slot_sector(slot) } else { 0 };
-                (run, slot)
-            };
+            let run = self.core.lock().engine.lookup(sector + done, sectors - done);
             match run {
                 Run::Backing(n) if done == 0 => {
                     bio.accept(n);
@@ -41,7 +36,7 @@ impl Volume {
                     data.at = Some(start);
                     data.slot = slot;
                     data.blocks = blocks;
-                    bio.remap(&self.disks.cache, device_sector);
+                    bio.remap(&self.disks.cache, self.slot_sector(slot));
                     return Outcome::Remapped(bio.into_bio());
                 }
                 Run::Pieces(p) if p.mask() == part.mask() && p.as_slice().iter().all(|p| p.ram.is_some()) => {
@@ -150,15 +145,7 @@ impl Volume {
     }
 
     pub(super) fn run_reader(&self) {
-        let transfer = loop {
-            match Transfer::new(2) {
-                Ok(t) => break t,
-                Err(_) if should_stop() => return,
-                Err(_) => {
-                    let _ = self.reader.wait(self.reader.count(), 100, Sleep::Idle);
-                }
-            }
-        };
+        let Some(transfer) = until_made(&self.reader, || Transfer::new(2)) else { return };
         while !should_stop() {
             let seen = self.reader.count();
             let next = self.core.lock().reads.pop();
@@ -210,8 +197,7 @@ impl Volume {
     }
 
     fn read_slot(&self, t: &Arc<Transfer>, bio: &Bio<PerBio>, part: &Part, slot: u32, mask: u8) -> Result {
-        let sector = self.core.lock().engine.slot_sector(slot);
-        t.read(&self.disks, &self.disks.cache, sector, (BLOCK, BLOCK), 1);
+        t.read(&self.disks, &self.disks.cache, self.slot_sector(slot), (BLOCK, BLOCK), 1);
         let ok = t.finish().is_ok()
             && t.pages.with(BLOCK, BLOCK, |from| {
                 let ok = crc32c(0, from) == self.pins.checksum(slot);

@@ -3,7 +3,7 @@
 //! The thread that moves the tail, and relocates when writeback cannot make room fast enough.
 
 use super::commit::low_water;
-use super::{Transfer, Volume};
+use super::{until_made, Transfer, Volume};
 use crate::engine::format::BLOCK;
 use crate::engine::log::{Claim, Wait};
 use crate::engine::reclaim::{Batch, Item};
@@ -28,18 +28,10 @@ struct Tools {
 impl Volume {
     pub(super) fn run_reclaim(&self) {
         let segment_blocks = self.core.lock().engine.superblock().segment_blocks as usize;
-        let mut tools = loop {
-            let tools = Batch::new(segment_blocks)
-                .map_err(Error::from)
-                .and_then(|batch| Ok(Tools { batch, transfer: Transfer::new(segment_blocks)? }));
-            match tools {
-                Ok(t) => break t,
-                Err(_) if should_stop() => return,
-                Err(_) => {
-                    let _ = self.reclaim.wait(self.reclaim.count(), 100, Sleep::Idle);
-                }
-            }
-        };
+        let tools = until_made(&self.reclaim, || {
+            Ok(Tools { batch: Batch::new(segment_blocks)?, transfer: Transfer::new(segment_blocks)? })
+        });
+        let Some(mut tools) = tools else { return };
         while !should_stop() {
             let seen = self.reclaim.count();
             let worked = {

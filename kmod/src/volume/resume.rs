@@ -131,7 +131,7 @@ impl Disks {
             .map_err(|_| (c"Not enough memory for the index of the cache device", ENOMEM))?;
         let mut noted = 0;
         while let Want::Read { slot, blocks } = replay.want() {
-            let sector = (u64::from(sb.first_block) + u64::from(slot)) * BLOCK_SECTORS;
+            let sector = sb.slot_sector(slot);
             let len = blocks as usize * BLOCK;
             t.read(self, &self.cache, sector, (0, len), 0);
             t.finish().map_err(cannot_read)?;

@@ -4,9 +4,9 @@
 //!
 //! Unless an option says otherwise it works when the cache is more than a quarter full or the volume was idle for a
 //! second: gathering first makes for longer runs, and nobody is disturbed when nobody is there. For the same sake it takes
-//! many segments together when there is time, and few when a write waits for room, which only whole segments make.
+//! many segments together when there is time, and few when only writeback makes room, which whole segments do.
 
-use super::{Transfer, Volume};
+use super::{until_made, Transfer, Volume};
 use crate::engine::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::engine::reclaim::{Batch, Item};
 use crate::os::{crc32c, should_stop, Sleep, Table};
@@ -19,7 +19,7 @@ const CHUNK: usize = 256;
 /// Blocks that the lock is held for at a time.
 const AT_ONCE: usize = 32;
 /// Segments that are written back together unless an option says so: when all is to be written back, when there is time,
-/// when a write waits for room.
+/// when only that makes room.
 const DRAIN: u32 = super::options::MAX_BATCHED;
 const BACKGROUND: u32 = 256;
 const URGENT: u32 = 32;
@@ -57,15 +57,7 @@ impl Volume {
     }
 
     pub(super) fn run_writeback(&self) {
-        let mut tools = loop {
-            match self.tools() {
-                Ok(t) => break t,
-                Err(_) if should_stop() => return,
-                Err(_) => {
-                    let _ = self.writeback.wait(self.writeback.count(), 100, Sleep::Idle);
-                }
-            }
-        };
+        let Some(mut tools) = until_made(&self.writeback, || self.tools()) else { return };
         let mut tick = Tick { mapped: 0, busy_ms: 0, at_ms: 0, synced_ms: 0, idle: false, utilisation: 100 };
         while !should_stop() {
             let seen = self.writeback.count();
@@ -231,8 +223,7 @@ impl Volume {
     pub(super) fn read_items<'a>(&self, t: &Arc<Transfer>, items: impl Iterator<Item = (usize, &'a Item)>) {
         t.reset();
         for (i, item) in items {
-            let sector = self.first_sector + u64::from(item.slot) * BLOCK_SECTORS;
-            t.read(&self.disks, &self.disks.cache, sector, (i * BLOCK, BLOCK), i);
+            t.read(&self.disks, &self.disks.cache, self.slot_sector(item.slot), (i * BLOCK, BLOCK), i);
         }
         t.wait();
     }
