@@ -19,22 +19,27 @@ pub const TESTS: &[Test] = &[
     code("cutoff::durable", 70, false, |cx| {
         // A log that goes round all the time.
         Cuts { rounds: 12, cache: 12, every: 4, align: 1, longest: 2500, slow: false }.run(cx)
-    }),
+    })
+    .full_takes(210),
     code("cutoff::durable_quick", 12, true, |cx| {
         Cuts { rounds: 2, cache: 24, every: 8, align: 1, longest: 1000, slow: true }.run(cx)
-    }),
+    })
+    .full_takes(36),
     code("cutoff::durable_on_a_slow_cache", 50, false, |cx| {
         Cuts { rounds: 10, cache: 24, every: 6, align: 1, longest: 1500, slow: true }.run(cx)
-    }),
+    })
+    .full_takes(150),
     code("cutoff::prefix", 70, false, |cx| {
         // Nothing is ever flushed: how much is lost is open, but not that it is the end.
         Cuts { rounds: 12, cache: 24, every: 0, align: 1, longest: 2500, slow: false }.run(cx)
-    }),
+    })
+    .full_takes(210),
     code("cutoff::prefix_of_whole_blocks", 60, false, |cx| {
         Cuts { rounds: 10, cache: 12, every: 500, align: 8, longest: 2500, slow: false }.run(cx)
-    }),
-    code("cutoff::many_writers", 60, false, many_writers),
-    code("cutoff::ext4", 60, false, ext4),
+    })
+    .full_takes(180),
+    code("cutoff::many_writers", 60, false, many_writers).full_takes(180),
+    code("cutoff::ext4", 60, false, ext4).full_takes(180),
     script("cutoff::volatile_caches", 100, false, VOLATILE),
 ];
 
@@ -95,8 +100,18 @@ const SLOW: &str = r#"
 /// How long a guest may take to get there.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How many cuts there are where a short run has `rounds`.
+fn rounds(cx: &Bench, rounds: u32) -> u32 {
+    if cx.full {
+        rounds * 3
+    } else {
+        rounds
+    }
+}
+
 /// Rounds of writing, cutting the power and checking, on the same two disks.
 struct Cuts {
+    /// In a short run.
     rounds: u32,
     /// MiB of the cache device.
     cache: u64,
@@ -114,10 +129,11 @@ impl Cuts {
     fn run(&self, cx: &Bench) -> Result<()> {
         let disks = [cx.disk("backing", BACKING)?, cx.disk("cache", self.cache)?];
         let mut random = Random::new(&[cx.seed]);
+        let rounds = rounds(cx, self.rounds);
         let (mut epochs, mut durable, mut written) = (String::new(), 0, 0);
-        for round in 0..=self.rounds {
+        for round in 0..=rounds {
             // The last round only checks.
-            let last = round == self.rounds;
+            let last = round == rounds;
             let Self { every, align, .. } = self;
             let history = format!("/dev/mapper/v --seed {} --align {align}", cx.seed);
             let check = if epochs.is_empty() {
@@ -156,8 +172,8 @@ impl Cuts {
             durable = number(&output, "durable").unwrap_or(found);
             cx.note(&format!("round {round}: found {found}, {durable} durable at the cut"));
         }
-        cx.report(&format!("{} cuts, {written} writes survived", self.rounds));
-        ensure!(written > u64::from(self.rounds) * 10, "only {written} writes: this tests nothing");
+        cx.report(&format!("{rounds} cuts, {written} writes survived"));
+        ensure!(written > u64::from(rounds) * 10, "only {written} writes: this tests nothing");
         Ok(())
     }
 }
@@ -189,7 +205,8 @@ fn many_writers(cx: &Bench) -> Result<()> {
     let mut random = Random::new(&[cx.seed, 1]);
     let mut epochs = vec![Vec::<u64>::new(); WRITERS as usize];
     let mut durable = vec![0; WRITERS as usize];
-    for round in 0..=10 {
+    let rounds = rounds(cx, 10);
+    for round in 0..=rounds {
         let mut script = "wbctl create v /dev/lab/disk0 /dev/lab/disk1\n".to_owned();
         let mut write = String::new();
         for (i, (epochs, durable)) in epochs.iter().zip(&durable).enumerate() {
@@ -215,7 +232,7 @@ fn many_writers(cx: &Bench) -> Result<()> {
             );
         }
         let guest = disks.iter().fold(cx.guest()?, |guest, disk| guest.disk(disk));
-        if round == 10 {
+        if round == rounds {
             cx.run(guest, &format!("{script}finish v /dev/lab/disk0 /dev/lab/disk1\n"))?;
             break;
         }
@@ -229,18 +246,18 @@ fn many_writers(cx: &Bench) -> Result<()> {
         }
         cx.note(&format!("round {round}: {durable:?} durable at the cut"));
     }
-    cx.report(&format!("10 cuts, {durable:?} writes survived"));
+    cx.report(&format!("{rounds} cuts, {durable:?} writes survived"));
     ensure!(durable.iter().all(|&n| n > 200), "only {durable:?} writes: this tests nothing");
     Ok(())
 }
 
 /// A filesystem: whatever was fsync'd is there, and fsck finds nothing to repair.
 fn ext4(cx: &Bench) -> Result<()> {
-    const ROUNDS: u32 = 10;
+    let rounds = rounds(cx, 10);
     let disks: [PathBuf; 2] = [cx.disk("backing", 384)?, cx.disk("cache", 24)?];
     let mut random = Random::new(&[cx.seed, 2]);
     let mut durable = 0;
-    for round in 0..=ROUNDS {
+    for round in 0..=rounds {
         let create = "wbctl create v /dev/lab/disk0 /dev/lab/disk1";
         let check = match round {
             0 => "mkfs.ext4 -q /dev/mapper/v\nmount /dev/mapper/v $m".to_owned(),
@@ -252,7 +269,7 @@ fn ext4(cx: &Bench) -> Result<()> {
             ),
         };
         let guest = disks.iter().fold(cx.guest()?, |guest, disk| guest.disk(disk));
-        if round == ROUNDS {
+        if round == rounds {
             let end = "umount $m\nfinish v /dev/lab/disk0 /dev/lab/disk1\ne2fsck -fn /dev/lab/disk0";
             cx.run(guest, &format!("{create}\n{check}\n{end}\n"))?;
             break;
@@ -265,7 +282,7 @@ fn ext4(cx: &Bench) -> Result<()> {
         durable = number(&output, "durable").unwrap_or(durable);
         cx.note(&format!("round {round}: {durable} files durable at the cut"));
     }
-    cx.report(&format!("{ROUNDS} cuts, {durable} files survived"));
+    cx.report(&format!("{rounds} cuts, {durable} files survived"));
     ensure!(durable > 50, "only {durable} files: this tests nothing");
     Ok(())
 }

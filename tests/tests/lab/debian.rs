@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use anyhow::Result;
 use xtask::lab::SUPPORTED;
 
-use crate::support::{Bench, Body, Test};
+use crate::support::{Bench, Body, Level, Test};
 
 /// A test for each supported series.
 pub fn tests() -> Vec<Test> {
@@ -14,7 +14,8 @@ pub fn tests() -> Vec<Test> {
         .map(|&series| Test {
             name: Cow::Owned(format!("debian::linux_{}_{}", series.major, series.minor)),
             seconds: 120,
-            quick: false,
+            full_seconds: 120,
+            level: Level::Normal,
             body: Body::Debian(series, smoke),
         })
         .collect()

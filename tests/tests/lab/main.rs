@@ -3,7 +3,8 @@
 //!
 //! `cargo xtask test NAME` or `cargo test -p writeboost-tests --test lab -- NAME` runs those that have NAME in their
 //! names. From the environment: `WRITEBOOST_KERNEL` boots another kernel than `uml`, as `--kernel` of `cargo xtask vm`
-//! names it; `WRITEBOOST_QUICK` leaves out what is slow; `WRITEBOOST_SEED` repeats a run with random content and moments.
+//! names it; `WRITEBOOST_QUICK` leaves out what is slow, `WRITEBOOST_FULL` leaves out nothing; `WRITEBOOST_SEED` repeats a
+//! run with random content and moments. With `WRITEBOOST_PLAN` nothing is run: it says how much that would be.
 
 mod admin;
 mod cutoff;
@@ -25,28 +26,55 @@ const AT_ONCE: usize = 8;
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     let cpus = std::thread::available_parallelism().map_or(2, usize::from);
-    arguments.test_threads.get_or_insert(cpus.min(AT_ONCE));
-    let setup = match Setup::new(!arguments.list) {
+    let at_once = *arguments.test_threads.get_or_insert(cpus.min(AT_ONCE));
+    let plan = std::env::var_os("WRITEBOOST_PLAN").is_some_and(|value| !value.is_empty());
+    let setup = match Setup::new(!arguments.list && !plan) {
         Ok(setup) => &*Box::leak(Box::new(setup)),
         Err(error) => {
             eprintln!("error: the lab cannot be set up: {error:#}");
             return ExitCode::FAILURE;
         }
     };
-    // What takes long comes first, so that no CPU is idle at the end.
     let mut tests: Vec<Test> =
         [io::TESTS, fs::TESTS, cutoff::TESTS, admin::TESTS, refuse::TESTS, errors::TESTS].concat();
     tests.extend(debian::tests());
-    tests.sort_by_key(|test| std::cmp::Reverse(test.seconds));
+    // What takes long comes first, so that no CPU is idle at the end.
+    tests.sort_by_key(|test| std::cmp::Reverse(setup.seconds(test)));
+    if plan {
+        let seconds: Vec<u32> = tests
+            .iter()
+            .filter(|test| test.level <= setup.level && wanted(&arguments, &test.name))
+            .map(|test| setup.seconds(test))
+            .collect();
+        println!("plan: {} tests, about {} s", seconds.len(), together(&seconds, at_once));
+        return ExitCode::SUCCESS;
+    }
     let trials = tests
         .into_iter()
         .map(|test| {
-            let slow = setup.quick && !test.quick;
+            let left_out = test.level > setup.level;
             Trial::test(test.name.clone(), move || {
                 setup.run(&test).map_err(|e| Failed::from(format!("{e:#}")))
             })
-            .with_ignored_flag(slow)
+            .with_ignored_flag(left_out)
         })
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Whether a test of this name is to be run, as libtest-mimic decides it.
+fn wanted(arguments: &Arguments, name: &str) -> bool {
+    let is = |filter: &String| if arguments.exact { name == filter } else { name.contains(filter.as_str()) };
+    arguments.filter.as_ref().is_none_or(is) && !arguments.skip.iter().any(is)
+}
+
+/// How long tests take that need so many `seconds` each, the longest first, when `at_once` of them run at a time.
+fn together(seconds: &[u32], at_once: usize) -> u32 {
+    let mut busy = vec![0; at_once.max(1)];
+    for seconds in seconds {
+        if let Some(first) = busy.iter_mut().min() {
+            *first += seconds;
+        }
+    }
+    busy.into_iter().max().unwrap_or(0)
 }

@@ -22,10 +22,31 @@ pub struct Test {
     pub name: Cow<'static, str>,
     /// About how long it takes, on two cores.
     pub seconds: u32,
-    /// Whether it is one of those that are run every few minutes.
-    pub quick: bool,
+    /// The same of a full run, where that has more to do.
+    pub full_seconds: u32,
+    /// When it is run.
+    pub level: Level,
     /// What it does.
     pub body: Body,
+}
+
+impl Test {
+    /// The same test, which has more to do in a full run and takes so many seconds there.
+    pub const fn full_takes(mut self, seconds: u32) -> Self {
+        self.full_seconds = seconds;
+        self
+    }
+}
+
+/// How much is run: each level has what the ones before it have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Every few minutes: `cargo xtask test --quick`.
+    Quick,
+    /// Before a change goes out: `cargo xtask test`.
+    Normal,
+    /// Before a release, and when there is time: `cargo xtask test --full`.
+    Full,
 }
 
 /// What a test does.
@@ -43,8 +64,8 @@ pub enum Body {
 pub struct Setup {
     kernel: Kernel,
     lab: OnceLock<Lab>,
-    /// Only what is quick is run.
-    pub quick: bool,
+    /// What is run: the tests of this level and the ones below.
+    pub level: Level,
     seed: u64,
     logs: PathBuf,
 }
@@ -57,6 +78,8 @@ pub struct Bench<'a> {
     cpus: u32,
     /// Whether it is worth while to measure how fast something is.
     fast: bool,
+    /// Whether there is time for everything: a test may have more to do then.
+    pub full: bool,
     /// What everything random follows from.
     pub seed: u64,
     dir: TempDir,
@@ -71,6 +94,12 @@ impl Setup {
             Some(name) => name.parse().context("WRITEBOOST_KERNEL")?,
             None => Kernel::UML,
         };
+        let level = match (variable("WRITEBOOST_QUICK"), variable("WRITEBOOST_FULL")) {
+            (None, None) => Level::Normal,
+            (Some(_), None) => Level::Quick,
+            (None, Some(_)) => Level::Full,
+            (Some(_), Some(_)) => bail!("WRITEBOOST_QUICK and WRITEBOOST_FULL exclude each other"),
+        };
         let seed = match variable("WRITEBOOST_SEED") {
             Some(seed) => seed.parse().context("WRITEBOOST_SEED is a number")?,
             None => SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
@@ -82,7 +111,16 @@ impl Setup {
             println!("kernel {kernel}, WRITEBOOST_SEED={seed}, logs in {}", logs.display());
             let _ = lab.set(Lab::setup(kernel, Progress::new())?);
         }
-        Ok(Self { kernel, lab, quick: variable("WRITEBOOST_QUICK").is_some(), seed, logs })
+        Ok(Self { kernel, lab, level, seed, logs })
+    }
+
+    /// How long the test takes at this level, in seconds.
+    pub fn seconds(&self, test: &Test) -> u32 {
+        if self.level == Level::Full {
+            test.full_seconds
+        } else {
+            test.seconds
+        }
     }
 
     /// Runs a test.
@@ -100,7 +138,8 @@ impl Setup {
             }
             _ => self.lab.get().with_context(|| format!("{} is not set up", self.kernel))?,
         };
-        let cx = Bench { name: &test.name, lab, cpus, fast, seed: self.seed, dir: room()?, log };
+        let full = self.level == Level::Full;
+        let cx = Bench { name: &test.name, lab, cpus, fast, full, seed: self.seed, dir: room()?, log };
         let started = Instant::now();
         let result = match test.body {
             Body::Script(script) => cx.guest().and_then(|guest| cx.run(guest, script)).map(drop),
@@ -109,9 +148,22 @@ impl Setup {
         let how = if result.is_ok() { "passed" } else { "failed" };
         cx.note(&format!("{how} after {:.1} s", started.elapsed().as_secs_f64()));
         result.with_context(|| {
-            format!("WRITEBOOST_SEED={} repeats it; all output is in {}", self.seed, cx.log.display())
+            let kernel = match self.kernel {
+                Kernel::UML => String::new(),
+                kernel => format!(" --kernel {kernel}"),
+            };
+            let command = repeat(test, full, &kernel, self.seed);
+            format!("{command} repeats it; all output is in {}", cx.log.display())
         })
     }
+}
+
+/// The command that runs `test` again as it was.
+fn repeat(test: &Test, full: bool, kernel: &str, seed: u64) -> String {
+    // What is the same in every run needs no more than its name.
+    let full =
+        if test.level == Level::Full || full && test.full_seconds != test.seconds { " --full" } else { "" };
+    format!("cargo xtask test{full}{kernel} --seed {seed} {}", test.name)
 }
 
 /// A directory for disks: in RAM where there is such a place, because guests sync a lot.
@@ -222,10 +274,23 @@ fn tail(text: &str) -> String {
 
 /// A test that is one script, run every few minutes if `quick`.
 pub const fn script(name: &'static str, seconds: u32, quick: bool, script: &'static str) -> Test {
-    Test { name: Cow::Borrowed(name), seconds, quick, body: Body::Script(script) }
+    test(name, seconds, level(quick), Body::Script(script))
 }
 
 /// A test that is more than a script.
 pub const fn code(name: &'static str, seconds: u32, quick: bool, code: fn(&Bench) -> Result<()>) -> Test {
-    Test { name: Cow::Borrowed(name), seconds, quick, body: Body::Code(code) }
+    test(name, seconds, level(quick), Body::Code(code))
+}
+
+const fn level(quick: bool) -> Level {
+    if quick {
+        Level::Quick
+    } else {
+        Level::Normal
+    }
+}
+
+/// Any test, run from `level` on.
+pub const fn test(name: &'static str, seconds: u32, level: Level, body: Body) -> Test {
+    Test { name: Cow::Borrowed(name), seconds, full_seconds: seconds, level, body }
 }
