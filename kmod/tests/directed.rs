@@ -9,7 +9,7 @@ use writeboost::engine::format::{
     Checkpoint, RecordHeader, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK, SECTOR, WINDOW,
 };
 use writeboost::engine::log::{Io, Refused, Wait};
-use writeboost::engine::reclaim::Batch;
+use writeboost::engine::reclaim::{Batch, Relocation};
 use writeboost::engine::replay::Damage;
 use writeboost::engine::{Entry, RESERVED_SEGMENTS};
 use writeboost::os::crc32c;
@@ -625,6 +625,58 @@ fn relocation_stops_claims_until_the_writers_are_done() {
     h.flush();
     h.crash().unwrap();
     assert_eq!([h.read(0), h.read(1)], [2, 1]);
+}
+
+#[test]
+fn writes_do_not_eat_up_what_is_reserved_for_relocation() {
+    let mut h = host();
+    let mut next = 0;
+    // One write of a block that none has written, if there is room for it.
+    let mut write = |h: &mut Host, addr: Option<u64>| {
+        let addr = addr.unwrap_or(next + 2);
+        next += 1;
+        let done = h.write_sectors(addr * BLOCK_SECTORS, BLOCK_SECTORS, next).is_ok();
+        h.pump();
+        done
+    };
+    // A fifth is overwritten all the time: relocation is worth it at first.
+    for i in 0.. {
+        if !write(&mut h, (i % 5 == 0).then_some(0)) {
+            break;
+        }
+    }
+    h.flush();
+    let (mut rounds, mut opened) = (0, 0);
+    loop {
+        let mut batch = Batch::new(15).unwrap();
+        h.engine.begin_batch(&mut batch);
+        while h.engine.plan_relocation(&mut batch) {}
+        if h.engine.judge_relocation(&batch) != Relocation::MakesRoom {
+            break;
+        }
+        let before = h.engine.state();
+        relocate(&mut h).unwrap();
+        // The segment that this has opened is not for whoever waits: the tail has not moved yet.
+        if h.engine.state().free_segments < before.free_segments {
+            assert!(!write(&mut h, None), "{:?}", h.engine.state());
+            opened += 1;
+        }
+        h.flush();
+        h.move_tail(false);
+        while write(&mut h, None) {}
+        h.flush();
+        let s = h.engine.state();
+        let room = s.free_segments * SEGMENT_BLOCKS + SEGMENT_BLOCKS - s.cursor;
+        assert!(room >= RESERVED_SEGMENTS * SEGMENT_BLOCKS, "{room} blocks after {rounds} rounds: {s:?}");
+        rounds += 1;
+        assert!(rounds < 1000, "relocation never ends");
+    }
+    assert!(rounds > 4 && opened > 4, "{opened} of {rounds} rounds opened a segment");
+    assert!(h.engine.is_full());
+    // Only writeback makes room now, and it does.
+    h.write_back();
+    h.move_tail(false);
+    assert!(write(&mut h, None));
 }
 
 #[test]

@@ -127,16 +127,28 @@ impl Engine {
         if self.next_seq > self.durable + WINDOW {
             return Err(Refused::Wait(Wait::Progress));
         }
-        if self.head_next + 2 > self.sb.segment_blocks {
-            if self.free_segments() <= RESERVED_SEGMENTS {
-                self.want_tail();
-                return Err(Refused::Wait(Wait::Space));
-            }
+        if self.is_full() {
+            self.want_tail();
+            return Err(Refused::Wait(Wait::Space));
+        }
+        if self.head_is_full() {
             let buffer = self.free_buffer().ok_or(Refused::Wait(Wait::Progress))?;
             self.open_segment(buffer).map_err(Refused::Wait)?;
         }
         self.start_record();
         Ok(())
+    }
+
+    /// Whether the head has no room for a record.
+    pub(super) fn head_is_full(&self) -> bool {
+        self.head_next + 2 > self.sb.segment_blocks
+    }
+
+    /// Whether a write that wants to begin a record has to wait for reclaim.
+    pub fn is_full(&self) -> bool {
+        // Also in a head that relocation has opened: writes that followed it there would eat up what is reserved, a
+        // segment each time, until neither can go on.
+        self.free_segments() < RESERVED_SEGMENTS + u32::from(self.head_is_full())
     }
 
     /// Only what is durable can be reclaimed, and a small cache may be full before anything else asks for that.
@@ -215,7 +227,7 @@ impl Engine {
             b.pins == 0 && b.segment.is_none_or(|s| s != head && segments[s as usize].pending == 0)
         };
         // The head's buffer is only busy while the head accepts records.
-        let head = if self.head_next + 2 > self.sb.segment_blocks { u32::MAX } else { self.head };
+        let head = if self.head_is_full() { u32::MAX } else { self.head };
         // Unused ones first, then that of the oldest segment: it is the least likely to be read again.
         let i = (0..self.buffers.len())
             .filter(|&i| idle(&self.buffers[i], &self.segments, head))

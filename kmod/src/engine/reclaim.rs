@@ -8,11 +8,32 @@
 //! [`Engine::written_back`]. Relocation: [`Engine::plan_relocation`], [`Engine::begin_item`], read the items,
 //! [`Engine::claim_relocation`], copy them, [`Engine::relocated`], [`Engine::copied`], unpin. Both end in
 //! [`Engine::advance_tail`]. One of a kind at a time; one writeback may run beside one relocation.
+//!
+//! # Invariant that keeps it going
+//! Free room, counted in blocks from the head to the tail, is taken by writes only down to [`RESERVED_SEGMENTS`]; below
+//! that it is relocation's, in the head segment too. Relocation that is worth it leaves more room than it found, and so
+//! ends; what is not worth it is left to writeback, which needs no room.
 
 use super::format::{Checkpoint, WINDOW};
 use super::log::{Claim, Wait};
+#[cfg(doc)]
+use super::RESERVED_SEGMENTS;
 use super::{Engine, Entry};
 use crate::os::{OutOfMemory, Table};
+
+/// Relocation is worth it when it costs at most this part of the room that it makes.
+const WORTH_PERCENT: u64 = 90;
+
+/// What [`Engine::judge_relocation`] says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relocation {
+    /// There is more room after it than before.
+    MakesRoom,
+    /// Nearly all is dirty, or there is no room to begin with: only writeback makes any.
+    Useless,
+    /// The tail does not wait for relocation but for a checkpoint or for something to become durable.
+    Waits,
+}
 
 /// One dirty slot of a batch.
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,7 +63,6 @@ pub struct Batch {
     len: usize,
     next: u32,
     segments: u32,
-    scanned: usize,
     /// Sequence number of the next record when planning began.
     planned_at: u64,
 }
@@ -58,7 +78,6 @@ impl Batch {
             len: 0,
             next: 0,
             segments: 0,
-            scanned: 0,
             planned_at: 0,
         })
     }
@@ -81,11 +100,6 @@ impl Batch {
         self.len = kept;
     }
 
-    /// Number of slots that were looked at: with few items among many, relocation makes much room.
-    pub fn scanned(&self) -> usize {
-        self.scanned
-    }
-
     /// Number of segments all of whose dirty slots are in the batch.
     pub fn segments(&self) -> u32 {
         self.segments
@@ -102,14 +116,13 @@ impl Engine {
     pub fn begin_batch(&self, batch: &mut Batch) {
         batch.len = 0;
         batch.segments = 0;
-        batch.scanned = 0;
         batch.next = self.tail;
         batch.planned_at = self.next_seq;
     }
 
-    /// Adds dirty slots of the next segment to the batch, if that is durable: all of them or, with `partly`, as many as
-    /// there is room for. Says whether the next segment can be looked at.
-    fn plan_segment(&self, batch: &mut Batch, with_head: bool, partly: bool) -> bool {
+    /// Adds all dirty slots of the next segment to the batch, if that is durable and there is room for them. Says whether
+    /// it did.
+    fn plan_segment(&self, batch: &mut Batch, with_head: bool) -> bool {
         // `used` also counts segments behind the tail that wait for their checkpoint.
         let in_log = self.used - self.freeing.unwrap_or(0);
         let segment = batch.next;
@@ -117,7 +130,7 @@ impl Engine {
         if batch.segments >= in_log
             || (segment == self.head && !with_head)
             || self.last_seq(segment) > self.durable
-            || (!partly && usize::from(self.segments[segment as usize].dirty) > room)
+            || usize::from(self.segments[segment as usize].dirty) > room
         {
             return false;
         }
@@ -125,13 +138,9 @@ impl Engine {
         for slot in first..first + self.sb.segment_blocks {
             let (addr, live, dirty) = self.index.get(slot);
             if live != 0 && dirty {
-                if batch.len == batch.items.len() {
-                    return false;
-                }
                 batch.items[batch.len] = Item { key: addr << 8 | u64::from(live), slot };
                 batch.len += 1;
             }
-            batch.scanned += 1;
         }
         batch.segments += 1;
         batch.next = self.next_segment(segment);
@@ -140,13 +149,41 @@ impl Engine {
 
     /// Adds the next segment's dirty slots to a batch for writeback. Says whether there was one: call until not.
     pub fn plan_writeback(&self, batch: &mut Batch) -> bool {
-        self.plan_segment(batch, true, false)
+        self.plan_segment(batch, true)
     }
 
-    /// Adds the next segment's dirty slots to a batch for relocation, as far as there is room. Says whether there may be
-    /// more: call until not.
+    /// Adds the next segment's dirty slots to a batch for relocation. Says whether there was one: call until not, then
+    /// ask [`Engine::judge_relocation`].
     pub fn plan_relocation(&self, batch: &mut Batch) -> bool {
-        self.plan_segment(batch, false, true)
+        self.plan_segment(batch, false)
+    }
+
+    /// Whether relocating the batch makes room.
+    pub fn judge_relocation(&self, batch: &Batch) -> Relocation {
+        if self.failed || batch.len == 0 || self.segments[self.tail as usize].dirty == 0 {
+            return Relocation::Waits;
+        }
+        // What is looked at, and the log as a whole, which counts because a stretch in which all is dirty costs as much
+        // room as it makes, and behind it there are others.
+        let whole = self.used - self.freeing.unwrap_or(0);
+        if !self.is_worth(batch.len as u64, batch.segments) && !self.is_worth(self.dirty, whole) {
+            return Relocation::Useless;
+        }
+        // The first record goes where the head has room; each segment that is opened has room for all but a header.
+        let room = self.sb.segment_blocks.saturating_sub(self.head_next + 1) as usize;
+        let opened = batch.len.saturating_sub(room).div_ceil(self.sb.segment_blocks as usize - 1);
+        if opened as u32 >= self.free_segments() {
+            return Relocation::Useless;
+        }
+        Relocation::MakesRoom
+    }
+
+    /// Whether `dirty` slots, moved out of `segments` segments, leave enough behind: headers included, of which each
+    /// segment's worth of blocks may need two, because it rarely begins where a segment does.
+    fn is_worth(&self, dirty: u64, segments: u32) -> bool {
+        let segment = u64::from(self.sb.segment_blocks);
+        let cost = dirty + 2 * dirty.div_ceil(segment - 1);
+        cost * 100 <= u64::from(segments) * segment * WORTH_PERCENT
     }
 
     /// Begins work on an item: the sectors that are still live and dirty in its slot, which stays what it is until
@@ -202,7 +239,7 @@ impl Engine {
         if self.failed || self.has_writers() || self.next_seq > self.durable + WINDOW {
             return Err(Wait::Progress);
         }
-        if self.head_next + 2 > self.sb.segment_blocks {
+        if self.head_is_full() {
             let buffer = self.free_buffer().ok_or(Wait::Progress)?;
             // The segment that comes next may be one that the items lie in, reclaimed since: then it is the caller who
             // pins it, and would wait for himself while all claims wait for him.

@@ -165,19 +165,22 @@ impl Volume {
                     }
                 }
             };
-            if self.gives_up() {
-                bio.end(Err(EIO));
-            } else if !self.go_on_writing(bio, true) {
+            if self.go_on_writing(bio, true) {
+                continue;
+            }
+            if !self.gives_up() {
                 return;
+            }
+            // It is in front again.
+            let bio = self.core.lock().deferred.pop();
+            if let Some(bio) = bio {
+                bio.end(Err(EIO));
             }
         }
     }
 
     /// There is no room, and making room has failed: waiting would be for ever.
     fn gives_up(&self) -> bool {
-        self.faults.stuck.load(Ordering::Relaxed) && {
-            let state = self.state();
-            state.free_segments <= crate::engine::RESERVED_SEGMENTS
-        }
+        self.faults.stuck.load(Ordering::Relaxed) && self.core.lock().engine.is_full()
     }
 }

@@ -6,7 +6,7 @@ use super::commit::low_water;
 use super::{until_made, Transfer, Volume};
 use crate::engine::format::BLOCK;
 use crate::engine::log::{Claim, Wait};
-use crate::engine::reclaim::{Batch, Item};
+use crate::engine::reclaim::{Batch, Item, Relocation};
 use crate::os::{should_stop, Sleep};
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
@@ -14,10 +14,6 @@ use kernel::sync::Arc;
 
 /// How often it looks whether there is something to do, in milliseconds.
 const TICK_MS: u32 = 1000;
-
-/// Relocation is worth it when at most this part of the log, or of what it looks at, is dirty. The log as a whole counts
-/// because a stretch in which all is dirty costs as much room as it makes, and behind it there are others.
-const WORTH_PERCENT: u64 = 90;
 
 /// What the thread works with; allocated once, so that it never has to wait for memory.
 struct Tools {
@@ -74,24 +70,24 @@ impl Volume {
     /// did.
     fn relocate(&self, tools: &mut Tools) -> bool {
         let Tools { batch, transfer: t } = tools;
-        let state = {
+        let verdict = {
             let core = self.core.lock();
             let state = core.engine.state();
-            if state.free_segments >= low_water(state.nr_segments) || state.failed {
+            if state.free_segments >= low_water(state.nr_segments) {
                 return false;
             }
             core.engine.begin_batch(batch);
             while core.engine.plan_relocation(batch) {}
-            state
+            core.engine.judge_relocation(batch)
         };
-        let is_worth = |dirty: u64, of: u64| dirty * 100 <= of * WORTH_PERCENT;
-        let used = u64::from(state.nr_segments - state.free_segments) * state.nr_slots
-            / u64::from(state.nr_segments);
-        if !is_worth(state.dirty, used) && !is_worth(batch.items().len() as u64, batch.scanned() as u64) {
-            // Nearly all of it is dirty: only writeback makes room.
-            self.full.store(true, Ordering::Relaxed);
-            self.writeback.notify();
-            return false;
+        match verdict {
+            Relocation::MakesRoom => (),
+            Relocation::Useless => {
+                self.full.store(true, Ordering::Relaxed);
+                self.writeback.notify();
+                return false;
+            }
+            Relocation::Waits => return false,
         }
         // Pins what is to be read; what has been superseded meanwhile is left out.
         batch.retain(|planned, item| self.core.lock().engine.begin_item(planned, item).is_some());

@@ -25,7 +25,7 @@ use writeboost::engine::format::{
 };
 use writeboost::engine::log::{Claim, Io, Refused, Wait};
 use writeboost::engine::read::Run;
-use writeboost::engine::reclaim::{Batch, Item};
+use writeboost::engine::reclaim::{Batch, Item, Relocation};
 use writeboost::engine::replay::{Replay, Want};
 use writeboost::engine::{Engine, Entry, Part, Pins};
 use writeboost::os::{crc32c, Shared};
@@ -223,6 +223,8 @@ pub struct Plan {
     /// A slow job is done once in so many times that it is its turn.
     pub slowness: u64,
     pub nr_segments: u64,
+    /// Relocates only when that makes room, as the kernel's host does; what is never worth it must be safe all the same.
+    pub judges: bool,
 }
 
 impl Plan {
@@ -240,6 +242,7 @@ impl Plan {
             slow: (if rng.one_in(2) { rng.next() & rng.next() } else { 0 }) as u32,
             slowness: rng.pick(&[20, 60, 300]),
             nr_segments: rng.pick(&[16, 16, 16, 24, 90]),
+            judges: rng.one_in(2),
         }
     }
 }
@@ -466,7 +469,7 @@ impl Sim {
         let slots = (self.sb.nr_segments * self.sb.segment_blocks) as usize;
         let room = if self.rng.one_in(2) { slots } else { self.rng.range(15, 60) as usize };
         self.writeback = Mover::new(room);
-        self.relocation = Mover::new(self.rng.range(1, 40) as usize);
+        self.relocation = Mover::new(self.rng.range(8, 40) as usize);
         self.space = false;
         self.checkpointing = false;
         self.recover(state.newest);
@@ -1147,6 +1150,12 @@ impl Sim {
             Phase::Planning => {
                 let more = self.engine.plan_relocation(&mut self.relocation.batch);
                 if !more || self.rng.one_in(3) {
+                    if self.plan.judges
+                        && self.engine.judge_relocation(&self.relocation.batch) != Relocation::MakesRoom
+                    {
+                        self.relocation.phase = Phase::Idle;
+                        return;
+                    }
                     (self.relocation.at, self.relocation.phase) = (0, Phase::Begin);
                 }
             }
