@@ -1,67 +1,92 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The crash model: random lives of a volume, each of which ends at a random moment.
+//! The crash model: random lives of a volume, with crashes at random moments.
 //!
-//! `WRITEBOOST_SEED=n cargo test --test crash` repeats the run that failed with seed `n`; `WRITEBOOST_RUNS=n` makes `n`
-//! runs (with `--release`: some hundred per second).
+//! `cargo xtask crash` is its command line: it sets `WRITEBOOST_STATES`, how many crash states are checked,
+//! `WRITEBOOST_SEED`, the first seed, `WRITEBOOST_THREADS`, and `WRITEBOOST_CASE`, a single run to be shown.
 
 mod sim;
 
-use sim::volume::{Counts, Sim};
-use std::panic::{catch_unwind, AssertUnwindSafe};
+use sim::case::Case;
+use sim::search::{explain, search, show};
+use sim::volume::Counts;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|v| v.parse().unwrap_or_else(|_| panic!("{name} is not a number: {v}")))
+/// Crash states that plain `cargo test` checks.
+const FEW: u64 = 10_000;
+
+fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
+    let value = std::env::var(name).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name} is not what it should be: {value:?}")))
 }
 
-fn add(all: &mut Counts, c: &Counts) {
-    all.steps += c.steps;
-    all.writes += c.writes;
-    all.reads += c.reads;
-    all.flushes += c.flushes;
-    all.records += c.records;
-    all.fua_records += c.fua_records;
-    all.power_cuts += c.power_cuts;
-    all.host_crashes += c.host_crashes;
-    all.crashes_in_replay += c.crashes_in_replay;
-    all.resumes += c.resumes;
-    all.undone += c.undone;
-    all.written_back += c.written_back;
-    all.relocated += c.relocated;
-    all.checkpoints += c.checkpoints;
-    all.space_waits += c.space_waits;
-    all.failures += c.failures;
-    all.drains += c.drains;
+fn threads() -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, |n| n.get());
+    setting("WRITEBOOST_THREADS").unwrap_or_else(cores)
+}
+
+/// Prints lines for `cargo xtask` to show.
+fn progress(states: u64) -> impl Fn(u64) + Sync {
+    let (wanted, started) = (std::env::var_os("WRITEBOOST_PROGRESS").is_some(), Instant::now());
+    let last = Mutex::new(started);
+    move |done| {
+        let mut last = last.lock().unwrap();
+        if wanted && last.elapsed() >= Duration::from_secs(1) {
+            *last = Instant::now();
+            let rate = done as f64 / started.elapsed().as_secs_f64();
+            println!("{done} of {states} states, {rate:.0} per second");
+        }
+    }
 }
 
 #[test]
 fn a_volume_survives_any_crash() {
-    let seeds = match number("WRITEBOOST_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("WRITEBOOST_RUNS").unwrap_or(150),
-    };
-    let many = seeds.end - seeds.start > 1;
-    let mut all = Counts::default();
-    let mut failed = Vec::new();
-    for seed in seeds {
-        let mut sim = Sim::new(seed);
-        if catch_unwind(AssertUnwindSafe(|| sim.run())).is_err() {
-            println!("seed {seed} failed");
-            failed.push(seed);
-            // A few say more than one: whether it is rare, and which of them is short.
-            if failed.len() == 5 {
-                break;
-            }
-        }
-        add(&mut all, &sim.counts);
+    if let Some(case) = setting::<String>("WRITEBOOST_CASE") {
+        let case: Case = case.parse().unwrap_or_else(|e: String| panic!("{e}"));
+        assert!(show(&case).is_none(), "it fails");
+        return;
     }
-    assert!(failed.is_empty(), "WRITEBOOST_SEED={} repeats it; failed: {failed:?}", failed[0]);
-    println!("{all:?}");
+    let first = setting("WRITEBOOST_SEED").unwrap_or(0);
+    let states = setting("WRITEBOOST_STATES").unwrap_or(FEW);
+    let threads = threads();
+    let started = Instant::now();
+    let outcome = search(first, states, threads, progress(states));
+    let (c, seconds) = (outcome.counts, started.elapsed().as_secs_f64());
+    println!("{c:?}");
+    println!(
+        "{} crash states of {} runs from seed {first}, {:.0} per second on {threads} threads, {} failed",
+        c.states(),
+        outcome.runs,
+        c.states() as f64 / seconds,
+        outcome.failed.len()
+    );
+    // The run with the fewest steps before its failure is the quickest to be made smaller.
+    let shortest = outcome.failed.iter().min_by_key(|(seed, _)| Case::draw(*seed).steps());
+    if let Some((seed, failure)) = shortest {
+        explain(*seed, failure, Duration::from_secs(60));
+        let seeds: Vec<_> =
+            outcome.failed.iter().map(|(seed, f)| format!("{seed} ({})", f.message)).collect();
+        panic!("failed: seeds {}", seeds.join(", "));
+    }
     // What never happens is not tested.
-    if many {
-        let Counts { undone, relocated, space_waits, failures, drains, crashes_in_replay, .. } = all;
-        for n in [undone, relocated, space_waits, failures, drains, crashes_in_replay, all.fua_records] {
-            assert!(n != 0, "{all:?}");
+    if states >= FEW {
+        let Counts { undone, relocated, space_waits, failures, drains, crashes_in_replay, probes, .. } = c;
+        for n in [undone, relocated, space_waits, failures, drains, crashes_in_replay, probes, c.fua_records]
+        {
+            assert!(n != 0, "{c:?}");
         }
+    }
+}
+
+#[test]
+fn a_case_is_a_text() {
+    for text in ["4711", "4711/0:3,7,19-22/2:5e/d", "4711/", "4711/1:e/"] {
+        let case: Case = text.parse().unwrap();
+        assert_eq!(case.to_string(), text);
+        assert_eq!(case.to_string().parse(), Ok(case));
+    }
+    for text in ["", "x", "1/2", "1/0:x/", "1/0:1-y/d", "1/0:1", "1/0:1-99999999/"] {
+        assert!(text.parse::<Case>().is_err(), "{text}");
     }
 }

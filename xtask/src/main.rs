@@ -8,6 +8,7 @@ use xtask::lab::Kernel;
 use xtask::progress::Progress;
 
 mod build_kmod;
+mod crash;
 mod demo;
 mod test;
 mod vm;
@@ -28,6 +29,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     BuildKmod(BuildKmod),
+    Crash(Crash),
     /// Show the main job on throw-away devices: create a volume, cut the power while it is written to, resume, check
     ///
     /// The first time, setting up the lab takes about 15 minutes on two cores; after that, a minute.
@@ -43,6 +45,33 @@ struct BuildKmod {
     /// that can work, else uml
     #[arg(long)]
     kernel: Option<Kernel>,
+}
+
+/// Check the engine in simulated crashes: of random lives of a volume, and what is left of it after each
+///
+/// A crash state is a power cut or a crash of the host, at any moment of writes, flushes, writeback, relocation or
+/// resume, with what it left on the two devices, followed by a resume and a check of the whole volume. Says how many it
+/// checks per second. A failure is made smaller, shown step by step, and printed with the command that repeats it.
+///
+/// Examples:
+///   cargo xtask crash --states 10000000
+///   cargo xtask crash --seed 4711 --states 1
+///   cargo xtask crash --case 4711/0:3,7,19-22/1:5/
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+struct Crash {
+    /// How many crash states are checked, at least
+    #[arg(long, default_value_t = 100_000)]
+    states: u64,
+    /// The first seed; the next run has the next one. Without it: another one each time
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How many threads; without it as many as there are cores
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Repeats one run, or the part of it that a failure was reduced to, and shows what happens in it
+    #[arg(long, conflicts_with_all = ["states", "seed", "threads"])]
+    case: Option<String>,
 }
 
 /// Run the tests: of the code on this machine, and of the module in guests, each of which boots a kernel
@@ -115,6 +144,7 @@ fn main() -> ExitCode {
     let progress = Progress::new();
     let result = match Cli::parse().command {
         Command::BuildKmod(args) => build_kmod::run(args.kernel, progress),
+        Command::Crash(args) => crash::run(args, progress),
         Command::Demo => demo::run(progress),
         Command::Test(args) => test::run(args, progress),
         Command::Vm(args) => vm::run(args, progress),

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use xtask::lab::{checkout, Kernel, Lab, SUPPORTED};
 use xtask::progress::Progress;
 
-use super::Test;
+use super::{crash, Test};
 
 /// How many tests ended how.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
@@ -76,6 +76,9 @@ pub fn run(args: Test, progress: Progress) -> Result<ExitCode> {
         cargo("test --no-fail-fast --workspace --lib --bins --tests --exclude writeboost-tests --");
     host.arg(filter);
     total.add(tests("the host's tests", host)?);
+    if !args.quick {
+        total.add(tests("the crash model", crash::for_tests(args.seed, filter))?);
+    }
     let mut doc = cargo("test --no-fail-fast --workspace --doc --exclude writeboost-tests --");
     doc.arg(filter);
     total.add(tests("the examples in the documentation", doc)?);
@@ -104,7 +107,7 @@ pub fn run(args: Test, progress: Progress) -> Result<ExitCode> {
 }
 
 /// Cargo with `words`, in the checkout.
-fn cargo(words: &str) -> Command {
+pub fn cargo(words: &str) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(words.split_whitespace()).current_dir(checkout()).stdin(Stdio::null());
     // Set for us by the cargo that runs us; what is built must not depend on who asked for it.

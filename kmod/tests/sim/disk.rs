@@ -1,17 +1,87 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A disk with a volatile write cache, as real ones behave: a write that has completed is read back at once, but it is
-//! on stable storage only after FUA, or after a flush that was submitted later has completed. A power cut keeps any
-//! subset of the sectors of everything else, of writes that have not even completed too.
+//! A disk with a volatile write cache, as real ones behave.
+//!
+//! - A write that has completed is read back at once, but it is on stable storage only after FUA, or after a flush that
+//!   was submitted after its completion has completed. Of a write that completed after the flush was submitted, and of
+//!   one that is still in flight, nothing is promised.
+//! - FUA makes its own sectors stable and nothing else.
+//! - A power cut keeps any subset of the sectors of everything that is not stable, of writes in flight too. A sector that
+//!   several such writes wrote holds any one of them afterwards, or what was stable. A sector is whole, always.
+//! - A crash of the host loses nothing of what has completed, and leaves any part of what is in flight.
+//! - A write that ends with an error may have been done in part.
+//!
+//! A copy of a disk costs next to nothing: pages are shared until one of the two writes to them.
 
 use super::rng::Rng;
+use std::borrow::Cow;
+use std::rc::Rc;
 
 pub const SECTOR: usize = 512;
 
-struct Write {
+const PAGE: usize = 4096;
+
+/// The bytes of a disk.
+#[derive(Clone)]
+struct Bytes(Vec<Rc<[u8; PAGE]>>);
+
+impl Bytes {
+    fn new(sectors: u64) -> Self {
+        let zero = Rc::new([0; PAGE]);
+        Self(vec![zero; (sectors as usize * SECTOR).div_ceil(PAGE)])
+    }
+
+    fn get(&self, sector: u64, sectors: u64) -> Cow<'_, [u8]> {
+        let at = sector as usize * SECTOR;
+        let end = at + sectors as usize * SECTOR;
+        if sectors > 0 && at / PAGE == (end - 1) / PAGE {
+            let page = &self.0[at / PAGE];
+            return Cow::Borrowed(&page[at % PAGE..at % PAGE + (end - at)]);
+        }
+        let mut out = Vec::with_capacity(end - at);
+        let mut at = at;
+        while at < end {
+            let n = (PAGE - at % PAGE).min(end - at);
+            out.extend_from_slice(&self.0[at / PAGE][at % PAGE..at % PAGE + n]);
+            at += n;
+        }
+        Cow::Owned(out)
+    }
+
+    fn put(&mut self, sector: u64, data: &[u8]) {
+        let mut at = sector as usize * SECTOR;
+        let mut data = data;
+        while !data.is_empty() {
+            let n = (PAGE - at % PAGE).min(data.len());
+            let page = &mut self.0[at / PAGE];
+            match data.first_chunk::<PAGE>() {
+                Some(whole) if n == PAGE && Rc::get_mut(page).is_none() => *page = Rc::new(*whole),
+                _ => Rc::make_mut(page)[at % PAGE..at % PAGE + n].copy_from_slice(&data[..n]),
+            }
+            at += n;
+            data = &data[n..];
+        }
+    }
+}
+
+/// A write that has completed and is not known to be stable.
+#[derive(Clone)]
+pub struct Write {
     serial: u64,
-    sector: u64,
-    data: Vec<u8>,
+    pub sector: u64,
+    pub data: Rc<[u8]>,
+}
+
+impl Write {
+    fn sectors(&self) -> u64 {
+        (self.data.len() / SECTOR) as u64
+    }
+
+    /// The part from one sector to another, both counted from the start of the disk.
+    fn part(&self, from: u64, to: u64) -> Option<Self> {
+        let range = (from - self.sector) as usize * SECTOR..(to - self.sector) as usize * SECTOR;
+        (from < to).then(|| Self { serial: self.serial, sector: from, data: self.data[range].into() })
+    }
 }
 
 /// How much of a write a crash leaves.
@@ -25,21 +95,17 @@ enum Tear {
     AllButOne,
 }
 
+#[derive(Clone)]
 pub struct Disk {
-    now: Vec<u8>,
-    stable: Vec<u8>,
-    /// Completed and not known to be stable, in order of completion.
+    now: Bytes,
+    stable: Bytes,
+    /// In order of completion.
     pending: Vec<Write>,
     serial: u64,
 }
 
-fn put(to: &mut [u8], sector: u64, data: &[u8]) {
-    let at = sector as usize * SECTOR;
-    to[at..at + data.len()].copy_from_slice(data);
-}
-
-/// The parts of a write that a crash leaves.
-fn torn(rng: &mut Rng, sector: u64, data: &[u8]) -> Vec<(u64, Vec<u8>)> {
+/// Calls `keep(sector, data)` for the sectors of a write that a crash leaves.
+fn torn(rng: &mut Rng, sector: u64, data: &[u8], mut kept: impl FnMut(u64, &[u8])) {
     let n = data.len() / SECTOR;
     let tear = rng.pick(&[
         Tear::All,
@@ -52,52 +118,70 @@ fn torn(rng: &mut Rng, sector: u64, data: &[u8]) -> Vec<(u64, Vec<u8>)> {
         Tear::AllButOne,
     ]);
     let cut = rng.index(n + 1);
-    let keep = |rng: &mut Rng, i: usize| match tear {
-        Tear::All => true,
-        Tear::Nothing => false,
-        Tear::Each => rng.one_in(2),
-        Tear::Begin => i < cut,
-        Tear::End => i >= cut,
-        Tear::AllButOne => i != cut,
-    };
-    (0..n)
-        .filter(|&i| keep(rng, i))
-        .map(|i| (sector + i as u64, data[i * SECTOR..(i + 1) * SECTOR].to_vec()))
-        .collect()
+    match tear {
+        Tear::All => kept(sector, data),
+        Tear::Nothing => (),
+        Tear::Begin => kept(sector, &data[..cut * SECTOR]),
+        Tear::End => kept(sector + cut as u64, &data[cut * SECTOR..]),
+        Tear::Each | Tear::AllButOne => {
+            for i in 0..n {
+                if if matches!(tear, Tear::Each) { rng.one_in(2) } else { i != cut } {
+                    kept(sector + i as u64, &data[i * SECTOR..(i + 1) * SECTOR]);
+                }
+            }
+        }
+    }
 }
 
 impl Disk {
     pub fn new(sectors: u64) -> Self {
-        let bytes = sectors as usize * SECTOR;
-        Self { now: vec![0; bytes], stable: vec![0; bytes], pending: Vec::new(), serial: 0 }
+        let bytes = Bytes::new(sectors);
+        Self { now: bytes.clone(), stable: bytes, pending: Vec::new(), serial: 0 }
     }
 
-    pub fn read(&self, sector: u64, sectors: u64) -> &[u8] {
-        &self.now[sector as usize * SECTOR..(sector + sectors) as usize * SECTOR]
+    pub fn read(&self, sector: u64, sectors: u64) -> Cow<'_, [u8]> {
+        self.now.get(sector, sectors)
     }
 
-    pub fn stable(&self, sector: u64, sectors: u64) -> &[u8] {
-        &self.stable[sector as usize * SECTOR..(sector + sectors) as usize * SECTOR]
+    pub fn stable(&self, sector: u64, sectors: u64) -> Cow<'_, [u8]> {
+        self.stable.get(sector, sectors)
+    }
+
+    /// One sector.
+    pub fn sector(&self, sector: u64) -> [u8; SECTOR] {
+        let at = sector as usize * SECTOR;
+        *self.now.0[at / PAGE][at % PAGE..].first_chunk().unwrap()
+    }
+
+    /// What has completed and is not known to be stable, in order of completion.
+    pub fn pending(&self) -> &[Write] {
+        &self.pending
     }
 
     /// A write completes.
     pub fn write(&mut self, sector: u64, data: &[u8], fua: bool) {
-        put(&mut self.now, sector, data);
-        if fua {
-            let end = sector + (data.len() / SECTOR) as u64;
-            let stable = &mut self.stable;
-            // What is older at the same place must not come over it with a later flush.
-            self.pending.retain(|w| {
-                let apart = w.sector >= end || w.sector + (w.data.len() / SECTOR) as u64 <= sector;
-                if !apart {
-                    put(stable, w.sector, &w.data);
-                }
-                apart
-            });
-            put(&mut self.stable, sector, data);
-        } else {
+        self.now.put(sector, data);
+        if !fua {
             self.serial += 1;
-            self.pending.push(Write { serial: self.serial, sector, data: data.to_vec() });
+            self.pending.push(Write { serial: self.serial, sector, data: data.into() });
+            return;
+        }
+        self.stable.put(sector, data);
+        // What is older at the same place is gone. What it wrote beside that place is as unstable as before.
+        let end = sector + (data.len() / SECTOR) as u64;
+        let overlaps = |w: &Write| w.sector < end && sector < w.sector + w.sectors();
+        if self.pending.iter().any(overlaps) {
+            self.pending = std::mem::take(&mut self.pending)
+                .into_iter()
+                .flat_map(|w| {
+                    if !overlaps(&w) {
+                        return [Some(w), None];
+                    }
+                    let (start, stop) = (w.sector, w.sector + w.sectors());
+                    [w.part(start, sector.max(start)), w.part(end.min(stop), stop)]
+                })
+                .flatten()
+                .collect();
         }
     }
 
@@ -110,35 +194,35 @@ impl Disk {
     pub fn flush(&mut self, mark: u64) {
         let n = self.pending.partition_point(|w| w.serial <= mark);
         for w in self.pending.drain(..n) {
-            put(&mut self.stable, w.sector, &w.data);
+            self.stable.put(w.sector, &w.data);
         }
     }
 
     /// Part of a write takes place, and its completion is an error or never comes.
     pub fn tear(&mut self, rng: &mut Rng, sector: u64, data: &[u8]) {
-        for (sector, data) in torn(rng, sector, data) {
-            self.write(sector, &data, false);
+        let mut kept = Vec::new();
+        torn(rng, sector, data, |sector, data| kept.push((sector, data.to_vec())));
+        for (sector, data) in kept {
+            if !data.is_empty() {
+                self.write(sector, &data, false);
+            }
         }
     }
 
     /// The power fails while `in_flight` are being written.
     pub fn cut(&mut self, rng: &mut Rng, in_flight: &[(u64, Vec<u8>)]) {
-        let all = self.pending.iter().map(|w| (w.sector, &w.data));
-        for (sector, data) in all.chain(in_flight.iter().map(|(s, d)| (*s, d))) {
-            for (sector, data) in torn(rng, sector, data) {
-                put(&mut self.stable, sector, &data);
-            }
+        let stable = &mut self.stable;
+        let all = self.pending.iter().map(|w| (w.sector, &w.data[..]));
+        for (sector, data) in all.chain(in_flight.iter().map(|(s, d)| (*s, &d[..]))) {
+            torn(rng, sector, data, |sector, data| stable.put(sector, data));
         }
-        for w in self.pending.drain(..) {
-            let at = w.sector as usize * SECTOR;
-            let range = at..at + w.data.len();
-            self.now[range.clone()].copy_from_slice(&self.stable[range]);
-        }
-        for (sector, data) in in_flight {
-            let at = *sector as usize * SECTOR;
-            let range = at..at + data.len();
-            self.now[range.clone()].copy_from_slice(&self.stable[range]);
-        }
+        self.restart();
+    }
+
+    /// The power comes back: what is stable is all there is.
+    pub fn restart(&mut self) {
+        self.pending.clear();
+        self.now = self.stable.clone();
     }
 
     /// The host crashes while `in_flight` are being written, and the disk keeps its power.
@@ -150,7 +234,7 @@ impl Disk {
 
     /// Overwrites bytes, stable: for damage.
     pub fn poke(&mut self, sector: u64, data: &[u8]) {
-        put(&mut self.now, sector, data);
-        put(&mut self.stable, sector, data);
+        self.now.put(sector, data);
+        self.stable.put(sector, data);
     }
 }

@@ -153,7 +153,7 @@ impl Host {
     }
 
     pub fn checkpoint(&self) -> Checkpoint {
-        let slot = |i: u64| self.cache.read((CHECKPOINT_BLOCK + i) * BLOCK_SECTORS, 1).try_into().unwrap();
+        let slot = |i: u64| self.cache.sector((CHECKPOINT_BLOCK + i) * BLOCK_SECTORS);
         Checkpoint::choose(&slot(0), &slot(1), &self.sb).unwrap()
     }
 
@@ -161,7 +161,7 @@ impl Host {
     pub fn resume(&mut self) -> Result<(), Damage> {
         let mut replay = Replay::new(&self.sb, self.checkpoint(), NR_BUFFERS).unwrap();
         while let Want::Read { slot, blocks } = replay.want() {
-            replay.feed(self.cache.read(self.sector_of(slot), u64::from(blocks) * BLOCK_SECTORS))?;
+            replay.feed(&self.cache.read(self.sector_of(slot), u64::from(blocks) * BLOCK_SECTORS))?;
         }
         self.cache.flush(self.cache.mark());
         let (engine, cp) = replay.finish();
@@ -194,14 +194,14 @@ impl Host {
             match self.engine.lookup(at, end - at) {
                 Run::Backing(n) => {
                     for s in at..at + n {
-                        out.insert(s, number(self.backing.read(s, 1)));
+                        out.insert(s, number(&self.backing.read(s, 1)));
                     }
                     at += n;
                 }
                 Run::Cache { slot, blocks } => {
                     for i in 0..blocks {
                         let b = self.cache.read(self.sector_of(slot + i), BLOCK_SECTORS);
-                        assert_eq!(crc32c(0, b), self.engine.pins().checksum(slot + i));
+                        assert_eq!(crc32c(0, &b), self.engine.pins().checksum(slot + i));
                         for s in 0..BLOCK_SECTORS {
                             out.insert(at + s, number(&b[s as usize * SECTOR..]));
                         }
@@ -212,7 +212,7 @@ impl Host {
                 Run::Pieces(pieces) => {
                     for s in (0..8).filter(|s| part.mask() & !pieces.mask() & 1 << s != 0) {
                         let s = part.addr * BLOCK_SECTORS + s;
-                        out.insert(s, number(self.backing.read(s, 1)));
+                        out.insert(s, number(&self.backing.read(s, 1)));
                     }
                     for p in pieces.as_slice() {
                         let b = match p.ram {

@@ -7,16 +7,27 @@
 //! order, copies into the log finish in any order, the commit thread is late, writeback and relocation are interleaved
 //! item by item with everything else, and the machine may crash between any two steps.
 //!
+//! Each step draws from a seed of its own, so that a step can be left out of a run and the others stay what they are:
+//! that is how failures shrink, see [`Case`].
+//!
+//! # Crashes
+//! Each life ends in a crash, from which the next one resumes. At random steps in between there is a *probe*: the machine
+//! crashes on copies of the two disks, which are all that is left of it; they are resumed from, checked, perhaps crash
+//! again or are drained, and are thrown away, and the life goes on as if nothing had been.
+//!
 //! # The oracle
 //! Each claimed block of a write gets a version, counted up in the order of claims, and every sector that is written
 //! carries it. So the order of the log is known, the content of the volume after record `n` is known, and whatever is
 //! read anywhere says which write it comes from.
 //! - After a crash the volume must equal the state after the last record that the replay found, sector by sector, and
-//!   that record must not be older than what was promised (flushes and FUA writes that were acknowledged).
+//!   that record must not be older than what was promised (flushes and FUA writes that were acknowledged, what the
+//!   engine called durable, what an earlier resume found).
 //! - A read must not return anything older than what was acknowledged or read before it began, nor anything from a
 //!   write that a crash has undone.
+//! - What is written back is one version of a sector at a time, never one that is not durable in the log.
 //! - After a drain the backing device alone, power cut included, must equal the volume.
 
+use super::case::Case;
 use super::disk::{Disk, SECTOR};
 use super::rng::Rng;
 use std::collections::HashMap;
@@ -46,6 +57,7 @@ pub struct Counts {
     pub power_cuts: u64,
     pub host_crashes: u64,
     pub crashes_in_replay: u64,
+    pub probes: u64,
     pub resumes: u64,
     pub undone: u64,
     pub written_back: u64,
@@ -54,6 +66,34 @@ pub struct Counts {
     pub space_waits: u64,
     pub failures: u64,
     pub drains: u64,
+}
+
+impl Counts {
+    /// Crashes, each of which was followed by a resume and a check of the whole volume.
+    pub fn states(&self) -> u64 {
+        self.power_cuts + self.host_crashes
+    }
+
+    pub fn add(&mut self, c: &Self) {
+        self.steps += c.steps;
+        self.writes += c.writes;
+        self.reads += c.reads;
+        self.flushes += c.flushes;
+        self.records += c.records;
+        self.fua_records += c.fua_records;
+        self.power_cuts += c.power_cuts;
+        self.host_crashes += c.host_crashes;
+        self.crashes_in_replay += c.crashes_in_replay;
+        self.probes += c.probes;
+        self.resumes += c.resumes;
+        self.undone += c.undone;
+        self.written_back += c.written_back;
+        self.relocated += c.relocated;
+        self.checkpoints += c.checkpoints;
+        self.space_waits += c.space_waits;
+        self.failures += c.failures;
+        self.drains += c.drains;
+    }
 }
 
 /// One version of some sectors of a block, in the order of the log.
@@ -155,6 +195,30 @@ impl Job {
     }
 }
 
+impl Job {
+    fn show(&self) -> String {
+        match self {
+            Job::Copy { op, claim, todo } => {
+                let (slot, part) = todo.last().map_or((0, None), |(i, part, _)| (claim.slot + i, Some(part)));
+                format!("write {op}: copies {part:?} to slot {slot}, record {}", claim.seq)
+            }
+            Job::Read { op, .. } => format!("read {op}: a part is done"),
+            Job::Record { seq, .. } => format!("record {seq} is written"),
+            Job::Flush { upto, .. } => format!("flush of the cache device is done, for records up to {upto}"),
+            Job::Checkpoint(cp) => format!("checkpoint {} is durable", cp.generation),
+            Job::WritebackRead(i) => format!("writeback: item {i} is read"),
+            Job::WritebackWrite { sector, data } => {
+                format!("writeback: sectors {sector}+{} are written", data.len() / SECTOR)
+            }
+            Job::WritebackFlush(_) => "writeback: the backing device is flushed".into(),
+            Job::RelocationRead(i) => format!("relocation: item {i} is read"),
+            Job::RelocationCopy { claim, next, .. } => {
+                format!("relocation: block {next} of {} in record {}", claim.blocks, claim.seq)
+            }
+        }
+    }
+}
+
 #[derive(PartialEq, Clone, Copy, Debug)]
 enum Phase {
     Idle,
@@ -225,6 +289,8 @@ pub struct Plan {
     pub nr_segments: u64,
     /// Relocates only when that makes room, as the kernel's host does; what is never worth it must be safe all the same.
     pub judges: bool,
+    /// One in so many steps is followed by a probe.
+    pub probe_every: u64,
 }
 
 impl Plan {
@@ -242,6 +308,7 @@ impl Plan {
             slow: (if rng.one_in(2) { rng.next() & rng.next() } else { 0 }) as u32,
             slowness: rng.pick(&[20, 60, 300]),
             nr_segments: rng.pick(&[16, 16, 16, 24, 90]),
+            probe_every: rng.pick(&[100, 300, 1000]),
             judges: rng.one_in(2),
         }
     }
@@ -277,6 +344,10 @@ pub struct Sim {
     /// Highest record that a completed flush or FUA write, or a resume, says is durable.
     promised: u64,
     pub counts: Counts,
+    /// Where a run is: the life, and the step in it if it is in one. Both count what is left in the case.
+    pub at: (usize, Option<usize>),
+    /// Prints what happens.
+    pub trace: bool,
 }
 
 /// What a sector of some version holds: version 0 is what was never written.
@@ -354,6 +425,8 @@ impl Sim {
             acknowledged: 0,
             promised: 0,
             counts: Counts::default(),
+            at: (0, None),
+            trace: false,
             rng,
             plan,
             sb,
@@ -362,27 +435,50 @@ impl Sim {
     }
 
     /// Several lives, each of which ends in a crash; then a drain.
-    pub fn run(&mut self) {
-        for _ in 0..self.plan.lives {
+    pub fn run(&mut self, case: &Case) {
+        for (i, life) in case.lives.iter().enumerate() {
+            self.at = (i, None);
+            self.rng = life.begin(case);
             self.resume();
-            for _ in 0..self.rng.below(self.plan.mean_steps * 2) {
+            for (k, &step) in life.steps.iter().enumerate() {
+                self.at.1 = Some(k);
+                self.rng = life.step(case, step);
+                let probe = self.rng.one_in(self.plan.probe_every).then(|| self.rng.next());
                 self.step(Mode::Busy);
-            }
-            match self.rng.below(8) {
-                0 => self.settle(),
-                1 => self.drain(),
-                2 => {
-                    self.settle();
-                    self.check_dirty();
+                if let Some(seed) = probe {
+                    self.probe(seed);
                 }
-                _ => (),
+            }
+            self.at.1 = None;
+            self.rng = life.end(case);
+            let ending = self.rng.below(8);
+            if life.ending {
+                match ending {
+                    0 => self.settle(),
+                    1 => self.drain(),
+                    2 => {
+                        self.settle();
+                        self.check_dirty();
+                    }
+                    _ => (),
+                }
             }
             let how = self.draw_crash();
             self.crash(how);
         }
+        self.at = (case.lives.len(), None);
+        self.rng = case.end();
         self.plan.fail_every = 0;
         self.resume();
-        self.drain();
+        if case.drain {
+            self.drain();
+        }
+    }
+
+    fn say(&self, what: impl FnOnce() -> String) {
+        if self.trace {
+            println!("  {}", what());
+        }
     }
 
     /// One life and a crash: the superblock and all bytes of a cache device as one may be found.
@@ -406,30 +502,131 @@ impl Sim {
 
     // The machine.
 
-    fn crash(&mut self, how: Crash) {
-        let mut to_cache = Vec::new();
-        let mut to_backing = Vec::new();
-        for job in std::mem::take(&mut self.jobs) {
+    /// What is being written to the cache device and to the backing device.
+    fn in_flight(&self) -> [Vec<(u64, Vec<u8>)>; 2] {
+        let [mut to_cache, mut to_backing] = [Vec::new(), Vec::new()];
+        for job in &self.jobs {
             match job {
-                Job::Record { slot, data, .. } => to_cache.push((block_sector(&self.sb, slot), data)),
+                Job::Record { slot, data, .. } => {
+                    to_cache.push((block_sector(&self.sb, *slot), data.clone()))
+                }
                 Job::Checkpoint(cp) => to_cache.push((cp.block() * BLOCK_SECTORS, cp.encode().to_vec())),
-                Job::WritebackWrite { sector, data } => to_backing.push((sector, data)),
+                Job::WritebackWrite { sector, data } => to_backing.push((*sector, data.clone())),
                 _ => (),
             }
         }
+        [to_cache, to_backing]
+    }
+
+    fn crash(&mut self, how: Crash) {
+        let in_flight = self.in_flight();
         self.promised = self.promised.max(self.engine.durable());
-        self.crash_disks(how, to_cache, to_backing);
+        self.crash_disks(how, in_flight);
+        self.jobs.clear();
         self.ops.clear();
     }
 
-    fn crash_disks(
-        &mut self,
-        how: Crash,
-        mut to_cache: Vec<(u64, Vec<u8>)>,
-        mut to_backing: Vec<(u64, Vec<u8>)>,
-    ) {
+    /// A crash of which the machine itself does not know: see the module's text.
+    fn probe(&mut self, seed: u64) {
+        self.say(|| "probe {".into());
+        self.counts.probes += 1;
+        let rng = std::mem::replace(&mut self.rng, Rng::new(seed));
+        let disks = (self.cache.clone(), self.backing.clone());
+        let buffers = std::mem::take(&mut self.buffers);
+        let (pins, promised) = (self.pins.clone(), self.promised);
+        let checkpointing = std::mem::take(&mut self.checkpointing);
+        let mut engine = None;
+        let mut in_flight = self.in_flight();
+        self.promised = promised.max(self.engine.durable());
+        loop {
+            let how = self.draw_crash();
+            self.crash_disks(how, in_flight);
+            let (found, newest) = self.come_up();
+            let found = std::mem::replace(&mut self.engine, found);
+            engine.get_or_insert(found);
+            let expected = self.expected(newest);
+            self.check_volume(&expected);
+            self.check_dirty();
+            self.promised = newest;
+            if self.rng.one_in(4) {
+                in_flight = self.write_back_all();
+                self.drained(&expected);
+                self.check_volume(&expected);
+            } else {
+                in_flight = Default::default();
+            }
+            if !self.rng.one_in(3) {
+                break;
+            }
+        }
+        // There always is one: the loop went round once at least.
+        self.engine = engine.unwrap();
+        (self.pins, self.promised, self.buffers) = (pins, promised, buffers);
+        (self.cache, self.backing) = disks;
+        (self.checkpointing, self.rng) = (checkpointing, rng);
+        self.say(|| "}".into());
+    }
+
+    /// Writes everything back in one go, while nothing else is under way. Returns what is in flight then: the checkpoint
+    /// that frees the last of it.
+    fn write_back_all(&mut self) -> [Vec<(u64, Vec<u8>)>; 2] {
+        let mut batch = Batch::new((self.sb.nr_segments * self.sb.segment_blocks) as usize).unwrap();
+        self.engine.begin_batch(&mut batch);
+        while self.engine.plan_writeback(&mut batch) {}
+        batch.sort();
+        for item in batch.items() {
+            let live =
+                self.engine.begin_item(&batch, item).expect("nobody has changed it since it was planned");
+            let block = self.cache.read(block_sector(&self.sb, item.slot), BLOCK_SECTORS);
+            assert_eq!(crc32c(0, &block), self.pins.checksum(item.slot), "checksum of slot {}", item.slot);
+            for i in (0..BLOCK_SECTORS).filter(|i| live & 1 << i != 0) {
+                let data = &block[i as usize * SECTOR..(i as usize + 1) * SECTOR];
+                self.backing.write(item.addr() * BLOCK_SECTORS + i, data, false);
+            }
+            self.pins.unpin(item.slot);
+        }
+        self.backing.flush(self.backing.mark());
+        for item in batch.items() {
+            self.engine.written_back(&batch, item);
+        }
+        assert_eq!(self.engine.state().dirty, 0);
+        let cp = self.engine.advance_tail(true);
+        let cp = cp.map(|cp| (cp.block() * BLOCK_SECTORS, cp.encode().to_vec()));
+        [cp.into_iter().collect(), Vec::new()]
+    }
+
+    /// The backing device alone, power cut included, must equal the volume.
+    fn drained(&self, expected: &[u64]) {
+        for (s, &want) in expected.iter().enumerate() {
+            let got = version_of(s as u64, &self.backing.stable(s as u64, 1));
+            assert_eq!(got, want, "sector {s} of the backing device after a drain");
+        }
+    }
+
+    fn crash_disks(&mut self, how: Crash, [mut to_cache, mut to_backing]: [Vec<(u64, Vec<u8>)>; 2]) {
         self.rng.shuffle(&mut to_cache);
         self.rng.shuffle(&mut to_backing);
+        self.say(|| {
+            let list = |disk: &Disk, in_flight: &[(u64, Vec<u8>)]| {
+                let one = |sector: u64, len: usize| format!("{sector}+{}", len / SECTOR);
+                let done = disk.pending().iter().map(|w| one(w.sector, w.data.len()));
+                let all: Vec<_> = done.chain(in_flight.iter().map(|(s, d)| one(*s, d.len()))).collect();
+                if all.is_empty() {
+                    "nothing".into()
+                } else {
+                    all.join(" ")
+                }
+            };
+            let what = match how {
+                Crash::Power => "power cut",
+                Crash::Host => "crash of the host",
+            };
+            format!(
+                "{what}; not stable on the cache device: {}, on the backing device: {}",
+                list(&self.cache, &to_cache),
+                list(&self.backing, &to_backing)
+            )
+        });
         match how {
             Crash::Power => {
                 self.counts.power_cuts += 1;
@@ -442,6 +639,7 @@ impl Sim {
                 }
                 self.backing.cut(&mut self.rng, &to_backing);
             }
+            // The disks keep their power.
             Crash::Host => {
                 self.counts.host_crashes += 1;
                 self.cache.orphan(&mut self.rng, &to_cache);
@@ -450,20 +648,34 @@ impl Sim {
         }
     }
 
-    /// Comes up, perhaps after crashes on the way.
-    fn resume(&mut self) {
-        let unstable = self.rng.one_in(4);
+    /// Resumes from the two disks, perhaps after crashes on the way. Returns the engine and its newest record.
+    fn come_up(&mut self) -> (Engine, u64) {
+        let mut unstable = self.rng.one_in(3);
         let (engine, cp) = loop {
             if let Some(up) = self.replay(unstable) {
                 break up;
             }
             self.counts.crashes_in_replay += 1;
+            unstable = self.rng.one_in(3);
         };
-        self.engine = engine;
-        self.pins = self.engine.pins();
+        self.pins = engine.pins();
         self.counts.resumes += 1;
-        let state = self.engine.state();
+        let state = engine.state();
         assert_eq!((state.durable, cp.durable), (state.newest, state.newest));
+        assert!(
+            state.newest >= self.promised,
+            "the log ends with record {}, promised was {}",
+            state.newest,
+            self.promised
+        );
+        self.say(|| format!("resumed: records {} to {}", state.tail, state.newest));
+        (engine, state.newest)
+    }
+
+    /// A new life begins.
+    fn resume(&mut self) {
+        let (engine, newest) = self.come_up();
+        self.engine = engine;
         self.buffers =
             (0..self.plan.nr_buffers).map(|_| vec![0xcd; SEGMENT_BLOCKS as usize * BLOCK]).collect();
         let slots = (self.sb.nr_segments * self.sb.segment_blocks) as usize;
@@ -472,19 +684,19 @@ impl Sim {
         self.relocation = Mover::new(self.rng.range(8, 40) as usize);
         self.space = false;
         self.checkpointing = false;
-        self.recover(state.newest);
-        self.check_volume();
+        self.recover(newest);
+        let expected = self.expected(newest);
+        self.check_volume(&expected);
         self.check_dirty();
     }
 
     /// One attempt to resume; none when the machine crashed on the way.
     fn replay(&mut self, unstable: bool) -> Option<(Engine, Checkpoint)> {
-        let sector = |disk: &Disk, block: u64| -> [u8; SECTOR] {
-            disk.read(block * BLOCK_SECTORS, 1).try_into().unwrap()
-        };
+        let sector = |disk: &Disk, block: u64| disk.sector(block * BLOCK_SECTORS);
         assert_eq!(Superblock::decode(&sector(&self.cache, 0)).as_ref(), Ok(&self.sb));
         let (a, b) = (sector(&self.cache, CHECKPOINT_BLOCK), sector(&self.cache, CHECKPOINT_BLOCK + 1));
         let cp = Checkpoint::choose(&a, &b, &self.sb).unwrap();
+        self.say(|| format!("replay from {cp:?}"));
         let mut replay = Replay::new(&self.sb, cp, self.plan.nr_buffers).unwrap();
         let mut reads = 0;
         while let Want::Read { slot, blocks } = replay.want() {
@@ -492,7 +704,8 @@ impl Sim {
                 return self.crash_in_replay(None);
             }
             let b = self.cache.read(block_sector(&self.sb, slot), u64::from(blocks) * BLOCK_SECTORS);
-            replay.feed(b).unwrap_or_else(|e| panic!("{e}; promised {}", self.promised));
+            replay.feed(&b).unwrap_or_else(|e| panic!("{e}; promised {}", self.promised));
+            self.say(|| format!("replay read {blocks} blocks at slot {slot}"));
             reads += 1;
             assert!(reads < 20_000, "replay has no end");
         }
@@ -514,7 +727,7 @@ impl Sim {
     fn crash_in_replay<T>(&mut self, cp: Option<&Checkpoint>) -> Option<T> {
         let in_flight = cp.map(|cp| (cp.block() * BLOCK_SECTORS, cp.encode().to_vec()));
         let how = self.draw_crash();
-        self.crash_disks(how, in_flight.into_iter().collect(), Vec::new());
+        self.crash_disks(how, [in_flight.into_iter().collect(), Vec::new()]);
         None
     }
 
@@ -522,7 +735,6 @@ impl Sim {
 
     /// The log was found to end with record `newest`.
     fn recover(&mut self, newest: u64) {
-        assert!(newest >= self.promised, "the log ends with record {newest}, promised was {}", self.promised);
         for l in self.log.drain(..) {
             if l.seq > newest {
                 self.counts.undone += 1;
@@ -539,18 +751,17 @@ impl Sim {
         self.last_claim = (newest, 0);
     }
 
-    /// What the volume must hold in the end.
-    fn expected(&self) -> Vec<u64> {
+    /// What the volume must hold after record `newest`.
+    fn expected(&self, newest: u64) -> Vec<u64> {
         let mut v = self.base.clone();
-        for l in &self.log {
+        for l in self.log.iter().filter(|l| l.seq <= newest) {
             v[l.sector as usize..(l.sector + l.sectors) as usize].fill(l.version);
         }
         v
     }
 
     /// Reads the whole volume at one moment, in which nobody writes.
-    fn check_volume(&mut self) {
-        let expected = self.expected();
+    fn check_volume(&mut self, expected: &[u64]) {
         let mut at = 0;
         while at < self.plan.backing_sectors {
             let want = self.rng.range(1, self.plan.backing_sectors - at);
@@ -626,14 +837,18 @@ impl Sim {
         match *from {
             Source::Backing { sector, sectors } => {
                 for s in sector..sector + sectors {
-                    out.push((s, version_of(s, self.backing.read(s, 1))));
+                    out.push((s, version_of(s, &self.backing.sector(s))));
                 }
             }
             Source::Cache { slot, blocks, addr, mask } => {
                 for i in 0..blocks {
                     let block = self.cache.read(block_sector(&self.sb, slot + i), BLOCK_SECTORS);
-                    assert_eq!(crc32c(0, block), self.pins.checksum(slot + i), "checksum of slot {slot}+{i}");
-                    of_block(addr + u64::from(i), mask, block, &mut out);
+                    assert_eq!(
+                        crc32c(0, &block),
+                        self.pins.checksum(slot + i),
+                        "checksum of slot {slot}+{i}"
+                    );
+                    of_block(addr + u64::from(i), mask, &block, &mut out);
                 }
                 self.pins.unpin(slot + blocks - 1);
             }
@@ -719,7 +934,8 @@ impl Sim {
 
     fn drain(&mut self) {
         self.settle();
-        self.check_volume();
+        let expected = self.expected(u64::MAX);
+        self.check_volume(&expected);
         self.engine.flush();
         self.settle_in(Mode::Drain, |sim| {
             let s = sim.engine.state();
@@ -732,11 +948,9 @@ impl Sim {
         self.counts.drains += 1;
         let state = self.engine.state();
         assert_eq!(state.free_segments, state.nr_segments);
-        for (s, want) in self.expected().into_iter().enumerate() {
-            let got = version_of(s as u64, self.backing.stable(s as u64, 1));
-            assert_eq!(got, want, "sector {s} of the backing device after a drain");
-        }
-        self.check_volume();
+        let expected = self.expected(u64::MAX);
+        self.drained(&expected);
+        self.check_volume(&expected);
     }
 
     fn begin(&mut self) {
@@ -772,6 +986,16 @@ impl Sim {
                 parts: 0,
             })
         };
+        self.say(|| match &op {
+            Op::Flush(seq, _) => format!("flush {id}: wants record {seq}"),
+            Op::Write(w) => {
+                let fua = if w.fua { " with FUA" } else { "" };
+                let before =
+                    w.before.map_or(String::new(), |(seq, _)| format!(" after record {seq} is durable"));
+                format!("write {id}: sectors {start}+{n}{fua}{before}")
+            }
+            Op::Read(_) => format!("read {id}: sectors {start}+{n}"),
+        });
         self.ops.push((id, op));
     }
 
@@ -889,6 +1113,13 @@ impl Sim {
         assert_eq!(claim.offset, claim.slot % SEGMENT_BLOCKS);
         assert!(claim.offset >= 1 && claim.offset + claim.blocks <= SEGMENT_BLOCKS);
         self.last_claim = (claim.seq, claim.slot);
+        self.say(|| {
+            let Claim { seq, slot, blocks, .. } = claim;
+            format!(
+                "write {id}: {blocks} blocks in record {seq} from slot {slot}, version {}",
+                self.version + 1
+            )
+        });
         let mut todo = Vec::new();
         for i in 0..claim.blocks {
             let part = Part::first_of(w.next, w.end - w.next);
@@ -917,6 +1148,7 @@ impl Sim {
 
     /// What is under way ends, or goes on by a part.
     fn finish(&mut self, job: Job) {
+        self.say(|| job.show());
         match job {
             Job::Copy { op, claim, mut todo } => {
                 if let Some((i, part, version)) = todo.pop() {
@@ -1010,7 +1242,7 @@ impl Sim {
     fn read_item(cache: &Disk, sb: &Superblock, pins: &Pins, w: &mut Work) {
         let slot = w.item.slot;
         let block = cache.read(block_sector(sb, slot), BLOCK_SECTORS);
-        assert_eq!(crc32c(0, block), pins.checksum(slot), "checksum of item in slot {slot}");
+        assert_eq!(crc32c(0, &block), pins.checksum(slot), "checksum of item in slot {slot}");
         w.data = block.to_vec();
     }
 
@@ -1020,13 +1252,17 @@ impl Sim {
                 assert!(blocks >= 2 && offset + blocks <= SEGMENT_BLOCKS && offset == slot % SEGMENT_BLOCKS);
                 self.counts.records += 1;
                 self.counts.fua_records += u64::from(fua);
+                self.say(|| format!("record {seq} is sent: {blocks} blocks at slot {slot}, fua {fua}"));
                 let at = offset as usize * BLOCK;
                 let data = &mut self.buffers[usize::from(buffer)][at..at + blocks as usize * BLOCK];
                 self.engine.encode_header(seq, data.first_chunk_mut().unwrap());
                 let data = data.to_vec();
                 self.jobs.push(Job::Record { seq, slot, buffer, offset, fua, data });
             }
-            Some(Io::Flush { upto }) => self.jobs.push(Job::Flush { upto, mark: self.cache.mark() }),
+            Some(Io::Flush { upto }) => {
+                self.say(|| format!("flush of the cache device is sent, for records up to {upto}"));
+                self.jobs.push(Job::Flush { upto, mark: self.cache.mark() });
+            }
             None => (),
         }
     }
@@ -1039,6 +1275,7 @@ impl Sim {
         }
         let whole = mode == Mode::Drain || self.rng.one_in(10);
         if let Some(cp) = self.engine.advance_tail(whole) {
+            self.say(|| format!("sent: {cp:?}"));
             self.checkpointing = true;
             self.jobs.push(Job::Checkpoint(cp));
         }

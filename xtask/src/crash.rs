@@ -1,0 +1,80 @@
+//! `cargo xtask crash`: the crash model of the engine, `kmod/tests/crash.rs`, for as long as one likes.
+
+use std::io::{BufRead, BufReader, IsTerminal};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result};
+use xtask::progress::Progress;
+
+use super::{test, Crash};
+
+/// How often a line says how far it is when stderr is not a terminal.
+const EVERY: Duration = Duration::from_secs(20);
+
+/// Crash states that `cargo xtask test` checks.
+const STATES: u64 = 1_000_000;
+
+/// A seed that was not there before, short enough to be typed.
+pub fn any_seed() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    now.as_millis() as u64 % 100_000_000_000
+}
+
+/// The crash model with its settings, as a test of which the name has to contain `filter`.
+pub fn for_tests(seed: Option<u64>, filter: &str) -> Command {
+    let mut command = test::cargo("test -p writeboost --test crash -- --nocapture");
+    command
+        .arg(filter)
+        .env("WRITEBOOST_STATES", STATES.to_string())
+        .env("WRITEBOOST_SEED", seed.unwrap_or_else(any_seed).to_string());
+    command
+}
+
+/// Runs what `args` want.
+pub fn run(args: Crash, progress: Progress) -> Result<ExitCode> {
+    let mut build = test::cargo("test --quiet -p writeboost --test crash --no-run");
+    if !build.stdout(Stdio::null()).status().context("cannot run cargo")?.success() {
+        return Ok(ExitCode::FAILURE);
+    }
+    let mut command = test::cargo("test --quiet -p writeboost --test crash -- --nocapture --exact");
+    command.arg("a_volume_survives_any_crash").env("WRITEBOOST_PROGRESS", "1");
+    // Measured on two cores.
+    let (what, typical) = match &args.case {
+        Some(case) => {
+            command.env("WRITEBOOST_CASE", case);
+            (format!("case {case}"), Duration::from_secs(1))
+        }
+        None => {
+            command.env("WRITEBOOST_STATES", args.states.to_string());
+            command.env("WRITEBOOST_SEED", args.seed.unwrap_or_else(any_seed).to_string());
+            (format!("{} crash states", args.states), Duration::from_secs(1 + args.states / 6000))
+        }
+    };
+    if let Some(threads) = args.threads {
+        command.env("WRITEBOOST_THREADS", threads.to_string());
+    }
+    let step = progress.step(what, typical);
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
+    let output = child.stdout.take().context("cargo has no output")?;
+    let (terminal, mut shown) = (std::io::stderr().is_terminal(), Instant::now());
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line?;
+        let line = String::from_utf8_lossy(&line);
+        if line.contains(" per second") && line.contains(" states, ") {
+            step.detail(&line);
+            if !terminal && shown.elapsed() >= EVERY {
+                progress.note(&line);
+                shown = Instant::now();
+            }
+        } else if !line.trim().is_empty() && !line.starts_with("running ") && !line.starts_with("test result")
+        {
+            println!("{line}");
+        }
+    }
+    if child.wait()?.success() {
+        step.done();
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(ExitCode::FAILURE)
+}
