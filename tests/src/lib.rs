@@ -7,3 +7,5 @@ pub mod files;
 pub mod history;
 pub mod log_writes;
 pub mod random;
+pub mod record;
+pub mod tree;

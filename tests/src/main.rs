@@ -1,16 +1,20 @@
 //! `wbtest`: runs in guests, where tests need more than a shell.
 
+use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
+use std::time::{Duration, Instant};
 
-use anyhow::{ensure, Result};
+use anyhow::{bail, ensure, Context, Result};
 use clap::{Args, Parser, Subcommand};
 use writeboost_tests::device::{Buffer, Device};
 use writeboost_tests::files;
 use writeboost_tests::history::{History, SECTOR};
 use writeboost_tests::log_writes::Log;
 use writeboost_tests::random::Random;
+use writeboost_tests::record::{moments, Player, Record};
+use writeboost_tests::tree;
 
 /// Writes what can be checked after a power cut, and checks it.
 #[derive(Debug, Parser)]
@@ -38,6 +42,8 @@ enum Command {
         /// A device-mapper device of target log-writes, in whose log durable writes are marked
         #[arg(long)]
         mark: Option<String>,
+        #[command(flatten)]
+        record: RecordArgs,
     },
     /// Make a disk what it may be after a power cut at some moment of a log of target log-writes; print `durable N`
     Replay {
@@ -49,6 +55,11 @@ enum Command {
         #[arg(long)]
         seed: u64,
     },
+    /// Cut the power at many moments of a record of target `record`: make two disks what they may be then, and run a check
+    ///
+    /// The check is a bash function, exported by whoever calls. It finds the number of the point in $point, and in $KEY
+    /// the last number of each mark `KEY NUMBER` before the cut.
+    Points(Points),
     /// Check that the device is a prefix of the history, and print `prefix N`
     HistoryCheck {
         #[command(flatten)]
@@ -59,6 +70,34 @@ enum Command {
         /// How many random parts to read besides
         #[arg(long, default_value_t = 0)]
         reads: u64,
+    },
+    /// Let several writers change directories; mark `writerN STEP` once all up to a writer's step is durable
+    TreeWrite {
+        /// Where
+        dir: PathBuf,
+        /// What they follow from
+        #[arg(long)]
+        seed: u64,
+        /// How many
+        #[arg(long)]
+        writers: u64,
+        /// How long
+        #[arg(long)]
+        seconds: u64,
+        /// The file that takes marks
+        #[arg(long)]
+        record: PathBuf,
+    },
+    /// Check that directories are as a power cut may leave them
+    TreeCheck {
+        /// Where
+        dir: PathBuf,
+        /// What they follow from
+        #[arg(long)]
+        seed: u64,
+        /// The last durable step of each writer; 0 for none
+        #[arg(long, value_delimiter = ',')]
+        durable: Vec<u64>,
     },
     /// Write files; print `durable N` once file N is durable
     FilesWrite {
@@ -85,6 +124,44 @@ enum Command {
         #[arg(long)]
         last: u64,
     },
+}
+
+#[derive(Debug, Args)]
+struct RecordArgs {
+    /// The file of target `record` that takes marks
+    #[arg(long)]
+    record: Option<PathBuf>,
+    /// The key of the marks
+    #[arg(long, default_value = "durable")]
+    key: String,
+}
+
+#[derive(Debug, Args)]
+struct Points {
+    /// The record
+    record: PathBuf,
+    /// What the two devices had when it began, as files
+    #[arg(long, num_args = 2, required = true)]
+    base: Vec<PathBuf>,
+    /// The disks to make the points on
+    #[arg(long, num_args = 2, required = true)]
+    disks: Vec<PathBuf>,
+    /// How many points
+    #[arg(long)]
+    count: usize,
+    /// What chooses them
+    #[arg(long)]
+    seed: u64,
+    /// The check
+    #[arg(long)]
+    check: String,
+    /// A directory for both disks' content when the check fails
+    #[arg(long)]
+    keep: PathBuf,
+    /// One more point, that is not checked but put into the files of --base, and its marks, as bash assignments, into the
+    /// file `left` in --keep
+    #[arg(long)]
+    leave: bool,
 }
 
 #[derive(Debug, Args)]
@@ -133,6 +210,86 @@ fn put_mark(name: &str, number: u64) -> Result<()> {
     Ok(())
 }
 
+/// A function that writes marks into a record. A mark is there when it returns.
+fn marker(record: &Path) -> Result<impl Fn(&str, u64) -> Result<()>> {
+    let file = OpenOptions::new().write(true).open(record);
+    let file = file.with_context(|| format!("cannot open {}", record.display()))?;
+    // One write for each: several threads may do this at once.
+    Ok(move |key: &str, number: u64| Ok((&file).write_all(format!("{key} {number}").as_bytes())?))
+}
+
+fn points(args: &Points) -> Result<()> {
+    let record = Record::decode(&fs::read(&args.record)?)?;
+    let read = |path: &PathBuf| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let base = [read(&args.base[0])?, read(&args.base[1])?];
+    let disks = [Device::open(&args.disks[0])?, Device::open(&args.disks[1])?];
+    for (disk, base) in disks.iter().zip(&base) {
+        ensure!(disk.bytes() == base.len() as u64, "a disk has another size than when the record began");
+    }
+    let mut random = Random::new(&[args.seed]);
+    let moments = moments(&record, args.count + usize::from(args.leave), &mut random);
+    // One that is taken from the middle of everything, so that a next life does not always begin at the end.
+    let leave = args.leave.then(|| random.below(moments.len() as u64) as usize);
+    let mut content = base.clone();
+    let mut player = Player::new(&record, base);
+    let mut kept = None;
+    let mut volatile = 0;
+    for (point, &moment) in moments.iter().enumerate() {
+        player.go(moment)?;
+        let fates = player.cut(&mut content, &mut random);
+        if leave == Some(point) {
+            kept = Some((content.clone(), player.marks().clone()));
+            continue;
+        }
+        for (disk, content) in disks.iter().zip(&content) {
+            put(disk, content)?;
+        }
+        volatile += usize::from(fates.iter().any(|(_, fate)| fate.volatile > 0));
+        let what =
+            format!("point {point}, event {moment} of {}, {fates:?}, {:?}", record.len(), player.marks());
+        println!("{what}");
+        let mut check = Process::new("bash");
+        check.args(["-eEuo", "pipefail", "-O", "inherit_errexit", "-c"]);
+        check.arg(format!("trap 'echo \"FAILED: $BASH_COMMAND\"' ERR; {}", args.check));
+        check.env("point", point.to_string());
+        check.envs(player.marks().iter().map(|(key, number)| (key, number.to_string())));
+        if !check.status()?.success() {
+            for (name, content) in ["backing.img", "cache.img"].iter().zip(&content) {
+                fs::write(args.keep.join(name), content)?;
+            }
+            fs::write(args.keep.join("point"), &what)?;
+            bail!("the check fails at {what}");
+        }
+    }
+    let boundaries = record.boundaries().len();
+    let mut distinct = moments.clone();
+    distinct.dedup();
+    let at = record.boundaries().iter().filter(|at| distinct.binary_search(at).is_ok()).count();
+    println!(
+        "REPORT {} points, at {at} of {boundaries} flush boundaries and between, {volatile} with volatile writes",
+        args.count
+    );
+    if let Some((content, marks)) = kept {
+        for (path, content) in args.base.iter().zip(&content) {
+            fs::write(path, content)?;
+        }
+        let assignments: String = marks.iter().map(|(key, number)| format!("{key}={number}\n")).collect();
+        fs::write(args.keep.join("left"), assignments)?;
+    }
+    Ok(())
+}
+
+/// Writes all of a disk.
+fn put(disk: &Device, content: &[u8]) -> Result<()> {
+    const CHUNK: usize = 1 << 20;
+    let mut buffer = Buffer::new(CHUNK);
+    for (i, chunk) in content.chunks(CHUNK).enumerate() {
+        buffer.first_mut(chunk.len()).copy_from_slice(chunk);
+        disk.write(buffer.first(chunk.len()), (i * CHUNK) as u64, false)?;
+    }
+    Ok(())
+}
+
 fn replay(log: &Path, disk: &Path, seed: u64) -> Result<()> {
     let device = Device::open(log)?;
     let log = Log::read(|at, len| {
@@ -151,14 +308,29 @@ fn replay(log: &Path, disk: &Path, seed: u64) -> Result<()> {
 
 fn main() -> Result<()> {
     match Cli::parse().command {
-        Command::HistoryWrite { history, every, from, last, mark } => {
+        Command::HistoryWrite { history, every, from, last, mark, record } => {
             let (history, device) = history.open()?;
             let from = from.or(history.epochs.last().copied()).unwrap_or(1);
-            history.make(&device, (from, last), every, |number| match &mark {
-                Some(device) => put_mark(device, number),
-                None => say("durable", number),
+            let marker = record.record.as_deref().map(marker).transpose()?;
+            history.make(&device, (from, last), every, |number| match (&mark, &marker) {
+                (Some(device), _) => put_mark(device, number),
+                (None, Some(mark)) => mark(&record.key, number),
+                (None, None) => say("durable", number),
             })
         }
+        Command::Points(args) => points(&args),
+        Command::TreeWrite { dir, seed, writers, seconds, record } => {
+            let end = Instant::now() + Duration::from_secs(seconds);
+            let mark = marker(&record)?;
+            tree::write(
+                &dir,
+                seed,
+                writers,
+                || Instant::now() < end,
+                |writer, step| mark(&format!("writer{writer}"), step),
+            )
+        }
+        Command::TreeCheck { dir, seed, durable } => say("exact", tree::check(&dir, seed, &durable)?),
         Command::Replay { log, disk, seed } => replay(&log, &disk, seed),
         Command::HistoryCheck { history, durable, reads } => {
             let (history, device) = history.open()?;

@@ -12,6 +12,7 @@ mod debian;
 mod errors;
 mod fs;
 mod io;
+mod points;
 mod refuse;
 mod support;
 
@@ -36,7 +37,8 @@ fn main() -> ExitCode {
         }
     };
     let mut tests: Vec<Test> =
-        [io::TESTS, fs::TESTS, cutoff::TESTS, admin::TESTS, refuse::TESTS, errors::TESTS].concat();
+        [io::TESTS, fs::TESTS, cutoff::TESTS, points::TESTS, admin::TESTS, refuse::TESTS, errors::TESTS]
+            .concat();
     tests.extend(debian::tests());
     // What takes long comes first, so that no CPU is idle at the end.
     tests.sort_by_key(|test| std::cmp::Reverse(setup.seconds(test)));

@@ -51,14 +51,22 @@ remove() { udevadm settle; dmsetup remove --retry "$1"; }
 field() { dmsetup status "$1" | cut -d' ' -f$((3 + $2)); }
 dirty() { field "$1" 7; }
 # value NAME KEY: of an option, or of a word of ours.
-value() { dmsetup status "$1" | tr ' ' '\n' | grep -A1 -x -- "$2" | tail -n1; }
+value() {
+    local words
+    words=" $(dmsetup status "$1") "
+    [[ $words == *" $2 "* ]] || return 1
+    words=${words##*" $2 "}
+    echo "${words%% *}"
+}
 drain() { dmsetup message "$1" 0 drop_caches; }
 
 # healthy NAME: nothing has failed.
 healthy() {
-    same "state of $1" "$(value "$1" state)" ok
-    same "read errors of $1" "$(value "$1" read_errors)" 0
-    same "writeback errors of $1" "$(value "$1" writeback_errors)" 0
+    local status word
+    status="$(dmsetup status "$1") "
+    for word in 'state ok' 'read_errors 0' 'writeback_errors 0'; do
+        [[ $status == *" $word "* ]] || die "$1 has not $word: $status"
+    done
 }
 
 # verify DEVICE WORDS...: fio writes and reads back, comparing.

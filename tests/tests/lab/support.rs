@@ -190,6 +190,21 @@ impl Bench<'_> {
         Ok(self.lab.guest().cpus(self.cpus).share(share).timeout(Duration::from_secs(timeout)))
     }
 
+    /// Builds a module that only this test needs, and answers with its path.
+    pub fn module(&self, dir: &Path, name: &str) -> Result<PathBuf> {
+        self.lab.build_module(dir, name)
+    }
+
+    /// The test's own directory on the host, which goes when it ends.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Where its log is, which stays.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
     /// Makes the file `name`, `mib` MiB of zeros, to be a disk.
     pub fn disk(&self, name: &str, mib: u64) -> Result<PathBuf> {
         let path = self.dir.path().join(name);

@@ -85,7 +85,7 @@ impl Lab {
         let cache = Cache::open()?;
         let root = Root::setup(&cache, progress)?;
         let built = ready_kernel(&root, kernel)?;
-        let module = module::build(&root, &built, &checkout().join("kmod"))?;
+        let module = module::build(&root, &built, &checkout().join("kmod"), MODULE)?;
         let tools = module::tools(&root)?;
         let layer = module::layer(&root, &built, &module, &tools)?;
         Ok(Self { root, kernel: built, layer, module })
@@ -111,6 +111,12 @@ impl Lab {
         &self.module
     }
 
+    /// Builds the module `name` (a file name) of the sources `dir` for the guests' kernel, for tests that need one besides
+    /// ours. Answers with its path on the host; no guest has it by itself.
+    pub fn build_module(&self, dir: &std::path::Path, name: &str) -> Result<PathBuf> {
+        module::build(&self.root, &self.kernel, dir, name)
+    }
+
     /// Whether guests are User Mode Linux processes, which run at native speed, and not emulated machines.
     pub fn is_uml(&self) -> bool {
         self.kernel.initramfs.is_none()
@@ -130,7 +136,7 @@ pub fn build_module(kernel: Kernel, progress: Progress) -> Result<(String, PathB
         _ => {
             let root = Root::setup(&cache, progress)?;
             let built = ready_kernel(&root, kernel)?;
-            let module = module::build(&root, &built, &kmod)?;
+            let module = module::build(&root, &built, &kmod, MODULE)?;
             (built.release, module)
         }
     };

@@ -36,8 +36,8 @@ fn sources(kmod: &Path) -> Result<Vec<PathBuf>> {
     Ok(cache::files(kmod)?.into_iter().filter(|path| !path.starts_with("target")).collect())
 }
 
-/// Builds the module for `kernel` and answers with its path on the host.
-pub fn build(root: &Root, kernel: &Built, kmod: &Path) -> Result<PathBuf> {
+/// Builds the module `name`, a file name, of the sources `kmod` for `kernel`, and answers with its path on the host.
+pub fn build(root: &Root, kernel: &Built, kmod: &Path, name: &str) -> Result<PathBuf> {
     let place = cache::key([kmod.as_os_str().as_encoded_bytes()]);
     let inside = format!("/build/kmod/{}-{place}", kernel.id);
     let dir = root.on_host(&inside);
@@ -49,17 +49,16 @@ pub fn build(root: &Root, kernel: &Built, kmod: &Path) -> Result<PathBuf> {
         parts.push(fs::read(kmod.join(file))?);
     }
     let key = cache::key(&parts);
-    let (ko, stamp) = (dir.join(MODULE), dir.join(".key"));
+    let (ko, stamp) = (dir.join(name), dir.join(".key"));
     if ko.is_file() && fs::read_to_string(&stamp).is_ok_and(|built| built == key) {
         return Ok(ko);
     }
     let _ = fs::remove_file(&stamp);
     mirror(kmod, &files, &dir)?;
     let step =
-        root.progress().step(format!("building {MODULE} for {}", kernel.release), Duration::from_secs(15));
+        root.progress().step(format!("building {name} for {}", kernel.release), Duration::from_secs(15));
     let script = format!(
-        "{}\nmake -C {} M={inside} {} -j{} modules",
-        "rm -f *.ko",
+        "rm -f *.ko\nmake -C {} M={inside} {} -j{} modules",
         kernel.kdir,
         kernel.make.join(" "),
         jobs()
@@ -68,12 +67,12 @@ pub fn build(root: &Root, kernel: &Built, kmod: &Path) -> Result<PathBuf> {
     let log = root.cache().log("kmod");
     let failed = step.run_collect(&mut root.chroot(&script)?, &log)?;
     if let Some(lines) = failed {
-        bail!("{}{MODULE} does not build for {}", readable(&lines, &inside, kmod), kernel.release);
+        bail!("{}{name} does not build for {}", readable(&lines, &inside, kmod), kernel.release);
     }
     step.done();
     if !ko.is_file() {
         bail!(
-            "the build for {} succeeded but made no {MODULE}; its output is in {}",
+            "the build for {} succeeded but made no {name}; its output is in {}",
             kernel.release,
             log.display()
         );

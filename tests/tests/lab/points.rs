@@ -1,0 +1,259 @@
+//! Power cuts that leave of two disks with volatile caches what such disks may leave: the real module, real workloads,
+//! and many states of both devices, each resumed and checked.
+//!
+//! The cache device and the backing device lie under the target `record` (tests/recorder), which records what both are
+//! told and when. `wbtest points` takes moments of that record, and at each makes two disks what a power cut may leave of
+//! these; `tests/src/record.rs` says what that is. Then the volume is resumed, by the module, and must be what was
+//! promised.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use xtask::lab::checkout;
+
+use crate::support::{code, Bench, Test};
+
+/// The tests. Their points: 210 in a normal run, 2,100 in a full one.
+pub const TESTS: &[Test] = &[
+    code("points::quick", 12, true, |cx| Run { lives: 1, points: 10, full: (1, 10), script: RAW }.run(cx)),
+    code("points::raw", 60, false, |cx| Run { lives: 3, points: 30, full: (9, 100), script: RAW }.run(cx))
+        .full_takes(600),
+    code("points::many_writers", 30, false, |cx| {
+        Run { lives: 1, points: 40, full: (1, 400), script: MANY }.run(cx)
+    })
+    .full_takes(300),
+    code("points::ext4", 50, false, |cx| Run { lives: 1, points: 40, full: (1, 400), script: EXT4 }.run(cx))
+        .full_takes(500),
+    code("points::xfs", 50, false, |cx| Run { lives: 1, points: 40, full: (1, 400), script: XFS }.run(cx))
+        .full_takes(500),
+];
+
+/// How often and at how many points the power is cut.
+struct Run {
+    /// Lives: each but the first begins where the power was cut in the one before.
+    lives: u32,
+    /// Points that are checked in each life.
+    points: u32,
+    /// Both, in a full run.
+    full: (u32, u32),
+    script: &'static str,
+}
+
+impl Run {
+    fn run(&self, cx: &Bench) -> Result<()> {
+        let (lives, points) = if cx.full { self.full } else { (self.lives, self.points) };
+        let guest = cx.guest()?.timeout(Duration::from_secs(u64::from(120 + lives * (60 + points * 5))));
+        let recorder = cx.module(&checkout().join("tests/recorder"), "dm-record.ko")?;
+        fs::copy(recorder, cx.share().join("dm-record.ko"))?;
+        let script = format!("lives={lives}\npoints={points}\n{COMMON}\n{}", self.script);
+        let result = cx.run(guest, &script);
+        if result.is_err() {
+            // What a failing check looked at: the disks are made again from these two.
+            for name in ["backing.img", "cache.img", "point"] {
+                cx.keep_file(&cx.share().join(name))?;
+            }
+        }
+        result.map(drop)
+    }
+}
+
+/// Functions of these tests.
+const COMMON: &str = r#"
+    # disks BACKING-MIB CACHE-MIB: /dev/b and /dev/c to be recorded, not too fast, so that much is on its way at any
+    # moment, and /dev/pb and /dev/pc to make points on.
+    disks() {
+        null b $1 irqmode 2 completion_nsec 1000000 hw_queue_depth 16 submit_queues 1
+        null c $2 irqmode 2 completion_nsec 200000 hw_queue_depth 64 submit_queues 1
+        null pb $1
+        null pc $2
+        size=$(sectors /dev/pb)
+        # Processes are what takes time in a guest, and udev starts many for each device that comes or goes.
+        udevadm control --exit
+        rm -f /run/udev/control
+        export size DM_DISABLE_UDEV=1
+    }
+    open() { dmsetup create w --table "0 $size writeboost /dev/pb /dev/pc"; }
+    close() { dmsetup remove w; }
+    # begin: a record begins, of the volume on rb and rc.
+    begin() {
+        for disk in b c; do dd if=/dev/$disk of=/tmp/base_$disk bs=1M iflag=direct status=none; done
+        insmod /mnt/share/dm-record.ko
+        dmsetup create rb --table "0 $(sectors /dev/b) record /dev/b 0"
+        dmsetup create rc --table "0 $(sectors /dev/c) record /dev/c 1"
+    }
+    # end NUMBER [OPTIONS]: it ends, and all its points are checked by the function `check`.
+    end() {
+        remove rb
+        remove rc
+        cat /dev/dm-record >/tmp/record
+        rmmod dm_record
+        say "the record has $(stat -c %s /tmp/record) bytes"
+        export -f $(compgen -A function)
+        export SEED m
+        wbtest points /tmp/record --base /tmp/base_b /tmp/base_c --disks /dev/pb /dev/pc \
+            --count $points --seed $((SEED * 1000 + $1)) --check check --keep /mnt/share "${@:2}"
+        say "all points are checked"
+    }
+    quietly() { "$@" >/tmp/said 2>&1 || { cat /tmp/said; die "$*"; }; }
+    alone() { [ $((point % 4)) = 0 ]; } # Whether to look at the backing device alone as well.
+"#;
+
+/// Single writes and flushes of whatever sizes, some with FUA, and nothing but a prefix of them after each cut: on the
+/// volume, and after a drain on the backing device alone.
+const RAW: &str = r#"
+    disks 20 10
+    n=0 epochs=1
+    check() {
+        open
+        wbtest history-check /dev/mapper/w --seed $SEED --epochs $epochs --durable ${durable:-$n} >/tmp/found
+        if alone; then
+            drain w
+            close
+            wbtest history-check /dev/pb --seed $SEED --epochs $epochs --durable ${durable:-$n} | cmp - /tmp/found
+            open
+            wbtest history-check /dev/mapper/w --seed $SEED --epochs $epochs --durable ${durable:-$n} | cmp - /tmp/found
+        fi
+        healthy w
+        close
+    }
+    export n epochs
+    for life in $(seq $lives); do
+        begin
+        volume v /dev/mapper/rb /dev/mapper/rc
+        if [ $life -gt 1 ]; then
+            # Where the power was cut in the life before.
+            wbtest history-check /dev/mapper/v --seed $SEED --epochs $epochs --durable ${durable:-$n} >/tmp/found
+            read -r _ n </tmp/found
+            unset durable
+            epochs=$epochs,$((n + 1))
+        fi
+        wbtest history-write /dev/mapper/v --seed $SEED --epochs $epochs --last $((n + 1500)) --every 8 --record /dev/dm-record
+        healthy v
+        remove v
+        end $life --leave
+        . /mnt/share/left
+        for disk in b c; do dd if=/tmp/base_$disk of=/dev/$disk bs=1M oflag=direct status=none; done
+    done
+"#;
+
+/// Four writers at once, each with a quarter of the volume.
+const MANY: &str = r#"
+    disks 20 10
+    quarter=$(($(sectors /dev/b) / 4))
+    history() { # DEVICE WRITER WORDS...
+        wbtest history-$3 $1 --seed $((SEED + $2)) --first $(($2 * quarter)) --sectors $quarter "${@:4}"
+    }
+    prefixes() { # DEVICE
+        for i in 0 1 2 3; do
+            local durable=durable$i
+            history $1 $i check --durable ${!durable:-0}
+        done
+    }
+    check() {
+        open
+        prefixes /dev/mapper/w >/tmp/found
+        if alone; then
+            drain w
+            prefixes /dev/pb | cmp - /tmp/found
+        fi
+        healthy w
+        close
+    }
+    export quarter
+    begin
+    volume v /dev/mapper/rb /dev/mapper/rc
+    writers=()
+    for i in 0 1 2 3; do
+        history /dev/mapper/v $i write --last 500 --every 8 --record /dev/dm-record --key durable$i &
+        writers+=($!)
+    done
+    for writer in ${writers[@]}; do wait $writer; done
+    healthy v
+    remove v
+    end 1
+"#;
+
+/// A file system in use: what was fsync'd is there, and after the journal was replayed there is nothing to repair.
+macro_rules! filesystem {
+    ($own:literal) => {
+        concat!(
+            $own,
+            r#"
+    trees() { quietly wbtest tree-check $m --seed $SEED --durable ${writer0:-0},${writer1:-0},${writer2:-0},${writer3:-0}; }
+    check() {
+        open
+        # As after any power cut: the journal is replayed, and then there is nothing to repair.
+        if alone; then replay_by_hand; fi
+        mount /dev/mapper/w $m
+        trees
+        umount $m
+        clean /dev/mapper/w
+        if alone; then drain w; fi
+        healthy w
+        close
+        if alone; then
+            clean /dev/pb
+            mount -o ro /dev/pb $m
+            trees
+            umount $m
+        fi
+    }
+    disks 72 14
+    volume v /dev/b /dev/c
+    make /dev/mapper/v
+    remove v
+    begin
+    volume v /dev/mapper/rb /dev/mapper/rc
+    mount /dev/mapper/v $m
+    # Beside the files that count, a load that nobody waits for.
+    (while [ ! -e /tmp/stop ]; do cp -r /usr/include/linux/netfilter $m/load; rm -r $m/load; done) &
+    load=$!
+    wbtest tree-write $m --seed $SEED --writers 4 --seconds 6 --record /dev/dm-record
+    touch /tmp/stop
+    wait $load
+    umount $m
+    healthy v
+    remove v
+    end 1
+"#
+        )
+    };
+}
+
+/// With blocks of 1 KiB, as `mkfs.ext4` takes for small devices: parts of the cache's blocks.
+const EXT4: &str = filesystem!(
+    r#"
+    make() { mkfs.ext4 -q $1; }
+    replay_by_hand() { e2fsck -p /dev/mapper/w >/tmp/said 2>&1 || [ $? = 1 ] || { cat /tmp/said; die 'e2fsck -p'; }; }
+    clean() { quietly e2fsck -fn $1; }
+"#
+);
+
+const XFS: &str = filesystem!(
+    r#"
+    # The three variables allow less than 300 MiB.
+    make() { TEST_DIR=x TEST_DEV=x QA_CHECK_FS=x mkfs.xfs -q -f $1; }
+    replay_by_hand() { :; } # Only the kernel can.
+    clean() { quietly xfs_repair -n $1; }
+"#
+);
+
+impl Bench<'_> {
+    /// The directory that the guest has at /mnt/share.
+    fn share(&self) -> std::path::PathBuf {
+        self.dir().join("share")
+    }
+
+    /// Puts `file`, if there is one, beside the test's log.
+    fn keep_file(&self, file: &Path) -> Result<()> {
+        if file.exists() {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            let kept = self.log().with_extension(&*name);
+            fs::copy(file, &kept)?;
+            self.note(&format!("kept {}", kept.display()));
+        }
+        Ok(())
+    }
+}
