@@ -159,11 +159,12 @@ impl Writeboost {
         let faults = &volume.faults;
         write!(
             out,
-            " 10 state {} free_segments {} read_errors {} writeback_errors {} uuid ",
+            " 12 state {} free_segments {} read_errors {} writeback_errors {} lost_blocks {} uuid ",
             volume.health(),
             s.free_segments,
             faults.cache_reads.load(Ordering::Relaxed),
-            faults.writebacks.load(Ordering::Relaxed)
+            faults.writebacks.load(Ordering::Relaxed),
+            faults.lost.load(Ordering::Relaxed)
         )?;
         for (i, b) in volume.uuid().iter().enumerate() {
             write!(out, "{}{b:02x}", if matches!(i, 4 | 6 | 8 | 10) { "-" } else { "" })?;

@@ -9,6 +9,7 @@ use writeboost::engine::format::{
     Checkpoint, RecordHeader, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK, SECTOR, WINDOW,
 };
 use writeboost::engine::log::{Io, Refused, Wait};
+use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Relocation};
 use writeboost::engine::replay::Damage;
 use writeboost::engine::{Entry, RESERVED_SEGMENTS};
@@ -580,6 +581,11 @@ fn writeback_follows_what_was_relocated_meanwhile() {
 
 /// Relocates what is dirty in the oldest segment.
 fn relocate(h: &mut Host) -> Result<(), Wait> {
+    relocate_but(h, None)
+}
+
+/// Relocates what is in the oldest segments; block `unreadable` is lost by it.
+fn relocate_but(h: &mut Host, unreadable: Option<u64>) -> Result<(), Wait> {
     let mut batch = Batch::new(15).unwrap();
     h.engine.begin_batch(&mut batch);
     while h.engine.plan_relocation(&mut batch) {}
@@ -597,10 +603,14 @@ fn relocate(h: &mut Host) -> Result<(), Wait> {
         };
         for i in 0..claim.blocks {
             let item = &batch.items()[done];
-            let block = h.cache.read(h.sector_of(item.slot), BLOCK_SECTORS).to_vec();
+            let mut block = h.cache.read(h.sector_of(item.slot), BLOCK_SECTORS).to_vec();
+            let lost = (unreadable == Some(item.addr())).then(|| {
+                block.fill(0);
+                Entry::lost(&block)
+            });
             let at = (claim.offset + i) as usize * BLOCK;
             h.buffers[usize::from(claim.buffer)][at..at + BLOCK].copy_from_slice(&block);
-            h.engine.relocated(&claim, claim.slot + i, item);
+            h.engine.relocated(&claim, claim.slot + i, item, lost);
             done += 1;
         }
         h.engine.copied(&claim);
@@ -705,6 +715,97 @@ fn relocation_does_not_wait_for_its_own_pins() {
         h.engine.pins().unpin(item.slot);
     }
     assert_eq!(h.engine.claim(1).unwrap().slot, 1);
+}
+
+#[test]
+fn a_lost_block_lets_the_tail_pass_and_never_comes_back() {
+    let mut h = host();
+    h.write(0, 15, 1);
+    h.write(20, 2, 1);
+    h.flush();
+    let (slot, _) = h.slots_of(3)[0];
+    h.cache.poke(h.sector_of(slot), &[0x5a; 4 * SECTOR]);
+    relocate_but(&mut h, Some(3)).unwrap();
+    // The record that holds it is not known durable: a replay looks at all its data.
+    h.flush();
+    let newest = h.engine.state().newest;
+    h.crash().unwrap();
+    assert_eq!(h.engine.state().newest, newest, "all of it is there");
+    h.move_tail(false);
+    assert!(h.engine.state().tail > 1, "it has passed");
+    for _ in 0..3 {
+        assert_eq!(h.engine.state().dirty, 17);
+        assert_eq!([h.read(2), h.read(4), h.read(20)], [1; 3]);
+        let (slot, live) = h.slots_of(3)[0];
+        assert_eq!(live, 0xff);
+        let block = h.cache.read(h.sector_of(slot), BLOCK_SECTORS).to_vec();
+        let stored = h.engine.pins().checksum(slot);
+        assert_ne!(crc32c(0, &block), stored, "nobody may take it for good");
+        assert_eq!(Entry::lost(&block), stored);
+        h.crash().unwrap();
+        assert_eq!(h.engine.state().newest, newest);
+    }
+    // A write heals it, sector by sector.
+    h.write_sectors(3 * BLOCK_SECTORS, 3, 7).unwrap();
+    h.flush();
+    assert_eq!(h.read_sectors(3 * BLOCK_SECTORS, 3), [7; 3]);
+    let lost: Vec<u8> = h.slots_of(3).iter().map(|&(_, live)| live).collect();
+    assert!(lost.contains(&0xf8) && lost.contains(&0x07), "{lost:?}");
+    h.write(3, 1, 8);
+    h.drain();
+    h.crash().unwrap();
+    assert_eq!(h.read(3), 8);
+}
+
+#[test]
+fn what_is_not_whole_is_not_taken_for_lost() {
+    let block = [7; BLOCK];
+    let good = Entry { addr: 1, mask: 1, crc: crc32c(0, &block) };
+    let lost = Entry { crc: Entry::lost(&block), ..good };
+    assert!(good.is_stored_as(&block) && lost.is_stored_as(&block));
+    let torn = [8; BLOCK];
+    assert!(!good.is_stored_as(&torn) && !lost.is_stored_as(&torn));
+}
+
+#[test]
+fn a_record_that_rots_after_a_suspend_is_missed() {
+    for suspend in [true, false] {
+        let mut h = host();
+        h.write(0, 2, 1);
+        h.flush();
+        let claims = h.write(10, 2, 2);
+        h.flush();
+        if suspend {
+            let cp = h.engine.note_durable().unwrap();
+            assert!(h.engine.note_durable().is_none(), "one at a time");
+            h.write_checkpoint(&cp);
+            h.engine.checkpointed(true);
+            assert!(h.engine.note_durable().is_none(), "it is noted already");
+        }
+        h.cache.poke(h.sector_of(claims[0].slot - 1), &[0x5a; SECTOR]);
+        // Without the checkpoint of the suspend nobody can know.
+        let end = if suspend { Err(Damage::Short { end: 2, durable: 2 }) } else { Ok(()) };
+        assert_eq!(h.crash(), end);
+    }
+}
+
+#[test]
+fn a_clean_block_can_be_forgotten_and_a_dirty_one_not() {
+    let mut h = host();
+    h.write(0, 15, 1);
+    h.flush();
+    let (slot, _) = h.slots_of(3)[0];
+    assert!(!h.engine.forget_clean(slot));
+    h.write_back();
+    assert!(h.engine.forget_clean(slot));
+    assert!(!h.engine.forget_clean(slot));
+    assert!(matches!(h.engine.lookup(3 * BLOCK_SECTORS, BLOCK_SECTORS), Run::Backing(_)));
+    assert_eq!([h.read(2), h.read(3), h.read(4)], [1; 3]);
+    // The rest of its life is that of any clean slot.
+    h.write(3, 1, 2);
+    h.drain();
+    h.crash().unwrap();
+    assert_eq!(h.read(3), 2);
 }
 
 #[test]

@@ -411,8 +411,22 @@ pub struct Entry {
     pub addr: u64,
     /// Bit `i` says that sector `i` of the block was written; 0 says that the entry holds nothing.
     pub mask: u8,
-    /// CRC-32C of the block as stored; sectors that were not written are stored as zeroes.
+    /// CRC-32C of the block as stored; sectors that were not written are stored as zeroes. The complement of it when the
+    /// block is lost: nobody can take it for good, and still it is seen to have been stored as it is.
     pub crc: u32,
+}
+
+impl Entry {
+    /// The checksum of a block that stands for one that is lost, and is stored as `block`.
+    pub fn lost(block: &[u8]) -> u32 {
+        !crc32c(0, block)
+    }
+
+    /// Whether `block` is what was stored for the entry, lost or not.
+    pub fn is_stored_as(&self, block: &[u8]) -> bool {
+        let crc = crc32c(0, block);
+        self.mask == 0 || crc == self.crc || crc == !self.crc
+    }
 }
 
 /// The first block of a record: what follows it. A view of encoded bytes.

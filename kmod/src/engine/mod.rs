@@ -106,6 +106,8 @@ pub struct Engine {
     epoch: u64,
     epoch_start: u64,
     generation: u64,
+    /// How far the log is durable, by the newest checkpoint.
+    noted: u64,
     /// The segment that new records go to, and the first block in it that no record has.
     head: u32,
     head_next: u32,
@@ -212,6 +214,7 @@ impl Engine {
             epoch: 0,
             epoch_start: 0,
             generation: 0,
+            noted: 0,
             head: sb.nr_segments - 1,
             head_next: sb.segment_blocks,
             next_seq: 1,

@@ -254,15 +254,28 @@ impl Engine {
         self.paused = false;
     }
 
+    /// Takes a slot that is not dirty out of the index: the backing device has what it holds. Says whether it was one.
+    pub fn forget_clean(&mut self, slot: u32) -> bool {
+        let (_, live, dirty) = self.index.get(slot);
+        let clean = live != 0 && !dirty;
+        if clean {
+            self.index.remove(slot);
+        }
+        clean
+    }
+
     /// Block `slot` of the claim now holds a copy of the item's, which is pinned: what is still live and dirty of it
     /// moves there.
-    pub fn relocated(&mut self, claim: &Claim, slot: u32, item: &Item) {
+    ///
+    /// With `lost`, the item cannot be read any more, and the copy is something else that has this checksum, made by
+    /// [`Entry::lost`]: its sectors stay dirty and unreadable until they are written again, but the tail can pass.
+    pub fn relocated(&mut self, claim: &Claim, slot: u32, item: &Item, lost: Option<u32>) {
         let (addr, live, dirty) = self.index.get(item.slot);
         if live == 0 || !dirty {
             self.index.insert_nothing(slot);
             return;
         }
-        let crc = self.pins.checksum(item.slot);
+        let crc = lost.unwrap_or_else(|| self.pins.checksum(item.slot));
         self.store(slot, Entry { addr, mask: live, crc }, claim.seq);
         self.index.set_moved(item.slot, slot);
     }
@@ -297,12 +310,24 @@ impl Engine {
             return None;
         }
         self.freeing = Some(freeing);
-        self.generation += 1;
-        Some(self.checkpoint())
+        Some(self.next_checkpoint())
+    }
+
+    /// A checkpoint that frees nothing but says how far the log is durable, so that a replay knows where it must not end.
+    /// Write it with FUA, then call [`Engine::checkpointed`]. `None` when the newest one says so already or one is under
+    /// way.
+    pub fn note_durable(&mut self) -> Option<Checkpoint> {
+        if self.freeing.is_some() || self.failed || self.noted == self.durable {
+            return None;
+        }
+        self.freeing = Some(0);
+        Some(self.next_checkpoint())
     }
 
     /// The checkpoint of this moment.
-    pub(super) fn checkpoint(&self) -> Checkpoint {
+    pub(super) fn next_checkpoint(&mut self) -> Checkpoint {
+        self.generation += 1;
+        self.noted = self.durable;
         Checkpoint {
             nonce: self.sb.nonce,
             generation: self.generation,

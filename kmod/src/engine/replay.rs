@@ -9,12 +9,13 @@
 //! - The log ends at the first record that is not acceptable; what lies behind it never becomes reachable, because
 //!   all records from `epoch_start` on must carry the epoch of the checkpoint, and of two earlier ones with the same
 //!   number that of the later epoch holds.
-//! - A record that is not known durable is accepted only when all its data match their checksums.
+//! - A record that is not known durable is accepted only when all its data match their checksums, or their complements
+//!   where they stand for lost blocks.
 //! - A log that ends before what the checkpoint knows durable is damaged, and refused.
 
 use super::format::{Checkpoint, RecordHeader, Superblock, BLOCK, WINDOW};
 use super::{Engine, Entry};
-use crate::os::{crc32c, OutOfMemory, Table};
+use crate::os::{OutOfMemory, Table};
 use core::fmt;
 
 /// What the host has to read next from the cache device.
@@ -317,10 +318,7 @@ impl Replay {
         let i = (self.apply % WINDOW) as usize;
         let n = self.seen[i].map_or(0, |s| usize::from(s.header.blocks));
         let intact = blocks.len() == n * BLOCK
-            && blocks.chunks_exact(BLOCK).enumerate().all(|(k, block)| {
-                let entry = self.entry(i, k);
-                entry.mask == 0 || crc32c(0, block) == entry.crc
-            });
+            && blocks.chunks_exact(BLOCK).enumerate().all(|(k, block)| self.entry(i, k).is_stored_as(block));
         if intact {
             self.apply_next();
             return self.settle(true);
@@ -352,8 +350,7 @@ impl Replay {
         e.wanted = 0;
         e.epoch = self.checkpoint.epoch + 1;
         e.epoch_start = end;
-        e.generation += 1;
-        let checkpoint = e.checkpoint();
+        let checkpoint = e.next_checkpoint();
         (self.engine, checkpoint)
     }
 }

@@ -6,6 +6,7 @@ use super::{Volume, FLYING, IDLE, LANDED, LOST};
 use crate::dm::{BioList, EndIo};
 use crate::engine::format::{BLOCK, WINDOW};
 use crate::engine::log::Io;
+use crate::engine::RESERVED_SEGMENTS;
 use crate::os::{should_stop, Sleep};
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
@@ -16,7 +17,8 @@ const FLUSH: usize = usize::MAX;
 
 /// Segments that must be free before a write finds none: from here on reclaim is urgent.
 pub(super) fn low_water(nr_segments: u32) -> u32 {
-    (nr_segments / 8).max(4)
+    // Above what is reserved: a small cache would never run short, and still be full.
+    (nr_segments / 8).max(RESERVED_SEGMENTS + 2)
 }
 
 impl EndIo for Volume {
@@ -181,6 +183,8 @@ impl Volume {
 
     /// There is no room, and making room has failed: waiting would be for ever.
     fn gives_up(&self) -> bool {
-        self.faults.stuck.load(Ordering::Relaxed) && self.core.lock().engine.is_full()
+        self.faults.stuck.load(Ordering::Relaxed)
+            && self.full.load(Ordering::Relaxed)
+            && self.core.lock().engine.is_full()
     }
 }

@@ -27,7 +27,7 @@ pub use options::Options;
 pub use resume::open;
 
 use crate::dm::{Bio, BioList, Cursor};
-use crate::engine::format::{BLOCK, BLOCK_SECTORS, WINDOW};
+use crate::engine::format::{Checkpoint, BLOCK, BLOCK_SECTORS, WINDOW};
 use crate::engine::{Engine, Pins, State};
 use crate::os::{now_ms, should_stop, synchronize, Event, Pages, Shared, Sleep, Table, Thread, Work};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -78,6 +78,8 @@ const LOST: u32 = 3;
 pub struct Faults {
     /// Blocks that could not be read from the cache device or did not match their checksum.
     pub cache_reads: AtomicU64,
+    /// Dirty blocks that could not be read from the cache device any more, and were given up.
+    pub lost: AtomicU64,
     /// Writes to the backing device that failed.
     pub writebacks: AtomicU64,
     /// The last writeback failed.
@@ -115,6 +117,8 @@ pub struct Volume {
     writeback_busy: Mutex<()>,
     #[pin]
     reclaim_busy: Mutex<()>,
+    /// For the checkpoint of a suspend; under `reclaim_busy`.
+    spare: Arc<Transfer>,
     suspended: AtomicBool,
     /// How many drains are under way.
     draining: AtomicU32,
@@ -197,6 +201,7 @@ impl Running {
                 progress <- Event::new(),
                 writeback_busy <- new_mutex!((), "writeboost_writeback"),
                 reclaim_busy <- new_mutex!((), "writeboost_reclaim"),
+                spare: Transfer::new(1)?,
                 suspended: AtomicBool::new(true),
                 draining: AtomicU32::new(0),
                 full: AtomicBool::new(false),
@@ -383,7 +388,26 @@ impl Volume {
         self.suspended.store(true, Ordering::SeqCst);
         // Whoever works holds one of these, and sees the flag before the next step.
         drop(self.writeback_busy.lock());
-        drop(self.reclaim_busy.lock());
+        let _busy = self.reclaim_busy.lock();
+        // A volume may lie for years now. With this, a record that rots meanwhile is seen to be missing; without, it would
+        // look like the end of the log.
+        let checkpoint = self.core.lock().engine.note_durable();
+        if let Some(checkpoint) = checkpoint {
+            self.write_checkpoint(&self.spare, &checkpoint);
+        }
+    }
+
+    /// Writes a checkpoint. Says whether it could.
+    fn write_checkpoint(&self, t: &Arc<Transfer>, checkpoint: &Checkpoint) -> bool {
+        let ok = self.disks.write_checkpoint(t, checkpoint).is_ok();
+        self.core.lock().engine.checkpointed(ok);
+        if !ok {
+            log_err!(
+                "{}: cannot write a checkpoint to the cache device; no more writes are taken",
+                &*self.disks
+            );
+        }
+        ok
     }
 
     /// Bios come again.

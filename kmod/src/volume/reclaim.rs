@@ -4,10 +4,11 @@
 
 use super::commit::low_water;
 use super::{until_made, Transfer, Volume};
-use crate::engine::format::BLOCK;
+use crate::engine::format::{Superblock, BLOCK, BLOCK_SECTORS};
 use crate::engine::log::{Claim, Wait};
 use crate::engine::reclaim::{Batch, Item, Relocation};
-use crate::os::{should_stop, Sleep};
+use crate::engine::Entry;
+use crate::os::{now_ms, should_stop, Sleep, Table};
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -15,17 +16,48 @@ use kernel::sync::Arc;
 /// How often it looks whether there is something to do, in milliseconds.
 const TICK_MS: u32 = 1000;
 
+/// A block is given up for lost when it could not be read this often, a second apart, though the device answers.
+const MOST_TRIES: u32 = 5;
+const PAUSE_MS: u64 = 1000;
+
 /// What the thread works with; allocated once, so that it never has to wait for memory.
 struct Tools {
     batch: Batch,
+    /// A segment's worth of blocks, and one more.
     transfer: Arc<Transfer>,
+    /// What each item of the batch is.
+    found: Table<Found>,
+    trouble: Trouble,
+}
+
+/// Dirty blocks that cannot be read, and that the tail cannot pass.
+#[derive(Default)]
+struct Trouble {
+    /// Hash of their slots; 0 for none.
+    slots: u64,
+    tries: u32,
+    at_ms: u64,
+}
+
+/// What a block on the cache device turned out to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Intact,
+    /// It was given up before, and has been carried along since.
+    Lost,
+    Unreadable,
 }
 
 impl Volume {
     pub(super) fn run_reclaim(&self) {
         let segment_blocks = self.core.lock().engine.superblock().segment_blocks as usize;
         let tools = until_made(&self.reclaim, || {
-            Ok(Tools { batch: Batch::new(segment_blocks)?, transfer: Transfer::new(segment_blocks)? })
+            Ok(Tools {
+                batch: Batch::new(segment_blocks)?,
+                transfer: Transfer::new(segment_blocks + 1)?,
+                found: Table::new(segment_blocks, |_| Found::Intact)?,
+                trouble: Trouble::default(),
+            })
         });
         let Some(mut tools) = tools else { return };
         while !should_stop() {
@@ -53,14 +85,7 @@ impl Volume {
             self.commit.notify();
         }
         let Some(checkpoint) = checkpoint else { return false };
-        let ok = self.disks.write_checkpoint(t, &checkpoint).is_ok();
-        self.core.lock().engine.checkpointed(ok);
-        if !ok {
-            log_err!(
-                "{}: cannot write a checkpoint to the cache device; no more writes are taken",
-                &*self.disks
-            );
-        }
+        let ok = self.write_checkpoint(t, &checkpoint);
         self.commit.notify();
         self.progress.notify();
         ok
@@ -69,7 +94,10 @@ impl Volume {
     /// When segments run short, moves what is dirty in the oldest ones to the head, if that makes room. Says whether it
     /// did.
     fn relocate(&self, tools: &mut Tools) -> bool {
-        let Tools { batch, transfer: t } = tools;
+        let Tools { batch, transfer: t, found, trouble } = tools;
+        if trouble.slots != 0 && now_ms() - trouble.at_ms < PAUSE_MS {
+            return false;
+        }
         let verdict = {
             let core = self.core.lock();
             let state = core.engine.state();
@@ -92,9 +120,20 @@ impl Volume {
         // Pins what is to be read; what has been superseded meanwhile is left out.
         batch.retain(|planned, item| self.core.lock().engine.begin_item(planned, item).is_some());
         self.read_items(t, batch.items().iter().enumerate());
-        // What cannot be read stays where it is, and writeback reports it: the tail cannot pass it.
-        let intact = batch.items().iter().enumerate().all(|(i, item)| self.is_intact(t, i, item));
-        let seq = if intact { self.append(batch.items(), t) } else { None };
+        // FNV-1a, to know the same ones again.
+        let mut unreadable = 0;
+        for (i, item) in batch.items().iter().enumerate() {
+            found[i] = self.find(t, i, item);
+            if found[i] == Found::Unreadable {
+                let hash = if unreadable == 0 { 0xcbf2_9ce4_8422_2325 } else { unreadable };
+                unreadable = (hash ^ u64::from(item.slot)).wrapping_mul(0x0100_0000_01b3) | 1;
+            }
+        }
+        let seq = if unreadable == 0 || self.gives_up_for_lost(t, unreadable, trouble) {
+            self.append(batch.items(), found, t)
+        } else {
+            None
+        };
         for item in batch.items() {
             self.unpin_slot(item.slot);
         }
@@ -110,23 +149,85 @@ impl Volume {
         }
     }
 
-    /// Appends the items, whose data are in the blocks of `t` that have their numbers, to the log. Returns the sequence
-    /// number of the last record that this took; none if there are no items or it could not be done.
-    fn append(&self, items: &[Item], t: &Transfer) -> Option<u64> {
+    /// What item number `i`, read by [`Volume::read_items`], is.
+    fn find(&self, t: &Transfer, i: usize, item: &Item) -> Found {
+        let stored = self.pins.checksum(item.slot);
+        let lost = t.is_ok(i) && t.pages.with(i * BLOCK, BLOCK, Entry::lost) == Some(stored);
+        if lost {
+            Found::Lost
+        } else if self.is_intact(t, i, item) {
+            Found::Intact
+        } else {
+            Found::Unreadable
+        }
+    }
+
+    /// Whether the blocks with the hash `slots`, which could not be read again, are to be given up.
+    ///
+    /// What is lost by this cannot be had back, so: room is needed and they are in the way, it was tried for seconds, and
+    /// each time the device could read its superblock. A device that does not answer may come back with all its data.
+    fn gives_up_for_lost(&self, t: &Arc<Transfer>, slots: u64, trouble: &mut Trouble) -> bool {
+        if trouble.slots != slots {
+            *trouble = Trouble { slots, ..Trouble::default() };
+        }
+        trouble.at_ms = now_ms();
+        let spare = t.pages.len() / BLOCK - 1;
+        t.reset();
+        t.read(&self.disks, &self.disks.cache, 0, (spare * BLOCK, BLOCK), spare);
+        t.wait();
+        let nonce = self.core.lock().engine.superblock().nonce;
+        let answers = t.is_ok(spare)
+            && t.pages.with(spare * BLOCK, BLOCK, |block| {
+                block
+                    .first_chunk()
+                    .is_some_and(|sector| Superblock::decode(sector).is_ok_and(|sb| sb.nonce == nonce))
+            }) == Some(true);
+        trouble.tries = if answers { trouble.tries + 1 } else { 0 };
+        if trouble.tries < MOST_TRIES {
+            return false;
+        }
+        *trouble = Trouble::default();
+        true
+    }
+
+    fn report_lost(&self, item: &Item) {
+        self.faults.lost.fetch_add(1, Ordering::Relaxed);
+        log_err!(
+            "{}: block {} (sectors {} to {}) is lost: it cannot be read from the cache device any more; reads of it \
+             fail until it is written again",
+            &*self.disks,
+            item.addr(),
+            item.addr() * BLOCK_SECTORS,
+            (item.addr() + 1) * BLOCK_SECTORS - 1
+        );
+    }
+
+    /// Appends the items, whose data are in the blocks of `t` that have their numbers, to the log; zeroes for those that
+    /// are not intact, which are lost. Returns the sequence number of the last record that this took; none if there are no
+    /// items or it could not be done.
+    fn append(&self, items: &[Item], found: &[Found], t: &Transfer) -> Option<u64> {
+        for (item, _) in items.iter().zip(found).filter(|(_, found)| **found == Found::Unreadable) {
+            self.report_lost(item);
+        }
+        let lost = Entry::lost(&[0; BLOCK]);
         let mut seq = None;
         let mut done = 0;
         while done < items.len() {
             let claim = self.claim_relocation(items.len() - done)?;
             for i in 0..claim.blocks as usize {
-                t.pages.with((done + i) * BLOCK, BLOCK, |from| {
+                t.pages.with_mut((done + i) * BLOCK, BLOCK, |from| {
+                    if found[done + i] != Found::Intact {
+                        from.fill(0);
+                    }
                     let to = (claim.offset as usize + i) * BLOCK;
                     self.buffers[usize::from(claim.buffer)]
                         .with_mut(to, BLOCK, |to| to.copy_from_slice(from));
                 });
             }
             let mut core = self.core.lock();
-            for (slot, item) in (claim.slot..claim.slot + claim.blocks).zip(&items[done..]) {
-                core.engine.relocated(&claim, slot, item);
+            for (i, slot) in (done..).zip(claim.slot..claim.slot + claim.blocks) {
+                let lost = (found[i] != Found::Intact).then_some(lost);
+                core.engine.relocated(&claim, slot, &items[i], lost);
             }
             core.engine.copied(&claim);
             done += claim.blocks as usize;

@@ -48,6 +48,26 @@ impl Host {
         self.engine.slot_sector(slot)
     }
 
+    /// The slots that hold sectors of a block, and which sectors.
+    pub fn slots_of(&mut self, addr: u64) -> Vec<(u32, u8)> {
+        match self.engine.lookup(addr * BLOCK_SECTORS, BLOCK_SECTORS) {
+            Run::Backing(_) => Vec::new(),
+            Run::Cache { slot, .. } => {
+                self.engine.pins().unpin(slot);
+                vec![(slot, 0xff)]
+            }
+            Run::Pieces(pieces) => {
+                for p in pieces.as_slice() {
+                    match p.ram {
+                        Some((buffer, _)) => self.engine.unpin_buffer(buffer),
+                        None => drop(self.engine.pins().unpin(p.slot)),
+                    }
+                }
+                pieces.as_slice().iter().map(|p| (p.slot, p.mask)).collect()
+            }
+        }
+    }
+
     /// Copies the number into the blocks of a claim that begin at `sector`. Returns the number of sectors copied.
     pub fn copy(&mut self, claim: &Claim, sector: u64, sectors: u64, n: u64) -> u64 {
         let mut done = 0;

@@ -1274,7 +1274,9 @@ impl Sim {
             return;
         }
         let whole = mode == Mode::Drain || self.rng.one_in(10);
-        if let Some(cp) = self.engine.advance_tail(whole) {
+        // A suspend may come at any time.
+        let noted = if self.rng.one_in(30) { self.engine.note_durable() } else { None };
+        if let Some(cp) = noted.or_else(|| self.engine.advance_tail(whole)) {
             self.say(|| format!("sent: {cp:?}"));
             self.checkpointing = true;
             self.jobs.push(Job::Checkpoint(cp));
@@ -1458,7 +1460,7 @@ impl Sim {
             let w = &self.relocation.work[done + next as usize];
             let at = (claim.offset + next) as usize * BLOCK;
             self.buffers[usize::from(claim.buffer)][at..at + BLOCK].copy_from_slice(&w.data);
-            self.engine.relocated(&claim, claim.slot + next, &w.item);
+            self.engine.relocated(&claim, claim.slot + next, &w.item, None);
             self.counts.relocated += 1;
             self.jobs.push(Job::RelocationCopy { claim, done, next: next + 1 });
             return;
