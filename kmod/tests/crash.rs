@@ -9,12 +9,16 @@ mod sim;
 
 use sim::case::Case;
 use sim::search::{explain, search, show};
+use sim::small::{self, History};
 use sim::volume::Counts;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Crash states that plain `cargo test` checks.
 const FEW: u64 = 10_000;
+
+/// Events in a history of which plain `cargo test` tries all crashes.
+const SHALLOW: usize = 3;
 
 fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
     let value = std::env::var(name).ok()?;
@@ -80,6 +84,32 @@ fn a_volume_survives_any_crash() {
 }
 
 #[test]
+fn small_histories_survive_every_crash() {
+    let show = |what: &str, t: &small::Totals| {
+        println!("{what}: {} histories, {} images, {} crash states", t.histories, t.images, t.states);
+    };
+    let started = Instant::now();
+    let result = match setting::<String>("WRITEBOOST_HISTORY") {
+        Some(history) => small::one(&history.parse().unwrap_or_else(|e: String| panic!("{e}"))),
+        None => small::all(setting("WRITEBOOST_DEPTH").unwrap_or(SHALLOW), threads(), show),
+    };
+    match result {
+        Ok(t) => {
+            show("all", &t);
+            let rate = t.states as f64 / started.elapsed().as_secs_f64();
+            println!(
+                "{rate:.0} crash states per second; at the end of {} histories not all crashes",
+                t.reduced
+            );
+        }
+        Err((history, message)) => {
+            println!("it repeats with: cargo xtask crash --history '{history}'");
+            panic!("after {history}: {message}");
+        }
+    }
+}
+
+#[test]
 fn a_case_is_a_text() {
     for text in ["4711", "4711/0:3,7,19-22/2:5e/d", "4711/", "4711/1:e/"] {
         let case: Case = text.parse().unwrap();
@@ -89,4 +119,7 @@ fn a_case_is_a_text() {
     for text in ["", "x", "1/2", "1/0:x/", "1/0:1-y/d", "1/0:1", "1/0:1-99999999/"] {
         assert!(text.parse::<Case>().is_err(), "{text}");
     }
+    let history: History = "full tail big flush".parse().unwrap();
+    assert_eq!(history.to_string(), "full tail big flush");
+    assert!("full tale".parse::<History>().is_err() && "".parse::<History>().is_err());
 }

@@ -12,8 +12,15 @@ use super::{test, Crash};
 /// How often a line says how far it is when stderr is not a terminal.
 const EVERY: Duration = Duration::from_secs(20);
 
-/// Crash states that `cargo xtask test` checks.
+/// Crash states of random lives that `cargo xtask test` checks.
 const STATES: u64 = 1_000_000;
+
+/// Events in the small histories of which it tries all crashes.
+const DEPTH: usize = 4;
+
+/// The tests in `kmod/tests/crash.rs`.
+const RANDOM: &str = "a_volume_survives_any_crash";
+const SMALL: &str = "small_histories_survive_every_crash";
 
 /// A seed that was not there before, short enough to be typed.
 pub fn any_seed() -> u64 {
@@ -27,6 +34,7 @@ pub fn for_tests(seed: Option<u64>, filter: &str) -> Command {
     command
         .arg(filter)
         .env("WRITEBOOST_STATES", STATES.to_string())
+        .env("WRITEBOOST_DEPTH", DEPTH.to_string())
         .env("WRITEBOOST_SEED", seed.unwrap_or_else(any_seed).to_string());
     command
 }
@@ -38,23 +46,31 @@ pub fn run(args: Crash, progress: Progress) -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     let mut command = test::cargo("test --quiet -p writeboost --test crash -- --nocapture --exact");
-    command.arg("a_volume_survives_any_crash").env("WRITEBOOST_PROGRESS", "1");
+    command.env("WRITEBOOST_PROGRESS", "1");
     // Measured on two cores.
-    let (what, typical) = match &args.case {
-        Some(case) => {
-            command.env("WRITEBOOST_CASE", case);
-            (format!("case {case}"), Duration::from_secs(1))
-        }
-        None => {
-            command.env("WRITEBOOST_STATES", args.states.to_string());
-            command.env("WRITEBOOST_SEED", args.seed.unwrap_or_else(any_seed).to_string());
-            (format!("{} crash states", args.states), Duration::from_secs(1 + args.states / 6000))
-        }
+    let (what, test, seconds) = if let Some(case) = &args.case {
+        command.env("WRITEBOOST_CASE", case);
+        (format!("case {case}"), RANDOM, 1)
+    } else if let Some(history) = &args.history {
+        command.env("WRITEBOOST_HISTORY", history);
+        ("all crashes of a history".into(), SMALL, 5)
+    } else if let Some(depth) = args.small {
+        command.env("WRITEBOOST_DEPTH", depth.to_string());
+        (
+            format!("all crashes of histories of up to {depth} events"),
+            SMALL,
+            6u64.saturating_pow(depth as u32) / 60,
+        )
+    } else {
+        command.env("WRITEBOOST_STATES", args.states.to_string());
+        command.env("WRITEBOOST_SEED", args.seed.unwrap_or_else(any_seed).to_string());
+        (format!("{} crash states", args.states), RANDOM, args.states / 6000)
     };
+    command.arg(test);
     if let Some(threads) = args.threads {
         command.env("WRITEBOOST_THREADS", threads.to_string());
     }
-    let step = progress.step(what, typical);
+    let step = progress.step(what, Duration::from_secs(1 + seconds));
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
     let output = child.stdout.take().context("cargo has no output")?;
     let (terminal, mut shown) = (std::io::stderr().is_terminal(), Instant::now());

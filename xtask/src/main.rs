@@ -57,6 +57,8 @@ struct BuildKmod {
 ///   cargo xtask crash --states 10000000
 ///   cargo xtask crash --seed 4711 --states 1
 ///   cargo xtask crash --case 4711/0:3,7,19-22/1:5/
+///   cargo xtask crash --small 4
+///   cargo xtask crash --history 'full tail big flush first'
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 struct Crash {
@@ -72,6 +74,13 @@ struct Crash {
     /// Repeats one run, or the part of it that a failure was reduced to, and shows what happens in it
     #[arg(long, conflicts_with_all = ["states", "seed", "threads"])]
     case: Option<String>,
+    /// Instead of random lives, all crashes of all histories of up to so many events; 4 are a million states, and each
+    /// more is six times as many
+    #[arg(long, value_name = "EVENTS", conflicts_with_all = ["states", "seed", "case"])]
+    small: Option<usize>,
+    /// All crashes of one small history, at each of its moments
+    #[arg(long, conflicts_with_all = ["states", "seed", "threads", "case", "small"])]
+    history: Option<String>,
 }
 
 /// Run the tests: of the code on this machine, and of the module in guests, each of which boots a kernel

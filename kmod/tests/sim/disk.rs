@@ -219,6 +219,11 @@ impl Disk {
         self.restart();
     }
 
+    /// A power cut keeps these sectors of something that was not stable: [`Disk::restart`] ends it.
+    pub fn keep(&mut self, sector: u64, data: &[u8]) {
+        self.stable.put(sector, data);
+    }
+
     /// The power comes back: what is stable is all there is.
     pub fn restart(&mut self) {
         self.pending.clear();

@@ -8,4 +8,5 @@ pub mod disk;
 pub mod host;
 pub mod rng;
 pub mod search;
+pub mod small;
 pub mod volume;

@@ -351,7 +351,7 @@ pub struct Sim {
 }
 
 /// What a sector of some version holds: version 0 is what was never written.
-fn content(sector: u64, version: u64) -> [u8; SECTOR] {
+pub fn content(sector: u64, version: u64) -> [u8; SECTOR] {
     let mut b = [0; SECTOR];
     if version != 0 {
         for (i, word) in b.chunks_exact_mut(8).enumerate() {
@@ -367,13 +367,13 @@ fn content(sector: u64, version: u64) -> [u8; SECTOR] {
 }
 
 /// The version that a sector holds; garbage ends the test.
-fn version_of(sector: u64, b: &[u8]) -> u64 {
+pub fn version_of(sector: u64, b: &[u8]) -> u64 {
     let version = u64::from_le_bytes(b[..8].try_into().unwrap());
     assert!(b[..] == content(sector, version)[..], "garbage in sector {sector}: {:x?}", &b[..24]);
     version
 }
 
-fn block_sector(sb: &Superblock, slot: u32) -> u64 {
+pub fn block_sector(sb: &Superblock, slot: u32) -> u64 {
     (u64::from(sb.first_block) + u64::from(slot)) * BLOCK_SECTORS
 }
 
