@@ -293,7 +293,7 @@ pub const TESTS: &[Test] = &[
         dd if=/dev/urandom of=/tmp/data bs=1M count=4 status=none
         dd if=/tmp/data of=/dev/mapper/v bs=256k oflag=direct conv=fsync status=none
         # More, so that the records above are known durable, and nothing of them is in RAM after a resume.
-        dd if=/dev/urandom of=/dev/mapper/v bs=256k seek=32 count=32 oflag=direct conv=fsync status=none
+        dd if=/dev/urandom of=/dev/mapper/v bs=256k seek=32 count=16 oflag=direct conv=fsync status=none
         remove v
         volume v /dev/b /dev/c writeback_threshold 0
         # A data block of the first segment.
