@@ -758,6 +758,41 @@ fn a_lost_block_lets_the_tail_pass_and_never_comes_back() {
 }
 
 #[test]
+fn a_lost_block_is_not_read_from_ram() {
+    let mut h = host();
+    h.write(0, 15, 1);
+    h.write(20, 2, 1);
+    h.flush();
+    let (slot, _) = h.slots_of(3)[0];
+    h.cache.poke(h.sector_of(slot), &[0x5a; 4 * SECTOR]);
+    relocate_but(&mut h, Some(3)).unwrap();
+    // Its record is not even written: what is in RAM has no checksum that anybody looks at.
+    let at = 3 * BLOCK_SECTORS;
+    match h.engine.lookup(at, 12 * BLOCK_SECTORS) {
+        // Nor may those behind it be sought on the device.
+        Run::Cache { slot, blocks: 1 } => drop(h.engine.pins().unpin(slot)),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!([h.read(2), h.read(4)], [1, 1]);
+    h.write_sectors(at, 3, 7).unwrap();
+    match h.engine.lookup(at, BLOCK_SECTORS) {
+        Run::Pieces(pieces) => {
+            for p in pieces.as_slice() {
+                assert_eq!(p.ram.is_some(), p.mask == 0x07, "{p:?}");
+                match p.ram {
+                    Some((buffer, _)) => h.engine.unpin_buffer(buffer),
+                    None => drop(h.engine.pins().unpin(p.slot)),
+                }
+            }
+        }
+        other => panic!("{other:?}"),
+    }
+    h.write(3, 1, 8);
+    assert_eq!(h.read(3), 8);
+    h.drain();
+}
+
+#[test]
 fn what_is_not_whole_is_not_taken_for_lost() {
     let block = [7; BLOCK];
     let good = Entry { addr: 1, mask: 1, crc: crc32c(0, &block) };

@@ -19,6 +19,8 @@ const NONE: u32 = u32::MAX;
 const DIRTY: u32 = 1 << 24;
 /// All that was live in the slot was copied to the slot that `next` names; nothing is live in this one.
 const MOVED: u32 = 1 << 25;
+/// What the slot holds stands for a block that is lost.
+const LOST: u32 = 1 << 26;
 
 /// The block that a slot holds, packed into 12 bytes.
 #[derive(Debug, Clone, Copy)]
@@ -186,6 +188,16 @@ impl Index {
             s.next = to;
             s.meta |= MOVED;
         }
+    }
+
+    /// Notes that what the slot holds stands for a block that is lost.
+    pub(super) fn set_lost(&mut self, slot: u32) {
+        self.slots[slot as usize].meta |= LOST;
+    }
+
+    /// Whether what the slot holds stands for a block that is lost; a replay does not know, and has it read.
+    pub(super) fn is_lost(&self, slot: u32) -> bool {
+        self.slots[slot as usize].meta & LOST != 0
     }
 
     /// Where what was live in the slot was copied to, if it was.

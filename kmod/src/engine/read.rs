@@ -64,8 +64,11 @@ impl Engine {
             // The live masks of a block's slots are disjoint, so that eight pieces are always enough.
             if live & want != 0 && p.len < p.list.len() {
                 let segment = self.segment_of(slot);
+                // What stands for a lost block must be read from the device, where its checksum gives it away: what is in
+                // RAM is not checked.
                 let ram = self.segments[segment as usize]
                     .buffer
+                    .filter(|_| !self.index.is_lost(slot))
                     .map(|b| (b, slot - segment * self.sb.segment_blocks));
                 p.list[p.len] = Piece { slot, mask: live & want, ram };
                 p.len += 1;
@@ -113,7 +116,9 @@ impl Engine {
 
     fn cache_run(&self, addr: u64, blocks: u64, slot: u32) -> u32 {
         let room = self.sb.segment_blocks - slot % self.sb.segment_blocks;
-        let most = blocks.min(room.into()) as u32;
+        // Behind a lost block in a segment that is in RAM there may be some that are not on the device yet.
+        let in_ram = self.segments[self.segment_of(slot) as usize].buffer.is_some();
+        let most = if in_ram { 1 } else { blocks.min(room.into()) as u32 };
         let mut n = 1;
         while n < most {
             let mut next = None;

@@ -277,6 +277,9 @@ impl Engine {
         }
         let crc = lost.unwrap_or_else(|| self.pins.checksum(item.slot));
         self.store(slot, Entry { addr, mask: live, crc }, claim.seq);
+        if lost.is_some() {
+            self.index.set_lost(slot);
+        }
         self.index.set_moved(item.slot, slot);
     }
 
