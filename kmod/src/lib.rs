@@ -12,5 +12,6 @@
 
 extern crate std;
 
+pub mod arguments;
 pub mod engine;
 pub mod os;

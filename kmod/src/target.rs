@@ -4,10 +4,11 @@
 //!
 //! Table line: `0 SECTORS writeboost BACKING CACHE [#WORDS KEY VALUE ...]`.
 
+use crate::arguments::{self, Message, Options, TableError};
 use crate::dm::{Args, Bio, Construction, Device, Mapping, Op, Outcome, Refusal, StatusKind, Target, Writer};
 use crate::engine::format::Superblock;
 use crate::os::{not_supported, InUse};
-use crate::volume::{open, Disks, Options, PerBio, Running};
+use crate::volume::{open, Disks, PerBio, Running};
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
@@ -25,23 +26,16 @@ impl Drop for Writeboost {
     }
 }
 
-fn options(args: &Args<'_>, from: usize) -> core::result::Result<Options, Refusal> {
-    let options = Options::default();
-    if args.len() == from {
-        return Ok(options);
-    }
-    let count = args.get(from).and_then(|n| n.parse::<usize>().ok());
-    if count != Some(args.len() - from - 1) || count.is_some_and(|n| n % 2 != 0) {
-        return Err((c"The number of option words must be even and right: #WORDS KEY VALUE ...", EINVAL));
-    }
-    for i in (from + 1..args.len()).step_by(2) {
-        let (key, value) = (args.get(i).unwrap_or(""), args.get(i + 1).unwrap_or(""));
-        options.set(key, value).map_err(|e| {
-            log_err!("option {} {}: {}", key, value, e);
+fn options(args: &Args<'_>) -> core::result::Result<Options, Refusal> {
+    arguments::options(args.words().skip(2)).map_err(|e| match e {
+        TableError::Count => {
+            (c"The number of option words must be even and right: #WORDS KEY VALUE ...", EINVAL)
+        }
+        TableError::Option { key, value, error } => {
+            log_err!("option {} {}: {}", key, value, error);
             (c"An option is unknown or out of range: see the kernel log", EINVAL)
-        })?;
-    }
-    Ok(options)
+        }
+    })
 }
 
 impl Target for Writeboost {
@@ -53,7 +47,7 @@ impl Target for Writeboost {
         let (Some(backing), Some(cache)) = (args.c_str(0), args.c_str(1)) else {
             return Err((c"Two devices are needed: BACKING CACHE [#WORDS KEY VALUE ...]", EINVAL));
         };
-        let options = options(args, 2)?;
+        let options = options(args)?;
         let backing = ti.device(backing).map_err(|e| (c"Cannot open the backing device", e))?;
         let cache = ti.device(cache).map_err(|e| (c"Cannot open the cache device", e))?;
         if backing.id() == cache.id() {
@@ -107,21 +101,21 @@ impl Target for Writeboost {
 
     fn message(&self, args: &Args<'_>) -> Result {
         let volume = &self.running.volume;
-        match (args.get(0), args.get(1), args.len()) {
-            (Some(m), _, 1) if m.eq_ignore_ascii_case("drop_caches") => volume.drain(),
-            (Some(m), _, 1) if m.eq_ignore_ascii_case("clear_stat") => {
+        match Message::parse(args.words()) {
+            Ok(Message::Drain) => volume.drain(),
+            Ok(Message::ClearCounters) => {
                 volume.clear_counters();
                 Ok(())
             }
-            (Some(key), Some(value), 2) => volume.options().set(key, value).map_err(|e| {
+            Ok(Message::Set { key, value }) => volume.options().set(key, value).map_err(|e| {
                 log_err!("{}: message {} {}: {}", volume.disks(), key, value, e);
                 EINVAL
             }),
-            (m, ..) => {
+            Err(word) => {
                 log_err!(
                     "{}: unknown message {}; there are drop_caches, clear_stat and KEY VALUE",
                     volume.disks(),
-                    m.unwrap_or("")
+                    word
                 );
                 Err(EINVAL)
             }

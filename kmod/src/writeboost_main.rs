@@ -2,10 +2,10 @@
 
 //! The kernel module: registers the device-mapper target `writeboost`.
 //!
-//! The crate root for Kbuild; `lib.rs` is the one for cargo. Both have `engine/` and `os/` in common.
+//! The crate root for Kbuild; `lib.rs` is the one for cargo. Both have `arguments.rs`, `engine/` and `os/` in common.
 
 #![deny(unsafe_op_in_unsafe_fn)]
-// `engine` and `os` are public in the crate that cargo builds of them.
+// `arguments`, `engine` and `os` are public in the crate that cargo builds of them.
 #![allow(unreachable_pub)]
 
 use kernel::prelude::*;
@@ -19,6 +19,7 @@ macro_rules! log_info {
     ($($t:tt)*) => { kernel::pr_info!("{}\n", core::format_args!($($t)*)) };
 }
 
+mod arguments;
 #[allow(unsafe_code)]
 mod dm;
 #[allow(dead_code)]

@@ -86,14 +86,9 @@ pub struct Args<'a> {
 }
 
 impl Args<'_> {
-    /// Number of words.
-    pub fn len(&self) -> usize {
-        self.words.len()
-    }
-
-    /// Word `i`, if there is one and it is UTF-8.
-    pub fn get(&self, i: usize) -> Option<&str> {
-        self.c_str(i)?.to_str().ok()
+    /// All words; `None` for one that is not UTF-8.
+    pub fn words(&self) -> impl ExactSizeIterator<Item = Option<&str>> {
+        (0..self.words.len()).map(|i| self.c_str(i)?.to_str().ok())
     }
 
     /// Word `i` as it came.

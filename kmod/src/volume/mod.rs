@@ -15,7 +15,6 @@
 
 mod commit;
 mod disks;
-mod options;
 mod read;
 mod reclaim;
 mod resume;
@@ -23,9 +22,9 @@ mod write;
 mod writeback;
 
 pub use disks::{Disks, Transfer};
-pub use options::Options;
 pub use resume::open;
 
+use crate::arguments::Options;
 use crate::dm::{Bio, BioList, Cursor};
 use crate::engine::format::{Checkpoint, BLOCK, BLOCK_SECTORS, WINDOW};
 use crate::engine::{Engine, Pins, State};

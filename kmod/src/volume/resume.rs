@@ -2,7 +2,8 @@
 
 //! From what is on the devices to a volume: formats a blank cache device, checks the superblock, replays the log.
 
-use super::{Disks, Options, Running, Transfer, NR_BUFFERS};
+use super::{Disks, Running, Transfer, NR_BUFFERS};
+use crate::arguments::Options;
 use crate::dm::Refusal;
 use crate::engine::format::{
     Checkpoint, Invalid, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK, DEFAULT_SEGMENT_BLOCKS, SECTOR,

@@ -7,6 +7,7 @@
 //! many segments together when there is time, and few when only writeback makes room, which whole segments do.
 
 use super::{until_made, Transfer, Volume};
+use crate::arguments::MAX_BATCHED;
 use crate::engine::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::engine::reclaim::{Batch, Item};
 use crate::os::{crc32c, should_stop, Sleep, Table};
@@ -20,7 +21,7 @@ const CHUNK: usize = 256;
 const AT_ONCE: usize = 32;
 /// Segments that are written back together unless an option says so: when all is to be written back, when there is time,
 /// when only that makes room.
-const DRAIN: u32 = super::options::MAX_BATCHED;
+const DRAIN: u32 = MAX_BATCHED;
 const BACKGROUND: u32 = 256;
 const URGENT: u32 = 32;
 /// How often it looks whether there is something to do, in milliseconds.
@@ -48,7 +49,7 @@ struct Tools {
 impl Volume {
     fn tools(&self) -> Result<Tools> {
         let state = self.state();
-        let segments = state.nr_segments.min(super::options::MAX_BATCHED) as usize;
+        let segments = state.nr_segments.min(MAX_BATCHED) as usize;
         Ok(Tools {
             batch: Batch::new(state.nr_slots as usize / state.nr_segments as usize * segments)?,
             transfer: Transfer::new(CHUNK)?,

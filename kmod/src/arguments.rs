@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The words of a table line and of a message: options, their ranges and their meaning as in dm-writeboost 2.2.
+//!
+//! Whoever may run `dmsetup` chooses them, so nothing in them is trusted. No kernel API here: the same file is part of the
+//! crate that cargo builds, where it is tested and fuzzed. `target.rs` does what the words ask for.
+//!
+//! A word is `None` where it is not UTF-8: none of ours is such a word.
+
+use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicU32, Ordering};
+
+/// Most segments that are written back together; dm-writeboost 2.2 had room for 32.
+pub const MAX_BATCHED: u32 = 1024;
+
+/// Value of an option that was not given.
+const UNSET: u32 = u32::MAX;
+
+/// An option's name, its highest and lowest value, and what it is when not given.
+struct Known {
+    name: &'static str,
+    min: u32,
+    max: u32,
+    default: u32,
+}
+
+/// All options, in the order in which status shows them.
+const KNOWN: [Known; 6] = [
+    // Without it the volume decides by itself: see `volume/writeback.rs`.
+    Known { name: "writeback_threshold", min: 0, max: 100, default: 0 },
+    Known { name: "nr_max_batched_writeback", min: 1, max: MAX_BATCHED, default: 32 },
+    Known { name: "sync_data_interval", min: 0, max: 3600, default: 0 },
+    // Taken for the sake of existing scripts: the tail is recorded each time it moves.
+    Known { name: "update_sb_record_interval", min: 0, max: 3600, default: 0 },
+    // There is no read caching and no write-around (yet), which is what 0 asks for.
+    Known { name: "read_cache_threshold", min: 0, max: 0, default: 0 },
+    Known { name: "write_around_mode", min: 0, max: 0, default: 0 },
+];
+const THRESHOLD: usize = 0;
+const BATCHED: usize = 1;
+const SYNC: usize = 2;
+
+/// What is wrong with an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OptionError {
+    /// There is none of this name.
+    Unknown,
+    /// The value is no number, or out of range.
+    Range {
+        /// Name of the option.
+        name: &'static str,
+        /// Lowest and highest value.
+        min: u32,
+        /// Highest value.
+        max: u32,
+    },
+}
+
+impl fmt::Display for OptionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OptionError::Unknown => {
+                f.write_str("unknown option; there are")?;
+                for (i, k) in KNOWN.iter().enumerate() {
+                    write!(f, "{} {}", if i == 0 { "" } else { "," }, k.name)?;
+                }
+                Ok(())
+            }
+            OptionError::Range { name, min, max } => {
+                write!(f, "{name} takes a number from {min} to {max}")
+            }
+        }
+    }
+}
+
+/// The options of a volume; can be changed at any time.
+pub struct Options {
+    values: [AtomicU32; KNOWN.len()],
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { values: [const { AtomicU32::new(UNSET) }; KNOWN.len()] }
+    }
+}
+
+impl Options {
+    /// Sets an option.
+    ///
+    /// # Errors
+    /// [`OptionError`]; then nothing has changed.
+    pub fn set(&self, name: &str, value: &str) -> Result<(), OptionError> {
+        let i = KNOWN.iter().position(|k| k.name == name).ok_or(OptionError::Unknown)?;
+        let k = &KNOWN[i];
+        match value.parse() {
+            Ok(v) if (k.min..=k.max).contains(&v) => {
+                self.values[i].store(v, Ordering::Relaxed);
+                Ok(())
+            }
+            _ => Err(OptionError::Range { name: k.name, min: k.min, max: k.max }),
+        }
+    }
+
+    fn get(&self, i: usize) -> u32 {
+        match self.values[i].load(Ordering::Relaxed) {
+            UNSET => KNOWN[i].default,
+            v => v,
+        }
+    }
+
+    /// Percent of utilisation of the backing device below which writeback runs, when it was given.
+    pub fn writeback_threshold(&self) -> Option<u32> {
+        self.given(THRESHOLD)
+    }
+
+    /// Segments that are written back together, when it was given.
+    pub fn nr_max_batched_writeback(&self) -> Option<u32> {
+        self.given(BATCHED)
+    }
+
+    fn given(&self, i: usize) -> Option<u32> {
+        let v = self.values[i].load(Ordering::Relaxed);
+        (v != UNSET).then_some(v)
+    }
+
+    /// Seconds after which what is written is made durable even if nobody asks for it; 0 for never.
+    pub fn sync_data_interval(&self) -> u32 {
+        self.get(SYNC)
+    }
+
+    /// Writes `COUNT KEY VALUE ...`, of all options or only of those that were given.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write(&self, out: &mut impl Write, only_given: bool) -> fmt::Result {
+        let shown = |i: &usize| !only_given || self.values[*i].load(Ordering::Relaxed) != UNSET;
+        write!(out, "{}", (0..KNOWN.len()).filter(shown).count() * 2)?;
+        for i in (0..KNOWN.len()).filter(shown) {
+            write!(out, " {} {}", KNOWN[i].name, self.get(i))?;
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with the words behind the two devices of a table line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TableError<'a> {
+    /// They do not begin with their own number, or it is odd.
+    Count,
+    /// An option among them cannot be set.
+    Option {
+        /// The word that names the option.
+        key: &'a str,
+        /// The word that is its value.
+        value: &'a str,
+        /// Why not.
+        error: OptionError,
+    },
+}
+
+/// The options of a table line: its words behind the two devices, which are none or `#WORDS KEY VALUE ...`.
+///
+/// An option that is given twice has the later value.
+///
+/// # Errors
+/// [`TableError`].
+pub fn options<'a>(
+    mut words: impl ExactSizeIterator<Item = Option<&'a str>>,
+) -> Result<Options, TableError<'a>> {
+    let options = Options::default();
+    let Some(count) = words.next() else { return Ok(options) };
+    let count = count.and_then(|n| n.parse::<usize>().ok());
+    if count != Some(words.len()) || words.len() % 2 != 0 {
+        return Err(TableError::Count);
+    }
+    while let (Some(key), Some(value)) = (words.next(), words.next()) {
+        let (key, value) = (key.unwrap_or(""), value.unwrap_or(""));
+        options.set(key, value).map_err(|error| TableError::Option { key, value, error })?;
+    }
+    Ok(options)
+}
+
+/// What a message asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// `drop_caches`: write back everything that is dirty.
+    Drain,
+    /// `clear_stat`: set the counters to zero.
+    ClearCounters,
+    /// `KEY VALUE`: set an option.
+    Set {
+        /// The word that names the option.
+        key: &'a str,
+        /// The word that is its value.
+        value: &'a str,
+    },
+}
+
+impl<'a> Message<'a> {
+    /// Reads the words of a message. Whether there is such an option, [`Options::set`] says.
+    ///
+    /// # Errors
+    /// The first word, when it is no message of ours with this number of words.
+    pub fn parse(mut words: impl ExactSizeIterator<Item = Option<&'a str>>) -> Result<Self, &'a str> {
+        let number = words.len();
+        match (words.next().flatten(), words.next().flatten(), number) {
+            (Some(m), _, 1) if m.eq_ignore_ascii_case("drop_caches") => Ok(Self::Drain),
+            (Some(m), _, 1) if m.eq_ignore_ascii_case("clear_stat") => Ok(Self::ClearCounters),
+            (Some(key), Some(value), 2) => Ok(Self::Set { key, value }),
+            (m, ..) => Err(m.unwrap_or("")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::String;
+    use std::vec::Vec;
+
+    fn words(line: &str) -> impl ExactSizeIterator<Item = Option<&str>> {
+        line.split_ascii_whitespace().map(Some).collect::<Vec<_>>().into_iter()
+    }
+
+    fn shown(options: &Options, only_given: bool) -> String {
+        let mut out = String::new();
+        options.write(&mut out, only_given).unwrap();
+        out
+    }
+
+    #[test]
+    fn a_table_line_is_shown_as_it_was_given() {
+        for line in ["0", "2 writeback_threshold 70", "4 writeback_threshold 0 sync_data_interval 3600"] {
+            assert_eq!(shown(&options(words(line)).unwrap(), true), line);
+        }
+        let none = options(words("")).unwrap();
+        assert_eq!(shown(&none, true), "0");
+        assert_eq!((none.writeback_threshold(), none.nr_max_batched_writeback()), (None, None));
+        assert!(shown(&none, false).starts_with("12 writeback_threshold 0 nr_max_batched_writeback 32 "));
+        let twice = options(words("4 sync_data_interval 1 sync_data_interval 2")).unwrap();
+        assert_eq!(twice.sync_data_interval(), 2);
+    }
+
+    #[test]
+    fn the_number_of_words_must_be_right() {
+        for line in [
+            "1",
+            "x",
+            "-1",
+            "1 writeback_threshold",
+            "2 writeback_threshold",
+            "2 a 1 b 2",
+            "99999999999999999999",
+        ] {
+            assert_eq!(options(words(line)).err(), Some(TableError::Count), "{line}");
+        }
+        assert_eq!(options([None].into_iter()).err(), Some(TableError::Count));
+    }
+
+    #[test]
+    fn an_option_out_of_range_changes_nothing() {
+        let set = Options::default();
+        set.set("nr_max_batched_writeback", "8").unwrap();
+        for value in ["", "0", "1025", "-1", "8 ", "0x8", "4294967295", "4294967296", "\u{661}"] {
+            let range = OptionError::Range { name: "nr_max_batched_writeback", min: 1, max: MAX_BATCHED };
+            assert_eq!(set.set("nr_max_batched_writeback", value), Err(range), "{value}");
+        }
+        assert_eq!(set.set("Sync_data_interval", "1"), Err(OptionError::Unknown));
+        assert_eq!(shown(&set, true), "2 nr_max_batched_writeback 8");
+        let error = options([Some("2"), None, Some("1")].into_iter()).err();
+        assert_eq!(error, Some(TableError::Option { key: "", value: "1", error: OptionError::Unknown }));
+    }
+
+    #[test]
+    fn messages() {
+        assert_eq!(Message::parse(words("Drop_Caches")), Ok(Message::Drain));
+        assert_eq!(Message::parse(words("clear_stat")), Ok(Message::ClearCounters));
+        assert_eq!(
+            Message::parse(words("drop_caches 1")),
+            Ok(Message::Set { key: "drop_caches", value: "1" })
+        );
+        for bad in ["", "drop", "a b c", "clear_stat 1 2"] {
+            assert_eq!(Message::parse(words(bad)), Err(bad.split(' ').next().unwrap_or("")), "{bad}");
+        }
+        assert_eq!(Message::parse([None].into_iter()), Err(""));
+        assert_eq!(Message::parse([Some("a"), None].into_iter()), Err("a"));
+    }
+}
