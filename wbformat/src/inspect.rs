@@ -9,8 +9,8 @@ use crate::{
 };
 use uuid::Uuid;
 use writeboost::engine::{
-    format::{Checkpoint, Invalid, RecordHeader, Superblock, BLOCK, CHECKPOINT_BLOCK, FIRST_BLOCK, SECTOR},
-    replay::{Damage, Replay, Want},
+    format::{Checkpoint, Invalid, Superblock, BLOCK, CHECKPOINT_BLOCK, FIRST_BLOCK, SECTOR},
+    replay::{is_empty, Damage, Replay, Want},
 };
 
 /// Bytes at the start of a device that are zero on a blank one: the area that belongs to the superblock.
@@ -128,9 +128,8 @@ fn log(device: &Device, sb: &Superblock, depth: Depth) -> Result<Log, Error> {
     if cp.durable < cp.tail {
         let mut block = [0; BLOCK];
         device.read(&mut block, slot_offset(sb, cp.tail_segment * sb.segment_blocks))?;
-        match RecordHeader::decode(&block, sb, 0) {
-            Ok(h) if h.seq >= cp.tail => (),
-            _ => return Ok(Log::Clean),
+        if is_empty(sb, &cp, &block) {
+            return Ok(Log::Clean);
         }
     }
     let slots = u64::from(sb.nr_segments) * u64::from(sb.segment_blocks);

@@ -157,9 +157,9 @@ pub struct Superblock {
     pub segment_blocks: u32,
     /// First block of the first segment.
     pub first_block: u32,
-    /// Name of the volume, NUL-padded UTF-8; may be empty.
+    /// Name of the volume, NUL-padded UTF-8 without control characters; may be empty.
     pub name: [u8; NAME_LEN],
-    /// Identity of the backing device as `KIND:VALUE`, NUL-padded UTF-8; empty when whoever formatted knew none.
+    /// Identity of the backing device as `KIND:VALUE`, likewise; empty when whoever formatted knew none.
     pub backing_id: [u8; BACKING_ID_LEN],
 }
 
@@ -248,7 +248,7 @@ impl Superblock {
     /// Sets the name of the volume.
     ///
     /// # Errors
-    /// [`Invalid::Field`] when it is longer than [`NAME_LEN`] bytes or holds a NUL.
+    /// [`Invalid::Field`] when it is longer than [`NAME_LEN`] bytes or holds control characters.
     pub fn set_name(&mut self, name: &str) -> Result<(), Invalid> {
         self.name = padded(name).ok_or(Invalid::Field("name"))?;
         Ok(())
@@ -257,7 +257,7 @@ impl Superblock {
     /// Sets the identity of the backing device.
     ///
     /// # Errors
-    /// [`Invalid::Field`] when it is longer than [`BACKING_ID_LEN`] bytes or holds a NUL.
+    /// [`Invalid::Field`] when it is longer than [`BACKING_ID_LEN`] bytes or holds control characters.
     pub fn set_backing_id(&mut self, id: &str) -> Result<(), Invalid> {
         self.backing_id = padded(id).ok_or(Invalid::Field("backing_id"))?;
         Ok(())
@@ -298,17 +298,18 @@ impl Superblock {
     }
 }
 
-/// The text in a NUL-padded field: `None` when it is not UTF-8 or has bytes behind the first NUL.
+/// The text in a NUL-padded field: `None` when it is not UTF-8, has bytes behind the first NUL, or control characters,
+/// which would do to a terminal whatever the author of a hostile device wants.
 fn text(b: &[u8]) -> Option<&str> {
     let end = b.iter().position(|&x| x == 0).unwrap_or(b.len());
     if b[end..].iter().any(|&x| x != 0) {
         return None;
     }
-    core::str::from_utf8(&b[..end]).ok()
+    core::str::from_utf8(&b[..end]).ok().filter(|s| !s.contains(char::is_control))
 }
 
 fn padded<const N: usize>(s: &str) -> Option<[u8; N]> {
-    if s.len() > N || s.contains('\0') {
+    if s.len() > N || s.contains(char::is_control) {
         return None;
     }
     let mut b = [0; N];
@@ -553,6 +554,20 @@ mod tests {
         assert_eq!(Superblock::new(min, 8, 100, [0; 16], 0), Err(Invalid::Field("segment_blocks")));
         let huge = Superblock::new(1 << 40, 8, 128, [0; 16], 0).unwrap();
         assert!(u64::from(huge.nr_segments) * 128 <= u64::from(u32::MAX));
+    }
+
+    #[test]
+    fn text_that_a_terminal_would_obey_is_refused() {
+        for (at, field) in [(64, "name"), (192, "backing_id")] {
+            for text in [&b"a\x1b[2J"[..], b"a\nb", b"\xc2\x9b2J", b"a\0b", b"\xff"] {
+                let mut b = sb().encode();
+                b[at..at + 16].fill(0);
+                put(&mut b, at, text);
+                assert_eq!(Superblock::decode(&seal_sector(b)), Err(Invalid::Field(field)), "{text:?}");
+            }
+        }
+        assert_eq!(sb().set_name("a\x1b[2J"), Err(Invalid::Field("name")));
+        assert!(sb().set_backing_id("file:/srv/\u{e4} b.img").is_ok());
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! - A record that is not known durable is accepted only when all its data match their checksums, or their complements
 //!   where they stand for lost blocks.
 //! - A log that ends before what the checkpoint knows durable is damaged, and refused.
+//! - Every checkpoint that is written from here on can be read: one that is not would give way to an older one.
 
 use super::format::{Checkpoint, RecordHeader, Superblock, BLOCK, WINDOW};
 use super::{Engine, Entry};
@@ -56,7 +57,13 @@ pub enum Damage {
     },
     /// The log fills more segments than there are.
     Endless,
+    /// Some count is higher than counting ever gets.
+    Exhausted,
 }
+
+/// Counts above this are [`Damage::Exhausted`]: half of what a checkpoint may hold, so that none which follows is beyond
+/// that.
+const MOST: u64 = 1 << 61;
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -74,8 +81,23 @@ impl fmt::Display for Damage {
                 write!(f, "the newest checkpoint is damaged: record {expected} has been written again after the other one")
             }
             Damage::Endless => f.write_str("the log is damaged: it has no end"),
+            Damage::Exhausted => f.write_str("the log is damaged: it counts higher than any log can get"),
         }
     }
+}
+
+/// Whether the log of volume `sb` has nothing in it, told from `block`, the first block of the checkpoint's tail segment,
+/// alone: without an index, for those who only want to know. In doubt it says no, and a replay decides.
+pub fn is_empty(sb: &Superblock, checkpoint: &Checkpoint, block: &[u8; BLOCK]) -> bool {
+    let cp = checkpoint;
+    cp.durable < cp.tail
+        && !is_exhausted(cp, cp.tail)
+        && RecordHeader::decode(block, sb, 0).map_or(true, |h| h.seq < cp.tail && h.epoch <= cp.epoch)
+}
+
+/// Whether some count is too high to go on with, `next` being that of the next record.
+fn is_exhausted(checkpoint: &Checkpoint, next: u64) -> bool {
+    next.max(checkpoint.generation).max(checkpoint.epoch) > MOST
 }
 
 /// Where a header was found: its block, decoded header and slot.
@@ -295,6 +317,9 @@ impl Replay {
     fn check_end(&self) -> Result<(), Damage> {
         if self.apply <= self.durable {
             return Err(Damage::Short { end: self.apply, durable: self.durable });
+        }
+        if is_exhausted(&self.checkpoint, self.apply) {
+            return Err(Damage::Exhausted);
         }
         Ok(())
     }
