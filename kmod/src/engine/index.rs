@@ -10,8 +10,8 @@
 //! - The live masks of the slots of one address are disjoint: every sector is live in one slot at most.
 
 use super::format::Entry;
+use crate::os::atomic::{AtomicU32, Ordering};
 use crate::os::{OutOfMemory, Table};
-use core::sync::atomic::{AtomicU32, Ordering};
 
 /// Number of no slot: the end of a chain.
 const NONE: u32 = u32::MAX;

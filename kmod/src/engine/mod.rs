@@ -8,6 +8,7 @@
 //! - [`log`](mod@log): the head of the log: claims, records, group commit.
 //! - [`read`]: where the sectors of a read are.
 //! - [`reclaim`]: writeback, relocation, the tail.
+//! - [`flight`]: what the end of an I/O leaves for the thread that waits for it, without the lock.
 //! - [`replay`]: from the bytes on the cache device to an engine.
 //! - `index`: which slot holds which sectors.
 //!
@@ -21,6 +22,7 @@
 //!    are written and nobody copies from it.
 //! 5. Log order is the order of claims. A write that is claimed after another one was completed is later in the log.
 
+pub mod flight;
 pub mod format;
 mod index;
 pub mod log;
@@ -28,8 +30,8 @@ pub mod read;
 pub mod reclaim;
 pub mod replay;
 
+use crate::os::atomic::{AtomicU32, Ordering};
 use crate::os::{OutOfMemory, Shared, Table};
-use core::sync::atomic::{AtomicU32, Ordering};
 use format::{Superblock, BLOCK_SECTORS, WINDOW};
 use index::{Checksums, Index};
 use log::Record;

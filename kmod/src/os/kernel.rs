@@ -13,6 +13,8 @@ use kernel::alloc::KVVec;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
+pub use core::sync::atomic;
+
 /// An array whose length is fixed when it is made.
 pub struct Table<T>(KVVec<T>);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The few things that the engine needs from its host: fixed arrays, a shared pointer and CRC-32C.
+//! The few things that the engine needs from its host: fixed arrays, a shared pointer, atomics and CRC-32C.
 //!
 //! One file per host, chosen by `cfg(MODULE)`, which Kbuild sets. Both export the same names; the engine never asks
 //! which one it has.
@@ -9,14 +9,14 @@
 mod kernel;
 #[cfg(MODULE)]
 pub use self::kernel::{
-    crc32c, damaged, init_module, not_supported, now_ms, random, should_stop, synchronize, Event, InUse,
-    Pages, Shared, Sleep, Table, Thread, Work,
+    atomic, crc32c, damaged, init_module, not_supported, now_ms, random, should_stop, synchronize, Event,
+    InUse, Pages, Shared, Sleep, Table, Thread, Work,
 };
 
 #[cfg(not(MODULE))]
 mod plain;
 #[cfg(not(MODULE))]
-pub use self::plain::{crc32c, Shared, Table};
+pub use self::plain::{atomic, crc32c, Shared, Table};
 
 /// The host has no memory for a table of this size. Only while a volume is made; later nothing is allocated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

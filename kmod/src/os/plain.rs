@@ -6,6 +6,14 @@ use super::OutOfMemory;
 use core::ops::{Deref, DerefMut};
 use std::{sync::Arc, vec::Vec};
 
+// Under a model checker the very same code runs on atomics that it watches: `tests/loom.rs`, `tests/shuttle.rs`.
+#[cfg(not(any(feature = "loom", feature = "shuttle")))]
+pub use core::sync::atomic;
+#[cfg(feature = "loom")]
+pub use loom::sync::atomic;
+#[cfg(all(feature = "shuttle", not(feature = "loom")))]
+pub use shuttle::sync::atomic;
+
 /// An array whose length is fixed when it is made.
 #[derive(Debug)]
 pub struct Table<T>(Vec<T>);

@@ -2,18 +2,16 @@
 
 //! The thread that writes records and flushes, and ends who waited for that.
 
-use super::{Volume, FLYING, IDLE, LANDED, LOST};
+use super::Volume;
 use crate::dm::{BioList, EndIo};
-use crate::engine::format::{BLOCK, WINDOW};
+use crate::engine::flight::Landing;
+use crate::engine::format::BLOCK;
 use crate::engine::log::Io;
 use crate::engine::RESERVED_SEGMENTS;
 use crate::os::{should_stop, Sleep};
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 use kernel::sync::Arc;
-
-/// The tag of a flush; records are tagged with twice their sequence number, plus one with FUA.
-const FLUSH: usize = usize::MAX;
 
 /// Segments that must be free before a write finds none: from here on reclaim is urgent.
 pub(super) fn low_water(nr_segments: u32) -> u32 {
@@ -23,9 +21,7 @@ pub(super) fn low_water(nr_segments: u32) -> u32 {
 
 impl EndIo for Volume {
     fn end_io(&self, tag: usize, result: Result) {
-        let flight =
-            if tag == FLUSH { &self.flush } else { &self.flights[(tag as u64 / 2 % WINDOW) as usize] };
-        flight.state.store(if result.is_ok() { LANDED } else { LOST }, Ordering::Release);
+        self.flights.land(tag, result.is_ok());
         self.commit.notify();
     }
 }
@@ -44,10 +40,8 @@ impl Volume {
                 this.progress.notify();
                 continue;
             }
-            let flying = this.flush.state.load(Ordering::Relaxed) == FLYING
-                || this.flights.iter().any(|f| f.state.load(Ordering::Relaxed) == FLYING);
             if should_stop() {
-                if !flying {
+                if !this.flights.is_flying() {
                     return;
                 }
                 let _ = this.commit.wait(seen, 100, Sleep::Busy);
@@ -60,26 +54,29 @@ impl Volume {
     /// Tells the engine of all bios that have returned.
     fn land(&self) -> bool {
         let mut any = false;
-        let mut settle = |flight: &super::Flight, f: &mut dyn FnMut(&mut super::Core, u64, bool)| {
-            let state = flight.state.load(Ordering::Acquire);
-            if state == LANDED || state == LOST {
-                let tag = flight.seq.load(Ordering::Relaxed);
-                flight.state.store(IDLE, Ordering::Relaxed);
-                f(&mut self.core.lock(), tag, state == LANDED);
-                if state == LOST {
-                    log_err!(
-                        "{}: cannot write to the cache device: the volume refuses writes and flushes from now on; \
-                         what was flushed before is safe",
-                        &*self.disks
-                    );
+        self.flights.collect(|landing| {
+            let ok = {
+                let engine = &mut self.core.lock().engine;
+                match landing {
+                    Landing::Record { seq, fua, ok } => {
+                        engine.record_done(seq, fua, ok);
+                        ok
+                    }
+                    Landing::Flush { upto, ok } => {
+                        engine.flush_done(upto, ok);
+                        ok
+                    }
                 }
-                any = true;
+            };
+            if !ok {
+                log_err!(
+                    "{}: cannot write to the cache device: the volume refuses writes and flushes from now on; \
+                     what was flushed before is safe",
+                    &*self.disks
+                );
             }
-        };
-        for flight in self.flights.iter() {
-            settle(flight, &mut |core, tag, ok| core.engine.record_done(tag / 2, tag & 1 != 0, ok));
-        }
-        settle(&self.flush, &mut |core, upto, ok| core.engine.flush_done(upto, ok));
+            any = true;
+        });
         any
     }
 
@@ -102,24 +99,17 @@ impl Volume {
                 (io, sector)
             };
             any = true;
+            let tag = this.flights.take_off(&io);
             match io {
-                Io::Record { seq, blocks, buffer, offset, fua, .. } => {
-                    let tag = seq * 2 + u64::from(fua);
-                    let flight = &this.flights[(seq % WINDOW) as usize];
-                    flight.seq.store(tag, Ordering::Relaxed);
-                    flight.state.store(FLYING, Ordering::Relaxed);
+                Io::Record { blocks, buffer, offset, fua, .. } => {
                     let part = (
                         &this.buffers[usize::from(buffer)],
                         offset as usize * BLOCK,
                         blocks as usize * BLOCK,
                     );
-                    this.disks.bios.write(&this.disks.cache, sector, part, fua, (this, tag as usize));
+                    this.disks.bios.write(&this.disks.cache, sector, part, fua, (this, tag));
                 }
-                Io::Flush { upto } => {
-                    this.flush.seq.store(upto, Ordering::Relaxed);
-                    this.flush.state.store(FLYING, Ordering::Relaxed);
-                    this.disks.bios.flush(&this.disks.cache, (this, FLUSH));
-                }
+                Io::Flush { .. } => this.disks.bios.flush(&this.disks.cache, (this, tag)),
             }
         }
     }

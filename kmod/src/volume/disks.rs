@@ -3,9 +3,10 @@
 //! The two devices, and I/O of our own that a thread waits for.
 
 use crate::dm::{BioSet, Device, EndIo};
+use crate::engine::flight::Pending;
 use crate::os::{Event, Pages, Sleep, Table};
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -50,7 +51,7 @@ impl fmt::Display for Disks {
 pub struct Transfer {
     /// The memory.
     pub pages: Pages,
-    pending: AtomicU32,
+    pending: Pending,
     failed: Table<AtomicBool>,
     #[pin]
     landed: Event,
@@ -65,7 +66,7 @@ impl Transfer {
         Arc::pin_init(
             try_pin_init!(Self {
                 pages: Pages::new(blocks * crate::engine::format::BLOCK)?,
-                pending: AtomicU32::new(0),
+                pending: Pending::new(),
                 failed: Table::new(blocks + 1, |_| AtomicBool::new(false))?,
                 landed <- Event::new(),
             }? Error),
@@ -80,10 +81,6 @@ impl Transfer {
         }
     }
 
-    fn begin(&self) {
-        self.pending.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// Reads `len` bytes at `sector` into our pages from `offset` on.
     pub fn read(
         self: &Arc<Self>,
@@ -93,7 +90,7 @@ impl Transfer {
         (offset, len): (usize, usize),
         tag: usize,
     ) {
-        self.begin();
+        self.pending.begin();
         disks.bios.read(device, sector, (&self.pages, offset, len), (self, tag));
     }
 
@@ -107,13 +104,13 @@ impl Transfer {
         fua: bool,
         tag: usize,
     ) {
-        self.begin();
+        self.pending.begin();
         disks.bios.write(device, sector, (&self.pages, offset, len), fua, (self, tag));
     }
 
     /// Flushes the device's write cache.
     pub fn flush(self: &Arc<Self>, disks: &Disks, device: &Device) {
-        self.begin();
+        self.pending.begin();
         disks.bios.flush(device, (self, self.flush_tag()));
     }
 
@@ -126,7 +123,7 @@ impl Transfer {
     pub fn wait(&self) {
         loop {
             let seen = self.landed.count();
-            if self.pending.load(Ordering::Acquire) == 0 {
+            if self.pending.is_over() {
                 return;
             }
             // Only a signal is an error, and none ends this kind of sleep.
@@ -160,7 +157,7 @@ impl EndIo for Transfer {
         if result.is_err() {
             self.failed[tag].store(true, Ordering::Relaxed);
         }
-        if self.pending.fetch_sub(1, Ordering::Release) == 1 {
+        if self.pending.end() {
             self.landed.notify();
         }
     }

@@ -26,7 +26,8 @@ pub use resume::open;
 
 use crate::arguments::Options;
 use crate::dm::{Bio, BioList, Cursor};
-use crate::engine::format::{Checkpoint, BLOCK, BLOCK_SECTORS, WINDOW};
+use crate::engine::flight::Flights;
+use crate::engine::format::{Checkpoint, BLOCK, BLOCK_SECTORS};
 use crate::engine::{Engine, Pins, State};
 use crate::os::{now_ms, should_stop, synchronize, Event, Pages, Shared, Sleep, Table, Thread, Work};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -61,17 +62,6 @@ struct Core {
     reads: BioList<PerBio>,
 }
 
-/// A record's bio: what the end of I/O leaves for the commit thread.
-struct Flight {
-    seq: AtomicU64,
-    state: AtomicU32,
-}
-
-const IDLE: u32 = 0;
-const FLYING: u32 = 1;
-const LANDED: u32 = 2;
-const LOST: u32 = 3;
-
 /// Things that went wrong since the volume was created.
 #[derive(Default)]
 pub struct Faults {
@@ -96,8 +86,8 @@ pub struct Volume {
     /// First sector on the cache device of slot 0.
     first_sector: u64,
     buffers: Table<Pages>,
-    flights: Table<Flight>,
-    flush: Flight,
+    /// What the commit thread has submitted.
+    flights: Flights,
     #[pin]
     core: SpinLock<Core>,
     /// The commit thread has something to do.
@@ -179,11 +169,7 @@ impl Running {
                 pins: engine.pins(),
                 first_sector: engine.slot_sector(0),
                 buffers,
-                flights: Table::new(WINDOW as usize, |_| Flight {
-                    seq: AtomicU64::new(0),
-                    state: AtomicU32::new(IDLE),
-                })?,
-                flush: Flight { seq: AtomicU64::new(0), state: AtomicU32::new(IDLE) },
+                flights: Flights::new()?,
                 core <- new_spinlock!(
                     Core {
                         engine,

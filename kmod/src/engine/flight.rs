@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What the end of an I/O leaves for the thread that waits for it. I/O ends in any context, where the engine's lock
+//! cannot be taken: this is all that passes without it, but for [`super::Pins`].
+//!
+//! # Invariants
+//! - A flight is the commit thread's until it takes off, then the I/O's until it has landed, then the thread's again:
+//!   no state of it is ever written by both.
+//! - Whoever is told that an I/O is over sees all that the I/O did: releases pair with acquires.
+//! - Who leaves something here wakes the thread afterwards, and the thread counts wake-ups before it looks: so nothing
+//!   lies here unseen while the thread sleeps.
+
+use super::format::WINDOW;
+use super::log::Io;
+use crate::os::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::os::{OutOfMemory, Table};
+
+/// The tag of a flush; records are tagged with twice their sequence number, plus one with FUA.
+const FLUSH: usize = usize::MAX;
+
+/// One I/O of the commit thread's.
+#[derive(Debug)]
+struct Flight {
+    /// A record's tag, or what a flush makes durable. Only the thread touches it.
+    what: AtomicU64,
+    state: AtomicU32,
+}
+
+const IDLE: u32 = 0;
+const FLYING: u32 = 1;
+const LANDED: u32 = 2;
+const LOST: u32 = 3;
+
+impl Flight {
+    fn new() -> Self {
+        Self { what: AtomicU64::new(0), state: AtomicU32::new(IDLE) }
+    }
+
+    fn take_off(&self, what: u64) {
+        self.what.store(what, Ordering::Relaxed);
+        // The I/O is submitted afterwards, which orders it.
+        self.state.store(FLYING, Ordering::Relaxed);
+    }
+
+    /// What has landed, and whether it went well, once.
+    fn collect(&self) -> Option<(u64, bool)> {
+        // Acquire: pairs with `Flights::land`.
+        let state = self.state.load(Ordering::Acquire);
+        if state != LANDED && state != LOST {
+            return None;
+        }
+        self.state.store(IDLE, Ordering::Relaxed);
+        Some((self.what.load(Ordering::Relaxed), state == LANDED))
+    }
+}
+
+/// An I/O of [`super::Engine::poll`]'s that is over, and whether it went well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Landing {
+    /// For [`super::Engine::record_done`].
+    Record {
+        /// The record.
+        seq: u64,
+        /// Whether it was written with FUA.
+        fua: bool,
+        /// Whether it went well.
+        ok: bool,
+    },
+    /// For [`super::Engine::flush_done`].
+    Flush {
+        /// What is durable now.
+        upto: u64,
+        /// Whether it went well.
+        ok: bool,
+    },
+}
+
+/// All I/Os of the commit thread's: of each record not yet durable, and of one flush.
+#[derive(Debug)]
+pub struct Flights {
+    records: Table<Flight>,
+    flush: Flight,
+}
+
+impl Flights {
+    /// Nothing is in flight.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn new() -> Result<Self, OutOfMemory> {
+        Ok(Self { records: Table::new(WINDOW as usize, |_| Flight::new())?, flush: Flight::new() })
+    }
+
+    fn of(&self, tag: usize) -> &Flight {
+        if tag == FLUSH {
+            &self.flush
+        } else {
+            // The engine has at most `WINDOW` records that are not durable, in a row.
+            &self.records[(tag as u64 / 2 % WINDOW) as usize]
+        }
+    }
+
+    /// The thread is about to submit `io`. Answers with the tag that [`Flights::land`] wants back.
+    pub fn take_off(&self, io: &Io) -> usize {
+        let (tag, what) = match *io {
+            Io::Record { seq, fua, .. } => ((seq * 2 + u64::from(fua)) as usize, seq * 2 + u64::from(fua)),
+            Io::Flush { upto } => (FLUSH, upto),
+        };
+        self.of(tag).take_off(what);
+        tag
+    }
+
+    /// The I/O tagged `tag` is over. In any context; wake the thread afterwards.
+    pub fn land(&self, tag: usize, ok: bool) {
+        // Release: what the I/O did is done before anybody is told.
+        self.of(tag).state.store(if ok { LANDED } else { LOST }, Ordering::Release);
+    }
+
+    /// Calls `f` for each I/O that has landed since the last time. For the thread only.
+    pub fn collect(&self, mut f: impl FnMut(Landing)) {
+        for flight in self.records.iter() {
+            if let Some((tag, ok)) = flight.collect() {
+                f(Landing::Record { seq: tag / 2, fua: tag & 1 != 0, ok });
+            }
+        }
+        if let Some((upto, ok)) = self.flush.collect() {
+            f(Landing::Flush { upto, ok });
+        }
+    }
+
+    /// Whether anything has taken off that was not collected and has not landed.
+    pub fn is_flying(&self) -> bool {
+        let flying = |f: &Flight| f.state.load(Ordering::Relaxed) == FLYING;
+        flying(&self.flush) || self.records.iter().any(flying)
+    }
+}
+
+/// How many I/Os that one thread waits for together are under way.
+#[derive(Debug)]
+pub struct Pending(AtomicU32);
+
+impl Pending {
+    /// None.
+    pub fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// The thread is about to submit one more.
+    pub fn begin(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One is over. In any context; says whether it was the last, and the thread is to be woken.
+    pub fn end(&self) -> bool {
+        // Release: what the I/O did is done before it is counted.
+        self.0.fetch_sub(1, Ordering::Release) == 1
+    }
+
+    /// Whether all are over. For the thread only.
+    pub fn is_over(&self) -> bool {
+        // Acquire: pairs with `end`. A count that falls to 0 has seen every `end`, which all are read-modify-writes.
+        self.0.load(Ordering::Acquire) == 0
+    }
+}
+
+impl Default for Pending {
+    fn default() -> Self {
+        Self::new()
+    }
+}
