@@ -24,6 +24,8 @@ void wb_event_init(struct wb_event *event)
 /* In any context. */
 void wb_event_notify(struct wb_event *event)
 {
+	/* Whoever sees the count sees what has happened, too: tests/races/mod.rs has the model of this. */
+	smp_mb__before_atomic();
 	atomic_inc(&event->count);
 	smp_mb__after_atomic();
 	wake_up_all(&event->wait);

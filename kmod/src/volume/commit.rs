@@ -32,7 +32,8 @@ impl Volume {
             let seen = this.commit.count();
             let landed = this.land();
             let sent = Self::send(this);
-            if landed {
+            // A checkpoint that could not be written makes the log fail, too, and lands nothing here.
+            if landed || this.core.lock().engine.failed() {
                 this.end_waiting();
             }
             this.retry_deferred();

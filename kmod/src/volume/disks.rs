@@ -4,8 +4,9 @@
 
 use crate::dm::{BioSet, Device, EndIo};
 use crate::engine::flight::Pending;
-use crate::os::{Event, Pages, Sleep, Table};
+use crate::os::{synchronize, Event, Pages, Sleep, Table};
 use core::fmt;
+use core::ops::Deref;
 use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -62,8 +63,8 @@ impl Transfer {
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn new(blocks: usize) -> Result<Arc<Self>> {
-        Arc::pin_init(
+    pub fn new(blocks: usize) -> Result<OwnTransfer> {
+        let transfer = Arc::pin_init(
             try_pin_init!(Self {
                 pages: Pages::new(blocks * crate::engine::format::BLOCK)?,
                 pending: Pending::new(),
@@ -71,7 +72,8 @@ impl Transfer {
                 landed <- Event::new(),
             }? Error),
             GFP_KERNEL,
-        )
+        )?;
+        Ok(OwnTransfer(transfer))
     }
 
     /// Forgets the failures of what has returned.
@@ -149,6 +151,25 @@ impl Transfer {
         } else {
             Err(EIO)
         }
+    }
+}
+
+/// The hold on a [`Transfer`] of the thread that it belongs to.
+///
+/// Each I/O has a hold too, and a thread that has waited for it may go on before the end of I/O has let go. The memory
+/// can only be freed where one may sleep, so the thread sees to it that its own hold is the last.
+pub struct OwnTransfer(Arc<Transfer>);
+
+impl Deref for OwnTransfer {
+    type Target = Arc<Transfer>;
+    fn deref(&self) -> &Arc<Transfer> {
+        &self.0
+    }
+}
+
+impl Drop for OwnTransfer {
+    fn drop(&mut self) {
+        synchronize();
     }
 }
 

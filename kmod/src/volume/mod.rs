@@ -21,7 +21,7 @@ mod resume;
 mod write;
 mod writeback;
 
-pub use disks::{Disks, Transfer};
+pub use disks::{Disks, OwnTransfer, Transfer};
 pub use resume::open;
 
 use crate::arguments::Options;
@@ -107,7 +107,7 @@ pub struct Volume {
     #[pin]
     reclaim_busy: Mutex<()>,
     /// For the checkpoint of a suspend; under `reclaim_busy`.
-    spare: Arc<Transfer>,
+    spare: OwnTransfer,
     suspended: AtomicBool,
     /// How many drains are under way.
     draining: AtomicU32,

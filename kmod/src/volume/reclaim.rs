@@ -3,7 +3,7 @@
 //! The thread that moves the tail, and relocates when writeback cannot make room fast enough.
 
 use super::commit::low_water;
-use super::{until_made, Transfer, Volume};
+use super::{until_made, OwnTransfer, Transfer, Volume};
 use crate::engine::format::{Superblock, BLOCK, BLOCK_SECTORS};
 use crate::engine::log::{Claim, Wait};
 use crate::engine::reclaim::{Batch, Item, Relocation};
@@ -24,7 +24,7 @@ const PAUSE_MS: u64 = 1000;
 struct Tools {
     batch: Batch,
     /// A segment's worth of blocks, and one more.
-    transfer: Arc<Transfer>,
+    transfer: OwnTransfer,
     /// What each item of the batch is.
     found: Table<Found>,
     trouble: Trouble,

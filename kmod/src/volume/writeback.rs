@@ -6,7 +6,7 @@
 //! second: gathering first makes for longer runs, and nobody is disturbed when nobody is there. For the same sake it takes
 //! many segments together when there is time, and few when only writeback makes room, which whole segments do.
 
-use super::{until_made, Transfer, Volume};
+use super::{until_made, OwnTransfer, Transfer, Volume};
 use crate::arguments::MAX_BATCHED;
 use crate::engine::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::engine::reclaim::{Batch, Item};
@@ -41,7 +41,7 @@ struct Tick {
 /// What the thread works with; allocated once, so that it never has to wait for memory.
 struct Tools {
     batch: Batch,
-    transfer: Arc<Transfer>,
+    transfer: OwnTransfer,
     /// Live mask of each item of the chunk; 0 for one that is not to be written.
     live: Table<u8>,
 }
