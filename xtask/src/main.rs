@@ -10,6 +10,7 @@ use xtask::progress::Progress;
 mod build_kmod;
 mod crash;
 mod demo;
+mod races;
 mod test;
 mod vm;
 
@@ -34,6 +35,7 @@ enum Command {
     ///
     /// The first time, setting up the lab takes about 15 minutes on two cores; after that, a minute.
     Demo,
+    Races(Races),
     Test(Test),
     Vm(Vm),
 }
@@ -83,14 +85,40 @@ struct Crash {
     history: Option<String>,
 }
 
+/// Check what threads do at the same time: the engine under the model checkers loom and shuttle
+///
+/// loom tries all orders, and all that weakly ordered memory may show, of what passes between threads and the end of I/O
+/// without a lock. shuttle tries many orders of all threads of a volume together.
+///
+/// Examples:
+///   cargo xtask races
+///   cargo xtask races --runs 100000
+///   cargo xtask races --mutants
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+struct Races {
+    /// How many lives of a volume shuttle schedules
+    #[arg(long)]
+    runs: Option<u64>,
+    /// Repeats the one of that number
+    #[arg(long, conflicts_with = "runs")]
+    seed: Option<u64>,
+    /// Builds deliberate bugs in, one by one, and checks that each is found
+    #[arg(long, conflicts_with_all = ["runs", "seed"])]
+    mutants: bool,
+    /// Only tests, or deliberate bugs, with this in their names
+    filter: Option<String>,
+}
+
 /// Run the tests: of the code on this machine, and of the module in guests, each of which boots a kernel
 ///
 /// The last line says how many passed and failed; the exit status is 0 when none failed. All of them take about a
-/// quarter of an hour on two cores, after the first run has set up the lab.
+/// quarter of an hour on two cores, after the first run has set up the lab; with --full, hours.
 ///
 /// Examples:
 ///   cargo xtask test
 ///   cargo xtask test --quick
+///   cargo xtask test --full
 ///   cargo xtask test cutoff::
 ///   cargo xtask test --kernel uml-debug io::
 #[derive(Debug, Args)]
@@ -99,7 +127,11 @@ struct Test {
     /// Only what takes no more than two minutes altogether
     #[arg(long)]
     quick: bool,
-    /// What guests boot: uml[:X.Y], uml-smp[:X.Y], uml-debug[:X.Y] (lockdep and more) or debian[:X.Y]. Without it: uml
+    /// Also what takes too long for every day, and everything on kernels for races and with debug checks; says
+    /// beforehand how long that takes
+    #[arg(long, conflicts_with = "quick")]
+    full: bool,
+    /// What guests boot: uml[:X.Y], uml-smp[:X.Y], uml-debug[:X.Y] (KASAN, lockdep and more) or debian[:X.Y]. Without it: uml
     #[arg(long)]
     kernel: Option<Kernel>,
     /// Repeats a run with random content and moments
@@ -122,7 +154,7 @@ struct Test {
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 struct Vm {
-    /// uml[:X.Y], uml-debug[:X.Y] (lockdep and more) or debian[:X.Y]; the newest supported series unless named
+    /// uml[:X.Y], uml-debug[:X.Y] (KASAN, lockdep and more) or debian[:X.Y]; the newest supported series unless named
     #[arg(long, default_value = "uml")]
     kernel: Kernel,
     /// How many CPUs the guest has
@@ -155,6 +187,7 @@ fn main() -> ExitCode {
         Command::BuildKmod(args) => build_kmod::run(args.kernel, progress),
         Command::Crash(args) => crash::run(args, progress),
         Command::Demo => demo::run(progress),
+        Command::Races(args) => races::run(args, progress),
         Command::Test(args) => test::run(args, progress),
         Command::Vm(args) => vm::run(args, progress),
     };

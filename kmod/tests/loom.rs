@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What passes between threads and the end of I/O without the engine's lock, in every order that loom finds: all
+//! interleavings with up to so many preemptions as each test says, and all values that weakly ordered memory may show.
+//!
+//! The engine is the module's own source, on loom's atomics. Waiting has no timeouts: a wake-up that is missed is a
+//! deadlock, which loom reports. `LOOM_LOG=trace` shows the steps of a run that fails.
+
+mod races;
+
+use loom::model::Builder;
+use races::{block_of, engine, thread, Arc, Cell, Event, Mutex, NR_SEGMENTS, SEGMENT_BLOCKS};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+use writeboost::engine::flight::{Flights, Landing, Pending};
+use writeboost::engine::format::{BLOCK, BLOCK_SECTORS};
+use writeboost::engine::log::{Claim, Io, Refused};
+use writeboost::engine::read::Run;
+use writeboost::engine::reclaim::Batch;
+use writeboost::engine::{Engine, Entry, Pins};
+use writeboost::os::Shared;
+
+/// Checks `f` in all orders with at most `preemptions` preemptions, and says how many there were.
+fn check(what: &str, preemptions: Option<usize>, f: impl Fn() + Sync + Send + 'static) {
+    let runs = std::sync::Arc::new(AtomicU64::new(0));
+    let mut builder = Builder::new();
+    builder.preemption_bound = preemptions;
+    builder.max_branches = 100_000;
+    let started = Instant::now();
+    builder.check({
+        let runs = runs.clone();
+        move || {
+            runs.fetch_add(1, Ordering::Relaxed);
+            f();
+        }
+    });
+    println!("{what}: {} orders in {:.1} s", runs.load(Ordering::Relaxed), started.elapsed().as_secs_f64());
+}
+
+/// A record that [`Engine::poll`] might hand out.
+fn record(seq: u64) -> Io {
+    Io::Record { seq, slot: 0, blocks: 2, buffer: 0, offset: 0, fua: seq % 2 == 1 }
+}
+
+// Two records and a flush end while the commit thread looks: it learns of each once, sees what each did, and never sleeps
+// over one.
+#[test]
+fn landings() {
+    check("landings", Some(2), || {
+        let flights = Arc::new(Flights::new().unwrap());
+        let commit = Arc::new(Event::new());
+        // What an I/O does to memory: the device reads the buffer, the bio is given back.
+        let bios: [Arc<Cell<u32>>; 2] = std::array::from_fn(|_| Arc::new(Cell::new("a bio", 0)));
+        let io = [record(1), Io::Flush { upto: 7 }];
+        let ends: Vec<_> = io
+            .iter()
+            .zip(&bios)
+            .map(|(io, bio)| {
+                let tag = flights.take_off(io);
+                let (flights, commit, bio) = (flights.clone(), commit.clone(), bio.clone());
+                thread::spawn(move || {
+                    bio.write(1);
+                    flights.land(tag, true);
+                    commit.notify();
+                })
+            })
+            .collect();
+        let mut landed = Vec::new();
+        while landed.len() < 2 {
+            let seen = commit.count();
+            let before = landed.len();
+            flights.collect(|landing| landed.push(landing));
+            for landing in &landed[before..] {
+                match *landing {
+                    Landing::Record { seq, fua, ok } => {
+                        assert_eq!((seq, fua, ok), (1, true, true));
+                        assert_eq!(bios[0].read(), 1);
+                    }
+                    Landing::Flush { upto, ok } => {
+                        assert_eq!((upto, ok), (7, true));
+                        assert_eq!(bios[1].read(), 1);
+                    }
+                }
+            }
+            if landed.len() == before {
+                commit.wait(seen);
+            }
+        }
+        assert!(!flights.is_flying());
+        for end in ends {
+            end.join().unwrap();
+        }
+    });
+}
+
+// A place in the table is used again, as by record `seq + WINDOW`, as soon as it is free.
+#[test]
+fn a_flight_is_used_again() {
+    check("a flight is used again", Some(3), || {
+        let flights = Arc::new(Flights::new().unwrap());
+        let commit = Arc::new(Event::new());
+        let bio = Arc::new(Cell::new("a bio", 0));
+        for seq in [3, 3 + writeboost::engine::format::WINDOW] {
+            let tag = flights.take_off(&record(seq));
+            bio.write(seq);
+            let end = {
+                let (flights, commit, bio) = (flights.clone(), commit.clone(), bio.clone());
+                thread::spawn(move || {
+                    assert_eq!(bio.read(), seq);
+                    flights.land(tag, seq == 3);
+                    commit.notify();
+                })
+            };
+            let mut landed = None;
+            while landed.is_none() {
+                let seen = commit.count();
+                flights.collect(|landing| landed = Some(landing));
+                if landed.is_none() {
+                    commit.wait(seen);
+                }
+            }
+            assert_eq!(landed, Some(Landing::Record { seq, fua: true, ok: seq == 3 }));
+            // No join: that would order what the flight has to order.
+            bio.write(0);
+            drop(end);
+        }
+    });
+}
+
+// A thread waits for several reads: afterwards it may read what they have put into its memory.
+#[test]
+fn pending() {
+    check("pending", Some(3), || {
+        let pending = Arc::new(Pending::new());
+        let landed = Arc::new(Event::new());
+        let pages: Vec<_> = (0..2).map(|_| Arc::new(Cell::new("a page", 0))).collect();
+        for page in &pages {
+            pending.begin();
+            let (pending, landed, page) = (pending.clone(), landed.clone(), page.clone());
+            thread::spawn(move || {
+                page.write(5);
+                if pending.end() {
+                    landed.notify();
+                }
+            });
+        }
+        loop {
+            let seen = landed.count();
+            if pending.is_over() {
+                break;
+            }
+            landed.wait(seen);
+        }
+        for page in pages {
+            assert_eq!(page.read(), 5);
+        }
+    });
+}
+
+/// A volume in which nothing but the engine is behind a lock. Blocks hold one number each.
+struct Volume {
+    engine: Mutex<Engine>,
+    pins: Shared<Pins>,
+    buffers: Vec<Vec<Cell<u32>>>,
+    cache: Vec<Cell<u32>>,
+    commit: Event,
+}
+
+const NR_BUFFERS: u8 = 2;
+const BLOCKS: u64 = 512;
+
+impl Volume {
+    fn new() -> Self {
+        let engine = engine(BLOCKS * BLOCK_SECTORS, NR_BUFFERS);
+        let buffer = || (0..SEGMENT_BLOCKS).map(|_| Cell::new("a block of a buffer", 0)).collect();
+        Self {
+            pins: engine.pins(),
+            engine: Mutex::new(engine),
+            buffers: (0..NR_BUFFERS).map(|_| buffer()).collect(),
+            cache: (0..NR_SEGMENTS * SEGMENT_BLOCKS).map(|_| Cell::new("a slot", 0)).collect(),
+            commit: Event::new(),
+        }
+    }
+
+    /// Copies `n` into all blocks of the claim, of which the first is block `addr`, and stores them.
+    fn copy(&self, claim: &Claim, addr: u64, n: u32) {
+        for i in 0..claim.blocks {
+            self.buffers[usize::from(claim.buffer)][(claim.offset + i) as usize].write(n);
+        }
+        let mut engine = self.engine.lock().unwrap();
+        for i in 0..claim.blocks {
+            let entry = Entry { addr: addr + u64::from(i), mask: 0xff, crc: n };
+            engine.stored(claim, claim.slot + i, entry);
+        }
+        engine.copied(claim);
+    }
+
+    /// Writes what there is to write. Says whether there was anything.
+    fn send(&self) -> bool {
+        let mut any = false;
+        loop {
+            let Some(io) = self.engine.lock().unwrap().poll() else { return any };
+            any = true;
+            match io {
+                Io::Record { seq, slot, blocks, buffer, offset, fua } => {
+                    let mut header = [0; BLOCK];
+                    self.engine.lock().unwrap().encode_header(seq, &mut header);
+                    for i in 1..blocks {
+                        let data = self.buffers[usize::from(buffer)][(offset + i) as usize].read();
+                        assert_eq!(
+                            writeboost::engine::format::RecordHeader::entry(&header, i as usize - 1).crc,
+                            data,
+                            "a torn record is sent"
+                        );
+                        self.cache[(slot + i) as usize].write(data);
+                    }
+                    self.engine.lock().unwrap().record_done(seq, fua, true);
+                }
+                Io::Flush { upto } => self.engine.lock().unwrap().flush_done(upto, true),
+            }
+        }
+    }
+
+    /// Fills whole segments, writes them and, without reading anything, calls them written back.
+    fn fill(&self, segments: std::ops::Range<u32>) {
+        for n in segments {
+            let claim = self.engine.lock().unwrap().claim(SEGMENT_BLOCKS).unwrap();
+            assert_eq!(claim.blocks, SEGMENT_BLOCKS - 1);
+            self.copy(&claim, u64::from(n) * 16, n + 1);
+            self.send();
+        }
+        self.engine.lock().unwrap().flush();
+        self.send();
+    }
+
+    /// Makes all that is in the log clean and its segments free; they keep what they hold.
+    fn clean(&self) {
+        let mut batch = Batch::new((NR_SEGMENTS * SEGMENT_BLOCKS) as usize).unwrap();
+        let mut engine = self.engine.lock().unwrap();
+        engine.begin_batch(&mut batch);
+        while engine.plan_writeback(&mut batch) {}
+        for item in batch.items() {
+            engine.begin_item(&batch, item).unwrap();
+            self.pins.unpin(item.slot);
+            engine.written_back(&batch, item);
+        }
+        engine.advance_tail(true).unwrap();
+        engine.checkpointed(true);
+    }
+}
+
+// The end of a read from the cache device meets a write that wants the segment: it gets it when the read is over, and
+// then it does get it.
+#[test]
+fn a_segment_is_not_written_while_it_is_read() {
+    check("unpin and reuse of a segment", Some(2), || {
+        let volume = Arc::new(Volume::new());
+        // Once around: behind the head comes a segment that is free, but still serves reads.
+        volume.fill(0..11);
+        volume.clean();
+        volume.fill(11..16);
+        let (slot, found) = match volume.engine.lock().unwrap().lookup(0, BLOCK_SECTORS) {
+            Run::Cache { slot, .. } => (slot, volume.pins.checksum(slot)),
+            other => panic!("{other:?}"),
+        };
+        let reader = {
+            let volume = volume.clone();
+            thread::spawn(move || {
+                assert_eq!(volume.cache[slot as usize].read(), found);
+                assert_eq!(volume.pins.checksum(slot), found);
+                if volume.pins.unpin(slot) {
+                    volume.commit.notify();
+                }
+            })
+        };
+        // As a write that waits, and the commit thread that goes on with it.
+        let claim = loop {
+            let seen = volume.commit.count();
+            match volume.engine.lock().unwrap().claim(SEGMENT_BLOCKS) {
+                Ok(claim) => break claim,
+                Err(Refused::Wait(_)) => (),
+                Err(Refused::Failed) => panic!(),
+            }
+            volume.commit.wait(seen);
+        };
+        assert_eq!(claim.slot / SEGMENT_BLOCKS, slot / SEGMENT_BLOCKS);
+        volume.copy(&claim, 0, 99);
+        volume.send();
+        reader.join().unwrap();
+        assert_eq!(volume.cache[slot as usize].read(), 99);
+    });
+}
+
+// Two writers copy into one record, side by side, while the commit thread wants to send it: it goes when both are done.
+#[test]
+fn a_record_is_sent_when_its_writers_are_done() {
+    check("claim, copy, seal, commit", Some(2), || {
+        let volume = Arc::new(Volume::new());
+        let writers: Vec<_> = (0..2u32)
+            .map(|i| {
+                let volume = volume.clone();
+                thread::spawn(move || {
+                    let claim = volume.engine.lock().unwrap().claim(2).unwrap();
+                    volume.copy(&claim, 4 * u64::from(i), 10 + i);
+                    volume.engine.lock().unwrap().flush();
+                    volume.commit.notify();
+                })
+            })
+            .collect();
+        loop {
+            let seen = volume.commit.count();
+            let sent = volume.send();
+            let state = volume.engine.lock().unwrap().state();
+            if state.durable == state.newest && state.dirty == 4 {
+                break;
+            }
+            if !sent {
+                volume.commit.wait(seen);
+            }
+        }
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        let mut engine = volume.engine.lock().unwrap();
+        for (addr, n) in [(0, 10), (1, 10), (4, 11), (5, 11)] {
+            match engine.lookup(addr * BLOCK_SECTORS, BLOCK_SECTORS) {
+                Run::Pieces(p) => {
+                    let p = p.as_slice()[0];
+                    assert_eq!(volume.cache[p.slot as usize].peek(), n, "block {}", block_of(addr * 8));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+}
+
+// A read copies from a RAM buffer that a write wants for another segment.
+#[test]
+fn a_buffer_is_not_reused_while_it_is_read() {
+    check("unpin and reuse of a buffer", Some(2), || {
+        let volume = Arc::new(Volume::new());
+        volume.fill(0..2);
+        let ((buffer, block), expected) = {
+            let mut engine = volume.engine.lock().unwrap();
+            // The older of the two: it is the first to be used again.
+            let found = engine.lookup(0, BLOCK_SECTORS);
+            match found {
+                Run::Pieces(p) => (p.as_slice()[0].ram.unwrap(), 1),
+                other => panic!("{other:?}"),
+            }
+        };
+        let reader = {
+            let volume = volume.clone();
+            thread::spawn(move || {
+                assert_eq!(volume.buffers[usize::from(buffer)][block as usize].read(), expected);
+                volume.engine.lock().unwrap().unpin_buffer(buffer);
+                volume.commit.notify();
+            })
+        };
+        // Two segments more need both buffers.
+        for n in 0..2 {
+            let claim = loop {
+                let seen = volume.commit.count();
+                if let Ok(claim) = volume.engine.lock().unwrap().claim(SEGMENT_BLOCKS) {
+                    break claim;
+                }
+                volume.commit.wait(seen);
+            };
+            volume.copy(&claim, 0, 50 + n);
+            volume.send();
+        }
+        reader.join().unwrap();
+    });
+}

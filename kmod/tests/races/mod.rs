@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What the model-checked tests have in common: memory that notices when two threads are in it at once, and the
+//! kernel's events. `loom.rs` and `shuttle.rs` are the tests; both run the engine's own source.
+#![allow(dead_code)]
+
+use writeboost::engine::format::{Checkpoint, Superblock, BLOCK_SECTORS};
+use writeboost::engine::replay::Replay;
+use writeboost::engine::Engine;
+use writeboost::os::atomic::{AtomicU32, Ordering};
+
+#[cfg(feature = "loom")]
+pub use loom::{
+    sync::{Arc, Condvar, Mutex},
+    thread,
+};
+#[cfg(not(feature = "loom"))]
+pub use shuttle::{
+    sync::{Arc, Condvar, Mutex},
+    thread,
+};
+
+/// Blocks per segment, and segments: the least that the format allows.
+pub const SEGMENT_BLOCKS: u32 = 16;
+pub const NR_SEGMENTS: u32 = 16;
+
+/// An engine with nothing in its log.
+pub fn engine(backing_sectors: u64, nr_buffers: u8) -> Engine {
+    let sectors = Superblock::min_cache_sectors(SEGMENT_BLOCKS);
+    let sb = Superblock::new(sectors, backing_sectors, SEGMENT_BLOCKS, [7; 16], 99).unwrap();
+    assert_eq!(sb.nr_segments, NR_SEGMENTS);
+    Replay::new(&sb, Checkpoint::first(sb.nonce), nr_buffers).unwrap().finish().0
+}
+
+/// Number of the block that `sector` lies in.
+pub fn block_of(sector: u64) -> u64 {
+    sector / BLOCK_SECTORS
+}
+
+/// Memory that only one may write to, or several read, at a time. Whoever is in it together with a writer fails the test,
+/// and so, under loom, does who comes after him without knowing it.
+pub struct Cell<T> {
+    what: &'static str,
+    watched: watched::Watched,
+    // Never waited for: one thread runs at a time, and none is stopped within.
+    value: std::sync::Mutex<T>,
+}
+
+impl<T: Copy> Cell<T> {
+    pub fn new(what: &'static str, value: T) -> Self {
+        Self { what, watched: watched::Watched::new(), value: std::sync::Mutex::new(value) }
+    }
+
+    pub fn read(&self) -> T {
+        self.watched.read(self.what, || *self.value.lock().unwrap())
+    }
+
+    pub fn write(&self, value: T) {
+        self.watched.write(self.what, || *self.value.lock().unwrap() = value);
+    }
+
+    /// Reads where others may write: what a test asks for itself.
+    pub fn peek(&self) -> T {
+        *self.value.lock().unwrap()
+    }
+}
+
+#[cfg(feature = "loom")]
+mod watched {
+    /// Loom knows which access happens before which, whatever order they came in.
+    pub struct Watched(loom::cell::UnsafeCell<()>);
+
+    impl Watched {
+        pub fn new() -> Self {
+            Self(loom::cell::UnsafeCell::new(()))
+        }
+
+        pub fn read<R>(&self, _: &str, f: impl FnOnce() -> R) -> R {
+            self.0.with(|_| f())
+        }
+
+        pub fn write<R>(&self, _: &str, f: impl FnOnce() -> R) -> R {
+            self.0.with_mut(|_| f())
+        }
+    }
+}
+
+#[cfg(not(feature = "loom"))]
+mod watched {
+    use std::sync::atomic::{AtomicI32, Ordering};
+
+    /// The number of readers, or -1 with a writer. Not shuttle's atomic: it is no part of what is tested.
+    pub struct Watched(AtomicI32);
+
+    impl Watched {
+        pub fn new() -> Self {
+            Self(AtomicI32::new(0))
+        }
+
+        pub fn read<R>(&self, what: &str, f: impl FnOnce() -> R) -> R {
+            let before = self.0.fetch_add(1, Ordering::SeqCst);
+            assert!(before >= 0, "{what} is read while it is written");
+            // A moment in which somebody else may come in.
+            shuttle::thread::yield_now();
+            let value = f();
+            self.0.fetch_sub(1, Ordering::SeqCst);
+            value
+        }
+
+        pub fn write<R>(&self, what: &str, f: impl FnOnce() -> R) -> R {
+            let before = self.0.swap(-1, Ordering::SeqCst);
+            assert!(
+                before == 0,
+                "{what} is written while it is {}",
+                if before < 0 { "written" } else { "read" }
+            );
+            shuttle::thread::yield_now();
+            let value = f();
+            self.0.store(0, Ordering::SeqCst);
+            value
+        }
+    }
+}
+
+/// `os::Event` in the kernel, as `wb_event_*` in `shim.c` does it: a counter, and a queue with a lock of its own. Waiting
+/// has no timeout here, so that a wake-up that is missed stops the test.
+pub struct Event {
+    count: AtomicU32,
+    queue: Mutex<()>,
+    wake: Condvar,
+}
+
+impl Event {
+    pub fn new() -> Self {
+        Self { count: AtomicU32::new(0), queue: Mutex::new(()), wake: Condvar::new() }
+    }
+
+    pub fn notify(&self) {
+        // Release: `smp_mb__before_atomic`. What happened is seen by whoever sees the count.
+        self.count.fetch_add(1, Ordering::Release);
+        let _queue = self.queue.lock().unwrap();
+        self.wake.notify_all();
+    }
+
+    pub fn count(&self) -> u32 {
+        self.count.load(Ordering::Acquire)
+    }
+
+    pub fn wait(&self, seen: u32) {
+        let mut queue = self.queue.lock().unwrap();
+        while self.count() == seen {
+            queue = self.wake.wait(queue).unwrap();
+        }
+    }
+}
