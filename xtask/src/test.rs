@@ -5,10 +5,10 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use xtask::lab::{checkout, Kernel, Lab, SUPPORTED};
+use xtask::lab::{checkout, Flavour, Kernel, Lab, SUPPORTED};
 use xtask::progress::Progress;
 
-use super::{crash, Test};
+use super::{crash, races, Test};
 
 /// How many tests ended how.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
@@ -40,12 +40,95 @@ impl Count {
     }
 }
 
+/// What a run has to do besides the lab's tests, in seconds on two cores: the checks, the host's tests, the crash model
+/// and the model checkers; and what a full one adds.
+const HOST_SECONDS: u64 = 300;
+const FULL_HOST_SECONDS: u64 = 420;
+
+/// One run of the lab's tests.
+struct LabRun {
+    kernel: Kernel,
+    /// Everything, and not only what there is time for every day.
+    full: bool,
+    /// How many times as long they take as on `uml`.
+    slow: u64,
+}
+
+impl LabRun {
+    /// All that `args` want.
+    fn all(args: &Test) -> Vec<Self> {
+        let kernel = args.kernel.unwrap_or(Kernel::UML);
+        let mut all = vec![Self { kernel, full: args.full, slow: 1 }];
+        if args.full && args.kernel.is_none() {
+            all.push(Self { kernel: Kernel::Uml(Flavour::Debug, None), full: false, slow: 3 });
+            all.push(Self { kernel: Kernel::Uml(Flavour::Smp, None), full: false, slow: 2 });
+        }
+        all
+    }
+
+    fn command(&self, args: &Test) -> Command {
+        let mut lab = cargo("test -p writeboost-tests --test lab --");
+        lab.arg(args.filter.as_deref().unwrap_or("")).env("WRITEBOOST_KERNEL", self.kernel.to_string());
+        if self.slow > 1 {
+            // Those boot their own kernels, whatever this one is.
+            lab.args(["--skip", "debian::"]);
+        }
+        if self.full {
+            lab.env("WRITEBOOST_FULL", "1");
+        }
+        if args.quick {
+            lab.env("WRITEBOOST_QUICK", "1");
+        }
+        if let Some(seed) = args.seed {
+            lab.env("WRITEBOOST_SEED", seed.to_string());
+        }
+        lab
+    }
+
+    /// How many tests there are, and how many seconds they take.
+    fn plan(&self, args: &Test) -> Result<(u64, u64)> {
+        let output = self.command(args).env("WRITEBOOST_PLAN", "1").output().context("cannot run cargo")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let (tests, seconds) = text.lines().find_map(parse_plan).with_context(|| {
+            format!("the lab's tests have no plan: {}", String::from_utf8_lossy(&output.stderr))
+        })?;
+        Ok((tests, seconds * self.slow))
+    }
+}
+
+/// From a line `plan: 41 tests, about 900 s`.
+fn parse_plan(line: &str) -> Option<(u64, u64)> {
+    let (tests, seconds) = line.strip_prefix("plan: ")?.strip_suffix(" s")?.split_once(" tests, about ")?;
+    Some((tests.parse().ok()?, seconds.parse().ok()?))
+}
+
+/// Says how long it will take.
+fn announce(labs: &[LabRun], args: &Test) -> Result<()> {
+    let mut seconds = HOST_SECONDS + FULL_HOST_SECONDS;
+    for lab in labs {
+        let (tests, takes) = lab.plan(args)?;
+        println!("{tests} tests on {}: about {} min", lab.kernel, takes.div_ceil(60));
+        seconds += takes;
+    }
+    println!(
+        "all of it takes about {} h {:02} min on two cores, and an hour more the first time, for kernels to be built",
+        seconds / 3600,
+        seconds % 3600 / 60
+    );
+    Ok(())
+}
+
 /// Runs what `args` want.
 pub fn run(args: Test, progress: Progress) -> Result<ExitCode> {
     let started = Instant::now();
-    let kernel = args.kernel.unwrap_or(Kernel::UML);
+    let labs = LabRun::all(&args);
+    if args.full {
+        announce(&labs, &args)?;
+    }
     // First, because it also installs the C libraries that the tools are linked with.
-    Lab::setup(kernel, progress)?;
+    for lab in &labs {
+        Lab::setup(lab.kernel, progress)?;
+    }
     if !args.quick && args.filter.is_none() {
         for &series in SUPPORTED {
             Lab::setup(Kernel::Debian(Some(series)), progress)?;
@@ -85,15 +168,20 @@ pub fn run(args: Test, progress: Progress) -> Result<ExitCode> {
     let mut helpers = cargo("test --no-fail-fast -p writeboost-tests --lib --");
     helpers.arg(filter);
     total.add(tests("the tests of the tests", helpers)?);
-    let mut lab = cargo("test -p writeboost-tests --test lab --");
-    lab.arg(filter).env("WRITEBOOST_KERNEL", kernel.to_string());
-    if args.quick {
-        lab.env("WRITEBOOST_QUICK", "1");
+    if !args.quick {
+        for name in races::CHECKERS {
+            total.add(tests(&format!("races under {name}"), races::checker(name, None, filter))?);
+        }
     }
-    if let Some(seed) = args.seed {
-        lab.env("WRITEBOOST_SEED", seed.to_string());
+    if args.full {
+        println!("\n== deliberate races");
+        let (passed, failed) = races::mutants(filter, progress)?;
+        total.add(Count { passed, failed, skipped: 0 });
     }
-    total.add(tests("the lab's tests", lab)?);
+    for lab in labs {
+        let what = format!("the lab's tests on {}", lab.kernel);
+        total.add(tests(&what, lab.command(&args))?);
+    }
 
     let seconds = started.elapsed().as_secs();
     println!("\nall of this took {} min {} s", seconds / 60, seconds % 60);
@@ -157,6 +245,12 @@ fn tests(what: &str, mut command: Command) -> Result<Count> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn plans() {
+        assert_eq!(parse_plan("plan: 41 tests, about 900 s"), Some((41, 900)));
+        assert_eq!(parse_plan("running 3 tests"), None);
+    }
 
     #[test]
     fn results() {
