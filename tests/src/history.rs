@@ -203,8 +203,9 @@ impl History {
             }
         }
         ensure!(last >= durable, "write {durable} was durable, and the last one that is there is {last}");
-        // A write that was durable is there wholly.
-        if let Some(write) = torn.filter(|_| last == durable) {
+        // A write that was durable is there wholly. One that ended an earlier epoch was judged then: it may have been torn
+        // by the cut, and found so, and nothing since may have survived.
+        if let Some(write) = torn.filter(|_| last == durable && !self.epochs.contains(&(last + 1))) {
             let whole = (write.first..write.first + write.sectors).all(|s| found[s as usize] == last);
             ensure!(whole, "write {durable} was durable, and is there in part only");
         }
@@ -337,6 +338,7 @@ mod tests {
                 // What a cut has torn stays so, as far as the next life does not write there.
                 let mut later = torn;
                 let second = History { epochs: vec![1, number + 1], ..history.clone() };
+                assert_eq!(second.check_content(&later, number).ok(), Some(number), "nothing of it survived");
                 put(&second, number + 1, &mut later);
                 assert_eq!(second.check_content(&later, 0).ok(), Some(number + 1));
                 assert!(history.check_content(&later, 0).is_err());

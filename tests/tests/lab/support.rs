@@ -128,7 +128,7 @@ impl Setup {
         let log = self.logs.join(format!("{}.log", test.name.replace("::", "-")));
         File::create(&log)?;
         // A kernel for several CPUs is booted for the sake of races.
-        let cpus = if matches!(self.kernel, Kernel::Uml(Flavour::Smp, _)) { 2 } else { 1 };
+        let cpus = if matches!(self.kernel, Kernel::Uml(Flavour::Smp | Flavour::Debug, _)) { 2 } else { 1 };
         let fast = matches!(self.kernel, Kernel::Uml(Flavour::Up, _));
         let debian;
         let lab = match test.body {
@@ -186,7 +186,12 @@ impl Bench<'_> {
             fs::create_dir(&share)?;
             fs::copy(env!("CARGO_BIN_EXE_wbtest"), share.join("wbtest"))?;
         }
-        let timeout = if self.lab.is_uml() { 600 } else { 900 };
+        // Kernels for races and for debugging are several times slower.
+        let timeout = match (self.lab.is_uml(), self.fast) {
+            (true, true) => 600,
+            (true, false) => 1800,
+            (false, _) => 900,
+        };
         Ok(self.lab.guest().cpus(self.cpus).share(share).timeout(Duration::from_secs(timeout)))
     }
 
