@@ -64,8 +64,8 @@ const COMMON: &str = r#"
     # disks BACKING-MIB CACHE-MIB: /dev/b and /dev/c to be recorded, not too fast, so that much is on its way at any
     # moment, and /dev/pb and /dev/pc to make points on.
     disks() {
-        null b $1 irqmode 2 completion_nsec 1000000 hw_queue_depth 16 submit_queues 1
-        null c $2 irqmode 2 completion_nsec 200000 hw_queue_depth 64 submit_queues 1
+        null b $1 irqmode 2 completion_nsec 1000000 hw_queue_depth 64 submit_queues 1
+        null c $2 irqmode 2 completion_nsec 200000 hw_queue_depth 128 submit_queues 1
         null pb $1
         null pc $2
         size=$(sectors /dev/pb)
@@ -76,6 +76,14 @@ const COMMON: &str = r#"
     }
     open() { dmsetup create w --table "0 $size writeboost /dev/pb /dev/pc"; }
     close() { dmsetup remove w; }
+    # again NAME MICROSECONDS: the disk NAME takes so long from now on, and is blank.
+    again() {
+        local dir=/sys/kernel/config/nullb/$1
+        echo 0 >$dir/power
+        echo $2000 >$dir/completion_nsec
+        echo 1 >$dir/power
+        [ -b /dev/$1 ] || die "/dev/$1 has not appeared"
+    }
     # begin: a record begins, of the volume on rb and rc.
     begin() {
         for disk in b c; do dd if=/dev/$disk of=/tmp/base_$disk bs=1M iflag=direct status=none; done
@@ -120,6 +128,16 @@ const RAW: &str = r#"
     }
     export n epochs
     for life in $(seq $lives); do
+        # Slow disks have much on their way; few syncs leave much that may be lost, and a cache that is full of it.
+        case $(((SEED + life) % 4)) in
+        0) every=8 cache=200 backing=1000 ;;
+        1) every=60 cache=200 backing=5000 ;;
+        2) every=30 cache=20000 backing=1000 ;;
+        3) every=200 cache=3000 backing=5000 ;;
+        esac
+        again b $backing
+        again c $cache
+        if [ $life -gt 1 ]; then for disk in b c; do dd if=/tmp/base_$disk of=/dev/$disk bs=1M oflag=direct status=none; done; fi
         begin
         volume v /dev/mapper/rb /dev/mapper/rc
         if [ $life -gt 1 ]; then
@@ -129,12 +147,18 @@ const RAW: &str = r#"
             unset durable
             epochs=$epochs,$((n + 1))
         fi
-        wbtest history-write /dev/mapper/v --seed $SEED --epochs $epochs --last $((n + 1500)) --every 8 --record /dev/dm-record
+        history="/dev/mapper/v --seed $SEED --epochs $epochs"
+        half=$((n + 700))
+        wbtest history-write $history --last $half --every $every --record /dev/dm-record
+        # Closed and opened again without a cut: nothing is lost, and a later cut leaves no hole where one log ends.
+        remove v
+        volume v /dev/mapper/rb /dev/mapper/rc
+        wbtest history-check $history --durable $half
+        wbtest history-write $history --from $((half + 1)) --last $((half + 700)) --every $every --record /dev/dm-record
         healthy v
         remove v
         end $life --leave
         . /mnt/share/left
-        for disk in b c; do dd if=/tmp/base_$disk of=/dev/$disk bs=1M oflag=direct status=none; done
     done
 "#;
 
@@ -164,9 +188,9 @@ const MANY: &str = r#"
     export quarter
     begin
     volume v /dev/mapper/rb /dev/mapper/rc
-    writers=()
+    writers=() every=(8 8 60 300)
     for i in 0 1 2 3; do
-        history /dev/mapper/v $i write --last 500 --every 8 --record /dev/dm-record --key durable$i &
+        history /dev/mapper/v $i write --last 500 --every ${every[i]} --record /dev/dm-record --key durable$i &
         writers+=($!)
     done
     for writer in ${writers[@]}; do wait $writer; done
