@@ -7,7 +7,7 @@ use std::process::Command as Process;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context, Result};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use writeboost_tests::device::{Buffer, Device};
 use writeboost_tests::files;
 use writeboost_tests::history::{History, SECTOR};
@@ -161,7 +161,20 @@ struct Points {
     /// One more point, that is not checked but put into the files of --base, and its marks, as bash assignments, into the
     /// file `left` in --keep
     #[arg(long)]
-    leave: bool,
+    leave: Option<Leave>,
+    /// What can be read of the two devices when the record begins, if their caches hold more than is stable; --leave reset
+    /// writes these files, and --leave cut removes them
+    #[arg(long, num_args = 2, required = true)]
+    visible: Vec<PathBuf>,
+}
+
+/// How a life ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Leave {
+    /// The power is cut
+    Cut,
+    /// The machine is reset, the disks and their caches keep their power
+    Reset,
 }
 
 #[derive(Debug, Args)]
@@ -227,18 +240,26 @@ fn points(args: &Points) -> Result<()> {
         ensure!(disk.bytes() == base.len() as u64, "a disk has another size than when the record began");
     }
     let mut random = Random::new(&[args.seed]);
-    let moments = moments(&record, args.count + usize::from(args.leave), &mut random);
+    let moments = moments(&record, args.count + usize::from(args.leave.is_some()), &mut random);
     // One that is taken from the middle of everything, so that a next life does not always begin at the end.
-    let leave = args.leave.then(|| random.below(moments.len() as u64) as usize);
+    let leave = args.leave.map(|_| random.below(moments.len() as u64) as usize);
     let mut content = base.clone();
-    let mut player = Player::new(&record, base);
+    let mut player = if args.visible[0].exists() {
+        Player::with_caches(&record, base, &[read(&args.visible[0])?, read(&args.visible[1])?])?
+    } else {
+        Player::new(&record, base)
+    };
     let mut kept = None;
     let mut volatile = 0;
     for (point, &moment) in moments.iter().enumerate() {
         player.go(moment)?;
         let fates = player.cut(&mut content, &mut random);
         if leave == Some(point) {
-            kept = Some((content.clone(), player.marks().clone()));
+            let left = match args.leave {
+                Some(Leave::Reset) => player.reset(),
+                _ => content.clone().map(|content| (content.clone(), content)),
+            };
+            kept = Some((left, player.marks().clone()));
             continue;
         }
         for (disk, content) in disks.iter().zip(&content) {
@@ -261,17 +282,21 @@ fn points(args: &Points) -> Result<()> {
             bail!("the check fails at {what}");
         }
     }
-    let boundaries = record.boundaries().len();
-    let mut distinct = moments.clone();
-    distinct.dedup();
-    let at = record.boundaries().iter().filter(|at| distinct.binary_search(at).is_ok()).count();
+    let all = record.boundaries();
+    let at = all.iter().filter(|(at, _)| moments.binary_search(at).is_ok()).count();
+    let boundaries = all.len();
     println!(
         "REPORT {} points, at {at} of {boundaries} flush boundaries and between, {volatile} with volatile writes",
         args.count
     );
-    if let Some((content, marks)) = kept {
-        for (path, content) in args.base.iter().zip(&content) {
-            fs::write(path, content)?;
+    if let Some((left, marks)) = kept {
+        for ((base, visible), (stable, seen)) in args.base.iter().zip(&args.visible).zip(&left) {
+            fs::write(base, stable)?;
+            if args.leave == Some(Leave::Reset) {
+                fs::write(visible, seen)?;
+            } else if visible.exists() {
+                fs::remove_file(visible)?;
+            }
         }
         let assignments: String = marks.iter().map(|(key, number)| format!("{key}={number}\n")).collect();
         fs::write(args.keep.join("left"), assignments)?;

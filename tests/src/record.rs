@@ -15,7 +15,7 @@
 //! that SCSI, NVMe and Linux promise, and no more than that; real disks mostly leave less of a mess. Both devices are
 //! cut at the same moment, because one record has the events of both in their order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{bail, ensure, Context, Result};
 
@@ -100,18 +100,43 @@ impl Record {
         self.events.is_empty()
     }
 
-    /// The boundaries: the moments right after something has become stable, by the end of a flush or of a write with FUA.
+    /// The boundaries: the moments right after something has become stable, by the end of a flush or of a write with FUA;
+    /// each with whether the other device had volatile writes then. A cache that errs about what the other device has
+    /// errs at these.
     #[must_use]
-    pub fn boundaries(&self) -> Vec<usize> {
-        let mut makes_stable = std::collections::HashSet::new();
+    pub fn boundaries(&self) -> Vec<(usize, bool)> {
+        // Ids of each device's volatile writes: on their way, and ended; and what each flush on its way will settle.
+        let mut sent = [const { BTreeMap::new() }; DEVICES];
+        let mut ended = [const { BTreeSet::new() }; DEVICES];
+        let mut flushes = BTreeMap::new();
         let mut boundaries = Vec::new();
         for (at, event) in self.events.iter().enumerate() {
-            match event {
-                Event::WriteSent { id, fua: true, .. } | Event::FlushSent { id, .. } => {
-                    makes_stable.insert(*id);
+            let settled = match event {
+                Event::WriteSent { device, id, fua, .. } => {
+                    sent[*device].insert(*id, *fua);
+                    None
                 }
-                Event::Ended { id, .. } if makes_stable.contains(id) => boundaries.push(at + 1),
-                _ => {}
+                Event::FlushSent { device, id } => {
+                    flushes.insert(*id, (*device, ended[*device].clone()));
+                    None
+                }
+                Event::Ended { id, .. } => {
+                    if let Some((device, settled)) = flushes.remove(id) {
+                        ended[device] = &ended[device] - &settled;
+                        Some(device)
+                    } else {
+                        (0..DEVICES).find(|&device| match sent[device].remove(id) {
+                            Some(fua) => fua || !ended[device].insert(*id),
+                            None => false,
+                        })
+                    }
+                }
+                Event::Mark { .. } => None,
+            };
+            if let Some(device) = settled {
+                let other =
+                    (0..DEVICES).any(|d| d != device && (!sent[d].is_empty() || !ended[d].is_empty()));
+                boundaries.push((at + 1, other));
             }
         }
         boundaries
@@ -127,7 +152,7 @@ struct Volatile {
     data: Vec<u8>,
     /// Of each sector, whether it can still get to the disk.
     open: Vec<bool>,
-    /// The event at which it ended.
+    /// After how many events it had ended.
     ended: Option<usize>,
 }
 
@@ -137,7 +162,7 @@ struct Disk {
     stable: Vec<u8>,
     /// In the order in which they were sent.
     volatile: Vec<Volatile>,
-    /// Flushes on their way: id, and the event at which each was sent.
+    /// Flushes on their way: id, and after how many events each was sent.
     flushes: Vec<(u64, usize)>,
 }
 
@@ -236,11 +261,47 @@ pub struct Player<'a> {
 }
 
 impl<'a> Player<'a> {
-    /// At the beginning of `record`, when the disks held `disks`.
+    /// At the beginning of `record`, when the disks held `disks`, all of it stable.
     #[must_use]
     pub fn new(record: &'a Record, disks: [Vec<u8>; DEVICES]) -> Self {
         let disks = disks.map(|stable| Disk { stable, volatile: Vec::new(), flushes: Vec::new() });
         Self { record, at: 0, disks, device: BTreeMap::new(), marks: BTreeMap::new() }
+    }
+
+    /// The same, but what can be read is `visible`: the disks' caches hold what differs.
+    ///
+    /// # Errors
+    /// When a disk has two sizes.
+    pub fn with_caches(
+        record: &'a Record,
+        disks: [Vec<u8>; DEVICES],
+        visible: &[Vec<u8>; DEVICES],
+    ) -> Result<Self> {
+        let mut player = Self::new(record, disks);
+        for (disk, visible) in player.disks.iter_mut().zip(visible) {
+            ensure!(disk.stable.len() == visible.len(), "what can be read of a disk has another size");
+            for (sector, (stable, data)) in (0..).zip(disk.stable.chunks(SECTOR).zip(visible.chunks(SECTOR)))
+            {
+                if stable != data {
+                    // Nothing else has the id 0.
+                    let (data, open) = (data.to_vec(), vec![true]);
+                    disk.volatile.push(Volatile { id: 0, sector, fua: false, data, open, ended: Some(0) });
+                }
+            }
+        }
+        Ok(player)
+    }
+
+    /// What the disks have at this moment as far as it is stable, and what can be read from them when the machine is reset
+    /// and no power is lost: all that has ended as well.
+    #[must_use]
+    pub fn reset(&self) -> [(Vec<u8>, Vec<u8>); DEVICES] {
+        let mut any = Random::new(&[]);
+        self.disks.each_ref().map(|disk| {
+            let mut visible = disk.stable.clone();
+            disk.cut(&mut visible, Leaves::Ended, &mut any);
+            (disk.stable.clone(), visible)
+        })
     }
 
     /// Goes on until `to` events have happened.
@@ -286,12 +347,12 @@ impl<'a> Player<'a> {
             let (_, sent) = disk.flushes.remove(index);
             // In the order in which they were sent, so that the newest remains.
             while let Some(index) =
-                disk.volatile.iter().position(|write| write.ended.is_some_and(|ended| ended < sent))
+                disk.volatile.iter().position(|write| write.ended.is_some_and(|ended| ended <= sent))
             {
                 disk.settle(index);
             }
         } else if let Some(index) = disk.volatile.iter().position(|write| write.id == id) {
-            disk.volatile[index].ended = Some(at);
+            disk.volatile[index].ended = Some(at + 1);
             if disk.volatile[index].fua {
                 disk.settle(index);
             }
@@ -315,21 +376,33 @@ impl<'a> Player<'a> {
     }
 }
 
-/// The moments at which to cut: `count` of them, in their order. A third is right after boundaries, a third right before,
-/// when all is on its way; or all boundaries, if there are fewer. The others are anywhere.
+/// The moments at which to cut: `count` of them, in their order. A half is right after boundaries, or all boundaries if
+/// there are fewer, but at first those at which the other device had volatile writes; a quarter right before boundaries,
+/// when all is on its way. The others are anywhere.
 #[must_use]
 pub fn moments(record: &Record, count: usize, random: &mut Random) -> Vec<usize> {
+    // So many of `from`, one of each run of equal length.
+    let mut spread = |from: &[usize], some: usize| -> Vec<usize> {
+        let some = some.min(from.len());
+        (0..some)
+            .map(|i| {
+                let (begin, end) = (i * from.len() / some, (i + 1) * from.len() / some);
+                from[begin + random.below((end - begin) as u64) as usize]
+            })
+            .collect()
+    };
     let boundaries = record.boundaries();
-    let some = boundaries.len().min(count.div_ceil(3));
-    let mut moments = Vec::with_capacity(count);
-    for back in [0, 1] {
-        for i in 0..some {
-            // One of each run of equal length.
-            let (from, to) = (i * boundaries.len() / some, (i + 1) * boundaries.len() / some);
-            moments.push(boundaries[from + random.below((to - from) as u64) as usize] - back);
-        }
+    let all: Vec<usize> = boundaries.iter().map(|(at, _)| *at).collect();
+    let (crossed, quiet): (Vec<_>, Vec<_>) = boundaries.iter().partition(|(_, other)| *other);
+    let [crossed, quiet] = [crossed, quiet].map(|some| some.iter().map(|(at, _)| *at).collect::<Vec<_>>());
+    let half = count.div_ceil(2);
+    let mut moments = spread(&crossed, half / 2);
+    moments.extend(spread(&quiet, half - moments.len()));
+    if moments.len() < half {
+        // Few were quiet: the others again, with another fate.
+        moments.extend(spread(&crossed, half - moments.len()));
     }
-    moments.truncate(count);
+    moments.extend(spread(&all, count / 4).iter().map(|at| at - 1));
     while moments.len() < count {
         moments.push(random.below(record.len() as u64 + 1) as usize);
     }
@@ -419,6 +492,35 @@ mod tests {
     }
 
     #[test]
+    fn a_reset_keeps_the_caches() {
+        let first = [write(0, 1, 0, 1, 1), ended(1), write(0, 2, 1, 2, 1), fua(1, 3, 0, 3), ended(3)];
+        let record = Record::decode(&first.concat()).unwrap();
+        let blank = || [vec![0; 2 * SECTOR], vec![0; 2 * SECTOR]];
+        let mut player = Player::new(&record, blank());
+        player.go(record.len()).unwrap();
+        let left = player.reset();
+        let stable = left.each_ref().map(|(stable, _)| stable.clone());
+        let visible = left.each_ref().map(|(_, visible)| visible.clone());
+        let firsts = |disks: &[Vec<u8>; 2]| [disks[0][0], disks[0][SECTOR], disks[1][0], disks[1][SECTOR]];
+        assert_eq!(firsts(&stable), [0, 0, 3, 0]);
+        assert_eq!(firsts(&visible), [1, 0, 3, 0]);
+        // The next record begins with a flush of the one disk or of the other.
+        for (device, wanted) in [(0, vec![1]), (1, vec![0, 1])] {
+            let record = Record::decode(&[flush(device, 1), ended(1)].concat()).unwrap();
+            let mut found = std::collections::BTreeSet::new();
+            for seed in 0..100 {
+                let mut player = Player::with_caches(&record, stable.clone(), &visible).unwrap();
+                player.go(record.len()).unwrap();
+                let mut disks = blank();
+                player.cut(&mut disks, &mut Random::new(&[seed]));
+                assert_eq!(firsts(&disks)[1..], [0, 3, 0]);
+                found.insert(disks[0][0]);
+            }
+            assert_eq!(Vec::from_iter(found), wanted);
+        }
+    }
+
+    #[test]
     fn moments_are_at_boundaries_and_between() {
         let mut events = Vec::new();
         for n in 0..50 {
@@ -426,7 +528,8 @@ mod tests {
         }
         events.push(entry(kind::MARK, 0, 0, 0, 0, b"durable 17\n"));
         let record = Record::decode(&events.concat()).unwrap();
-        let boundaries = record.boundaries();
+        assert!(record.boundaries().iter().all(|(_, other)| !other), "the other device is idle");
+        let boundaries: Vec<usize> = record.boundaries().iter().map(|(at, _)| *at).collect();
         assert_eq!(boundaries.len(), 50);
         for count in [1, 10, 100, 300] {
             let moments = moments(&record, count, &mut Random::new(&[1]));
@@ -434,13 +537,37 @@ mod tests {
             assert!(moments.is_sorted());
             let at = boundaries.iter().filter(|at| moments.contains(at)).count();
             let before = boundaries.iter().filter(|&at| moments.contains(&(at - 1))).count();
-            assert!(at >= 50.min(count / 3) && before >= 50.min(count / 3), "{at} of {count}");
+            assert!(at >= 50.min(count / 2) && before >= 50.min(count / 4), "{at} of {count}");
         }
         let mut player = Player::new(&record, [vec![0; 512], vec![0; 512]]);
         player.go(record.len() - 1).unwrap();
         assert_eq!(player.marks().get("durable"), None);
         player.go(record.len()).unwrap();
         assert_eq!(player.marks().get("durable"), Some(&17));
+    }
+
+    #[test]
+    fn boundaries_know_what_the_other_device_has() {
+        let events = [
+            fua(0, 1, 0, 1),
+            ended(1),
+            write(1, 2, 0, 1, 1),
+            fua(0, 3, 0, 1),
+            ended(3),
+            ended(2),
+            flush(1, 4),
+            fua(0, 5, 0, 1),
+            ended(5),
+            ended(4),
+            fua(0, 6, 0, 1),
+            ended(6),
+        ];
+        let record = Record::decode(&events.concat()).unwrap();
+        let wanted = [(2, false), (5, true), (9, true), (10, false), (12, false)];
+        assert_eq!(record.boundaries(), wanted);
+        for count in 1..20 {
+            assert_eq!(moments(&record, count, &mut Random::new(&[1])).len(), count);
+        }
     }
 
     #[test]
