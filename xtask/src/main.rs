@@ -10,6 +10,7 @@ use xtask::progress::Progress;
 mod build_kmod;
 mod crash;
 mod demo;
+mod fuzz;
 mod races;
 mod test;
 mod vm;
@@ -35,6 +36,7 @@ enum Command {
     ///
     /// The first time, setting up the lab takes about 15 minutes on two cores; after that, a minute.
     Demo,
+    Fuzz(Fuzz),
     Races(Races),
     Test(Test),
     Vm(Vm),
@@ -83,6 +85,29 @@ struct Crash {
     /// All crashes of one small history, at each of its moments
     #[arg(long, conflicts_with_all = ["states", "seed", "threads", "case", "small"])]
     history: Option<String>,
+}
+
+/// Throw hostile bytes at whatever reads a device or a table line: the fuzz targets in fuzz/
+///
+/// Targets are superblock, headers, replay (a whole cache device) and arguments; without one, all of them run side by
+/// side. Installs cargo-fuzz into the cache on first use. Inputs that reach something new are kept there and used by the
+/// next run. What is found is printed with the command that repeats it.
+///
+/// Examples:
+///   cargo xtask fuzz
+///   cargo xtask fuzz replay --minutes 60
+///   cargo xtask fuzz --minutes 600 --keep
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+struct Fuzz {
+    /// Only this target
+    target: Option<String>,
+    /// How long
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    minutes: u64,
+    /// Afterwards choose the inputs in fuzz/corpus anew, which `cargo test` runs: as few as reach all that is reached
+    #[arg(long)]
+    keep: bool,
 }
 
 /// Check what threads do at the same time: the engine under the model checkers loom and shuttle
@@ -187,6 +212,7 @@ fn main() -> ExitCode {
         Command::BuildKmod(args) => build_kmod::run(args.kernel, progress),
         Command::Crash(args) => crash::run(args, progress),
         Command::Demo => demo::run(progress),
+        Command::Fuzz(args) => fuzz::run(args, progress),
         Command::Races(args) => races::run(args, progress),
         Command::Test(args) => test::run(args, progress),
         Command::Vm(args) => vm::run(args, progress),

@@ -40,6 +40,9 @@ pub const FOR_TOOLS: &[Need] = &[
     need("libdevmapper-dev", "pc:devmapper"),
 ];
 
+/// To build the fuzz targets: libFuzzer is C++.
+pub const FOR_FUZZER: &[Need] = &[need("g++", "c++"), need("libc6-dev", "")];
+
 /// To boot Debian's own kernel.
 pub const FOR_QEMU: &[Need] = &[need("qemu-system-x86", "qemu-system-x86_64")];
 

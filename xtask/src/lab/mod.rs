@@ -19,6 +19,7 @@
 
 mod cache;
 mod debian;
+mod fuzzer;
 mod guest;
 mod host;
 mod kernel;
@@ -33,6 +34,7 @@ use std::path::PathBuf;
 use anyhow::{bail, Context, Result};
 use serde::{Deserialize, Serialize};
 
+pub use fuzzer::Fuzzer;
 pub use guest::{quote, Guest, Outcome, Running};
 pub use kernel::{Flavour, Kernel, Series, Version, SUPPORTED};
 pub use log::trouble;

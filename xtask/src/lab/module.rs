@@ -266,7 +266,7 @@ pub fn tools(root: &Root) -> Result<Vec<PathBuf>> {
     for package in metadata
         .packages
         .iter()
-        .filter(|package| !["xtask", "writeboost-tests"].contains(&package.name.as_str()))
+        .filter(|package| !["xtask", "writeboost-tests", "writeboost-fuzz"].contains(&package.name.as_str()))
     {
         let programs: Vec<&Target> =
             package.targets.iter().filter(|t| t.kind.iter().any(|kind| kind == "bin")).collect();

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Words of a table line and of messages.
+
+use writeboost::arguments::{options, Message, Options, TableError, MAX_BATCHED};
+
+/// The first line of the input is a table line's words behind the devices, each other line a message to that volume.
+pub fn run(input: &[u8]) {
+    let mut lines = input.split(|&b| b == b'\n');
+    let line = words(lines.next().unwrap_or_default());
+    let options = match options(line.iter().copied()) {
+        Ok(options) => {
+            assert!(line.is_empty() || line[0].and_then(|n| n.parse().ok()) == Some(line.len() - 1));
+            options
+        }
+        Err(TableError::Count) => Options::default(),
+        Err(TableError::Option { key, value, error }) => {
+            // The error is about two words that are there, one behind the other.
+            assert!(line[1..].chunks(2).any(|w| [key, value] == [0, 1].map(|i| w[i].unwrap_or(""))));
+            assert!(error.to_string().len() < 200);
+            Options::default()
+        }
+    };
+    check(&options);
+    for line in lines {
+        let line = words(line);
+        let before = shown(&options, true);
+        match Message::parse(line.iter().copied()) {
+            Ok(Message::Drain | Message::ClearCounters) => assert_eq!(line.len(), 1),
+            Ok(Message::Set { key, value }) => {
+                assert_eq!(line, [Some(key), Some(value)]);
+                match options.set(key, value) {
+                    Ok(()) => assert!(shown(&options, false).contains(&format!(" {key} "))),
+                    Err(e) => {
+                        assert_eq!(shown(&options, true), before, "what is refused changes nothing");
+                        assert!(e.to_string().len() < 200);
+                    }
+                }
+            }
+            Err(word) => assert_eq!(word, line.first().copied().flatten().unwrap_or("")),
+        }
+        check(&options);
+    }
+}
+
+/// As device-mapper hands them over, but for what a backslash does.
+fn words(line: &[u8]) -> Vec<Option<&str>> {
+    line.split(|b| b.is_ascii_whitespace() || *b == 0)
+        .filter(|w| !w.is_empty())
+        .map(|w| std::str::from_utf8(w).ok())
+        .collect()
+}
+
+fn shown(options: &Options, only_given: bool) -> String {
+    let mut out = String::new();
+    options.write(&mut out, only_given).unwrap();
+    out
+}
+
+fn check(now: &Options) {
+    assert!(now.writeback_threshold().is_none_or(|n| n <= 100));
+    assert!(now.nr_max_batched_writeback().is_none_or(|n| (1..=MAX_BATCHED).contains(&n)));
+    assert!(now.sync_data_interval() <= 3600);
+    // What status shows can be given to a table line, and is shown again.
+    for only_given in [true, false] {
+        let line = shown(now, only_given);
+        let again = options(words(line.as_bytes()).into_iter()).unwrap();
+        assert_eq!(shown(&again, only_given), line);
+        assert_eq!(shown(&again, false), shown(now, false));
+    }
+}

@@ -1,0 +1,569 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A volume on a device that anybody may have written: opened as every host opens it, and then used. Nothing that the
+//! engine answers may lead outside of the devices, and what the volume holds must be the same before and after.
+//!
+//! A sector is known here by its first bytes. One whose block does not match its checksum is `None`: a read error for
+//! whoever wants it, and never written back.
+
+use crate::bytes::Source;
+use crate::device::Device;
+use std::collections::BTreeMap;
+use writeboost::engine::format::{
+    Checkpoint, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK, SECTOR,
+};
+use writeboost::engine::log::{Claim, Io, Refused, Wait};
+use writeboost::engine::read::Run;
+use writeboost::engine::reclaim::{Batch, Relocation};
+use writeboost::engine::replay::{self, Replay, Want};
+use writeboost::engine::{Engine, Entry, Part, State};
+use writeboost::os::crc32c;
+
+/// What came of an image.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub enum Fate {
+    /// Superblock or checkpoints are none, or do not fit the device.
+    Refused,
+    /// The log is damaged.
+    Damaged,
+    /// There is a volume, and it worked.
+    Works,
+}
+
+/// What is written in place of a block that cannot be read.
+const MARK: [u8; BLOCK] = [0x4c; BLOCK];
+
+/// Counts from which a volume is not resumed; only a forger reaches them.
+const MOST: u64 = 1 << 61;
+
+/// What a sector holds; `None` when it cannot be read.
+type Content = Option<u64>;
+
+/// What the sectors of a block hold; those behind the end of the backing device are zero.
+type Contents = [Content; BLOCK_SECTORS as usize];
+
+/// What sector `s` of a block holds.
+fn content(block: &[u8], s: usize) -> u64 {
+    let words = block[s * SECTOR..].chunks_exact(8).take(3);
+    words.fold(0, |n, w| n.rotate_left(21) ^ u64::from_le_bytes(w.try_into().unwrap()))
+}
+
+/// A volume that is open.
+#[derive(Debug)]
+pub struct Volume {
+    sb: Superblock,
+    cache: Device,
+    /// Blocks in which something was written back.
+    backing: BTreeMap<u64, [u64; BLOCK_SECTORS as usize]>,
+    engine: Engine,
+    buffers: Vec<Vec<u8>>,
+    batch: Batch,
+    /// The blocks that are watched, and what they must hold.
+    expected: BTreeMap<u64, Contents>,
+    /// Blocks written.
+    written: u64,
+    /// There are records of epochs that were still to come when it was opened first.
+    forged: bool,
+}
+
+/// Superblock and checkpoint, as every host reads them.
+fn begin(cache: &Device) -> Result<(Superblock, Checkpoint), Fate> {
+    let sb = Superblock::decode(&cache.sector(0)).map_err(|_| Fate::Refused)?;
+    // Every host compares with the sizes of the devices before it allocates anything.
+    if sb.cache_sectors() > cache.sectors() {
+        return Err(Fate::Refused);
+    }
+    let slots = [0, 1].map(|i| cache.sector(CHECKPOINT_BLOCK + i));
+    let cp = Checkpoint::choose(&slots[0], &slots[1], &sb).map_err(|_| Fate::Refused)?;
+    Ok((sb, cp))
+}
+
+fn replay(
+    sb: &Superblock,
+    cp: Checkpoint,
+    cache: &Device,
+    nr_buffers: u8,
+) -> Result<(Engine, Checkpoint), Fate> {
+    let nr_slots = sb.nr_segments * sb.segment_blocks;
+    let mut replay = Replay::new(sb, cp, nr_buffers).unwrap();
+    let mut data = Vec::new();
+    // Each segment's start may be looked at twice and one block behind each record; data are read once.
+    let mut left = 4 * nr_slots;
+    let mut first = true;
+    let mut empty = false;
+    while let Want::Read { slot, blocks } = replay.want() {
+        assert!(
+            blocks >= 1 && slot < nr_slots && blocks <= nr_slots - slot,
+            "{blocks} blocks from slot {slot}"
+        );
+        left = left.checked_sub(blocks).expect("endless");
+        cache.read(u64::from(sb.first_block) + u64::from(slot), blocks, &mut data);
+        if first {
+            empty = replay::is_empty(sb, &cp, data.first_chunk().unwrap());
+            first = false;
+        }
+        replay.feed(&data).map_err(|damage| {
+            assert!(damage.to_string().len() < 200);
+            assert!(!empty, "an empty log is not damaged: {damage}");
+            Fate::Damaged
+        })?;
+    }
+    let (engine, next) = replay.finish();
+    let s = engine.state();
+    assert!(!empty || s.dirty == 0, "what was called empty is not");
+    assert_eq!((s.durable, next.durable), (s.newest, s.newest));
+    assert!(s.durable >= cp.durable && s.tail == cp.tail && s.tail <= s.newest + 1, "{s:?} from {cp:?}");
+    assert!(s.dirty <= s.nr_slots && s.free_segments >= 1 && s.free_segments <= s.nr_segments);
+    assert_eq!((next.generation, next.epoch), (cp.generation + 1, cp.epoch + 1));
+    assert_eq!((next.epoch_start, next.tail), (s.newest + 1, cp.tail));
+    // What cannot be read again would give way to an older one.
+    assert_eq!(Checkpoint::decode(&next.encode(), sb), Ok(next));
+    Ok((engine, next))
+}
+
+impl Volume {
+    /// Opens a volume on `cache`, if there is one that can be opened.
+    ///
+    /// # Errors
+    /// Its fate.
+    pub fn open(cache: Device, nr_buffers: u8) -> Result<Self, Fate> {
+        let (sb, cp) = begin(&cache)?;
+        let (engine, next) = replay(&sb, cp, &cache, nr_buffers)?;
+        let forged = headers(&sb, &cache).any(|(_, h)| h.epoch > cp.epoch);
+        let buffers = (0..nr_buffers).map(|_| vec![0; sb.segment_blocks as usize * BLOCK]).collect();
+        let mut volume = Self {
+            batch: Batch::new((sb.nr_segments * sb.segment_blocks) as usize).unwrap(),
+            sb,
+            cache,
+            backing: BTreeMap::new(),
+            engine,
+            buffers,
+            expected: BTreeMap::new(),
+            written: 0,
+            forged,
+        };
+        volume.checkpoint(&next);
+        for addr in watch(&volume.sb, &volume.cache) {
+            let held = volume.read_block(addr);
+            volume.expected.insert(addr, held);
+        }
+        Ok(volume)
+    }
+
+    /// How its engine is doing.
+    pub fn state(&self) -> State {
+        self.engine.state()
+    }
+
+    fn checkpoint(&mut self, cp: &Checkpoint) {
+        let mut block = [0; BLOCK];
+        block[..SECTOR].copy_from_slice(&cp.encode());
+        self.cache.write(cp.block(), &block);
+    }
+
+    /// Whether it can be said what comes of it when it is opened again: somebody who knows the nonce can prepare records
+    /// for epochs that are still to come, and counts that have come to their end.
+    fn is_predictable(&self) -> bool {
+        let Ok((_, cp)) = begin(&self.cache) else { return false };
+        let far = MOST - 2 * u64::from(self.sb.nr_segments * self.sb.segment_blocks) - 1000;
+        !self.forged && cp.generation.max(cp.epoch).max(cp.durable) < far
+    }
+
+    /// Opens it again, as after a crash in a moment when everything was durable.
+    fn reopen(&mut self) {
+        let (sb, cp) = begin(&self.cache).expect("superblock and checkpoints are ours");
+        assert_eq!(sb, self.sb);
+        let nr_buffers = self.buffers.len() as u8;
+        let (engine, next) = replay(&sb, cp, &self.cache, nr_buffers).expect("the log is ours");
+        self.engine = engine;
+        self.checkpoint(&next);
+    }
+
+    fn slot_block(&self, slot: u32) -> u64 {
+        let block = u64::from(self.sb.first_block) + u64::from(slot);
+        assert_eq!(block * BLOCK_SECTORS, self.engine.slot_sector(slot));
+        assert!(slot < self.sb.nr_segments * self.sb.segment_blocks, "slot {slot} is on no segment");
+        block
+    }
+
+    /// The block in a slot, if it is what its checksum says.
+    fn intact(&self, slot: u32) -> Option<&[u8]> {
+        let b = self.cache.block(self.slot_block(slot));
+        (crc32c(0, b) == self.engine.pins().checksum(slot)).then_some(b)
+    }
+
+    /// Reads sectors, all of which are on the backing device.
+    fn read(&mut self, sector: u64, sectors: u64) -> Vec<Content> {
+        let end = sector + sectors;
+        assert!(sectors > 0 && end <= self.sb.backing_sectors);
+        let mut out = Vec::new();
+        while sector + (out.len() as u64) < end {
+            let at = sector + out.len() as u64;
+            let part = Part::first_of(at, end - at);
+            let backing = |s: u64| {
+                Some(self.backing.get(&(s / BLOCK_SECTORS)).map_or(0, |b| b[(s % BLOCK_SECTORS) as usize]))
+            };
+            match self.engine.lookup(at, end - at) {
+                Run::Backing(n) => {
+                    assert!(n >= 1 && n <= end - at);
+                    out.extend((at..at + n).map(backing));
+                }
+                Run::Cache { slot, blocks } => {
+                    assert!(blocks >= 1 && u64::from(blocks) * BLOCK_SECTORS <= end - at);
+                    assert!(slot % self.sb.segment_blocks + blocks <= self.sb.segment_blocks);
+                    for i in 0..blocks {
+                        let b = self.intact(slot + i);
+                        out.extend((0..BLOCK / SECTOR).map(|s| Some(content(b?, s))));
+                    }
+                    self.engine.pins().unpin(slot);
+                }
+                Run::Pieces(pieces) => {
+                    let mut seen = 0;
+                    let mut found = [None; BLOCK_SECTORS as usize];
+                    for p in pieces.as_slice() {
+                        assert!(p.mask != 0 && p.mask & !part.mask() == 0 && p.mask & seen == 0);
+                        seen |= p.mask;
+                        let b = match p.ram {
+                            Some((buffer, block)) => {
+                                self.engine.unpin_buffer(buffer);
+                                Some(&self.buffers[usize::from(buffer)][block as usize * BLOCK..][..BLOCK])
+                            }
+                            None => {
+                                self.engine.pins().unpin(p.slot);
+                                self.intact(p.slot)
+                            }
+                        };
+                        for s in (0..8).filter(|s| p.mask & 1 << s != 0) {
+                            found[s] = b.map(|b| content(b, s));
+                        }
+                    }
+                    for s in part.first..part.first + part.sectors {
+                        let held = seen & 1 << s != 0;
+                        let s = u64::from(s);
+                        out.push(if held {
+                            found[s as usize]
+                        } else {
+                            backing(part.addr * BLOCK_SECTORS + s)
+                        });
+                    }
+                }
+            }
+        }
+        assert_eq!(out.len() as u64, sectors);
+        out
+    }
+
+    /// First sector of a block and how many it has.
+    fn sectors_of(&self, addr: u64) -> (u64, u64) {
+        let first = addr * BLOCK_SECTORS;
+        (first, (self.sb.backing_sectors - first).min(BLOCK_SECTORS))
+    }
+
+    fn read_block(&mut self, addr: u64) -> Contents {
+        let (first, n) = self.sectors_of(addr);
+        let mut held = [Some(0); BLOCK_SECTORS as usize];
+        held[..n as usize].copy_from_slice(&self.read(first, n));
+        held
+    }
+
+    fn check_content(&mut self) {
+        let expected = std::mem::take(&mut self.expected);
+        for (addr, held) in &expected {
+            assert_eq!(self.read_block(*addr), *held, "block {addr}");
+        }
+        self.expected = expected;
+    }
+
+    /// A sector near one that the image has, or any.
+    fn draw(&self, from: &mut Source<'_>) -> u64 {
+        let n = from.number();
+        let near = self.expected.range(n..).next().or(self.expected.first_key_value()).map_or(n, |(a, _)| *a);
+        (near * BLOCK_SECTORS).wrapping_add(from.byte().into()) % self.sb.backing_sectors
+    }
+
+    /// Does what the script says, at most `most` things, and then everything that must always be possible.
+    pub fn run(&mut self, script: &[u8], most: usize) {
+        let mut from = Source(script);
+        let mut n = 0;
+        while !from.is_empty() && n < most {
+            n += 1;
+            match from.byte() % 11 {
+                0..=2 => {
+                    let sector = self.draw(&mut from);
+                    let sectors = (1 + u64::from(from.byte())).min(self.sb.backing_sectors - sector);
+                    self.write(sector, sectors, n as u64);
+                }
+                3 => {
+                    let sector = self.draw(&mut from);
+                    let sectors = (1 + u64::from(from.byte())).min(self.sb.backing_sectors - sector);
+                    for (s, held) in (sector..).zip(self.read(sector, sectors)) {
+                        if let Some(expected) = self.expected.get(&(s / BLOCK_SECTORS)) {
+                            assert_eq!(held, expected[(s % BLOCK_SECTORS) as usize], "sector {s}");
+                        }
+                    }
+                }
+                4 => self.flush(),
+                5 => self.write_back(),
+                6 => self.move_tail(from.byte() & 1 != 0),
+                7 => self.relocate(from.byte() & 1 != 0),
+                8 => self.note_durable(),
+                9 => {
+                    let sector = self.draw(&mut from);
+                    self.forget(sector / BLOCK_SECTORS);
+                }
+                _ => {
+                    self.flush();
+                    if self.is_predictable() {
+                        self.reopen();
+                        self.check_content();
+                    }
+                }
+            }
+        }
+        self.finish();
+    }
+
+    fn finish(&mut self) {
+        self.check_content();
+        self.flush();
+        if self.is_predictable() {
+            self.reopen();
+            self.check_content();
+        }
+        // A block whose data are not right stays dirty; but a volume without such a one can always be written.
+        let before = self.written;
+        self.write(0, 1, before + 1);
+        self.flush();
+        self.write_back();
+        self.move_tail(true);
+        let s = self.engine.state();
+        let bad = self.batch.items().iter().filter(|i| self.intact(i.slot).is_none()).count() as u64;
+        assert_eq!(s.dirty, bad, "all that can be written back is clean");
+        assert!(bad != 0 || (s.free_segments == s.nr_segments && self.written > before), "{s:?}");
+        self.check_content();
+        if self.is_predictable() {
+            self.reopen();
+            self.check_content();
+            assert!(bad != 0 || self.engine.state().dirty == 0);
+        }
+    }
+
+    /// Writes sectors, as far as there is room.
+    fn write(&mut self, sector: u64, sectors: u64, n: u64) {
+        let end = sector + sectors;
+        let mut at = sector;
+        while at < end {
+            let blocks = end.div_ceil(BLOCK_SECTORS) - at / BLOCK_SECTORS;
+            let Some(claim) = self.claim(blocks as u32) else { return };
+            assert!(claim.blocks >= 1 && u64::from(claim.blocks) <= blocks);
+            assert!(claim.offset + claim.blocks <= self.sb.segment_blocks);
+            for i in 0..claim.blocks {
+                let part = Part::first_of(at, end - at);
+                if !self.expected.contains_key(&part.addr) {
+                    let held = self.read_block(part.addr);
+                    self.expected.insert(part.addr, held);
+                }
+                let block = &mut self.buffers[usize::from(claim.buffer)]
+                    [(claim.offset + i) as usize * BLOCK..][..BLOCK];
+                block.fill(0);
+                let expected = self.expected.entry(part.addr).or_default();
+                for s in part.first as usize..(part.first + part.sectors) as usize {
+                    let b = &mut block[s * SECTOR..][..SECTOR];
+                    b[..8].copy_from_slice(&(u64::MAX - n).to_le_bytes());
+                    b[8..16].copy_from_slice(&self.written.to_le_bytes());
+                    expected[s] = Some(content(block, s));
+                }
+                let entry = Entry { addr: part.addr, mask: part.mask(), crc: crc32c(0, block) };
+                self.engine.stored(&claim, claim.slot + i, entry);
+                at += u64::from(part.sectors);
+                self.written += 1;
+            }
+            self.engine.copied(&claim);
+        }
+    }
+
+    fn claim(&mut self, blocks: u32) -> Option<Claim> {
+        for _ in 0..3 {
+            match self.engine.claim(blocks) {
+                Ok(claim) => return Some(claim),
+                Err(Refused::Wait(Wait::Progress)) => self.flush(),
+                Err(Refused::Wait(Wait::Space)) => {
+                    self.flush();
+                    self.write_back();
+                    self.move_tail(false);
+                }
+                Err(Refused::Failed) => panic!("failed, and no I/O did"),
+            }
+        }
+        // Dirty blocks that cannot be written back may fill it; nothing else may.
+        self.engine.begin_batch(&mut self.batch);
+        while self.engine.plan_writeback(&mut self.batch) {}
+        let bad = self.batch.items().iter().any(|i| self.intact(i.slot).is_none());
+        assert!(bad, "no room, and nothing is in the way: {:?}", self.engine.state());
+        None
+    }
+
+    /// Does all that the engine wants of the cache device.
+    fn pump(&mut self) {
+        while let Some(io) = self.engine.poll() {
+            match io {
+                Io::Record { seq, slot, blocks, buffer, offset, fua } => {
+                    assert!(
+                        slot % self.sb.segment_blocks == offset && offset + blocks <= self.sb.segment_blocks
+                    );
+                    let data = &mut self.buffers[usize::from(buffer)][offset as usize * BLOCK..]
+                        [..blocks as usize * BLOCK];
+                    self.engine.encode_header(seq, data.first_chunk_mut().unwrap());
+                    let first = self.slot_block(slot);
+                    let data = &self.buffers[usize::from(buffer)][offset as usize * BLOCK..]
+                        [..blocks as usize * BLOCK];
+                    self.cache.write(first, data);
+                    self.engine.record_done(seq, fua, true);
+                }
+                Io::Flush { upto } => self.engine.flush_done(upto, true),
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        let seq = self.engine.flush();
+        self.pump();
+        assert!(self.engine.durable() >= seq);
+    }
+
+    fn write_back(&mut self) {
+        self.engine.begin_batch(&mut self.batch);
+        while self.engine.plan_writeback(&mut self.batch) {}
+        self.batch.sort();
+        for i in 0..self.batch.items().len() {
+            let item = self.batch.items()[i];
+            let Some(live) = self.engine.begin_item(&self.batch, &item) else { continue };
+            assert!(live != 0 && live & !item.mask() == 0);
+            let first = item.addr() * BLOCK_SECTORS;
+            let sectors = (0..BLOCK_SECTORS).filter(|s| live & 1 << s != 0);
+            let b = self.intact(item.slot).map(<[u8]>::to_vec);
+            if let Some(b) = b {
+                let backing = self.backing.entry(item.addr()).or_default();
+                for s in sectors {
+                    assert!(first + s < self.sb.backing_sectors, "behind the end of the backing device");
+                    backing[s as usize] = content(&b, s as usize);
+                }
+                self.engine.written_back(&self.batch, &item);
+            }
+            self.engine.pins().unpin(item.slot);
+        }
+    }
+
+    /// Notes in a checkpoint what is durable.
+    fn note_durable(&mut self) {
+        if let Some(cp) = self.engine.note_durable() {
+            self.checkpoint(&cp);
+            self.engine.checkpointed(true);
+        }
+    }
+
+    /// Takes a block out of the cache, if it is clean there: what it holds stays the same.
+    fn forget(&mut self, addr: u64) {
+        let (first, n) = self.sectors_of(addr);
+        let before = self.read_block(addr);
+        match self.engine.lookup(first, n) {
+            Run::Backing(_) => (),
+            Run::Cache { slot, .. } => {
+                self.engine.forget_clean(slot);
+                self.engine.pins().unpin(slot);
+            }
+            Run::Pieces(pieces) => {
+                for p in pieces.as_slice() {
+                    match p.ram {
+                        Some((buffer, _)) => self.engine.unpin_buffer(buffer),
+                        None => {
+                            self.engine.forget_clean(p.slot);
+                            self.engine.pins().unpin(p.slot);
+                        }
+                    }
+                }
+            }
+        }
+        assert_eq!(self.read_block(addr), before, "block {addr} was not clean");
+    }
+
+    /// Moves what is dirty in the oldest segments to the head, if that makes room. What is not intact is given up or left.
+    fn relocate(&mut self, give_up: bool) {
+        self.engine.begin_batch(&mut self.batch);
+        while self.engine.plan_relocation(&mut self.batch) {}
+        if self.engine.judge_relocation(&self.batch) != Relocation::MakesRoom {
+            return;
+        }
+        let mut items = Vec::new();
+        for item in self.batch.items().to_vec() {
+            if self.engine.begin_item(&self.batch, &item).is_some() {
+                if give_up || self.intact(item.slot).is_some() {
+                    items.push(item);
+                } else {
+                    self.engine.pins().unpin(item.slot);
+                }
+            }
+        }
+        let mut at = 0;
+        let mut tries = 0;
+        while at < items.len() {
+            tries += 1;
+            assert!(tries < 10_000, "endless");
+            let claim = match self.engine.claim_relocation((items.len() - at) as u32) {
+                Ok(claim) => claim,
+                Err(Wait::Progress) => {
+                    self.flush();
+                    continue;
+                }
+                Err(Wait::Space) => break,
+            };
+            assert!(claim.blocks >= 1 && claim.blocks as usize <= items.len() - at);
+            assert!(claim.offset + claim.blocks <= self.sb.segment_blocks);
+            for i in 0..claim.blocks {
+                let item = items[at];
+                let data = self.intact(item.slot).map(<[u8]>::to_vec);
+                let lost = data.is_none().then(|| Entry::lost(&MARK));
+                let data = data.unwrap_or(MARK.to_vec());
+                self.buffers[usize::from(claim.buffer)][(claim.offset + i) as usize * BLOCK..][..BLOCK]
+                    .copy_from_slice(&data);
+                self.engine.relocated(&claim, claim.slot + i, &item, lost);
+                at += 1;
+            }
+            self.engine.copied(&claim);
+        }
+        self.engine.cancel_relocation();
+        for item in items {
+            self.engine.pins().unpin(item.slot);
+        }
+    }
+
+    fn move_tail(&mut self, whole: bool) {
+        while let Some(cp) = self.engine.advance_tail(whole) {
+            self.checkpoint(&cp);
+            self.engine.checkpointed(true);
+            self.pump();
+        }
+        self.pump();
+    }
+}
+
+/// All record headers on the device, and their slots.
+fn headers<'a>(sb: &'a Superblock, cache: &'a Device) -> impl Iterator<Item = (u32, RecordHeader)> + 'a {
+    cache.written().into_iter().filter_map(move |block| {
+        let slot = block.checked_sub(sb.first_block)?;
+        let b = cache.block(block.into()).first_chunk().unwrap();
+        Some((slot, RecordHeader::decode(b, sb, slot % sb.segment_blocks).ok()?))
+    })
+}
+
+/// The blocks that some record on the device may hold, and the first and the last.
+fn watch(sb: &Superblock, cache: &Device) -> Vec<u64> {
+    let mut all = vec![0, (sb.backing_sectors - 1) / BLOCK_SECTORS];
+    for (slot, h) in headers(sb, cache) {
+        let b = cache.block(u64::from(sb.first_block) + u64::from(slot)).first_chunk().unwrap();
+        all.extend((0..h.blocks.into()).map(|i| RecordHeader::entry(b, i).addr));
+    }
+    all.sort_unstable();
+    all.dedup();
+    all
+}
