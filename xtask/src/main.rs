@@ -156,7 +156,7 @@ struct Test {
     /// beforehand how long that takes
     #[arg(long, conflicts_with = "quick")]
     full: bool,
-    /// What guests boot: uml[:X.Y], uml-smp[:X.Y], uml-debug[:X.Y] (KASAN, lockdep and more) or debian[:X.Y]. Without it: uml
+    /// What guests boot: uml[:X.Y], uml-smp[:X.Y], uml-debug[:X.Y] (lockdep and more), uml-kasan[:X.Y] (KASAN) or debian[:X.Y]. Without it: uml
     #[arg(long)]
     kernel: Option<Kernel>,
     /// Repeats a run with random content and moments
@@ -179,7 +179,7 @@ struct Test {
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 struct Vm {
-    /// uml[:X.Y], uml-debug[:X.Y] (KASAN, lockdep and more) or debian[:X.Y]; the newest supported series unless named
+    /// uml[:X.Y], uml-debug[:X.Y] (lockdep and more), uml-kasan[:X.Y] (KASAN) or debian[:X.Y]; the newest supported series unless named
     #[arg(long, default_value = "uml")]
     kernel: Kernel,
     /// How many CPUs the guest has

@@ -98,7 +98,7 @@ const SLOW: &str = r#"
 "#;
 
 /// How long a guest may take to get there.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(500);
 
 /// How many cuts there are where a short run has `rounds`.
 fn rounds(cx: &Bench, rounds: u32) -> u32 {

@@ -128,7 +128,7 @@ impl Setup {
         let log = self.logs.join(format!("{}.log", test.name.replace("::", "-")));
         File::create(&log)?;
         // A kernel for several CPUs is booted for the sake of races.
-        let cpus = if matches!(self.kernel, Kernel::Uml(Flavour::Smp | Flavour::Debug, _)) { 2 } else { 1 };
+        let cpus = if matches!(self.kernel, Kernel::Uml(Flavour::Smp, _)) { 2 } else { 1 };
         let fast = matches!(self.kernel, Kernel::Uml(Flavour::Up, _));
         let debian;
         let lab = match test.body {

@@ -242,6 +242,7 @@ impl<'a> Guest<'a> {
         ]);
         command.args(disks.iter().enumerate().map(|(n, disk)| format!("ubd{n}={disk}")));
         command.args(common.split_whitespace());
+        command.args(&self.lab.kernel.params);
         command.args(self.params.iter().flat_map(|params| params.split_whitespace()));
     }
 

@@ -61,6 +61,9 @@ struct Built {
     kdir: String,
     /// What make needs to be told for that.
     make: Vec<String>,
+    /// What its command line needs, after everything else.
+    #[serde(default)]
+    params: Vec<String>,
     image: String,
     /// Only for a kernel that needs one to reach its root.
     initramfs: Option<String>,

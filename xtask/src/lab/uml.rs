@@ -13,6 +13,9 @@ use super::Built;
 
 const COMMON: &str = include_str!("uml.config");
 
+/// What make is always told.
+const ARCH: &str = "ARCH=um";
+
 /// Patches to the kernel source, by file name and content, that every flavour gets: the benchmark's crc32c goes here.
 const PATCHES: &[(&str, &str)] = &[];
 
@@ -23,23 +26,46 @@ impl Flavour {
             Self::Up => "",
             Self::Smp => include_str!("uml-smp.config"),
             Self::Debug => include_str!("uml-debug.config"),
+            Self::Kasan => concat!(include_str!("uml-smp.config"), include_str!("uml-kasan.config")),
         };
         format!("{COMMON}{own}")
+    }
+
+    /// What make is told. With Rust the kernel has KASAN only when its C is compiled with clang, too.
+    fn make(self) -> &'static str {
+        match self {
+            Self::Up | Self::Smp | Self::Debug => ARCH,
+            Self::Kasan => "ARCH=um LLVM=1",
+        }
+    }
+
+    /// What its command line needs. The one that clang makes cannot run programs by seccomp: the first one jumps to
+    /// address 0. It does by ptrace, and then it has one CPU only.
+    fn params(self) -> &'static [&'static str] {
+        match self {
+            Self::Up | Self::Smp | Self::Debug => &[],
+            Self::Kasan => &["seccomp=off"],
+        }
+    }
+
+    /// The steps of the build.
+    fn script(self) -> String {
+        BUILD.replace(ARCH, self.make())
     }
 
     /// How long the build takes on two cores.
     fn typical(self) -> Duration {
         Duration::from_secs(match self {
             Self::Up | Self::Smp => 7 * 60,
-            Self::Debug => 15 * 60,
+            Self::Debug | Self::Kasan => 15 * 60,
         })
     }
 }
 
 /// The directory name of a build: what it was built from decides it.
 pub fn id(root: &Root, flavour: Flavour, version: &Version) -> String {
-    let config = flavour.config();
-    let mut parts = vec![config.as_str(), root.compilers(), BUILD];
+    let (config, script) = (flavour.config(), flavour.script());
+    let mut parts = vec![config.as_str(), root.compilers(), script.as_str()];
     parts.extend(PATCHES.iter().map(|(_, patch)| *patch));
     format!("uml-{}-{}-{}", flavour.name(), version.file_name(), cache::key(parts))
 }
@@ -86,7 +112,7 @@ pub fn build(root: &Root, flavour: Flavour, version: &Version) -> Result<Built> 
     let mut older = super::complete(root);
     older.retain(|built| built.id.starts_with(&format!("uml-{}-{}-", flavour.name(), version.file_name())));
     let seed = older.first().map_or("", |built| built.kdir.as_str());
-    let script = format!("source={source}; out={out}; jobs={jobs}; seed={seed}\n{BUILD}");
+    let script = format!("source={source}; out={out}; jobs={jobs}; seed={seed}\n{}", flavour.script());
     step.run(&mut root.chroot(&Root::exclusive(&id, &script))?, &log)?;
     step.done();
     let release = fs::read_to_string(host_out.join("include/config/kernel.release"))?.trim().to_owned();
@@ -96,7 +122,8 @@ pub fn build(root: &Root, flavour: Flavour, version: &Version) -> Result<Built> 
         image: format!("{out}/linux"),
         initramfs: None,
         kdir: out,
-        make: vec!["ARCH=um".to_owned()],
+        make: flavour.make().split(' ').map(str::to_owned).collect(),
+        params: flavour.params().iter().map(ToString::to_string).collect(),
         release,
         id,
     })
