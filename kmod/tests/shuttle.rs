@@ -928,7 +928,7 @@ fn scenario(seed: u64) -> Counts {
                 for _ in 0..rng.range(20, 40) {
                     // Half of the blocks are written to seldom, and so are read from segments that are about to be
                     // opened again.
-                    let cold = rng.one_in(if i < 3 { 4 } else { 2 });
+                    let cold = rng.one_in(if i < 3 { 12 } else { 2 });
                     let block = rng.below(BLOCKS / 2) + if cold { BLOCKS / 2 } else { 0 };
                     let sector =
                         block * BLOCK_SECTORS + if rng.one_in(2) { rng.below(BLOCK_SECTORS) } else { 0 };

@@ -134,13 +134,6 @@ const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "shuttle",
-        "a segment is opened while it is read",
-        LOG,
-        "if self.pins.is_pinned(next) {",
-        "if false {",
-    ),
-    mutant(
-        "shuttle",
         "a read from RAM is not pinned",
         READ,
         "Some((b, _)) => self.buffers[usize::from(b)].pins += 1,",
@@ -176,38 +169,10 @@ const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "shuttle",
-        "the late copy of an early claim replaces a later one in the index",
-        PINS,
-        "|other| age(other) > own,",
-        "|_| false,",
-    ),
-    mutant(
-        "shuttle",
         "relocated data come behind a write that is being copied",
         RECLAIM,
         "self.failed || self.has_writers() ||",
         "self.failed ||",
-    ),
-    mutant(
-        "shuttle",
-        "writeback calls clean what the slot holds since it was opened again",
-        RECLAIM,
-        "if slot == item.slot && self.segments[segment as usize].first_seq >= batch.planned_at {\n                return;",
-        "if false {\n                return;",
-    ),
-    mutant(
-        "shuttle",
-        "writeback reads a slot that was opened again since it was planned",
-        RECLAIM,
-        "if self.segments[segment as usize].first_seq >= batch.planned_at {\n            return None;",
-        "if false {\n            return None;",
-    ),
-    mutant(
-        "shuttle",
-        "the last reader of a segment does not wake whom it kept waiting",
-        "tests/shuttle.rs",
-        "if self.pins.unpin(slot) {\n            self.commit.notify();",
-        "if self.pins.unpin(slot) {",
     ),
 ];
 

@@ -192,7 +192,7 @@ pub const TESTS: &[Test] = &[
         put /tmp/lost 700
         put /tmp/a 0
         dd if=/dev/urandom of=/dev/mapper/v bs=64k seek=80 count=160 oflag=direct conv=fsync,notrunc status=none
-        at=$(grep -abo -m1 'this block will be lost' /dev/x | head -n1 | cut -d: -f1)
+        at=$(grep -abo -m1 'this block will be lost' /dev/x | awk -F: 'NR == 1 { print $1 }')
         same 'place within its block' $((at % 4096)) 0
         head -c 4096 /dev/zero | dd of=/dev/x bs=4k seek=$((at / 4096)) oflag=direct conv=notrunc status=none
         say 'it is never served'
