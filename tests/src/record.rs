@@ -376,9 +376,10 @@ impl<'a> Player<'a> {
     }
 }
 
-/// The moments at which to cut: `count` of them, in their order. A half is right after boundaries, or all boundaries if
-/// there are fewer, but at first those at which the other device had volatile writes; a quarter right before boundaries,
-/// when all is on its way. The others are anywhere.
+/// The moments at which to cut: `count` of them, in their order. A quarter each is right after boundaries, but at first
+/// those at which the other device had volatile writes; right after marks, when something has just been promised; right
+/// before boundaries, when all is on its way; and anywhere. Where there are fewer boundaries or marks than that, all of them
+/// are taken.
 #[must_use]
 pub fn moments(record: &Record, count: usize, random: &mut Random) -> Vec<usize> {
     // So many of `from`, one of each run of equal length.
@@ -395,13 +396,16 @@ pub fn moments(record: &Record, count: usize, random: &mut Random) -> Vec<usize>
     let all: Vec<usize> = boundaries.iter().map(|(at, _)| *at).collect();
     let (crossed, quiet): (Vec<_>, Vec<_>) = boundaries.iter().partition(|(_, other)| *other);
     let [crossed, quiet] = [crossed, quiet].map(|some| some.iter().map(|(at, _)| *at).collect::<Vec<_>>());
-    let half = count.div_ceil(2);
-    let mut moments = spread(&crossed, half / 2);
-    moments.extend(spread(&quiet, half - moments.len()));
-    if moments.len() < half {
+    let marks: Vec<usize> =
+        (1..=record.len()).filter(|at| matches!(record.events[at - 1], Event::Mark { .. })).collect();
+    let quarter = count.div_ceil(4);
+    let mut moments = spread(&crossed, quarter.div_ceil(2));
+    moments.extend(spread(&quiet, quarter - moments.len()));
+    if moments.len() < quarter {
         // Few were quiet: the others again, with another fate.
-        moments.extend(spread(&crossed, half - moments.len()));
+        moments.extend(spread(&crossed, quarter - moments.len()));
     }
+    moments.extend(spread(&marks, count / 4));
     moments.extend(spread(&all, count / 4).iter().map(|at| at - 1));
     while moments.len() < count {
         moments.push(random.below(record.len() as u64 + 1) as usize);
@@ -537,7 +541,8 @@ mod tests {
             assert!(moments.is_sorted());
             let at = boundaries.iter().filter(|at| moments.contains(at)).count();
             let before = boundaries.iter().filter(|&at| moments.contains(&(at - 1))).count();
-            assert!(at >= 50.min(count / 2) && before >= 50.min(count / 4), "{at} of {count}");
+            assert!(at >= 50.min(count / 4) && before >= 50.min(count / 4), "{at} of {count}");
+            assert!(count < 4 || moments.contains(&record.len()), "the only mark");
         }
         let mut player = Player::new(&record, [vec![0; 512], vec![0; 512]]);
         player.go(record.len() - 1).unwrap();
