@@ -8,7 +8,7 @@
 //! readers, the commit thread, writeback, reclaim, and two threads in which I/O ends in any order. Waiting has no
 //! timeouts. Sectors hold the number of the write that they are of, so that every read can be judged.
 //!
-//! `WRITEBOOST_SEED=n` repeats the run that failed with seed `n`, `WRITEBOOST_RUNS=n` makes `n` runs.
+//! `cargo xtask races --seed N` repeats a run that failed, `--runs N` makes so many.
 
 mod races;
 #[allow(dead_code)]
@@ -1023,7 +1023,7 @@ fn nobody_meets_anybody_in_a_block() {
     for seed in seeds {
         match catch_unwind(AssertUnwindSafe(|| run(seed, &all))) {
             Ok(n) => schedules += n,
-            Err(_) => panic!("seed {seed} failed; WRITEBOOST_SEED={seed} repeats it"),
+            Err(_) => panic!("seed {seed} failed; cargo xtask races --seed {seed} repeats it"),
         }
     }
     let mut sum = Counts::default();
