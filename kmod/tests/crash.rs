@@ -10,7 +10,7 @@ mod sim;
 use sim::case::Case;
 use sim::search::{explain, search, show};
 use sim::small::{self, History};
-use sim::volume::Counts;
+use sim::volume::{Counts, Sim};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -68,7 +68,7 @@ fn a_volume_survives_any_crash() {
     // The run with the fewest steps before its failure is the quickest to be made smaller.
     let shortest = outcome.failed.iter().min_by_key(|(seed, _)| Case::draw(*seed).steps());
     if let Some((seed, failure)) = shortest {
-        explain(*seed, failure, Duration::from_secs(60));
+        explain(*seed, failure, Duration::from_secs(setting("WRITEBOOST_SHRINK").unwrap_or(60)));
         let seeds: Vec<_> =
             outcome.failed.iter().map(|(seed, f)| format!("{seed} ({})", f.message)).collect();
         panic!("failed: seeds {}", seeds.join(", "));
@@ -86,7 +86,10 @@ fn a_volume_survives_any_crash() {
 #[test]
 fn small_histories_survive_every_crash() {
     let show = |what: &str, t: &small::Totals| {
-        println!("{what}: {} histories, {} images, {} crash states", t.histories, t.images, t.states);
+        println!(
+            "{what}: {} histories, not all crashes at the end of {}, {} images, {} crash states",
+            t.histories, t.reduced, t.images, t.states
+        );
     };
     let started = Instant::now();
     let result = match setting::<String>("WRITEBOOST_HISTORY") {
@@ -107,6 +110,19 @@ fn small_histories_survive_every_crash() {
             panic!("after {history}: {message}");
         }
     }
+}
+
+#[test]
+fn writes_get_on_while_the_log_is_full() {
+    let (mut longest, mut all) = (0, Counts::default());
+    for seed in 0..12 {
+        let (n, counts) = Sim::crowd(seed, 100_000);
+        println!("seed {seed}: {n} steps, {counts:?}");
+        longest = longest.max(n);
+        all.add(&counts);
+    }
+    assert!(all.space_waits > 1000 && all.relocated > 1000 && all.written_back > 1000, "{all:?}");
+    assert!(longest < 40_000, "no write got room in {longest} steps");
 }
 
 #[test]

@@ -867,3 +867,27 @@ fn a_drained_log_is_empty_and_stays_so() {
     let slot = |i| h.cache.sector((CHECKPOINT_BLOCK + i) * BLOCK_SECTORS);
     assert!(Checkpoint::decode(&slot(0), &h.sb).is_ok() && Checkpoint::decode(&slot(1), &h.sb).is_ok());
 }
+
+#[test]
+fn pieces_say_which_sectors_they_have() {
+    let mut h = host();
+    h.write_sectors(2, 2, 1).unwrap();
+    h.write_sectors(5, 1, 2).unwrap();
+    let Run::Pieces(pieces) = h.engine.lookup(0, 8) else { panic!("nothing is found") };
+    assert_eq!(pieces.mask(), 0b0010_1100);
+    assert_eq!(pieces.as_slice().iter().map(|p| p.mask.count_ones()).sum::<u32>(), 3);
+    for p in pieces.as_slice() {
+        h.engine.unpin_buffer(p.ram.unwrap().0);
+    }
+    // Only what is asked for.
+    let Run::Pieces(pieces) = h.engine.lookup(3, 3) else { panic!("nothing is found") };
+    assert_eq!(pieces.mask(), 0b0010_1000);
+    for p in pieces.as_slice() {
+        h.engine.unpin_buffer(p.ram.unwrap().0);
+    }
+    // A run on the backing device ends before the next block of which something is cached.
+    h.write_sectors(50, 1, 3).unwrap();
+    assert_eq!(h.engine.lookup(8, 200), Run::Backing(40));
+    assert_eq!(h.engine.lookup(10, 200), Run::Backing(38));
+    assert_eq!(h.engine.lookup(10, 5), Run::Backing(5));
+}

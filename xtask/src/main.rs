@@ -11,6 +11,7 @@ mod build_kmod;
 mod crash;
 mod demo;
 mod fuzz;
+mod mutants;
 mod races;
 mod test;
 mod vm;
@@ -37,6 +38,7 @@ enum Command {
     /// The first time, setting up the lab takes about 15 minutes on two cores; after that, a minute.
     Demo,
     Fuzz(Fuzz),
+    Mutants(Mutants),
     Races(Races),
     Test(Test),
     Vm(Vm),
@@ -78,8 +80,8 @@ struct Crash {
     /// Repeats one run, or the part of it that a failure was reduced to, and shows what happens in it
     #[arg(long, conflicts_with_all = ["states", "seed", "threads"])]
     case: Option<String>,
-    /// Instead of random lives, all crashes of all histories of up to so many events; 4 are a million states, and each
-    /// more is six times as many
+    /// Instead of random lives, all crashes of all histories of up to so many events; 4 are half a million states, and each
+    /// more is some times as many
     #[arg(long, value_name = "EVENTS", conflicts_with_all = ["states", "seed", "case"])]
     small: Option<usize>,
     /// All crashes of one small history, at each of its moments
@@ -108,6 +110,26 @@ struct Fuzz {
     /// Afterwards choose the inputs in fuzz/corpus anew, which `cargo test` runs: as few as reach all that is reached
     #[arg(long)]
     keep: bool,
+}
+
+/// Put deliberate bugs into copies of the engine, one at a time, and see that its tests catch each of them
+///
+/// docs/mutants.md is the list, kmod/mutants has the patches.
+///
+/// Examples:
+///   cargo xtask mutants
+///   cargo xtask mutants epoch
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+struct Mutants {
+    /// Say which there are
+    #[arg(long)]
+    list: bool,
+    /// How many are tried at a time, each in a copy of its own; without it as many as there are cores
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=64))]
+    threads: Option<u16>,
+    /// Only those with this in their names
+    filter: Option<String>,
 }
 
 /// Check what threads do at the same time: the engine under the model checkers loom and shuttle
@@ -213,6 +235,7 @@ fn main() -> ExitCode {
         Command::Crash(args) => crash::run(args, progress),
         Command::Demo => demo::run(progress),
         Command::Fuzz(args) => fuzz::run(args, progress),
+        Command::Mutants(args) => mutants::run(args, progress),
         Command::Races(args) => races::run(args, progress),
         Command::Test(args) => test::run(args, progress),
         Command::Vm(args) => vm::run(args, progress),

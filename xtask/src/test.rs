@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use xtask::lab::{checkout, Flavour, Kernel, Lab, SUPPORTED};
 use xtask::progress::Progress;
 
-use super::{crash, races, Test};
+use super::{crash, mutants, races, Test};
 
 /// How many tests ended how.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
@@ -162,6 +162,9 @@ pub fn run(args: Test, progress: Progress) -> Result<ExitCode> {
     total.add(tests("the host's tests", host)?);
     if !args.quick {
         total.add(tests("the crash model", crash::for_tests(args.seed, filter))?);
+        println!("\n== bugs that the engine's tests must catch");
+        let (passed, failed) = mutants::run_all(filter, None)?;
+        total.add(Count { passed, failed, skipped: 0 });
     }
     let mut doc = cargo("test --no-fail-fast --workspace --doc --exclude writeboost-tests --");
     doc.arg(filter);

@@ -171,6 +171,9 @@ pub fn explain(seed: u64, failure: &Failure, patience: Duration) -> Case {
     let case = Case::draw(seed);
     println!("\nseed {seed} fails: {}", failure.message);
     println!("    cargo xtask crash --case {case}");
+    if patience.is_zero() {
+        return case;
+    }
     let (small, failure) = shrink(&case, failure, patience);
     let (now, before) = (small.steps(), case.steps());
     println!(

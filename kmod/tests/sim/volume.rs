@@ -38,12 +38,15 @@ use writeboost::engine::log::{Claim, Io, Refused, Wait};
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Item, Relocation};
 use writeboost::engine::replay::{Replay, Want};
-use writeboost::engine::{Engine, Entry, Part, Pins};
+use writeboost::engine::{Engine, Entry, Part, Pins, RESERVED_SEGMENTS};
 use writeboost::os::{crc32c, Shared};
 
-const SEGMENT_BLOCKS: u32 = 16;
 /// Steps within which everything that waits must have ended once nothing new comes.
 const PATIENCE: u32 = 400_000;
+
+/// How often relocation may read the whole log before a write gets room or something is written back. It makes room for a
+/// tenth of the log at least each time, and less than that is kept free.
+const MOST_PASSES: u64 = 8;
 
 /// What happened, so that a test can tell that all of it is tested.
 #[derive(Debug, Default, Clone, Copy)]
@@ -289,6 +292,8 @@ pub struct Plan {
     pub nr_segments: u64,
     /// Relocates only when that makes room, as the kernel's host does; what is never worth it must be safe all the same.
     pub judges: bool,
+    /// With 64, headers of large records are longer than a sector, and can be torn.
+    pub segment_blocks: u32,
     /// One in so many steps is followed by a probe.
     pub probe_every: u64,
 }
@@ -308,6 +313,7 @@ impl Plan {
             slow: (if rng.one_in(2) { rng.next() & rng.next() } else { 0 }) as u32,
             slowness: rng.pick(&[20, 60, 300]),
             nr_segments: rng.pick(&[16, 16, 16, 24, 90]),
+            segment_blocks: rng.pick(&[16, 16, 16, 16, 16, 64]),
             probe_every: rng.pick(&[100, 300, 1000]),
             judges: rng.one_in(2),
         }
@@ -344,6 +350,10 @@ pub struct Sim {
     /// Highest record that a completed flush or FUA write, or a resume, says is durable.
     promised: u64,
     pub counts: Counts,
+    /// Blocks that relocation has read since a write got room or something was written back.
+    idle_work: u64,
+    /// The step in which a write got room last.
+    last_progress: u64,
     /// Where a run is: the life, and the step in it if it is in one. Both count what is left in the case.
     pub at: (usize, Option<usize>),
     /// Prints what happens.
@@ -392,10 +402,11 @@ impl Sim {
     }
 
     pub fn with_plan(mut rng: Rng, plan: Plan) -> Self {
-        let more = (plan.nr_segments - u64::from(MIN_SEGMENTS)) * u64::from(SEGMENT_BLOCKS);
-        let cache_sectors = Superblock::min_cache_sectors(SEGMENT_BLOCKS) + more * BLOCK_SECTORS;
-        let sb = Superblock::new(cache_sectors, plan.backing_sectors, SEGMENT_BLOCKS, [1; 16], rng.next())
-            .unwrap();
+        let more = (plan.nr_segments - u64::from(MIN_SEGMENTS)) * u64::from(plan.segment_blocks);
+        let cache_sectors = Superblock::min_cache_sectors(plan.segment_blocks) + more * BLOCK_SECTORS;
+        let sb =
+            Superblock::new(cache_sectors, plan.backing_sectors, plan.segment_blocks, [1; 16], rng.next())
+                .unwrap();
         let mut cache = Disk::new(cache_sectors);
         let first = Checkpoint::first(sb.nonce);
         cache.write(0, &sb.encode(), true);
@@ -425,6 +436,8 @@ impl Sim {
             acknowledged: 0,
             promised: 0,
             counts: Counts::default(),
+            idle_work: 0,
+            last_progress: 0,
             at: (0, None),
             trace: false,
             rng,
@@ -479,6 +492,35 @@ impl Sim {
         if self.trace {
             println!("  {}", what());
         }
+    }
+
+    /// Writes only, more than the log has room for, with a backing device that is so slow that it is full all the time:
+    /// the longest time, in steps, in which no write got room.
+    pub fn crowd(seed: u64, steps: u64) -> (u64, Counts) {
+        let mut rng = Rng::new(seed);
+        let plan = Plan {
+            backing_sectors: 400 * BLOCK_SECTORS,
+            most_ops: 4,
+            writeback_every: 1,
+            relocate_every: rng.pick(&[1, 2]),
+            fail_every: 0,
+            flush_percent: rng.pick(&[0, 5, 30]),
+            slow: [6, 7].iter().fold(0, |slow, kind| slow | 1 << kind),
+            slowness: rng.pick(&[20, 60, 300]),
+            nr_segments: 16,
+            segment_blocks: 16,
+            judges: true,
+            ..Plan::draw(&mut rng)
+        };
+        let mut sim = Self::with_plan(rng, plan);
+        sim.resume();
+        let mut longest = 0;
+        for _ in 0..steps {
+            sim.step(Mode::Busy);
+            longest = longest.max(sim.counts.steps - sim.last_progress);
+        }
+        sim.settle();
+        (longest, sim.counts)
     }
 
     /// One life and a crash: the superblock and all bytes of a cache device as one may be found.
@@ -676,14 +718,17 @@ impl Sim {
     fn resume(&mut self) {
         let (engine, newest) = self.come_up();
         self.engine = engine;
-        self.buffers =
-            (0..self.plan.nr_buffers).map(|_| vec![0xcd; SEGMENT_BLOCKS as usize * BLOCK]).collect();
+        self.buffers = (0..self.plan.nr_buffers)
+            .map(|_| vec![0xcd; self.plan.segment_blocks as usize * BLOCK])
+            .collect();
         let slots = (self.sb.nr_segments * self.sb.segment_blocks) as usize;
-        let room = if self.rng.one_in(2) { slots } else { self.rng.range(15, 60) as usize };
+        let segment = self.sb.segment_blocks as usize;
+        let room = if self.rng.one_in(2) { slots } else { self.rng.range(15, 60) as usize * segment / 15 };
         self.writeback = Mover::new(room);
-        self.relocation = Mover::new(self.rng.range(8, 40) as usize);
+        self.relocation = Mover::new(self.rng.range(8, 40) as usize * segment / 16);
         self.space = false;
         self.checkpointing = false;
+        (self.idle_work, self.last_progress) = (0, self.counts.steps);
         self.recover(newest);
         let expected = self.expected(newest);
         self.check_volume(&expected);
@@ -1110,9 +1155,10 @@ impl Sim {
             (claim.seq, claim.slot) > self.last_claim || claim.seq > self.last_claim.0,
             "order of claims"
         );
-        assert_eq!(claim.offset, claim.slot % SEGMENT_BLOCKS);
-        assert!(claim.offset >= 1 && claim.offset + claim.blocks <= SEGMENT_BLOCKS);
+        assert_eq!(claim.offset, claim.slot % self.plan.segment_blocks);
+        assert!(claim.offset >= 1 && claim.offset + claim.blocks <= self.plan.segment_blocks);
         self.last_claim = (claim.seq, claim.slot);
+        (self.idle_work, self.last_progress) = (0, self.counts.steps);
         self.say(|| {
             let Claim { seq, slot, blocks, .. } = claim;
             format!(
@@ -1249,7 +1295,11 @@ impl Sim {
     fn poll(&mut self) {
         match self.engine.poll() {
             Some(Io::Record { seq, slot, blocks, buffer, offset, fua }) => {
-                assert!(blocks >= 2 && offset + blocks <= SEGMENT_BLOCKS && offset == slot % SEGMENT_BLOCKS);
+                assert!(
+                    blocks >= 2
+                        && offset + blocks <= self.plan.segment_blocks
+                        && offset == slot % self.plan.segment_blocks
+                );
                 self.counts.records += 1;
                 self.counts.fua_records += u64::from(fua);
                 self.say(|| format!("record {seq} is sent: {blocks} blocks at slot {slot}, fua {fua}"));
@@ -1368,6 +1418,7 @@ impl Sim {
                         if !wb.lost {
                             self.engine.written_back(&wb.batch, &w.item);
                             self.counts.written_back += 1;
+                            self.idle_work = 0;
                         }
                         if w.pinned {
                             self.pins.unpin(w.item.slot);
@@ -1383,6 +1434,12 @@ impl Sim {
     fn relocate(&mut self, mode: Mode) {
         match self.relocation.phase {
             Phase::Idle if mode == Mode::Busy && self.rng.one_in(self.plan.relocate_every) => {
+                // As the kernel's host does: not before segments run short.
+                let state = self.engine.state();
+                let low_water = (state.nr_segments / 8).max(RESERVED_SEGMENTS + 2);
+                if self.plan.judges && state.free_segments >= low_water {
+                    return;
+                }
                 self.engine.begin_batch(&mut self.relocation.batch);
                 self.relocation.phase = Phase::Planning;
             }
@@ -1408,6 +1465,14 @@ impl Sim {
                 if let Some(live) = self.engine.begin_item(&r.batch, &item) {
                     self.jobs.push(Job::RelocationRead(r.work.len()));
                     r.pending += 1;
+                    self.idle_work += 1;
+                    let bound = MOST_PASSES * self.engine.state().nr_slots;
+                    assert!(
+                        !self.plan.judges || self.idle_work <= bound,
+                        "relocation has read {} blocks, and nobody got on by it: {:?}",
+                        self.idle_work,
+                        self.engine.state()
+                    );
                     r.work.push(Work { item, live, data: Vec::new(), pinned: true });
                 }
             }
