@@ -162,13 +162,6 @@ const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "shuttle",
-        "blocks are found in the index after their segment was opened again",
-        LOG,
-        "            self.index.remove(slot);\n",
-        "",
-    ),
-    mutant(
-        "shuttle",
         "relocated data come behind a write that is being copied",
         RECLAIM,
         "self.failed || self.has_writers() ||",
