@@ -5,10 +5,12 @@
 //! Table line: `0 SECTORS writeboost BACKING CACHE [#WORDS KEY VALUE ...]`.
 
 use crate::arguments::{self, Message, Options, TableError};
-use crate::dm::{Args, Bio, Construction, Device, Mapping, Op, Outcome, Refusal, StatusKind, Target, Writer};
+use crate::dm::{
+    Args, Bio, Construction, Device, Mapping, Op, Outcome, Refusal, Returned, StatusKind, Target, Writer,
+};
 use crate::engine::format::Superblock;
 use crate::os::{not_supported, InUse};
-use crate::volume::{open, Disks, PerBio, Running};
+use crate::volume::{open, Disks, Kind, PerBio, Running};
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
@@ -18,12 +20,6 @@ pub struct Writeboost {
     running: Running,
     // Behind `running`, so that the devices stay noted until the volume is gone.
     _in_use: [InUse; 2],
-}
-
-impl Drop for Writeboost {
-    fn drop(&mut self) {
-        self.running.stop();
-    }
 }
 
 fn options(args: &Args<'_>) -> core::result::Result<Options, Refusal> {
@@ -64,7 +60,7 @@ impl Target for Writeboost {
             return Err((c"The cache device is too small: it must have at least 9 MiB", EINVAL));
         }
         let disks = Disks::new(backing, cache).map_err(|e| (c"Not enough memory", e))?;
-        let running = open(disks, options)?;
+        let running = open(disks, ti.events(), options)?;
         KBox::new(Self { running, _in_use: in_use }, GFP_KERNEL).map_err(|_| (c"Not enough memory", ENOMEM))
     }
 
@@ -79,7 +75,7 @@ impl Target for Writeboost {
         Outcome::Submitted
     }
 
-    fn end_io(&self, bio: &mut Bio<PerBio>, result: Result) -> Result {
+    fn end_io(&self, bio: Bio<PerBio>, result: Result) -> Returned<PerBio> {
         self.running.volume.end_io(bio, result)
     }
 
@@ -150,20 +146,26 @@ impl Writeboost {
         }
         write!(out, " {} ", s.partial_records)?;
         volume.options().write(out, false)?;
-        let faults = &volume.faults;
+        let (faults, health) = (&volume.faults, volume.health());
         write!(
             out,
-            " 12 state {} free_segments {} read_errors {} writeback_errors {} lost_blocks {} uuid ",
-            volume.health(),
+            " 20 state {} free_segments {} read_errors {} writeback_errors {} lost_blocks {} uuid ",
+            health.word(),
             s.free_segments,
-            faults.cache_reads.load(Ordering::Relaxed),
-            faults.writebacks.load(Ordering::Relaxed),
+            faults.count(Kind::CacheRead),
+            faults.count(Kind::BackingWrite),
             faults.lost.load(Ordering::Relaxed)
         )?;
         for (i, b) in volume.uuid().iter().enumerate() {
             write!(out, "{}{b:02x}", if matches!(i, 4 | 6 | 8 | 10) { "-" } else { "" })?;
         }
-        Ok(())
+        write!(
+            out,
+            " fault {health} cache_write_errors {} backing_read_errors {} read_again {}",
+            faults.count(Kind::CacheWrite),
+            faults.count(Kind::BackingRead),
+            faults.read_again.load(Ordering::Relaxed)
+        )
     }
 
     fn write_table(&self, out: &mut Writer<'_>) -> core::fmt::Result {

@@ -891,3 +891,30 @@ fn pieces_say_which_sectors_they_have() {
     assert_eq!(h.engine.lookup(10, 200), Run::Backing(38));
     assert_eq!(h.engine.lookup(10, 5), Run::Backing(5));
 }
+
+// Blocks that cannot be read.
+
+#[test]
+fn only_a_clean_block_is_looked_for_elsewhere() {
+    let mut h = host();
+    h.write(7, 1, 1);
+    h.flush();
+    h.resume().unwrap();
+    let slot_of = |h: &mut Host| match h.engine.lookup(7 * BLOCK_SECTORS, BLOCK_SECTORS) {
+        Run::Cache { slot, .. } => slot,
+        other => panic!("{other:?}"),
+    };
+    let slot = slot_of(&mut h);
+    assert!(!h.engine.forget_unreadable(slot, 0xff), "an older version would come back");
+    h.engine.pins().unpin(slot);
+    h.write_back();
+    let slot = slot_of(&mut h);
+    assert!(h.engine.forget_unreadable(slot, 0xff));
+    assert!(matches!(h.engine.lookup(7 * BLOCK_SECTORS, BLOCK_SECTORS), Run::Backing(_)));
+    h.engine.pins().unpin(slot);
+    assert_eq!(h.read(7), 1);
+    // What is written later is what counts.
+    h.write(7, 1, 2);
+    assert!(h.engine.forget_unreadable(slot, 0xff));
+    assert_eq!(h.read(7), 2);
+}

@@ -9,6 +9,7 @@ use core::ffi::c_void;
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicPtr, Ordering};
 use kernel::prelude::*;
 
 /// What a bio asks for.
@@ -54,8 +55,8 @@ impl<P: Copy + Default> Bio<P> {
 
     /// # Safety
     /// As for [`Bio::first`], and that was called for it.
-    pub(super) unsafe fn again(bio: NonNull<bindings::bio>) -> ManuallyDrop<Self> {
-        ManuallyDrop::new(Self { bio, data: PhantomData })
+    pub(super) unsafe fn again(bio: NonNull<bindings::bio>) -> Self {
+        Self { bio, data: PhantomData }
     }
 }
 
@@ -251,5 +252,62 @@ impl<P> Drop for BioList<P> {
         while let Some(bio) = self.pop() {
             drop(bio);
         }
+    }
+}
+
+/// Bios that devices have returned and that are to be ended later. Any context may put them there, also one that must
+/// not take a lock; one thread takes them all.
+///
+/// # Invariants
+/// `first` is the beginning of a list of bios that the stack owns, linked through themselves; null when it is empty.
+pub struct BioStack<P> {
+    first: AtomicPtr<bindings::bio>,
+    data: PhantomData<Bio<P>>,
+}
+
+// SAFETY: As for `Bio`; whoever takes from it takes all.
+unsafe impl<P: Send> Sync for BioStack<P> {}
+
+impl<P> BioStack<P> {
+    /// An empty stack.
+    pub const fn new() -> Self {
+        Self { first: AtomicPtr::new(core::ptr::null_mut()), data: PhantomData }
+    }
+
+    /// Puts a bio on it. In any context.
+    pub fn push(&self, bio: Bio<P>) {
+        let bio = bio.into_raw();
+        let mut first = self.first.load(Ordering::Relaxed);
+        loop {
+            // SAFETY: The bio is ours until the exchange below gives it away.
+            unsafe {
+                bindings::wb_bio_take_back(bio);
+                bindings::wb_bio_set_next(bio, first);
+            }
+            // Release: who takes the bio sees the rest of the list.
+            match self.first.compare_exchange_weak(first, bio, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => first = now,
+            }
+        }
+    }
+
+    /// Takes all, the latest first.
+    pub fn take(&self) -> BioList<P> {
+        let first = self.first.swap(core::ptr::null_mut(), Ordering::Acquire);
+        let mut last = first;
+        let mut next = first;
+        while !next.is_null() {
+            last = next;
+            // SAFETY: A bio of the list, which is ours since the exchange.
+            next = unsafe { bindings::wb_bio_next(next) };
+        }
+        BioList { first, last, data: PhantomData }
+    }
+}
+
+impl<P> Drop for BioStack<P> {
+    fn drop(&mut self) {
+        drop(self.take());
     }
 }

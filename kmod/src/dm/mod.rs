@@ -24,7 +24,9 @@ mod bio_set;
 mod device;
 mod target;
 
-pub use bio::{Bio, BioList, Cursor, Op};
+pub use bio::{Bio, BioList, BioStack, Cursor, Op};
 pub use bio_set::{BioSet, EndIo};
 pub use device::Device;
-pub use target::{Args, Construction, Mapping, Outcome, Refusal, Registration, StatusKind, Target, Writer};
+pub use target::{
+    Args, Construction, Events, Mapping, Outcome, Refusal, Registration, Returned, StatusKind, Target, Writer,
+};

@@ -155,6 +155,13 @@ void wb_bio_end(struct bio *bio, int error)
 	bio_endio(bio);
 }
 
+/* A device has returned @bio, which will be ended once more: what was counted for it there is not counted twice. */
+void wb_bio_take_back(struct bio *bio)
+{
+	bio_clear_flag(bio, BIO_QOS_THROTTLED);
+	bio_clear_flag(bio, BIO_QOS_MERGED);
+}
+
 /* Copies @len bytes between @buf and the bio at @iter, and moves @iter behind them. */
 void wb_bio_copy(struct bio *bio, struct bvec_iter *iter, void *buf, unsigned int len, bool to_bio)
 {

@@ -16,6 +16,7 @@ enum {
 	WB_MAPIO_SUBMITTED = DM_MAPIO_SUBMITTED,
 	WB_MAPIO_REMAPPED = DM_MAPIO_REMAPPED,
 	WB_ENDIO_DONE = DM_ENDIO_DONE,
+	WB_ENDIO_INCOMPLETE = DM_ENDIO_INCOMPLETE,
 };
 
 enum wb_op {
@@ -72,6 +73,7 @@ void wb_bio_set_sector(struct bio *bio, sector_t sector);
 int wb_status_to_errno(blk_status_t status);
 blk_status_t wb_errno_to_status(int error);
 void wb_bio_end(struct bio *bio, int error);
+void wb_bio_take_back(struct bio *bio);
 void wb_bio_copy(struct bio *bio, struct bvec_iter *iter, void *buf, unsigned int len, bool to_bio);
 u32 wb_bio_crc32c(struct bio *bio, struct bvec_iter *iter, unsigned int len, u32 crc);
 struct bio *wb_bio_next(struct bio *bio);

@@ -21,6 +21,14 @@ pub enum Outcome<P> {
     Remapped(Bio<P>),
 }
 
+/// What becomes of a bio that has returned.
+pub enum Returned<P> {
+    /// It ends so.
+    Ends(Bio<P>, Result),
+    /// The target ends it later.
+    Kept,
+}
+
 /// A bio while it is being mapped.
 pub struct Mapping<'a, P> {
     bio: Bio<P>,
@@ -112,6 +120,12 @@ impl Construction<'_> {
         unsafe { (*self.ti.as_ptr()).len }
     }
 
+    /// How the target will raise events.
+    pub fn events(&self) -> Events {
+        // What a target's constructor made is dropped before the target itself.
+        Events { ti: self.ti }
+    }
+
     /// Opens an underlying device.
     ///
     /// # Errors
@@ -119,6 +133,29 @@ impl Construction<'_> {
     pub fn device(&self, path: &CStr) -> Result<Device> {
         // SAFETY: A target's devices are dropped with what its constructor made, before the target itself.
         unsafe { Device::get(self.ti, path) }
+    }
+}
+
+/// How a target tells userspace that something has happened: `dmsetup wait`, dmeventd and the device's event number.
+///
+/// # Invariants
+/// `ti` lives until this is dropped.
+pub struct Events {
+    ti: NonNull<bindings::dm_target>,
+}
+
+// SAFETY: Any context that may sleep can raise an event.
+unsafe impl Send for Events {}
+// SAFETY: As above; device-mapper has a lock for it.
+unsafe impl Sync for Events {}
+
+impl Events {
+    /// Raises one. Sleeps, for a mutex that all of device-mapper shares and whose holders may wait for memory: only for
+    /// a thread that no I/O waits for.
+    pub fn raise(&self) {
+        // SAFETY: The target is there by the invariant, and with it its table. One that is not in use yet, or any more,
+        // has nobody to tell, which device-mapper knows.
+        unsafe { bindings::dm_table_event((*self.ti.as_ptr()).table) }
     }
 }
 
@@ -141,8 +178,9 @@ pub trait Target: Send + Sync + Sized + 'static {
     fn new(ti: &Construction<'_>, args: &Args<'_>) -> core::result::Result<KBox<Self>, Refusal>;
     /// Takes a bio. May sleep only as `submit_bio` may.
     fn map(&self, bio: Mapping<'_, Self::PerBio>) -> Outcome<Self::PerBio>;
-    /// A bio has returned or was ended, with `result`; says with what it ends. In any context.
-    fn end_io(&self, bio: &mut Bio<Self::PerBio>, result: Result) -> Result;
+    /// A bio has returned or was ended, with `result`. A bio that is kept comes here again when it is ended. In any
+    /// context.
+    fn end_io(&self, bio: Bio<Self::PerBio>, result: Result) -> Returned<Self::PerBio>;
     /// All bios have ended, and none will come until [`Target::resume`].
     fn suspended(&self);
     /// Bios come again.
@@ -220,17 +258,21 @@ unsafe extern "C" fn end_io<T: Target>(
 ) -> c_int {
     let Some(bio) = NonNull::new(bio) else { return bindings::WB_ENDIO_DONE as c_int };
     // SAFETY: The bio has been through `map`; nobody else has it now. `status` is valid for the call.
-    unsafe {
-        let mut bio = Bio::<T::PerBio>::again(bio);
-        let error = bindings::wb_status_to_errno(*status);
-        let result = target::<T>(ti).end_io(&mut bio, kernel::error::to_result(error));
-        if let Err(e) = result {
-            if error == 0 {
-                *status = bindings::wb_errno_to_status(e.to_errno());
+    let (bio, error) = unsafe { (Bio::<T::PerBio>::again(bio), bindings::wb_status_to_errno(*status)) };
+    // SAFETY: Between `ctr` and `dtr`.
+    match unsafe { target::<T>(ti) }.end_io(bio, kernel::error::to_result(error)) {
+        Returned::Ends(bio, result) => {
+            bio.into_raw();
+            if let Err(e) = result {
+                if error == 0 {
+                    // SAFETY: `status` is valid for the call.
+                    unsafe { *status = bindings::wb_errno_to_status(e.to_errno()) };
+                }
             }
+            bindings::WB_ENDIO_DONE as c_int
         }
+        Returned::Kept => bindings::WB_ENDIO_INCOMPLETE as c_int,
     }
-    bindings::WB_ENDIO_DONE as c_int
 }
 
 unsafe extern "C" fn postsuspend<T: Target>(ti: *mut bindings::dm_target) {

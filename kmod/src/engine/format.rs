@@ -360,13 +360,13 @@ impl Checkpoint {
         seal_sector(b)
     }
 
-    /// Reads a checkpoint of the volume `sb`.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub fn decode(b: &[u8; SECTOR], sb: &Superblock) -> Result<Self, Invalid> {
-        check_sector(b, &CHECKPOINT_MAGIC)?;
-        let cp = Self {
+    /// Reads a checkpoint of a volume whose superblock is not there, if it is one.
+    pub fn orphan(b: &[u8; SECTOR]) -> Option<Self> {
+        check_sector(b, &CHECKPOINT_MAGIC).is_ok().then(|| Self::parse(b))
+    }
+
+    fn parse(b: &[u8; SECTOR]) -> Self {
+        Self {
             nonce: get_u64(b, 16),
             generation: get_u64(b, 24),
             epoch: get_u64(b, 32),
@@ -374,7 +374,16 @@ impl Checkpoint {
             tail: get_u64(b, 48),
             durable: get_u64(b, 56),
             tail_segment: get_u32(b, 64),
-        };
+        }
+    }
+
+    /// Reads a checkpoint of the volume `sb`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn decode(b: &[u8; SECTOR], sb: &Superblock) -> Result<Self, Invalid> {
+        check_sector(b, &CHECKPOINT_MAGIC)?;
+        let cp = Self::parse(b);
         if cp.nonce != sb.nonce {
             return Err(Invalid::Field("nonce"));
         }
@@ -511,6 +520,13 @@ impl RecordHeader {
             }
         }
         Ok(h)
+    }
+
+    /// Whether `b` is the header of record `seq` of the format `nonce`, as far as that can be said without a superblock.
+    pub fn is_of(b: &[u8; BLOCK], nonce: u64, seq: u64) -> bool {
+        b[..4] == RECORD_MAGIC[..]
+            && get_u32(b, RECORD_CRC) == crc_without(b, RECORD_CRC)
+            && (get_u64(b, 8), get_u64(b, 16)) == (nonce, seq)
     }
 
     /// Entry `i` of an encoded header; `i` is below [`MAX_ENTRIES`].

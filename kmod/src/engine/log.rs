@@ -368,6 +368,18 @@ impl Engine {
         h.encode(block, |i| self.index.entry(r.first + 1 + i as u32, &self.pins.checksums));
     }
 
+    /// Slot of the header and number of blocks, header included, of record `seq` if it is on the cache device and not known
+    /// durable: what a failed flush may have lost.
+    pub fn volatile_record(&self, seq: u64) -> Option<(u32, u32)> {
+        let r = &self.records[(seq % WINDOW) as usize];
+        (self.durable < seq && seq <= self.written).then_some((r.first, u32::from(r.blocks) + 1))
+    }
+
+    /// The epoch that records carry since the volume was resumed.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// The record's bio has returned; `ok` says how, `fua` is what [`Io::Record`] said.
     pub fn record_done(&mut self, seq: u64, fua: bool, ok: bool) {
         if !ok {

@@ -131,6 +131,21 @@ impl Engine {
         n
     }
 
+    /// The sectors `mask` of the block in `slot`, which the caller has pinned, cannot be read from the cache device. If
+    /// they are clean, the backing device has them too, and the slot is forgotten. Says whether a new lookup finds them in
+    /// another place, because of that or because they have been superseded meanwhile.
+    pub fn forget_unreadable(&mut self, slot: u32, mask: u8) -> bool {
+        let (_, live, dirty) = self.index.get(slot);
+        if live & mask == mask && dirty {
+            return false;
+        }
+        // What is live of a clean slot is on the backing device, which was flushed: nothing older than it can come back.
+        if !dirty {
+            self.index.remove(slot);
+        }
+        true
+    }
+
     /// Ends a copy from a RAM buffer that [`Engine::lookup`] pinned.
     pub fn unpin_buffer(&mut self, buffer: u8) {
         self.buffers[usize::from(buffer)].pins -= 1;

@@ -131,6 +131,12 @@ pub fn now_ms() -> u64 {
     unsafe { bindings::wb_now_ms() }
 }
 
+/// Sleeps.
+pub fn sleep_ms(ms: u32) {
+    // SAFETY: It has no preconditions but that the caller may sleep.
+    unsafe { kernel::bindings::msleep(ms) }
+}
+
 /// Waits until every end of I/O that was under way when it was called is over.
 pub fn synchronize() {
     // SAFETY: It has no preconditions but that the caller may sleep.
@@ -272,8 +278,7 @@ impl Thread {
             work.run();
             // `kthread_stop` needs the thread to be there, so it does not end before it is told to.
             while !should_stop() {
-                // SAFETY: It has no preconditions.
-                unsafe { kernel::bindings::msleep(10) };
+                sleep_ms(10);
             }
             // SAFETY: The reference that `Thread::run` gave away is dropped once, here at the end.
             drop(unsafe { Arc::<W>::from_raw(data.cast()) });

@@ -9,8 +9,8 @@
 mod kernel;
 #[cfg(MODULE)]
 pub use self::kernel::{
-    atomic, crc32c, damaged, init_module, not_supported, now_ms, random, should_stop, synchronize, Event,
-    InUse, Pages, Shared, Sleep, Table, Thread, Work,
+    atomic, crc32c, damaged, init_module, not_supported, now_ms, random, should_stop, sleep_ms, synchronize,
+    Event, InUse, Pages, Shared, Sleep, Table, Thread, Work,
 };
 
 #[cfg(not(MODULE))]

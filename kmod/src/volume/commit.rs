@@ -1,21 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! The thread that writes records and flushes, and ends who waited for that.
+//!
+//! What fails is tried again a few times before the log has failed. The engine is told of the end only; until then the
+//! record counts as being written, its buffer stays as it is, and nobody is told that anything is durable.
+//!
+//! # Invariants
+//! - A record is repeated with the same bytes at the same place: whatever is there of the first attempt does not matter.
+//! - No flush is believed that comes after a write or flush that failed: the device may have been reset and have dropped
+//!   what it had in its cache. Before the flush is sent, every record that is not known durable is read back, compared
+//!   with its checksums and written again, and nothing else is under way meanwhile. A record that is not there any more
+//!   means that the log has failed. (A record with FUA needs none of this: all before it is durable.)
 
-use super::Volume;
+use super::faults::{trouble, Kind};
+use super::{until_made, Transfer, Volume};
 use crate::dm::{BioList, EndIo};
 use crate::engine::flight::Landing;
-use crate::engine::format::BLOCK;
+use crate::engine::format::{Checkpoint, RecordHeader, BLOCK, WINDOW};
 use crate::engine::log::Io;
 use crate::engine::RESERVED_SEGMENTS;
-use crate::os::{should_stop, Sleep};
-use core::sync::atomic::Ordering;
+use crate::os::{now_ms, should_stop, sleep_ms, Sleep, Table};
+use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-/// Segments that must be free before a write finds none: from here on reclaim is urgent.
+/// Milliseconds before the second attempt to write something to the cache device, and before those that follow: 10 s in
+/// all. Long enough for a device to be reset, and short enough for those who wait.
+const PAUSES_MS: [u64; 5] = [100, 400, 1500, 3000, 5000];
+
+/// Fewer free segments than these make reclaim urgent. In any case before a write finds none, which is while there are still
+/// those that are reserved: or nobody would make room, and the write would wait for ever.
 pub(super) fn low_water(nr_segments: u32) -> u32 {
-    // Above what is reserved: a small cache would never run short, and still be full.
     (nr_segments / 8).max(RESERVED_SEGMENTS + 2)
 }
 
@@ -26,12 +41,51 @@ impl EndIo for Volume {
     }
 }
 
+/// What the commit thread has submitted, or will: until the engine has been told of its end.
+#[derive(Clone, Copy, Default)]
+struct Attempt {
+    io: Option<Io>,
+    /// How often it has failed.
+    failed: usize,
+    /// When it is to be submitted again, in milliseconds since boot.
+    due: Option<u64>,
+}
+
+/// Of each record, by its number, and of a flush.
+struct Attempts {
+    records: Table<Attempt>,
+    flush: Attempt,
+}
+
+impl Attempts {
+    fn new() -> Result<Self> {
+        Ok(Self { records: Table::new(WINDOW as usize, |_| Attempt::default())?, flush: Attempt::default() })
+    }
+
+    fn of(&mut self, io: &Io) -> &mut Attempt {
+        match *io {
+            Io::Record { seq, .. } => &mut self.records[(seq % WINDOW) as usize],
+            Io::Flush { .. } => &mut self.flush,
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Attempt> {
+        Iterator::chain(self.records.iter(), core::iter::once(&self.flush))
+    }
+
+    /// When the first of them is to be submitted again, if one is.
+    fn due(&self) -> Option<u64> {
+        self.all().filter_map(|a| a.due).min()
+    }
+}
+
 impl Volume {
     pub(super) fn run_commit(this: &Arc<Self>) {
+        let Some(mut attempts) = until_made(&this.commit, Attempts::new) else { return };
         loop {
             let seen = this.commit.count();
-            let landed = this.land();
-            let sent = Self::send(this);
+            let landed = Self::land(this, &mut attempts) | Self::repeat(this, &mut attempts);
+            let sent = Self::send(this, &mut attempts);
             // A checkpoint that could not be written makes the log fail, too, and lands nothing here.
             if landed || this.core.lock().engine.failed() {
                 this.end_waiting();
@@ -41,77 +95,190 @@ impl Volume {
                 this.progress.notify();
                 continue;
             }
+            let pause = attempts.due().map(|due| due.saturating_sub(now_ms()).clamp(1, 10_000) as u32);
             if should_stop() {
-                if !this.flights.is_flying() {
+                if pause.is_none() && !this.flights.is_flying() {
                     return;
                 }
-                let _ = this.commit.wait(seen, 100, Sleep::Busy);
+                let _ = this.commit.wait(seen, pause.unwrap_or(100).min(100), Sleep::Busy);
             } else {
-                let _ = this.commit.wait(seen, 10_000, Sleep::Idle);
+                let _ = this.commit.wait(seen, pause.unwrap_or(10_000), Sleep::Idle);
             }
         }
     }
 
-    /// Tells the engine of all bios that have returned.
-    fn land(&self) -> bool {
+    /// Collects all bios that have returned. Says whether the engine was told of any.
+    fn land(this: &Arc<Self>, attempts: &mut Attempts) -> bool {
         let mut any = false;
-        self.flights.collect(|landing| {
-            let ok = {
-                let engine = &mut self.core.lock().engine;
-                match landing {
-                    Landing::Record { seq, fua, ok } => {
-                        engine.record_done(seq, fua, ok);
-                        ok
-                    }
-                    Landing::Flush { upto, ok } => {
-                        engine.flush_done(upto, ok);
-                        ok
-                    }
-                }
+        this.flights.collect(|landing| {
+            let (attempt, ok) = match landing {
+                Landing::Record { seq, ok, .. } => (&mut attempts.records[(seq % WINDOW) as usize], ok),
+                Landing::Flush { ok, .. } => (&mut attempts.flush, ok),
             };
-            if !ok {
-                log_err!(
-                    "{}: cannot write to the cache device: the volume refuses writes and flushes from now on; \
-                     what was flushed before is safe",
-                    &*self.disks
-                );
-            }
-            any = true;
+            any |= this.settle_or_wait(attempt, ok);
         });
+        if any {
+            let is_there = attempts.all().any(|a| a.failed != 0) || this.core.lock().engine.failed();
+            this.trouble(trouble::CACHE_WRITE, is_there);
+        }
         any
     }
 
-    /// Sends what the engine wants to be written.
-    fn send(this: &Arc<Self>) -> bool {
+    /// An attempt is over: tells the engine, or notes that there is to be another one. Says whether the engine was told.
+    fn settle_or_wait(&self, attempt: &mut Attempt, ok: bool) -> bool {
+        if !ok {
+            self.suspect.store(true, Ordering::Relaxed);
+            self.fault(Kind::CacheWrite);
+            if let Some(pause) = PAUSES_MS.get(attempt.failed).filter(|_| !self.core.lock().engine.failed()) {
+                attempt.failed += 1;
+                attempt.due = Some(now_ms() + pause);
+                self.trouble(trouble::CACHE_WRITE, true);
+                return false;
+            }
+        }
+        self.settle(attempt, ok);
+        true
+    }
+
+    fn settle(&self, attempt: &mut Attempt, ok: bool) {
+        let engine = &mut self.core.lock().engine;
+        match core::mem::take(attempt).io {
+            Some(Io::Record { seq, fua, .. }) => engine.record_done(seq, fua, ok),
+            Some(Io::Flush { upto }) => engine.flush_done(upto, ok),
+            None => (),
+        }
+    }
+
+    /// Submits what is due once more. Says whether the engine was told that something has failed for good.
+    fn repeat(this: &Arc<Self>, attempts: &mut Attempts) -> bool {
+        let Some(due) = attempts.due() else { return false };
+        let now = now_ms();
+        let failed = this.core.lock().engine.failed();
+        if due > now && !failed {
+            return false;
+        }
         let mut any = false;
+        for attempt in attempts.records.iter_mut() {
+            match (attempt.due, attempt.io) {
+                (Some(_), _) if failed => {
+                    this.settle(attempt, false);
+                    any = true;
+                }
+                (Some(due), Some(io)) if due <= now => {
+                    attempt.due = None;
+                    Self::submit(this, &io);
+                }
+                _ => (),
+            }
+        }
+        let attempt = &mut attempts.flush;
+        match (attempt.due, attempt.io) {
+            (Some(_), _) if failed => {
+                this.settle(attempt, false);
+                any = true;
+            }
+            // Nothing else is sent meanwhile: see `send`. So no record comes to those that are written again.
+            (Some(due), Some(io)) if due <= now && attempts.records.iter().all(|a| a.io.is_none()) => {
+                attempt.due = None;
+                match this.write_again() {
+                    Ok(true) => Self::submit(this, &io),
+                    Ok(false) => {
+                        this.settle(attempt, false);
+                        any = true;
+                    }
+                    Err(_) => any |= this.settle_or_wait(attempt, false),
+                }
+            }
+            _ => (),
+        }
+        any
+    }
+
+    /// Writes all records again that are on the cache device and not known durable, from what can be read there. Says
+    /// whether they were all there.
+    ///
+    /// # Errors
+    /// `EIO` when the device still fails.
+    fn write_again(&self) -> Result<bool> {
+        let t = &self.again;
+        let (sb, epoch, first) = {
+            let core = self.core.lock();
+            let e = &core.engine;
+            (e.superblock().clone(), e.epoch(), e.durable() + 1)
+        };
+        // Whatever fails from now on makes the next flush suspect again.
+        self.suspect.store(false, Ordering::Relaxed);
+        let mut seq = first;
         loop {
-            let (io, sector) = {
+            let place = self.core.lock().engine.volatile_record(seq);
+            let Some((slot, blocks)) = place else {
+                log_info!(
+                    "{}: after an error, {} records were written again before they are flushed",
+                    &*self.disks,
+                    seq - first
+                );
+                return Ok(true);
+            };
+            let (sector, len) = (self.slot_sector(slot), blocks as usize * BLOCK);
+            t.read(&self.disks, &self.disks.cache, sector, (0, len), 0);
+            t.finish()?;
+            let is_there = t.pages.with(0, len, |record| {
+                let Some((header, data)) = record.split_first_chunk::<BLOCK>() else { return false };
+                RecordHeader::decode(header, &sb, slot % sb.segment_blocks).is_ok_and(|h| {
+                    (h.seq, h.epoch, u32::from(h.blocks) + 1) == (seq, epoch, blocks)
+                        && data.chunks_exact(BLOCK).enumerate().all(|(i, block)| {
+                            let entry = RecordHeader::entry(header, i);
+                            entry.mask == 0 || entry.is_stored_as(block)
+                        })
+                })
+            });
+            if is_there != Some(true) {
+                log_err!("{}: after an error, record {} is lost", &*self.disks, seq);
+                return Ok(false);
+            }
+            t.write(&self.disks, &self.disks.cache, sector, (0, len), false, 0);
+            t.finish()?;
+            seq += 1;
+        }
+    }
+
+    /// Sends what the engine wants to be written.
+    fn send(this: &Arc<Self>, attempts: &mut Attempts) -> bool {
+        let mut any = false;
+        // Whatever is sent while a flush waits to be repeated would have to be written again, too.
+        while attempts.flush.due.is_none() {
+            let io = {
                 let mut core = this.core.lock();
                 let Some(io) = core.engine.poll() else { return any };
-                let mut sector = 0;
-                if let Io::Record { seq, slot, buffer, offset, .. } = io {
-                    sector = core.engine.slot_sector(slot);
+                if let Io::Record { seq, buffer, offset, .. } = io {
                     this.buffers[usize::from(buffer)].with_mut(offset as usize * BLOCK, BLOCK, |block| {
                         if let Some(block) = block.first_chunk_mut::<BLOCK>() {
                             core.engine.encode_header(seq, block);
                         }
                     });
                 }
-                (io, sector)
+                io
             };
             any = true;
-            let tag = this.flights.take_off(&io);
-            match io {
-                Io::Record { blocks, buffer, offset, fua, .. } => {
-                    let part = (
-                        &this.buffers[usize::from(buffer)],
-                        offset as usize * BLOCK,
-                        blocks as usize * BLOCK,
-                    );
-                    this.disks.bios.write(&this.disks.cache, sector, part, fua, (this, tag));
-                }
-                Io::Flush { .. } => this.disks.bios.flush(&this.disks.cache, (this, tag)),
+            let suspect = matches!(io, Io::Flush { .. }) && this.suspect.load(Ordering::Relaxed);
+            *attempts.of(&io) = Attempt { io: Some(io), failed: 0, due: suspect.then_some(0) };
+            if !suspect {
+                Self::submit(this, &io);
             }
+        }
+        any
+    }
+
+    fn submit(this: &Arc<Self>, io: &Io) {
+        let tag = this.flights.take_off(io);
+        let disks = &this.disks;
+        match *io {
+            Io::Record { slot, blocks, buffer, offset, fua, .. } => {
+                let part =
+                    (&this.buffers[usize::from(buffer)], offset as usize * BLOCK, blocks as usize * BLOCK);
+                disks.bios.write(&disks.cache, this.slot_sector(slot), part, fua, (this, tag));
+            }
+            Io::Flush { .. } => disks.bios.flush(&disks.cache, (this, tag)),
         }
     }
 
@@ -133,8 +300,36 @@ impl Volume {
                 Ok(())
             }
         };
+        if result.is_err() {
+            self.trouble(trouble::CACHE_WRITE, true);
+        }
         while let Some(bio) = done.pop() {
             bio.end(result);
+        }
+    }
+
+    /// Writes a checkpoint with FUA, and tries again a few times. It is the same sector each time, and the older
+    /// checkpoint stays what it is.
+    ///
+    /// # Errors
+    /// `EIO`.
+    pub(super) fn insist_on_checkpoint(&self, t: &Arc<Transfer>, checkpoint: &Checkpoint) -> Result {
+        let mut pauses = PAUSES_MS.iter();
+        loop {
+            let result = self.disks.write_checkpoint(t, checkpoint);
+            if result.is_ok() {
+                if pauses.len() < PAUSES_MS.len() {
+                    self.trouble(trouble::CACHE_WRITE, false);
+                }
+                return result;
+            }
+            self.trouble(trouble::CACHE_WRITE, true);
+            self.suspect.store(true, Ordering::Relaxed);
+            self.fault(Kind::CacheWrite);
+            match pauses.next() {
+                Some(pause) => sleep_ms(*pause as u32),
+                None => return result,
+            }
         }
     }
 
@@ -172,10 +367,10 @@ impl Volume {
         }
     }
 
-    /// There is no room, and making room has failed: waiting would be for ever.
+    /// There is no room, and nobody can make some, because relocation is not worth it and the backing device writes nothing:
+    /// waiting would be for ever.
     fn gives_up(&self) -> bool {
-        self.faults.stuck.load(Ordering::Relaxed)
-            && self.full.load(Ordering::Relaxed)
-            && self.core.lock().engine.is_full()
+        let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        is(&self.full) && is(&self.faults.dead) && self.core.lock().engine.is_full()
     }
 }

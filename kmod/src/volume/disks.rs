@@ -133,6 +133,11 @@ impl Transfer {
         }
     }
 
+    /// Forgets that what was tagged `tag` has failed, before it is tried again.
+    pub fn forgive(&self, tag: usize) {
+        self.failed[tag].store(false, Ordering::Relaxed);
+    }
+
     /// Whether all that was tagged `tag` since the last [`Transfer::reset`] went well.
     pub fn is_ok(&self, tag: usize) -> bool {
         !self.failed[tag].load(Ordering::Relaxed)

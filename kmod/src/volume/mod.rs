@@ -8,6 +8,7 @@
 //! - `writeback`, `reclaim`: the threads that make room.
 //! - `resume`: from what is on the devices to a volume.
 //! - `disks`: I/O of our own.
+//! - `faults`: what has gone wrong, and the thread that says so.
 //!
 //! Locks: `core` is a spinlock that is held for one call of the engine at a time and never while I/O is submitted or
 //! data are copied. `writeback_busy` and `reclaim_busy` are held by their threads while these work, so that a suspend
@@ -15,6 +16,7 @@
 
 mod commit;
 mod disks;
+mod faults;
 mod read;
 mod reclaim;
 mod resume;
@@ -22,15 +24,17 @@ mod write;
 mod writeback;
 
 pub use disks::{Disks, OwnTransfer, Transfer};
+pub use faults::Kind;
 pub use resume::open;
 
 use crate::arguments::Options;
-use crate::dm::{Bio, BioList, Cursor};
+use crate::dm::{Bio, BioList, BioStack, Cursor, Events};
 use crate::engine::flight::Flights;
 use crate::engine::format::{Checkpoint, BLOCK, BLOCK_SECTORS};
 use crate::engine::{Engine, Pins, State};
-use crate::os::{now_ms, should_stop, synchronize, Event, Pages, Shared, Sleep, Table, Thread, Work};
+use crate::os::{should_stop, synchronize, Event, Pages, Shared, Sleep, Table, Thread, Work};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use faults::Faults;
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, new_spinlock, Arc, Mutex, SpinLock};
 
@@ -44,11 +48,24 @@ pub struct PerBio {
     at: Option<Cursor>,
     /// A write: sectors that are copied.
     done: u32,
-    /// A read from the cache device: first slot and number of blocks; no blocks for any other bio.
+    /// A read from the cache device: first slot and number of blocks.
     slot: u32,
     blocks: u32,
     /// A flush or FUA write: what must become durable.
     seq: u64,
+    /// A read from the cache device: its first sector; the bio itself has forgotten that when it returns.
+    sector: u64,
+    /// The device that it was sent to, as it is.
+    sent: Sent,
+}
+
+/// Where a bio is while it is neither ours nor ended.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Sent {
+    #[default]
+    Nowhere,
+    Backing,
+    Cache,
 }
 
 /// What the lock protects.
@@ -62,21 +79,6 @@ struct Core {
     reads: BioList<PerBio>,
 }
 
-/// Things that went wrong since the volume was created.
-#[derive(Default)]
-pub struct Faults {
-    /// Blocks that could not be read from the cache device or did not match their checksum.
-    pub cache_reads: AtomicU64,
-    /// Dirty blocks that could not be read from the cache device any more, and were given up.
-    pub lost: AtomicU64,
-    /// Writes to the backing device that failed.
-    pub writebacks: AtomicU64,
-    /// The last writeback failed.
-    stuck: AtomicBool,
-    /// When something was last logged, in milliseconds since boot: a message a second is enough.
-    logged: AtomicU64,
-}
-
 /// One volume.
 #[pin_data]
 pub struct Volume {
@@ -88,6 +90,10 @@ pub struct Volume {
     buffers: Table<Pages>,
     /// What the commit thread has submitted.
     flights: Flights,
+    /// The commit thread's, for what it has to write again.
+    again: OwnTransfer,
+    /// A write to the cache device has failed: it may have lost what was in its cache.
+    suspect: AtomicBool,
     #[pin]
     core: SpinLock<Core>,
     /// The commit thread has something to do.
@@ -95,6 +101,8 @@ pub struct Volume {
     commit: Event,
     #[pin]
     reader: Event,
+    /// Reads from the cache device that have gone wrong, for the reader thread.
+    returned: BioStack<PerBio>,
     #[pin]
     writeback: Event,
     #[pin]
@@ -111,14 +119,21 @@ pub struct Volume {
     suspended: AtomicBool,
     /// How many drains are under way.
     draining: AtomicU32,
+    /// How many drains have begun.
+    drains: AtomicU64,
+    /// The last writeback has found nothing more to do, or got nothing done.
+    exhausted: AtomicBool,
     /// Segments run short, and relocation is not worth it: only writeback makes room.
     full: AtomicBool,
     /// Bios mapped so far: how writeback knows that the volume is idle.
     mapped: AtomicU64,
     /// Counts by four bits: write 8, hit 4, in RAM 2, whole blocks 1; as in dm-writeboost 2.2.
     stat: [AtomicU64; 16],
-    /// Faults.
+    /// What has gone wrong.
     pub faults: Faults,
+    /// There is something to say about `faults`.
+    #[pin]
+    alarm: Event,
 }
 
 /// A volume and the threads that work for it. Dropping it stops them.
@@ -132,6 +147,7 @@ struct Committer(Arc<Volume>);
 struct Reader(Arc<Volume>);
 struct Writeback(Arc<Volume>);
 struct Reclaimer(Arc<Volume>);
+struct Herald(Arc<Volume>, Events);
 
 impl Work for Committer {
     fn run(&self) {
@@ -153,13 +169,18 @@ impl Work for Reclaimer {
         self.0.run_reclaim();
     }
 }
+impl Work for Herald {
+    fn run(&self) {
+        self.0.run_health(&self.1);
+    }
+}
 
 impl Running {
     /// Starts a volume on `disks` with what `engine` has replayed.
     ///
     /// # Errors
     /// `ENOMEM`, mostly.
-    pub fn start(disks: Arc<Disks>, engine: Engine, options: Options) -> Result<Self> {
+    pub fn start(disks: Arc<Disks>, events: Events, engine: Engine, options: Options) -> Result<Self> {
         let segment_bytes = engine.superblock().segment_blocks as usize * BLOCK;
         let buffers = Table::try_new(NR_BUFFERS.into(), |_| Pages::new(segment_bytes))?;
         let volume = Arc::pin_init(
@@ -170,6 +191,8 @@ impl Running {
                 first_sector: engine.slot_sector(0),
                 buffers,
                 flights: Flights::new()?,
+                again: Transfer::new(segment_bytes / BLOCK)?,
+                suspect: AtomicBool::new(false),
                 core <- new_spinlock!(
                     Core {
                         engine,
@@ -181,6 +204,7 @@ impl Running {
                 ),
                 commit <- Event::new(),
                 reader <- Event::new(),
+                returned: BioStack::new(),
                 writeback <- Event::new(),
                 reclaim <- Event::new(),
                 progress <- Event::new(),
@@ -189,31 +213,31 @@ impl Running {
                 spare: Transfer::new(1)?,
                 suspended: AtomicBool::new(true),
                 draining: AtomicU32::new(0),
+                drains: AtomicU64::new(0),
+                exhausted: AtomicBool::new(false),
                 full: AtomicBool::new(false),
                 mapped: AtomicU64::new(0),
                 stat: Default::default(),
                 faults: Faults::default(),
+                alarm <- Event::new(),
             }? Error),
             GFP_KERNEL,
         )?;
-        let mut threads = KVec::with_capacity(4, GFP_KERNEL)?;
+        let mut running = Self { volume: volume.clone(), threads: KVec::with_capacity(5, GFP_KERNEL)? };
+        let mut run = |thread: Result<Thread>| running.threads.push(thread?, GFP_KERNEL).map_err(Error::from);
         // The committer first, and so stopped last: it is the one that the others wait for.
-        threads
-            .push(Thread::run(Arc::new(Committer(volume.clone()), GFP_KERNEL)?, c"wb_commit")?, GFP_KERNEL)?;
-        threads.push(Thread::run(Arc::new(Reader(volume.clone()), GFP_KERNEL)?, c"wb_read")?, GFP_KERNEL)?;
-        threads.push(
-            Thread::run(Arc::new(Writeback(volume.clone()), GFP_KERNEL)?, c"wb_writeback")?,
-            GFP_KERNEL,
-        )?;
-        threads.push(
-            Thread::run(Arc::new(Reclaimer(volume.clone()), GFP_KERNEL)?, c"wb_reclaim")?,
-            GFP_KERNEL,
-        )?;
-        Ok(Self { volume, threads })
+        run(Thread::run(Arc::new(Committer(volume.clone()), GFP_KERNEL)?, c"wb_commit"))?;
+        run(Thread::run(Arc::new(Herald(volume.clone(), events), GFP_KERNEL)?, c"wb_health"))?;
+        run(Thread::run(Arc::new(Reader(volume.clone()), GFP_KERNEL)?, c"wb_read"))?;
+        run(Thread::run(Arc::new(Writeback(volume.clone()), GFP_KERNEL)?, c"wb_writeback"))?;
+        run(Thread::run(Arc::new(Reclaimer(volume), GFP_KERNEL)?, c"wb_reclaim"))?;
+        Ok(running)
     }
+}
 
+impl Drop for Running {
     /// Stops the threads, and waits until nothing is under way that could still refer to the volume.
-    pub fn stop(&mut self) {
+    fn drop(&mut self) {
         while let Some(thread) = self.threads.pop() {
             drop(thread);
         }
@@ -289,25 +313,6 @@ impl Volume {
         &self.options
     }
 
-    /// In one word: `ok`, `degraded` (what is dirty cannot all be written back), `failed` (the log cannot be written).
-    pub fn health(&self) -> &'static str {
-        if self.core.lock().engine.failed() {
-            "failed"
-        } else if self.faults.stuck.load(Ordering::Relaxed) {
-            "degraded"
-        } else {
-            "ok"
-        }
-    }
-
-    /// Whether a message about a fault may be logged now: at most one a second.
-    fn may_log(&self) -> bool {
-        let now = now_ms();
-        let last = self.faults.logged.load(Ordering::Relaxed);
-        (last == 0 || now - last >= 1000)
-            && self.faults.logged.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    }
-
     /// Makes everything durable that was written so far.
     ///
     /// # Errors
@@ -343,6 +348,7 @@ impl Volume {
             return Err(EBUSY);
         }
         self.draining.fetch_add(1, Ordering::Relaxed);
+        self.drains.fetch_add(1, Ordering::Relaxed);
         let result = self.wait_drained();
         self.draining.fetch_sub(1, Ordering::Relaxed);
         result
@@ -350,13 +356,16 @@ impl Volume {
 
     fn wait_drained(&self) -> Result {
         self.faults.stuck.store(false, Ordering::Relaxed);
+        self.exhausted.store(false, Ordering::Relaxed);
         loop {
             let seen = self.progress.count();
             let s = self.state();
             if s.dirty == 0 && s.tail > s.newest {
                 return Ok(());
             }
-            if s.failed || self.faults.stuck.load(Ordering::Relaxed) {
+            // A log that has failed never becomes empty, but what is durable can be written back all the same.
+            let over = s.failed && self.exhausted.load(Ordering::Relaxed);
+            if over || self.faults.stuck.load(Ordering::Relaxed) {
                 return Err(EIO);
             }
             self.writeback.notify();
@@ -384,7 +393,7 @@ impl Volume {
 
     /// Writes a checkpoint. Says whether it could.
     fn write_checkpoint(&self, t: &Arc<Transfer>, checkpoint: &Checkpoint) -> bool {
-        let ok = self.disks.write_checkpoint(t, checkpoint).is_ok();
+        let ok = self.insist_on_checkpoint(t, checkpoint).is_ok();
         self.core.lock().engine.checkpointed(ok);
         if !ok {
             log_err!(

@@ -1,9 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! Reads: from RAM at once, from one device by sending the bio there, from several places through the reader thread.
+//!
+//! # Invariants
+//! - Nothing from the cache device is served unless it has matched its checksum.
+//! - A read from the cache device is an error only when memory that nobody else can change was looked at. What a device
+//!   put into the caller's own pages may be changed there by the caller before it is checked, which is no fault of the
+//!   device: the reader thread reads it again into pages of its own, checks it there, and copies.
+//! - A slot keeps what it holds, and its checksum, until that is done: its segment stays pinned.
+//! - A block that is clean is on the backing device too. When it cannot be read from the cache device, it is forgotten
+//!   there, and read from the backing device. A dirty one is never: an older version would come back.
 
-use super::{until_made, PerBio, Transfer, Volume, HIT, IN_RAM};
-use crate::dm::{Bio, Mapping, Outcome};
+use super::faults::{trouble, Kind};
+use super::{until_made, PerBio, Sent, Transfer, Volume, HIT, IN_RAM};
+use crate::dm::{Bio, Cursor, Mapping, Outcome, Returned};
 use crate::engine::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::engine::read::{Pieces, Run};
 use crate::engine::Part;
@@ -25,6 +35,7 @@ impl Volume {
                 Run::Backing(n) if done == 0 => {
                     bio.accept(n);
                     self.count(0, &bio);
+                    bio.data().sent = Sent::Backing;
                     bio.remap(&self.disks.backing, sector);
                     return Outcome::Remapped(bio.into_bio());
                 }
@@ -36,6 +47,8 @@ impl Volume {
                     data.at = Some(start);
                     data.slot = slot;
                     data.blocks = blocks;
+                    data.sector = sector;
+                    data.sent = Sent::Cache;
                     bio.remap(&self.disks.cache, self.slot_sector(slot));
                     return Outcome::Remapped(bio.into_bio());
                 }
@@ -111,35 +124,43 @@ impl Volume {
         }
     }
 
-    /// A bio that was remapped has returned: checks what came from the cache device. In any context.
-    pub fn end_io(&self, bio: &mut Bio<PerBio>, result: Result) -> Result {
-        let (start, slot, blocks) = {
-            let data = bio.data();
-            (data.at, data.slot, core::mem::replace(&mut data.blocks, 0))
-        };
-        if blocks == 0 {
-            return result;
+    /// A bio has returned or was ended: checks what came from the cache device. In any context.
+    pub fn end_io(&self, mut bio: Bio<PerBio>, result: Result) -> Returned<PerBio> {
+        let data = bio.data();
+        let (start, slot, blocks) = (data.at, data.slot, data.blocks);
+        match (core::mem::take(&mut data.sent), result) {
+            // Who must not wait is told that he would have to, which is no error.
+            (Sent::Backing, Err(e)) if e != EAGAIN => {
+                self.fault(Kind::BackingRead);
+                if self.faults.may_log(Kind::BackingRead) {
+                    log_err!("{}: cannot read from the backing device", &*self.disks);
+                }
+            }
+            (Sent::Cache, Err(e)) if e == EAGAIN => self.unpin_slot(slot),
+            (Sent::Cache, result) => {
+                let is_intact = |mut at: Cursor| {
+                    (slot..slot + blocks).all(|s| bio.crc32c(&mut at, BLOCK) == self.pins.checksum(s))
+                };
+                if result.is_err() || !start.is_some_and(is_intact) {
+                    // The slots stay pinned.
+                    self.returned.push(bio);
+                    self.reader.notify();
+                    return Returned::Kept;
+                }
+                self.unpin_slot(slot);
+            }
+            _ => (),
         }
-        let mut ok = result.is_ok();
-        if let (true, Some(mut at)) = (ok, start) {
-            ok = (slot..slot + blocks).all(|s| bio.crc32c(&mut at, BLOCK) == self.pins.checksum(s));
-        }
-        self.unpin_slot(slot);
-        if ok {
-            return Ok(());
-        }
-        self.cache_read_failed(slot, blocks);
-        Err(EIO)
+        Returned::Ends(bio, result)
     }
 
-    pub(super) fn cache_read_failed(&self, slot: u32, blocks: u32) {
-        self.faults.cache_reads.fetch_add(1, Ordering::Relaxed);
-        if self.may_log() {
+    pub(super) fn cache_read_failed(&self, slot: u32) {
+        self.fault(Kind::CacheRead);
+        if self.faults.may_log(Kind::CacheRead) {
             log_err!(
-                "{}: cannot read slots {} to {} of the cache device: I/O error or wrong checksum",
+                "{}: cannot read slot {} of the cache device: I/O error or wrong checksum",
                 &*self.disks,
-                slot,
-                slot + blocks - 1
+                slot
             );
         }
     }
@@ -148,10 +169,15 @@ impl Volume {
         let Some(transfer) = until_made(&self.reader, || Transfer::new(2)) else { return };
         while !should_stop() {
             let seen = self.reader.count();
+            let mut returned = self.returned.take();
+            while let Some(bio) = returned.pop() {
+                self.read_again(&transfer, bio);
+            }
             let next = self.core.lock().reads.pop();
             match next {
                 Some(bio) => {
-                    let result = self.read_block(&transfer, &bio);
+                    let part = Part::first_of(bio.sector(), bio.sectors());
+                    let result = self.read_part(&transfer, &bio, bio.start(), &part);
                     bio.end(result);
                 }
                 None => {
@@ -161,55 +187,129 @@ impl Volume {
         }
     }
 
-    /// Reads a bio that lies within one block.
-    fn read_block(&self, t: &Arc<Transfer>, bio: &Bio<PerBio>) -> Result {
-        let part = Part::first_of(bio.sector(), bio.sectors());
-        let run = self.core.lock().engine.lookup(bio.sector(), bio.sectors());
-        let start = bio.start();
+    /// Reads once more what did not come well from the cache device, block by block.
+    fn read_again(&self, t: &Arc<Transfer>, mut bio: Bio<PerBio>) {
+        let &mut PerBio { at, slot, blocks, sector, .. } = bio.data();
+        let mut result = Ok(());
+        if let Some(mut at) = at {
+            for i in 0..blocks {
+                let part = Part::first_of(sector + u64::from(i) * BLOCK_SECTORS, BLOCK_SECTORS);
+                result = match self.read_slot(t, &bio, at, &part, slot + i, part.mask()) {
+                    Ok(()) => {
+                        self.faults.read_again.fetch_add(1, Ordering::Relaxed);
+                        Ok(())
+                    }
+                    Err(_) if self.is_elsewhere(slot + i, part.mask()) => self.read_part(t, &bio, at, &part),
+                    e => e,
+                };
+                if result.is_err() {
+                    break;
+                }
+                bio.skip(&mut at, BLOCK);
+            }
+        }
+        self.unpin_slot(slot);
+        bio.end(result);
+    }
+
+    /// Whether the sectors `mask` of the block in `slot`, which is pinned and cannot be read, can be had from another
+    /// place: a new lookup finds it.
+    fn is_elsewhere(&self, slot: u32, mask: u8) -> bool {
+        let elsewhere = self.core.lock().engine.forget_unreadable(slot, mask);
+        if !elsewhere {
+            self.trouble(trouble::CACHE_READ, true);
+        }
+        elsewhere
+    }
+
+    /// Reads `part`, which lies within one block, to where `start` is in the bio.
+    fn read_part(&self, t: &Arc<Transfer>, bio: &Bio<PerBio>, start: Cursor, part: &Part) -> Result {
+        loop {
+            match self.try_to_read_part(t, bio, start, part) {
+                // Each time something is forgotten or superseded, which ends.
+                Ok(false) => (),
+                Ok(true) => return Ok(()),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Says whether it is read; if not, it can be had from another place.
+    fn try_to_read_part(
+        &self,
+        t: &Arc<Transfer>,
+        bio: &Bio<PerBio>,
+        start: Cursor,
+        part: &Part,
+    ) -> Result<bool> {
+        let sector = part.addr * BLOCK_SECTORS + u64::from(part.first);
+        let run = self.core.lock().engine.lookup(sector, part.sectors.into());
+        let from_cache = |slot, mask| match self.read_slot(t, bio, start, part, slot, mask) {
+            Err(_) if self.is_elsewhere(slot, mask) => Ok(false),
+            result => result.map(|()| true),
+        };
         let pieces = match run {
             Run::Backing(_) => Pieces::default(),
             Run::Cache { slot, .. } => {
-                let result = self.read_slot(t, bio, &part, slot, part.mask());
+                let result = from_cache(slot, part.mask());
                 self.unpin_slot(slot);
                 return result;
             }
             Run::Pieces(p) => p,
         };
-        let mut result = Ok(());
+        let mut result = Ok(true);
         for p in pieces.as_slice() {
             match p.ram {
-                Some(_) => self.copy_from_ram(bio, &mut { start }, &part, p.mask, p.ram),
-                None => result = result.and(self.read_slot(t, bio, &part, p.slot, p.mask)),
+                Some(_) => self.copy_from_ram(bio, &mut { start }, part, p.mask, p.ram),
+                None if result == Ok(true) => result = from_cache(p.slot, p.mask),
+                None => (),
             }
         }
         let rest = part.mask() & !pieces.mask();
-        if rest != 0 && result.is_ok() {
+        if rest != 0 && result == Ok(true) {
             // All of the part is read, and only what is nowhere else is copied.
             let (offset, len) = (part.first as usize * SECTOR, part.sectors as usize * SECTOR);
-            t.read(&self.disks, &self.disks.backing, bio.sector(), (offset, len), 0);
-            result = t.finish();
-            if result.is_ok() {
-                t.pages.with(0, BLOCK, |from| copy_sectors(bio, &mut { start }, &part, rest, from));
+            t.read(&self.disks, &self.disks.backing, sector, (offset, len), 0);
+            match t.finish() {
+                Ok(()) => {
+                    t.pages.with(0, BLOCK, |from| copy_sectors(bio, &mut { start }, part, rest, from));
+                }
+                Err(e) => {
+                    self.fault(Kind::BackingRead);
+                    result = Err(e);
+                }
             }
         }
         self.unpin(&pieces);
         result
     }
 
-    fn read_slot(&self, t: &Arc<Transfer>, bio: &Bio<PerBio>, part: &Part, slot: u32, mask: u8) -> Result {
-        t.read(&self.disks, &self.disks.cache, self.slot_sector(slot), (BLOCK, BLOCK), 1);
-        let ok = t.finish().is_ok()
-            && t.pages.with(BLOCK, BLOCK, |from| {
-                let ok = crc32c(0, from) == self.pins.checksum(slot);
-                if ok {
-                    copy_sectors(bio, &mut bio.start(), part, mask, from);
-                }
-                ok
-            }) == Some(true);
-        if ok {
-            return Ok(());
+    /// Reads the sectors `mask` of `part` from `slot`, which is pinned, to where `start` is in the bio.
+    fn read_slot(
+        &self,
+        t: &Arc<Transfer>,
+        bio: &Bio<PerBio>,
+        start: Cursor,
+        part: &Part,
+        slot: u32,
+        mask: u8,
+    ) -> Result {
+        for attempt in 0..2 {
+            t.read(&self.disks, &self.disks.cache, self.slot_sector(slot), (BLOCK, BLOCK), 1);
+            let ok = t.finish().is_ok()
+                && t.pages.with(BLOCK, BLOCK, |from| {
+                    let ok = crc32c(0, from) == self.pins.checksum(slot);
+                    if ok {
+                        copy_sectors(bio, &mut { start }, part, mask, from);
+                    }
+                    ok
+                }) == Some(true);
+            if ok {
+                self.faults.read_again.fetch_add(attempt, Ordering::Relaxed);
+                return Ok(());
+            }
         }
-        self.cache_read_failed(slot, 1);
+        self.cache_read_failed(slot);
         Err(EIO)
     }
 }

@@ -10,7 +10,6 @@ use crate::engine::reclaim::{Batch, Item, Relocation};
 use crate::engine::Entry;
 use crate::os::{now_ms, should_stop, Sleep, Table};
 use core::sync::atomic::Ordering;
-use kernel::prelude::*;
 use kernel::sync::Arc;
 
 /// How often it looks whether there is something to do, in milliseconds.
@@ -150,7 +149,7 @@ impl Volume {
     }
 
     /// What item number `i`, read by [`Volume::read_items`], is.
-    fn find(&self, t: &Transfer, i: usize, item: &Item) -> Found {
+    fn find(&self, t: &Arc<Transfer>, i: usize, item: &Item) -> Found {
         let stored = self.pins.checksum(item.slot);
         let lost = t.is_ok(i) && t.pages.with(i * BLOCK, BLOCK, Entry::lost) == Some(stored);
         if lost {
@@ -191,7 +190,7 @@ impl Volume {
     }
 
     fn report_lost(&self, item: &Item) {
-        self.faults.lost.fetch_add(1, Ordering::Relaxed);
+        self.block_lost();
         log_err!(
             "{}: block {} (sectors {} to {}) is lost: it cannot be read from the cache device any more; reads of it \
              fail until it is written again",

@@ -4,15 +4,19 @@
 
 use super::{Disks, Running, Transfer, NR_BUFFERS};
 use crate::arguments::Options;
-use crate::dm::Refusal;
+use crate::dm::{Events, Refusal};
 use crate::engine::format::{
-    Checkpoint, Invalid, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK, DEFAULT_SEGMENT_BLOCKS, SECTOR,
+    Checkpoint, Invalid, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK,
+    DEFAULT_SEGMENT_BLOCKS, FIRST_BLOCK, MAX_SEGMENT_BLOCKS, MIN_SEGMENT_BLOCKS, SECTOR,
 };
 use crate::engine::replay::{Replay, Want};
 use crate::engine::Engine;
 use crate::os::{damaged, random};
 use kernel::prelude::*;
 use kernel::sync::Arc;
+
+/// What has to be zero for nobody to see that there was a volume: the superblock and the checkpoints.
+const BLANK_BYTES: u64 = (CHECKPOINT_BLOCK + 2) * BLOCK as u64;
 
 /// Blocks that a replay reads at most at once: the data of one record.
 const READ_BLOCKS: usize = crate::engine::format::MAX_SEGMENT_BLOCKS as usize;
@@ -79,11 +83,53 @@ impl Disks {
         Ok(sb)
     }
 
+    /// Whether there is a log without a superblock that may have data in it which are nowhere else. A blank superblock is what
+    /// asks for a new format; but what has blanked it may have been an accident.
+    #[inline(never)]
+    fn has_orphaned_log(&self, t: &Arc<Transfer>) -> Result<bool> {
+        let mut newest: Option<Checkpoint> = None;
+        for block in [CHECKPOINT_BLOCK, CHECKPOINT_BLOCK + 1] {
+            let found = Checkpoint::orphan(&self.read_sector(t, block)?);
+            if found.is_some_and(|c| newest.is_none_or(|n| c.generation > n.generation)) {
+                newest = found;
+            }
+        }
+        // The first one is what a format leaves that was interrupted.
+        let Some(c) = newest.filter(|c| c.generation > 0) else { return Ok(false) };
+        if c.durable >= c.tail {
+            return Ok(true);
+        }
+        // It was empty at that moment. Where its next record would be depends on the size of the segments.
+        for segment_blocks in MIN_SEGMENT_BLOCKS..=MAX_SEGMENT_BLOCKS {
+            let block = u64::from(FIRST_BLOCK) + u64::from(c.tail_segment) * u64::from(segment_blocks);
+            if (block + 1) * BLOCK_SECTORS > self.cache.sectors() {
+                break;
+            }
+            t.read(self, &self.cache, block * BLOCK_SECTORS, (0, BLOCK), 0);
+            t.finish()?;
+            let is_next =
+                |b: &[u8]| b.first_chunk::<BLOCK>().is_some_and(|b| RecordHeader::is_of(b, c.nonce, c.tail));
+            if t.pages.with(0, BLOCK, is_next) == Some(true) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     #[inline(never)]
     fn superblock(&self, t: &Arc<Transfer>) -> core::result::Result<Superblock, Refusal> {
         let sector = self.read_sector(t, 0).map_err(cannot_read)?;
         let sb = match Superblock::decode(&sector) {
             Ok(sb) => sb,
+            Err(Invalid::Blank) if self.has_orphaned_log(t).map_err(cannot_read)? => {
+                log_err!(
+                    "{}: refusing the cache device, whose superblock is blank but which has a log behind it: put back a \
+                     copy of the superblock, or zero the first {} bytes to give up what is in the log",
+                    self,
+                    BLANK_BYTES
+                );
+                return Err((c"The superblock of the cache device is gone: see the kernel log", EINVAL));
+            }
             Err(Invalid::Blank) => self.format(t)?,
             Err(invalid) => {
                 log_err!("{}: refusing the cache device, for {}", self, invalid);
@@ -168,10 +214,10 @@ fn cannot_read(e: Error) -> Refusal {
 /// # Errors
 /// Why it cannot be opened: for people, and as an error number. Unless the cache device was blank nothing was written to
 /// it.
-pub fn open(disks: Arc<Disks>, options: Options) -> core::result::Result<Running, Refusal> {
+pub fn open(disks: Arc<Disks>, events: Events, options: Options) -> core::result::Result<Running, Refusal> {
     let no_memory = |e| (c"Not enough memory", e);
     let t = Transfer::new(READ_BLOCKS).map_err(no_memory)?;
     let sb = disks.superblock(&t)?;
     let engine = disks.replay(&t, &sb)?;
-    Running::start(disks, engine, options).map_err(no_memory)
+    Running::start(disks, events, engine, options).map_err(no_memory)
 }

@@ -5,12 +5,21 @@
 //! Unless an option says otherwise it works when the cache is more than a quarter full or the volume was idle for a
 //! second: gathering first makes for longer runs, and nobody is disturbed when nobody is there. For the same sake it takes
 //! many segments together when there is time, and few when only writeback makes room, which whole segments do.
+//!
+//! What fails stays dirty and is tried again, later and later. A block that fails does not keep others from being written
+//! back: the blocks of a write that failed are written in halves until those are found that cannot be written. A device
+//! that writes nothing at all is left alone for a while.
+//!
+//! # Invariants
+//! - A block is called clean only when its own write went well, and a flush that was sent after that.
+//! - After a flush that failed, nothing that was written since the one before counts as written.
 
+use super::faults::{trouble, Kind};
 use super::{until_made, OwnTransfer, Transfer, Volume};
 use crate::arguments::MAX_BATCHED;
 use crate::engine::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::engine::reclaim::{Batch, Item};
-use crate::os::{crc32c, should_stop, Sleep, Table};
+use crate::os::{crc32c, now_ms, should_stop, Sleep, Table};
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -26,6 +35,15 @@ const BACKGROUND: u32 = 256;
 const URGENT: u32 = 32;
 /// How often it looks whether there is something to do, in milliseconds.
 const TICK_MS: u32 = 1000;
+/// What has failed is tried again after so many milliseconds at first and at last.
+const FIRST_PAUSE_MS: u64 = 1000;
+const LAST_PAUSE_MS: u64 = 60_000;
+/// The same of the device as a whole: when it is back, somebody may be waiting for room.
+const LAST_DEVICE_PAUSE_MS: u64 = 10_000;
+/// When so many writes have failed in a row, all of them, it is the device and not the blocks.
+const DEAD: u32 = 16;
+/// Blocks that it is remembered of that they have failed.
+const MAX_BAD: usize = 256;
 
 /// What the thread remembers from tick to tick.
 struct Tick {
@@ -44,6 +62,92 @@ struct Tools {
     transfer: OwnTransfer,
     /// Live mask of each item of the chunk; 0 for one that is not to be written.
     live: Table<u8>,
+    /// Which items of the chunk could not be written.
+    lost: Table<bool>,
+    failures: Failures,
+}
+
+/// What has failed lately and when it is tried again.
+struct Failures {
+    bad: Table<Bad>,
+    len: usize,
+    /// Of the device as a whole.
+    device: Pause,
+    /// The drain that it was all forgotten for.
+    drain: u64,
+}
+
+/// A block that could not be written back.
+#[derive(Clone, Copy, Default)]
+struct Bad {
+    addr: u64,
+    pause: Pause,
+    /// It could not be read from the cache device.
+    unreadable: bool,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Pause {
+    /// In milliseconds since boot.
+    until: u64,
+    length: u64,
+}
+
+impl Pause {
+    fn begin(&mut self, now: u64, most: u64) {
+        self.length = (self.length * 2).clamp(FIRST_PAUSE_MS, most);
+        self.until = now + self.length;
+    }
+}
+
+impl Failures {
+    fn find(&self, addr: u64) -> Option<usize> {
+        self.bad[..self.len].iter().position(|b| b.addr == addr)
+    }
+
+    /// Whether it is too early to try the block again.
+    fn is_early(&self, addr: u64, now: u64) -> bool {
+        self.len != 0 && self.find(addr).is_some_and(|i| now < self.bad[i].pause.until)
+    }
+
+    /// The block has failed. When there are too many to remember, it is tried again sooner than it should be.
+    fn add(&mut self, addr: u64, unreadable: bool, now: u64) {
+        let i = match self.find(addr) {
+            Some(i) => i,
+            None if self.len < MAX_BAD => {
+                self.len += 1;
+                self.bad[self.len - 1] = Bad { addr, ..Bad::default() };
+                self.len - 1
+            }
+            None => return,
+        };
+        self.bad[i].unreadable = unreadable;
+        self.bad[i].pause.begin(now, LAST_PAUSE_MS);
+    }
+
+    /// The block is written back.
+    fn remove(&mut self, addr: u64) {
+        if let Some(i) = self.find(addr) {
+            self.len -= 1;
+            self.bad[i] = self.bad[self.len];
+        }
+    }
+}
+
+/// How writing back one batch went.
+#[derive(Default)]
+struct Pass {
+    /// Writes that went well, whatever became of the flush.
+    written: u32,
+    /// Writes and flushes that failed.
+    failed: u32,
+    /// Blocks that could not be read, and those that were left out because they have failed lately.
+    unreadable: u32,
+    early: u32,
+    /// Blocks that are clean now.
+    cleaned: u32,
+    /// The device fails, and not this block or that one.
+    dead: bool,
 }
 
 impl Volume {
@@ -54,6 +158,13 @@ impl Volume {
             batch: Batch::new(state.nr_slots as usize / state.nr_segments as usize * segments)?,
             transfer: Transfer::new(CHUNK)?,
             live: Table::new(CHUNK, |_| 0)?,
+            lost: Table::new(CHUNK, |_| false)?,
+            failures: Failures {
+                bad: Table::new(MAX_BAD, |_| Bad::default())?,
+                len: 0,
+                device: Pause::default(),
+                drain: 0,
+            },
         })
     }
 
@@ -79,7 +190,7 @@ impl Volume {
     }
 
     fn tick(&self, tick: &mut Tick) {
-        let now = crate::os::now_ms();
+        let now = now_ms();
         let past = now - tick.at_ms;
         if past < u64::from(TICK_MS) {
             return;
@@ -111,18 +222,29 @@ impl Volume {
                 }
             }
         }
-        if draining || self.full.load(Ordering::Relaxed) {
+        let state = self.state();
+        // A cache device that fails may be gone for good soon.
+        if draining || state.failed || self.full.load(Ordering::Relaxed) {
             return true;
         }
-        let state = self.state();
         match self.options.writeback_threshold() {
             Some(threshold) => tick.utilisation < threshold,
             None => tick.idle || state.free_segments < state.nr_segments / 4 * 3,
         }
     }
 
-    /// Writes back one batch of the oldest segments. Says whether there was one and it went well.
+    /// Writes back one batch of the oldest segments. Says whether there is perhaps more to do at once.
     fn write_back(&self, tools: &mut Tools) -> bool {
+        let failures = &mut tools.failures;
+        let drain = self.drains.load(Ordering::Relaxed);
+        if core::mem::replace(&mut failures.drain, drain) != drain {
+            // Somebody has asked for it: all is tried at once.
+            failures.bad.iter_mut().for_each(|bad| bad.pause = Pause::default());
+            failures.device = Pause::default();
+        }
+        if now_ms() < failures.device.until {
+            return false;
+        }
         let batch = &mut tools.batch;
         self.core.lock().engine.begin_batch(batch);
         let urgent = self.full.load(Ordering::Relaxed);
@@ -132,92 +254,189 @@ impl Volume {
             (false, false) => BACKGROUND,
             (false, true) => URGENT,
         });
-        while batch.segments() < most && self.core.lock().engine.plan_writeback(batch) {}
-        if batch.items().is_empty() {
-            return false;
+        // Segments without anything dirty do not count: they may lie behind one that cannot be written back.
+        let mut segments = 0;
+        while segments < most {
+            let before = batch.items().len();
+            if !self.core.lock().engine.plan_writeback(batch) {
+                break;
+            }
+            segments += u32::from(batch.items().len() != before);
         }
         batch.sort();
-        let mut ok = true;
+        let mut pass = Pass::default();
         let mut from = 0;
-        while from < tools.batch.items().len() && !should_stop() && !self.suspended.load(Ordering::SeqCst) {
-            if !urgent && !draining && self.full.load(Ordering::Relaxed) {
+        let mut over = true;
+        while from < tools.batch.items().len() && !pass.dead {
+            let hurry = !urgent && !draining && self.full.load(Ordering::Relaxed);
+            if should_stop() || self.suspended.load(Ordering::SeqCst) || hurry {
                 // What is written back so far counts; a smaller batch makes room sooner.
+                over = false;
                 break;
             }
             let to = (from + CHUNK).min(tools.batch.items().len());
-            ok &= self.write_chunk(tools, from, to);
+            self.write_chunk(tools, from, to, &mut pass);
             from = to;
             self.reclaim.notify();
         }
-        if self.faults.stuck.swap(!ok, Ordering::Relaxed) == ok {
-            if ok {
-                log_info!("{}: writeback works again", &*self.disks);
-            } else {
-                log_err!(
-                    "{}: writeback has failed; what is dirty stays in the cache, trying again",
-                    &*self.disks
-                );
-            }
+        self.conclude(&mut tools.failures, &pass, from == 0, over)
+    }
+
+    /// Notes what a pass means for the volume. Says whether there is perhaps more to do at once.
+    fn conclude(&self, failures: &mut Failures, pass: &Pass, nothing: bool, over: bool) -> bool {
+        if pass.dead {
+            failures.device.begin(now_ms(), LAST_DEVICE_PAUSE_MS);
+        } else if pass.written != 0 {
+            failures.device = Pause::default();
+        }
+        let bad = &failures.bad[..failures.len];
+        let unwritten = bad.iter().any(|b| !b.unreadable) || failures.device.length != 0;
+        self.trouble(trouble::BACKING_WRITE, unwritten);
+        if bad.iter().any(|b| b.unreadable) {
+            self.trouble(trouble::CACHE_READ, true);
+        } else if self.state().dirty == 0 {
+            self.trouble(trouble::CACHE_READ, false);
+        }
+        let is_stuck = pass.cleaned == 0 && (pass.failed | pass.unreadable | pass.early) != 0;
+        if over {
+            self.exhausted.store(nothing || is_stuck, Ordering::Relaxed);
+            self.faults.stuck.store(is_stuck, Ordering::Relaxed);
+        }
+        self.faults.dead.store(failures.device.length != 0, Ordering::Relaxed);
+        if is_stuck {
+            // Who waits for room may have to give up.
             self.commit.notify();
         }
         self.progress.notify();
-        ok
+        !nothing && !is_stuck
     }
 
-    /// Writes back the items `from..to` of the batch, at most [`CHUNK`]. Says whether all went well.
-    fn write_chunk(&self, tools: &mut Tools, from: usize, to: usize) -> bool {
-        let (batch, t, live) = (&tools.batch, &tools.transfer, &mut tools.live);
+    /// Writes back the items `from..to` of the batch, at most [`CHUNK`].
+    fn write_chunk(&self, tools: &mut Tools, from: usize, to: usize, pass: &mut Pass) {
+        let Tools { batch, transfer: t, live, lost, failures } = tools;
         let items = &batch.items()[from..to];
+        let now = now_ms();
         for (i, items) in items.chunks(AT_ONCE).enumerate() {
             let mut core = self.core.lock();
             for (k, item) in items.iter().enumerate() {
-                live[i * AT_ONCE + k] = core.engine.begin_item(batch, item).unwrap_or(0);
+                let early = failures.is_early(item.addr(), now);
+                pass.early += u32::from(early);
+                live[i * AT_ONCE + k] =
+                    if early { 0 } else { core.engine.begin_item(batch, item).unwrap_or(0) };
             }
         }
-        let mut ok = true;
         self.read_items(t, items.iter().enumerate().filter(|&(i, _)| live[i] != 0));
         for (i, item) in items.iter().enumerate() {
             if live[i] != 0 {
                 if !self.is_intact(t, i, item) {
                     live[i] = 0;
-                    ok = false;
+                    pass.unreadable += 1;
+                    failures.add(item.addr(), true, now);
                 }
                 self.unpin_slot(item.slot);
             }
         }
+        self.write_items(t, items, live, lost, pass);
         t.reset();
-        for_each_run(items, live, |run| {
-            t.write(&self.disks, &self.disks.backing, run.sector, (run.offset, run.len), false, run.first);
-        });
-        t.wait();
-        let mut lost = (0..items.len()).any(|i| !t.is_ok(i));
-        if !lost {
+        if (0..items.len()).any(|i| live[i] != 0 && !lost[i]) {
             t.flush(&self.disks, &self.disks.backing);
             t.wait();
-            lost = !t.is_ok(t.flush_tag());
-        }
-        if lost {
-            // Which of them are there does not matter: they stay dirty and are written again.
-            self.faults.writebacks.fetch_add(1, Ordering::Relaxed);
-            if self.may_log() {
-                log_err!(
-                    "{}: cannot write to the backing device near block {}",
-                    &*self.disks,
-                    items[0].addr()
-                );
+            if !t.is_ok(t.flush_tag()) {
+                // Which of them are there does not matter: they stay dirty and are written again.
+                self.writeback_failed(items[0].addr());
+                pass.failed += 1;
+                pass.dead = true;
+                lost.fill(true);
             }
-            ok = false;
         }
         for (i, items) in items.chunks(AT_ONCE).enumerate() {
             let mut core = self.core.lock();
             for (k, item) in items.iter().enumerate() {
-                if live[i * AT_ONCE + k] != 0 && !lost {
+                let i = i * AT_ONCE + k;
+                if live[i] != 0 && !lost[i] {
                     core.engine.written_back(batch, item);
+                    pass.cleaned += 1;
                 }
             }
         }
+        for (i, item) in items.iter().enumerate() {
+            match (live[i], lost[i]) {
+                (0, _) => (),
+                (_, false) => failures.remove(item.addr()),
+                // One pause for all is enough.
+                (_, true) if pass.dead => (),
+                (_, true) => failures.add(item.addr(), false, now),
+            }
+        }
         t.reset();
-        ok
+    }
+
+    fn writeback_failed(&self, addr: u64) {
+        self.fault(Kind::BackingWrite);
+        if self.faults.may_log(Kind::BackingWrite) {
+            log_err!("{}: cannot write to the backing device near block {}", &*self.disks, addr);
+        }
+    }
+
+    /// Writes what is live of `items` to the backing device and finds out which of them are lost. Those that a failed write
+    /// was for are written again in halves, then in quarters, and so on.
+    fn write_items(
+        &self,
+        t: &Arc<Transfer>,
+        items: &[Item],
+        live: &[u8],
+        lost: &mut [bool],
+        pass: &mut Pass,
+    ) {
+        lost.fill(false);
+        self.write_range(t, items, live, 0);
+        for_each_run(items, live, |run| {
+            if t.is_ok(run.first) {
+                pass.written += 1;
+            } else {
+                pass.failed += 1;
+                lost[run.first..=(run.offset + run.len - 1) / BLOCK].fill(true);
+            }
+        });
+        let mut from = 0;
+        while let Some(first) = (from..items.len()).find(|&i| lost[i]) {
+            from = (first..items.len()).find(|&i| !lost[i]).unwrap_or(items.len());
+            // Ranges that a write has failed for: at each depth one waits while the other is looked at.
+            let mut failed = [(first, from); CHUNK.ilog2() as usize + 2];
+            let mut n = 1;
+            while n > 0 {
+                n -= 1;
+                let (from, to) = failed[n];
+                pass.dead |= pass.failed >= DEAD && pass.written == 0;
+                if to - from == 1 || pass.dead {
+                    self.writeback_failed(items[from].addr());
+                    continue;
+                }
+                let middle = from + (to - from) / 2;
+                for (from, to) in [(from, middle), (middle, to)] {
+                    self.write_range(t, &items[from..to], &live[from..to], from);
+                    if (from..to).all(|i| t.is_ok(i)) {
+                        pass.written += 1;
+                        lost[from..to].fill(false);
+                    } else {
+                        pass.failed += 1;
+                        failed[n] = (from, to);
+                        n += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes what is live of `items`, the first of which has number `first` in the chunk. Each run is tagged with the number
+    /// of the item that it begins with.
+    fn write_range(&self, t: &Arc<Transfer>, items: &[Item], live: &[u8], first: usize) {
+        t.reset();
+        for_each_run(items, live, |run| {
+            let (tag, offset) = (first + run.first, first * BLOCK + run.offset);
+            t.write(&self.disks, &self.disks.backing, run.sector, (offset, run.len), false, tag);
+        });
+        t.wait();
     }
 
     /// Reads items into the blocks of the transfer's memory that have their numbers, tagged with these.
@@ -229,13 +448,24 @@ impl Volume {
         t.wait();
     }
 
-    /// Whether item number `i`, read by [`Volume::read_items`], is what was once written.
-    pub(super) fn is_intact(&self, t: &Transfer, i: usize, item: &Item) -> bool {
-        let crc = t.pages.with(i * BLOCK, BLOCK, |b| crc32c(0, b));
-        if t.is_ok(i) && crc == Some(self.pins.checksum(item.slot)) {
+    /// Whether item number `i`, read by [`Volume::read_items`] and pinned, is what was once written. If not, it is read
+    /// once more.
+    pub(super) fn is_intact(&self, t: &Arc<Transfer>, i: usize, item: &Item) -> bool {
+        let right = || {
+            let crc = t.pages.with(i * BLOCK, BLOCK, |b| crc32c(0, b));
+            t.is_ok(i) && crc == Some(self.pins.checksum(item.slot))
+        };
+        if right() {
             return true;
         }
-        self.cache_read_failed(item.slot, 1);
+        t.forgive(i);
+        t.read(&self.disks, &self.disks.cache, self.slot_sector(item.slot), (i * BLOCK, BLOCK), i);
+        t.wait();
+        if right() {
+            self.faults.read_again.fetch_add(1, Ordering::Relaxed);
+            return true;
+        }
+        self.cache_read_failed(item.slot);
         false
     }
 }

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What has gone wrong: counted, and told by the status, the kernel's log and device-mapper's events.
+//!
+//! Whoever meets a fault counts it and notes what it means for the volume, in any context. The thread of this file says
+//! so to the world; nothing that I/O depends on waits for it, because an event takes a mutex whose holders may wait for
+//! memory.
+//!
+//! # Invariants
+//! - What an event tells of is in the status before the event.
+//! - Every change of the state has an event and a line in the log. Errors that leave the state as it is have an event
+//!   each time a kind of them begins, and begins again after a minute; they have a line a second at most,
+//!   each kind for itself.
+
+use super::Volume;
+use crate::dm::Events;
+use crate::os::{now_ms, should_stop, Sleep};
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// A kind of error of a device.
+#[derive(Clone, Copy)]
+#[repr(usize)]
+pub enum Kind {
+    /// Blocks that could not be read from the cache device or did not match their checksum, in spite of a second try.
+    CacheRead,
+    /// Writes to the cache device and flushes of it that failed, those included that went well when repeated.
+    CacheWrite,
+    /// Reads that the backing device failed.
+    BackingRead,
+    /// Writes to the backing device and flushes of it that failed.
+    BackingWrite,
+}
+
+const KINDS: usize = 4;
+
+/// What the state is not `ok` for, as bits.
+pub mod trouble {
+    /// A write to the cache device has failed and is being repeated; with a failed log, it has failed for good.
+    pub const CACHE_WRITE: u32 = 1;
+    /// A dirty block cannot be read from the cache device.
+    pub const CACHE_READ: u32 = 2;
+    /// Something could not be written back.
+    pub const BACKING_WRITE: u32 = 4;
+}
+
+/// Errors of one kind have an event again after so many milliseconds.
+const AGAIN_MS: u64 = 60_000;
+
+/// Things that went wrong since the volume was created.
+#[derive(Default)]
+pub struct Faults {
+    counts: [AtomicU64; KINDS],
+    /// Dirty blocks that could not be read from the cache device any more, and were given up.
+    pub lost: AtomicU64,
+    /// Blocks that were read well from the cache device when they were read again.
+    pub read_again: AtomicU64,
+    /// Bits of [`trouble`].
+    trouble: AtomicU32,
+    /// The last writeback has got nothing done, and something has failed.
+    pub(super) stuck: AtomicBool,
+    /// The backing device has written nothing the last time it was tried.
+    pub(super) dead: AtomicBool,
+    /// When one of its kind was last logged, in milliseconds since boot.
+    logged: [AtomicU64; KINDS],
+}
+
+impl Faults {
+    /// How often it has happened.
+    pub fn count(&self, kind: Kind) -> u64 {
+        self.counts[kind as usize].load(Ordering::Relaxed)
+    }
+
+    /// Whether a line about one may be logged now: at most one of each kind a second.
+    pub(super) fn may_log(&self, kind: Kind) -> bool {
+        let (now, logged) = (now_ms(), &self.logged[kind as usize]);
+        let last = logged.load(Ordering::Relaxed);
+        (last == 0 || now - last >= 1000)
+            && logged.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+/// How a volume is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Health {
+    /// The log cannot be written: nothing is taken any more.
+    failed: bool,
+    /// Bits of [`trouble`].
+    trouble: u32,
+}
+
+impl Health {
+    /// In one word: `ok`, `degraded` (all works, but something needs attention), `failed` (it takes no more writes).
+    pub fn word(self) -> &'static str {
+        match self {
+            Self { failed: true, .. } => "failed",
+            Self { trouble: 0, .. } => "ok",
+            _ => "degraded",
+        }
+    }
+}
+
+/// What is wrong: words with commas between them, or `none`.
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut comma = "";
+        for (bit, word) in [
+            (trouble::CACHE_WRITE, "cache_write"),
+            (trouble::CACHE_READ, "cache_read"),
+            (trouble::BACKING_WRITE, "backing_write"),
+        ] {
+            if self.trouble & bit != 0 {
+                write!(f, "{comma}{word}")?;
+                comma = ",";
+            }
+        }
+        if comma.is_empty() {
+            f.write_str("none")?;
+        }
+        Ok(())
+    }
+}
+
+impl Volume {
+    /// Counts an error. In any context.
+    pub(super) fn fault(&self, kind: Kind) {
+        self.faults.counts[kind as usize].fetch_add(1, Ordering::Relaxed);
+        self.alarm.notify();
+    }
+
+    /// Counts a dirty block that was given up.
+    pub(super) fn block_lost(&self) {
+        self.faults.lost.fetch_add(1, Ordering::Relaxed);
+        self.trouble(trouble::CACHE_READ, true);
+        self.alarm.notify();
+    }
+
+    /// Notes that there is such `trouble`, or that there is none any more. In any context.
+    pub(super) fn trouble(&self, trouble: u32, is_there: bool) {
+        let before = if is_there {
+            self.faults.trouble.fetch_or(trouble, Ordering::Relaxed)
+        } else {
+            self.faults.trouble.fetch_and(!trouble, Ordering::Relaxed)
+        };
+        if (before & trouble != 0) != is_there {
+            self.alarm.notify();
+        }
+    }
+
+    /// How it is doing.
+    pub fn health(&self) -> Health {
+        let failed = self.core.lock().engine.failed();
+        let trouble = self.faults.trouble.load(Ordering::Relaxed);
+        Health { failed, trouble: trouble | if failed { trouble::CACHE_WRITE } else { 0 } }
+    }
+
+    /// Tells the world.
+    pub(super) fn run_health(&self, events: &Events) {
+        let mut told = Health::default();
+        let mut counts = [0; KINDS];
+        let mut told_at = [None; KINDS];
+        let mut lost = 0;
+        while !should_stop() {
+            let seen = self.alarm.count();
+            let health = self.health();
+            let lost_before = core::mem::replace(&mut lost, self.faults.lost.load(Ordering::Relaxed));
+            let mut event = lost != lost_before;
+            if health != told {
+                event = true;
+                self.log_health(told, health);
+                told = health;
+            }
+            for (i, count) in self.faults.counts.iter().enumerate() {
+                let count = count.load(Ordering::Relaxed);
+                let now = now_ms();
+                if count != counts[i] && told_at[i].is_none_or(|at| now - at >= AGAIN_MS) {
+                    told_at[i] = Some(now);
+                    event = true;
+                }
+                counts[i] = count;
+            }
+            if event {
+                events.raise();
+            }
+            let _ = self.alarm.wait(seen, 10_000, Sleep::Idle);
+        }
+    }
+
+    fn log_health(&self, before: Health, now: Health) {
+        let disks = &*self.disks;
+        if now.failed && !before.failed {
+            log_err!(
+                "{}: cannot write to the cache device: the volume refuses writes and flushes from now on; \
+                 what was flushed before is safe",
+                disks
+            );
+            return;
+        }
+        let new = now.trouble & !before.trouble;
+        if new & trouble::CACHE_WRITE != 0 {
+            log_err!("{}: cannot write to the cache device, trying again", disks);
+        }
+        if new & trouble::CACHE_READ != 0 {
+            log_err!(
+                "{}: a block that is dirty cannot be read from the cache device: it is not written back, and reading it \
+                 is an error",
+                disks
+            );
+        }
+        if new & trouble::BACKING_WRITE != 0 {
+            log_err!("{}: writeback has failed; what is dirty stays in the cache, trying again", disks);
+        }
+        if now.trouble & trouble::BACKING_WRITE == 0 && before.trouble & trouble::BACKING_WRITE != 0 {
+            log_info!("{}: writeback works again", disks);
+        }
+        if now.trouble & trouble::CACHE_WRITE == 0 && before.trouble & trouble::CACHE_WRITE != 0 {
+            log_info!("{}: the cache device can be written again", disks);
+        }
+        if now == Health::default() {
+            log_info!("{}: state ok again", disks);
+        }
+    }
+}
