@@ -7,7 +7,6 @@ use crate::{
     dm::Dm,
     drain::{self, Drained},
     remove::{self, Removed},
-    status::State,
     volume::Volume,
     Error,
 };
@@ -334,7 +333,16 @@ fn status_text(v: &Volume) -> String {
     );
     line("reads", hits(s.counters.reads(), v.read_hit_percent));
     line("writes", hits(s.counters.writes(), v.write_hit_percent));
-    line("errors", format!("{} in writeback, {} in reads", count(s.writeback_errors), count(s.read_errors)));
+    line(
+        "errors",
+        format!(
+            "cache {} in reads, {} in writes; backing {} in reads, {} in writes",
+            count(s.read_errors),
+            count(s.cache_write_errors),
+            count(s.backing_read_errors),
+            count(s.writeback_errors)
+        ),
+    );
     for (key, map) in [("options", &s.options), ("other", &s.other)] {
         if !map.is_empty() {
             let pairs: Vec<_> =
@@ -342,8 +350,11 @@ fn status_text(v: &Volume) -> String {
             line(key, pairs.join(", "));
         }
     }
-    if matches!(s.state, State::Degraded | State::Failed) {
-        out.push_str("The kernel's log (dmesg) says what has failed.\n");
+    if s.lost_blocks.is_some_and(|n| n > 0) {
+        line("lost", format!("{}, until they are written again", blocks(s.lost_blocks.unwrap_or(0))));
+    }
+    for advice in s.advice() {
+        out.push_str(&format!("{advice}\n"));
     }
     out
 }

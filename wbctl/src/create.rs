@@ -186,7 +186,13 @@ fn refuse(args: &Create, contents: &Contents) -> Error {
             ))
         }
         Contents::Unreadable(invalid) => Error::Damaged(format!(
-            "{cache}: holds a writeboost volume whose superblock cannot be read: {invalid}. To give up what is on it: {}",
+            "{cache}: holds a writeboost volume whose superblock cannot be read: {invalid}. If there is a copy of its first \
+             sector, put that back. To give up what is on it: {}",
+            format(" --force --force")
+        )),
+        Contents::Orphaned => Error::Damaged(format!(
+            "{cache}: holds a writeboost volume whose superblock is gone: its sector holds nothing, or something else. If there \
+             is a copy of it, put that back. To give up what is on it: {}",
             format(" --force --force")
         )),
         _ => Error::Foreign(format!(

@@ -64,8 +64,18 @@ pub struct Status {
     pub partial_flushed: u64,
     /// Failed writes to the backing device, if the target said.
     pub writeback_errors: Option<u64>,
-    /// Failed reads from either device, if the target said.
+    /// Blocks that could not be read from the cache device or did not match their checksum, if the target said.
     pub read_errors: Option<u64>,
+    /// What the state is not `ok` for, if the target said: `none`, or words with commas between them.
+    pub fault: Option<String>,
+    /// Failed writes to the cache device, those included that went well when repeated, if the target said.
+    pub cache_write_errors: Option<u64>,
+    /// Dirty blocks that could not be read from the cache device any more and were given up, if the target said.
+    pub lost_blocks: Option<u64>,
+    /// Failed reads from the backing device, if the target said.
+    pub backing_read_errors: Option<u64>,
+    /// Reads from the cache device that went well when repeated, if the target said.
+    pub read_again: Option<u64>,
     /// Requests.
     pub counters: Counters,
     /// The target's options and their values.
@@ -174,11 +184,48 @@ impl Status {
             partial_flushed,
             writeback_errors: count("writeback_errors"),
             read_errors: count("read_errors"),
+            cache_write_errors: count("cache_write_errors"),
+            lost_blocks: count("lost_blocks"),
+            backing_read_errors: count("backing_read_errors"),
+            read_again: count("read_again"),
             uuid: take_string(&mut other, "uuid"),
+            fault: take_string(&mut other, "fault"),
             counters: Counters(counters),
             options,
             other,
         })
+    }
+
+    /// What is wrong and what to do, a sentence or two for each thing; nothing when all is well.
+    pub fn advice(&self) -> Vec<&'static str> {
+        let fault = self.fault.as_deref().unwrap_or("none");
+        let mut advice: Vec<_> = fault
+            .split(',')
+            .filter_map(|word| match (word, self.state) {
+                ("cache_write", State::Failed) => Some(
+                    "The cache device cannot be written. Reads go on, and writeback of what was flushed; nothing new is \
+                     taken. Stop what uses the volume, repair the cache device, then `wbctl remove` and `wbctl create` the \
+                     volume: it resumes with all that was flushed.",
+                ),
+                ("cache_write", _) => Some(
+                    "A write to the cache device has failed and is being repeated. If this comes again, drain the volume \
+                     and replace the device.",
+                ),
+                ("cache_read", _) => Some(
+                    "Blocks that are only in the cache cannot be read from the cache device. The kernel's log names them, and \
+                     reading them is an error. Write them again from a backup; everything else is unharmed.",
+                ),
+                ("backing_write", _) => Some(
+                    "Blocks cannot be written back. They are safe in the cache, and it is tried again by itself. Repair the \
+                     backing device, then `wbctl drain` shows whether all is well.",
+                ),
+                _ => None,
+            })
+            .collect();
+        if matches!(self.state, State::Degraded | State::Failed) {
+            advice.push("The kernel's log (dmesg) says what has failed.");
+        }
+        advice
     }
 
     /// The dirty part of the cache in percent.
@@ -218,8 +265,9 @@ mod tests {
 
     const LINE: &str = "5 131072 1024 77 76 70 1234 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 42 \
                         4 writeback_threshold 70 sync_data_interval 0 \
-                        12 state degraded free_segments 900 writeback_errors 3 read_errors 0 \
-                        uuid 6ba7b810-9dad-11d1-80b4-00c04fd430c8 later x";
+                        20 state degraded free_segments 900 writeback_errors 3 read_errors 0 \
+                        uuid 6ba7b810-9dad-11d1-80b4-00c04fd430c8 later x \
+                        fault cache_read,backing_write cache_write_errors 1 backing_read_errors 2 read_again 4";
 
     #[test]
     fn whole_line() {
@@ -231,6 +279,12 @@ mod tests {
         assert_eq!((s.writeback_errors, s.read_errors), (Some(3), Some(0)));
         assert_eq!(s.uuid.as_deref(), Some("6ba7b810-9dad-11d1-80b4-00c04fd430c8"));
         assert_eq!(s.options["writeback_threshold"], 70);
+        assert_eq!((s.cache_write_errors, s.backing_read_errors, s.read_again), (Some(1), Some(2), Some(4)));
+        assert_eq!(s.fault.as_deref(), Some("cache_read,backing_write"));
+        let advice = s.advice().join("\n");
+        for words in ["from a backup", "wbctl drain", "dmesg"] {
+            assert!(advice.contains(words), "{words:?} is not in {advice}");
+        }
         assert_eq!(s.other.len(), 1);
         assert_eq!(s.other["later"], "x");
         let c = s.counters;
@@ -247,8 +301,9 @@ mod tests {
     fn c_driver_and_garbage() {
         let zero = "0 ".repeat(24);
         let s = Status::parse(&format!("{zero} 2 read_cache_threshold 0")).unwrap();
-        assert_eq!((s.state, s.free_segments, s.uuid), (State::Unknown, None, None));
+        assert_eq!((s.state, s.free_segments, s.uuid.as_deref()), (State::Unknown, None, None));
         assert_eq!(s.counters.read_hit_ratio(), None);
+        assert!(s.advice().is_empty());
         assert!(Status::parse(&zero).is_ok(), "no options at all");
         assert!(Status::parse("").is_err());
         assert!(Status::parse("1 2 x").is_err());

@@ -194,7 +194,7 @@ fn allowed(cache: &Device, force: u8) -> Result<bool, Error> {
     // A file system can be made around our superblock without touching it.
     let found = match &contents {
         Contents::Foreign(found) => found.clone(),
-        Contents::Volume(_) | Contents::Unreadable(_) => signature::find(cache)?,
+        Contents::Volume(_) | Contents::Unreadable(_) | Contents::Orphaned => signature::find(cache)?,
         Contents::Blank | Contents::Unrecognised => Vec::new(),
     };
     let damaged = |part, invalid| Error::Damaged { path: path(), part, invalid };
@@ -209,6 +209,7 @@ fn allowed(cache: &Device, force: u8) -> Result<bool, Error> {
     let refusal = match &contents {
         Contents::Blank | Contents::Unrecognised | Contents::Foreign(_) => None,
         Contents::Unreadable(invalid) => Some(damaged("its superblock cannot be read", *invalid)),
+        Contents::Orphaned => Some(damaged("its superblock is gone", Invalid::Magic)),
         Contents::Volume(v) => match v.log {
             Log::Clean => None,
             Log::Dirty(Some(n)) => {

@@ -22,7 +22,8 @@ const MAX_COUNTED_SLOTS: u64 = 1 << 26;
 /// What a device holds.
 #[derive(Debug)]
 pub enum Contents {
-    /// Nothing that libblkid knows, and the first [`BLANK_BYTES`] are zero.
+    /// Nothing that libblkid knows, and the first [`BLANK_BYTES`] are zero, or what they hold is a format that was
+    /// interrupted before it wrote the superblock.
     Blank,
     /// Something that libblkid knows.
     Foreign(Vec<Signature>),
@@ -32,6 +33,8 @@ pub enum Contents {
     Volume(Box<Volume>),
     /// Our magic, but nothing that this version can read.
     Unreadable(Invalid),
+    /// Checkpoints of a volume that was in use, where the superblock should be before them nothing or something else.
+    Orphaned,
 }
 
 /// A volume that was found on a cache device.
@@ -100,6 +103,16 @@ pub fn contents(device: &Device, depth: Depth) -> Result<Contents, Error> {
     }
     let mut start = vec![0; (device.sectors() * SECTOR as u64).min(BLANK_BYTES) as usize];
     device.read(&mut start, 0)?;
+    let is_blank = start.iter().take(BLOCK).all(|&b| b == 0);
+    for block in [CHECKPOINT_BLOCK, CHECKPOINT_BLOCK + 1] {
+        let at = block as usize * BLOCK;
+        let sector = start.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<SECTOR>());
+        match sector.and_then(|sector| Some((Checkpoint::orphan(sector)?, sector))) {
+            Some((checkpoint, _)) if checkpoint.generation > 0 => return Ok(Contents::Orphaned),
+            Some((_, sector)) if is_blank => sector.fill(0),
+            _ => (),
+        }
+    }
     Ok(if start.iter().all(|&b| b == 0) { Contents::Blank } else { Contents::Unrecognised })
 }
 

@@ -280,6 +280,22 @@ fn damaged_volumes() {
 }
 
 #[test]
+fn a_superblock_that_is_gone() {
+    // A format that was interrupted before its last write can be made again without more ado.
+    let image = Image::new();
+    ok(&image.format(&[]));
+    image.file().write_all_at(&[0; BLOCK], 0).unwrap();
+    ok(&image.format(&[]));
+    // A volume that was in use since is something else.
+    let sb = image.superblock();
+    let cp = Checkpoint { generation: 1, ..Checkpoint::first(sb.nonce) };
+    image.file().write_all_at(&cp.encode(), cp.block() * BLOCK as u64).unwrap();
+    image.file().write_all_at(&[0; BLOCK], 0).unwrap();
+    image.refused(&["--force"], 5, &["superblock is gone", "--force --force"]);
+    ok(&image.format(&["-ff"]));
+}
+
+#[test]
 fn a_file_behind_a_loop_device_is_in_use() {
     let image = Image::new();
     let losetup = |args: &[&str]| {
