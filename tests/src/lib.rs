@@ -6,6 +6,7 @@ pub mod device;
 pub mod files;
 pub mod history;
 pub mod log_writes;
+pub mod memory;
 pub mod random;
 pub mod record;
 pub mod tree;

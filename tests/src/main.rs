@@ -12,6 +12,7 @@ use writeboost_tests::device::{Buffer, Device};
 use writeboost_tests::files;
 use writeboost_tests::history::{History, SECTOR};
 use writeboost_tests::log_writes::Log;
+use writeboost_tests::memory;
 use writeboost_tests::random::Random;
 use writeboost_tests::record::{moments, Player, Record};
 use writeboost_tests::tree;
@@ -112,6 +113,14 @@ enum Command {
         /// How many; without it, they never end
         #[arg(long)]
         count: Option<u64>,
+    },
+    /// Fill memory, then check and change it again and again
+    Hog {
+        /// MiB
+        mib: usize,
+        /// How often
+        #[arg(long, default_value_t = 1)]
+        passes: u64,
     },
     /// Check that the files are as they were written
     FilesCheck {
@@ -360,6 +369,10 @@ fn main() -> Result<()> {
         Command::HistoryCheck { history, durable, reads } => {
             let (history, device) = history.open()?;
             say("prefix", history.check(&device, durable, reads)?)
+        }
+        Command::Hog { mib, passes } => {
+            memory::hog(mib, passes)?;
+            say("passes", passes)
         }
         Command::FilesWrite { dir, seed, from, count } => {
             files::write(&dir, seed, from, count, |number| say("durable", number))

@@ -10,6 +10,7 @@ mod admin;
 mod cutoff;
 mod debian;
 mod errors;
+mod faults;
 mod fs;
 mod io;
 mod points;
@@ -36,9 +37,17 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut tests: Vec<Test> =
-        [io::TESTS, fs::TESTS, cutoff::TESTS, points::TESTS, admin::TESTS, refuse::TESTS, errors::TESTS]
-            .concat();
+    let mut tests: Vec<Test> = [
+        io::TESTS,
+        fs::TESTS,
+        cutoff::TESTS,
+        points::TESTS,
+        admin::TESTS,
+        refuse::TESTS,
+        errors::TESTS,
+        faults::TESTS,
+    ]
+    .concat();
     tests.extend(debian::tests());
     // What takes long comes first, so that no CPU is idle at the end.
     tests.sort_by_key(|test| std::cmp::Reverse(setup.seconds(test)));

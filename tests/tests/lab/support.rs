@@ -58,6 +58,8 @@ pub enum Body {
     Code(fn(&Bench) -> Result<()>),
     /// Anything else, on Debian's kernel of this series.
     Debian(xtask::lab::Series, fn(&Bench) -> Result<()>),
+    /// Anything else, on the kernel that finds bugs by itself and can make allocations fail.
+    Debug(fn(&Bench) -> Result<()>),
 }
 
 /// What is set up once for all tests.
@@ -130,11 +132,15 @@ impl Setup {
         // A kernel for several CPUs is booted for the sake of races.
         let cpus = if matches!(self.kernel, Kernel::Uml(Flavour::Smp, _)) { 2 } else { 1 };
         let fast = matches!(self.kernel, Kernel::Uml(Flavour::Up, _));
-        let debian;
+        let other;
         let lab = match test.body {
             Body::Debian(series, _) => {
-                debian = Lab::setup(Kernel::Debian(Some(series)), Progress::new())?;
-                &debian
+                other = Lab::setup(Kernel::Debian(Some(series)), Progress::new())?;
+                &other
+            }
+            Body::Debug(_) => {
+                other = Lab::setup(Kernel::Uml(Flavour::Debug, None), Progress::new())?;
+                &other
             }
             _ => self.lab.get().with_context(|| format!("{} is not set up", self.kernel))?,
         };
@@ -143,7 +149,7 @@ impl Setup {
         let started = Instant::now();
         let result = match test.body {
             Body::Script(script) => cx.guest().and_then(|guest| cx.run(guest, script)).map(drop),
-            Body::Code(code) | Body::Debian(_, code) => code(&cx),
+            Body::Code(code) | Body::Debian(_, code) | Body::Debug(code) => code(&cx),
         };
         let how = if result.is_ok() { "passed" } else { "failed" };
         cx.note(&format!("{how} after {:.1} s", started.elapsed().as_secs_f64()));

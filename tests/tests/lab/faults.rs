@@ -1,0 +1,715 @@
+//! Faults of devices and of memory, one kind after the other: what is lost and what is not, and what the volume says.
+//! `docs/faults.md` has a line for each of these.
+
+use anyhow::Result;
+
+use crate::support::{code, script, test, Bench, Body, Level, Test};
+
+/// Functions of these tests.
+macro_rules! with_helpers {
+    ($script:expr) => {
+        concat!(
+            r#"
+    modprobe dm-flakey
+    # becomes NAME TABLE: --noflush, so that what is under way fails and is not waited for.
+    becomes() { dmsetup suspend --noflush --nolockfs $1; printf '%b\n' "$2" | dmsetup reload $1; dmsetup resume $1; }
+    over() { dmsetup create $1 --table "0 $(sectors $2) linear $2 0"; }
+    breaks() { becomes $1 "0 $(sectors $2) error"; }
+    mends() { becomes $1 "0 $(sectors $2) linear $2 0"; }
+    flaky() { local name=$1 device=$2; shift 2; becomes $name "0 $(sectors $device) flakey $device 0 0 3600 $# $*"; }
+    fails() { ! "$@" 2>/tmp/said || die "$* succeeded"; grep -q 'Input/output error' /tmp/said || die "$(cat /tmp/said)"; }
+    put() { dd if=$1 of=/dev/mapper/v bs=4k seek=$2 oflag=direct conv=notrunc status=none; }
+    get() { dd if=/dev/mapper/v bs=4k skip=$2 count=${3:-$(($(stat -c %s $1) / 4096))} iflag=direct status=none; }
+    # So much that nothing that was written before is in RAM any more.
+    forget() { dd if=/dev/urandom of=/dev/mapper/v bs=1M seek=$(($(sectors /dev/mapper/v) / 2048 - 12)) count=12 oflag=direct conv=notrunc status=none; }
+    events() { dmsetup info -c --noheadings -o events $1; }
+    # until SECONDS COMMAND...
+    until_true() { local n=$(($1 * 10)); shift; while ! "$@"; do n=$((n - 1)); [ $n -gt 0 ] || die "never: $*"; sleep 0.1; done; }
+    is() { [ "$(value v $1)" = "$2" ]; }
+    is_dirty() { [ "$(dirty v)" = "$1" ]; }
+    # One bit of each of these blocks of a file, where they lie on a device; past the page cache.
+    flip_blocks() { # DEVICE FILE BLOCK...
+        dd if=$1 of=/tmp/image bs=1M iflag=direct status=none
+        python3 -c '
+import random, sys
+image, content = open("/tmp/image", "rb").read(), open(sys.argv[1], "rb").read()
+random.seed(int(sys.argv[2]))
+place = {image[i:i + 4096]: i // 4096 for i in range(0, len(image), 4096)}
+for block in map(int, sys.argv[3:]):
+    print(place[content[block * 4096:][:4096]], random.randrange(32768))' $2 $SEED "${@:3}" >/tmp/places
+        while read -r place bit; do flip_bit $1 $place $bit; done </tmp/places
+    }
+    # One bit of a block of a device, past the page cache.
+    flip_bit() { # DEVICE BLOCK BIT
+        dd if=$1 of=/tmp/bits bs=4k skip=$2 count=1 iflag=direct status=none
+        local byte
+        byte=$(od -An -tu1 -j$(($3 / 8)) -N1 /tmp/bits)
+        printf "\\x$(printf %02x $((byte ^ (1 << $3 % 8))))" | dd of=/tmp/bits bs=1 seek=$(($3 / 8)) conv=notrunc status=none
+        dd if=/tmp/bits of=$1 bs=4k seek=$2 count=1 oflag=direct conv=notrunc status=none
+    }
+    head -c 2M /dev/urandom >/tmp/a
+    head -c 2M /dev/urandom >/tmp/z
+"#,
+            $script
+        )
+    };
+}
+
+/// The tests.
+pub const TESTS: &[Test] = &[
+    code("faults::swap_on_a_volume", 60, false, swap),
+    test("faults::no_memory_for_a_volume", 120, Level::Full, Body::Debug(no_memory)),
+    // Whoever waits for an event is told, and what the event is about is in the status by then.
+    script(
+        "faults::events",
+        15,
+        true,
+        with_helpers!(
+            r#"
+        ram 1 48
+        null x 17
+        over b /dev/ram0
+        over c /dev/x
+        # awaits WORD COMMAND...: an event comes, and then the state is WORD.
+        awaits() {
+            local word=$1 before
+            shift
+            before=$(events v)
+            timeout 30 dmsetup wait v $before >/dev/null &
+            "$@" || true
+            wait $! || die "no event for $word"
+            until_true 30 is state $word
+            [ "$(events v)" -gt "$before" ] || die "the number of events is still $before"
+        }
+        refuses_drain() { ! drain v 2>/dev/null || die 'it was drained'; }
+        volume v /dev/mapper/b /dev/mapper/c writeback_threshold 0
+        same 'fault' "$(value v fault)" none
+        put /tmp/a 0
+        say 'the backing device cannot be written'
+        breaks b /dev/ram0
+        awaits degraded refuses_drain
+        same 'fault' "$(value v fault)" backing_write
+        logged 'cannot write to the backing device'
+        logged 'writeback has failed'
+        wbctl status v >/tmp/status
+        cat /tmp/status
+        grep -q '^v: degraded' /tmp/status
+        grep -q 'Repair the backing device' /tmp/status
+        wbctl list
+        say 'and works again'
+        mends b /dev/ram0
+        awaits ok drain v
+        same 'fault' "$(value v fault)" none
+        logged 'writeback works again'
+        logged 'state ok again'
+        say 'the cache device cannot be written'
+        put /tmp/z 1000
+        breaks c /dev/x
+        awaits failed dd if=/tmp/a of=/dev/mapper/v bs=4k count=1 oflag=direct,dsync conv=notrunc status=none
+        same 'fault' "$(value v fault)" cache_write
+        logged 'cannot write to the cache device, trying again'
+        logged 'refuses writes and flushes from now on'
+        wbctl status v >/tmp/status
+        cat /tmp/status
+        grep -q 'repair the cache device' /tmp/status
+        dmesg | grep -c writeboost
+        mends c /dev/x
+        remove v
+        "#
+        ),
+    ),
+    // Direct reads into memory that another process writes to all the time: the checksum is right where nobody else writes.
+    script(
+        "faults::memory_changes_while_it_is_read_to",
+        20,
+        true,
+        with_helpers!(
+            r#"
+        ram 1 48
+        # What is read is there at once, and is looked at a millisecond later.
+        null c 32 irqmode 2 completion_nsec 1000000 hw_queue_depth 64 submit_queues 1
+        volume v /dev/ram0 /dev/c
+        put /tmp/a 0
+        forget
+        truncate -s 256k /dev/shm/buffer
+        fio --name=scribble --filename=/dev/shm/buffer --rw=randwrite --bs=64 --ioengine=psync --size=256k --eta=never \
+            --time_based --runtime=60 >/dev/null 2>&1 &
+        scribble=$!
+        fio --name=read --filename=/dev/mapper/v --direct=1 --rw=randread --bsrange=4k-32k --blockalign=4k --size=2m \
+            --ioengine=io_uring --iodepth=4 --iomem=mmapshared:/dev/shm/buffer --eta=never --time_based --runtime=5 >/tmp/fio 2>&1 ||
+            { cat /tmp/fio; die 'a read has failed'; }
+        kill $scribble
+        wait $scribble 2>/dev/null || true
+        healthy v
+        echo "REPORT $(value v read_again) blocks were read again"
+        [ "$(value v read_again)" -gt 10 ] || die 'this tests nothing'
+        get /tmp/a 0 | cmp - /tmp/a
+        finish v /dev/ram0 /dev/c
+        "#
+        ),
+    ),
+    // A transient error of the cache device is nobody's error: reads and writes are tried again.
+    script(
+        "faults::cache_device_fails_for_a_moment",
+        25,
+        true,
+        with_helpers!(
+            r#"
+        ram 1 64
+        null x 32
+        over c /dev/x
+        volume v /dev/ram0 /dev/mapper/c
+        say 'for a second of every three, writes and flushes fail'
+        becomes c "0 $(sectors /dev/x) flakey /dev/x 0 2 1 1 error_writes"
+        # More than one record to a flush, and flushes of one record.
+        fio --filename=/dev/mapper/v --direct=1 --ioengine=psync --rw=randwrite --eta=never --time_based --runtime=12 \
+            --randseed=$SEED --name=small --numjobs=2 --bs=4k --size=8m --offset_increment=8m --fsync=4 \
+            --name=large --bs=256k --size=16m --offset=32m --fsync=16 >/tmp/fio 2>&1 ||
+            { cat /tmp/fio; dmesg | tail -n 20; die 'somebody was told'; }
+        mends c /dev/x
+        until_true 15 is state ok
+        [ "$(value v cache_write_errors)" -gt 0 ] || die 'no error is counted'
+        same 'read errors' "$(value v read_errors)" 0
+        logged 'cannot write to the cache device, trying again'
+        logged 'the cache device can be written again'
+        logged 'records were written again before they are flushed'
+        [ "$(events v)" -gt 1 ] || die 'no events'
+        echo "REPORT $(value v cache_write_errors) writes failed, $(dmesg | grep -c 'written again before') times records were written again"
+        verify /dev/mapper/v --ioengine=io_uring --iodepth=16 --rw=randwrite --bs=4k --size=8m
+        dd if=/tmp/a of=/dev/mapper/v bs=1M oflag=direct conv=fsync,notrunc status=none
+        digest=$(digest /dev/mapper/v)
+        say 'a resume finds it'
+        remove v
+        volume v /dev/ram0 /dev/mapper/c
+        same 'content' "$(digest /dev/mapper/v)" "$digest"
+        finish v /dev/ram0 /dev/mapper/c
+        "#
+        ),
+    ),
+    // The device forgets what it had in its cache, and says so once, by an error of the flush.
+    script(
+        "faults::flush_fails_and_the_device_forgets",
+        10,
+        true,
+        with_helpers!(
+            r#"
+        ram 1 48
+        null x 17
+        over c /dev/x
+        volume v /dev/ram0 /dev/mapper/c writeback_threshold 0
+        # Elsewhere, so that nothing of it is superseded: making room would flush the device, too.
+        dd if=/tmp/z of=/dev/mapper/v bs=508k seek=20 count=1 oflag=direct conv=fsync status=none
+        # A volume that is idle flushes by itself.
+        fio --name=busy --filename=/dev/mapper/v --direct=1 --ioengine=psync --rw=randread --bs=4k --offset=40m --size=4m \
+            --rate_iops=100 --time_based --runtime=600 --eta=never >/dev/null 2>&1 &
+        busy=$!
+        # Two whole segments, which are written without anybody asking for it.
+        flaky c /dev/x drop_writes
+        dd if=/tmp/a of=/dev/mapper/v bs=508k count=2 oflag=direct conv=notrunc status=none
+        sleep 0.5
+        flaky c /dev/x error_writes
+        sync /dev/mapper/v 2>/tmp/said &
+        until_true 20 logged 'trying again'
+        sleep 1
+        mends c /dev/x
+        ! wait $! || die 'the flush succeeded, and nothing of it was there'
+        grep -q 'Input/output error' /tmp/said || die "$(cat /tmp/said)"
+        kill $busy
+        wait $busy || true
+        until_true 30 is state failed
+        logged 'is lost'
+        remove v
+        say 'what was flushed before is there'
+        volume v /dev/ram0 /dev/mapper/c
+        get /tmp/z 2540 127 | cmp - <(head -c 508K /tmp/z)
+        finish v /dev/ram0 /dev/mapper/c
+        "#
+        ),
+    ),
+    // The log has failed for good: reads and writeback go on, and after the repair all that was flushed is there.
+    script(
+        "faults::cache_device_fails_for_good",
+        30,
+        false,
+        with_helpers!(
+            r#"
+        ram 1 64
+        null x 32
+        over c /dev/x
+        volume v /dev/ram0 /dev/mapper/c writeback_threshold 0
+        put /tmp/a 15000
+        dd if=/tmp/z of=/dev/mapper/v bs=508k seek=40 count=1 oflag=direct conv=notrunc,fsync status=none
+        wbtest history-write /dev/mapper/v --seed $SEED --sectors 32768 --every 8 >/tmp/history 2>&1 &
+        history=$!
+        sleep 2
+        flaky c /dev/x error_writes
+        ! wait $history || die 'the writes went on'
+        until_true 30 is state failed
+        durable=$(grep durable /tmp/history | tail -n1 | cut -d' ' -f2)
+        say "write $durable is durable"
+        say 'what is there can be read, and nothing is taken'
+        get /tmp/a 15000 | cmp - /tmp/a
+        wbtest history-check /dev/mapper/v --seed $SEED --sectors 32768 --durable $durable
+        fails dd if=/tmp/a of=/dev/mapper/v bs=4k count=1 oflag=direct conv=notrunc
+        say 'what was flushed is written back, though the option forbids that to a cache that works'
+        until_true 20 eval 'cmp -s /tmp/a <(dd if=/dev/ram0 bs=4k skip=15000 count=512 iflag=direct status=none)'
+        refused 11 '' -- timeout 60 wbctl drain v
+        cat /tmp/said
+        say 'repaired and resumed'
+        mends c /dev/x
+        remove v
+        volume v /dev/ram0 /dev/mapper/c
+        wbtest history-check /dev/mapper/v --seed $SEED --sectors 32768 --durable $durable
+        get /tmp/a 15000 | cmp - /tmp/a
+        finish v /dev/ram0 /dev/mapper/c
+        "#
+        ),
+    ),
+    // A block that is clean is on the backing device, too.
+    script(
+        "faults::bits_flip_in_clean_blocks",
+        10,
+        true,
+        with_helpers!(
+            r#"
+        ram 1 48
+        null c 32
+        volume v /dev/ram0 /dev/c
+        put /tmp/a 0
+        forget
+        drain v
+        flip_blocks /dev/c /tmp/a 3 4 100 127 128 511
+        get /tmp/a 0 | cmp - /tmp/a
+        dd if=/dev/mapper/v bs=256k count=8 iflag=direct status=none | cmp - /tmp/a
+        dd if=/dev/mapper/v bs=512 count=8 skip=800 iflag=direct status=none | cmp - <(head -c 413696 /tmp/a | tail -c 4096)
+        same 'read errors' "$(value v read_errors)" 6
+        same 'state' "$(value v state)" ok
+        logged 'wrong checksum'
+        [ "$(events v)" -gt 0 ] || die 'no event'
+        remove v
+        "#
+        ),
+    ),
+    // A block that is dirty is nowhere else: an error for its sectors, and for nobody else.
+    script(
+        "faults::bits_flip_in_dirty_blocks",
+        20,
+        true,
+        with_helpers!(
+            r#"
+        ram 1 48
+        null c 32
+        volume v /dev/ram0 /dev/c writeback_threshold 0
+        put /tmp/a 0
+        # A block of which two sectors are in the cache.
+        dd if=/tmp/z of=/dev/mapper/v bs=1k seek=8001 count=1 oflag=direct conv=notrunc status=none
+        forget
+        before=$(dirty v)
+        bad='0 77 78 200 511'
+        flip_blocks /dev/c /tmp/a $bad
+        python3 -c '
+b = bytearray(4096)
+b[1024:2048] = open("/tmp/z", "rb").read(1024)
+open("/tmp/partial", "wb").write(b)'
+        flip_blocks /dev/c /tmp/partial 0
+        say 'an error for each of these blocks, and the right data for all others'
+        cp /tmp/a /tmp/wanted
+        for block in $bad; do dd if=/dev/zero of=/tmp/wanted bs=4k seek=$block count=1 conv=notrunc status=none; done
+        # Reads block by block, goes on behind an error, and puts zeroes in its place.
+        ! dd if=/dev/mapper/v of=/tmp/found bs=4k count=512 iflag=direct conv=noerror,sync 2>/tmp/said || die 'nothing was an error'
+        same 'errors' "$(grep -c 'Input/output error' /tmp/said)" 5
+        cmp /tmp/found /tmp/wanted
+        fails dd if=/dev/mapper/v of=/dev/null bs=512 skip=16003 count=1 iflag=direct
+        dd if=/dev/mapper/v bs=512 skip=16000 count=2 iflag=direct status=none | cmp - <(head -c 1K /dev/zero)
+        same 'read errors' "$(value v read_errors)" 6
+        same 'state' "$(value v state)" degraded
+        same 'fault' "$(value v fault)" cache_read
+        [ "$(events v)" -gt 0 ] || die 'no event'
+        wbctl status v | tee /tmp/status
+        grep -q 'from a backup' /tmp/status
+        say 'a drain fails, writes back the rest, and keeps what it cannot'
+        refused 11 '' -- wbctl drain v
+        cat /tmp/said
+        same 'dirty blocks' "$(dirty v)" 6
+        for block in $bad; do
+            cmp <(dd if=/dev/ram0 bs=4k skip=$block count=1 iflag=direct status=none) <(head -c 4K /dev/zero)
+        done
+        same 'blocks that differ' "$({ cmp -l /tmp/a <(dd if=/dev/ram0 bs=1M count=2 iflag=direct status=none) || true; } |
+            awk '{ print int(($1 - 1) / 4096) }' | sort -nu | tr '\n' ' ')" "$bad "
+        say 'the volume works meanwhile'
+        put /tmp/z 2000
+        get /tmp/z 2000 | cmp - /tmp/z
+        refused 11 '' -- wbctl drain v
+        same 'dirty blocks' "$(dirty v)" 6
+        dd if=/dev/ram0 bs=4k skip=2000 count=512 iflag=direct status=none | cmp - /tmp/z
+        say 'writing them again heals them'
+        for block in $bad; do
+            dd if=/tmp/a of=/dev/mapper/v bs=4k skip=$block seek=$block count=1 oflag=direct conv=notrunc status=none
+        done
+        dd if=/tmp/z of=/dev/mapper/v bs=1k seek=8001 count=1 oflag=direct conv=notrunc status=none
+        drain v
+        until_true 5 is state ok
+        same 'dirty blocks' "$(dirty v)" 0
+        dd if=/dev/ram0 bs=1M count=2 iflag=direct status=none | cmp - /tmp/a
+        remove v
+        "#
+        ),
+    ),
+    // What nobody reads while the volume is in use: it can be drained, and needs a new format then.
+    script(
+        "faults::bits_flip_in_the_metadata_of_a_live_volume",
+        10,
+        true,
+        with_helpers!(
+            r#"
+        ram 1 48
+        null c 17
+        volume v /dev/ram0 /dev/c writeback_threshold 0
+        put /tmp/a 0
+        put /tmp/z 1000
+        dd if=/dev/mapper/v of=/tmp/content bs=1M iflag=direct status=none
+        flip_bit /dev/c 0 100
+        flip_bit /dev/c 1 100
+        flip_bit /dev/c 2 100
+        # The headers of the first segments.
+        for block in 256 384 512 640; do flip_bit /dev/c $block 200; done
+        get /tmp/a 0 | cmp - /tmp/a
+        wbctl drain v
+        healthy v
+        remove v
+        cmp /tmp/content /dev/ram0
+        say 'with a damaged superblock it does not come again'
+        logs 'refusing the cache device' -- dmsetup create v --table "0 $(sectors /dev/ram0) writeboost /dev/ram0 /dev/c"
+        refused 5 '' -- wbctl create v /dev/ram0 /dev/c
+        cat /tmp/said
+        "#
+        ),
+    ),
+    // Blocks that the backing device cannot write do not keep others from being written back.
+    script(
+        "faults::bad_blocks_on_the_backing_device",
+        30,
+        true,
+        with_helpers!(
+            r#"
+        ram 1 80
+        null c 17
+        n=$(sectors /dev/ram0)
+        over b /dev/ram0
+        # 5 blocks of 4 KiB: one alone, three together, and a sector of one.
+        bad() {
+            becomes b "0 80 linear /dev/ram0 0\n80 8 error\n88 1912 linear /dev/ram0 88\n2000 24 error\n2024 979 linear /dev/ram0 2024\n3003 1 error\n3004 $((n - 3004)) linear /dev/ram0 3004"
+        }
+        volume v /dev/mapper/b /dev/c writeback_threshold 0
+        put /tmp/a 0
+        bad
+        say 'a drain writes back all but these'
+        refused 11 '' -- wbctl drain v
+        cat /tmp/said
+        same 'dirty blocks' "$(dirty v)" 5
+        same 'state' "$(value v state)" degraded
+        same 'fault' "$(value v fault)" backing_write
+        [ "$(events v)" -gt 0 ] || die 'no event'
+        same 'blocks that differ' "$({ cmp -l /tmp/a <(dd if=/dev/ram0 bs=1M count=2 iflag=direct status=none) || true; } |
+            awk '{ print int(($1 - 1) / 4096) }' | sort -nu | tr '\n' ' ')" '10 250 251 252 375 '
+        say 'they are served from the cache'
+        get /tmp/a 0 | cmp - /tmp/a
+        say 'the log goes round'
+        dmsetup message v 0 writeback_threshold 100
+        for i in 1 2 3; do
+            dd if=/dev/urandom of=/tmp/much bs=1M count=30 status=none
+            timeout 120 dd if=/tmp/much of=/dev/mapper/v bs=64k seek=800 oflag=direct conv=notrunc status=none
+        done
+        dd if=/dev/mapper/v bs=64k skip=800 count=480 iflag=direct status=none | cmp - /tmp/much
+        get /tmp/a 0 | cmp - /tmp/a
+        lines=$(dmesg | grep -c 'cannot write to the backing device')
+        echo "REPORT $(value v writeback_errors) errors, $lines lines in the kernel's log"
+        [ $lines -lt 40 ] || die "$lines lines in the kernel's log"
+        say 'a resume keeps them'
+        dmsetup message v 0 writeback_threshold 0
+        remove v
+        volume v /dev/mapper/b /dev/c
+        get /tmp/a 0 | cmp - /tmp/a
+        say 'the disk is repaired, and writeback goes on by itself'
+        mends b /dev/ram0
+        until_true 90 is_dirty 0
+        until_true 5 is state ok
+        equal /dev/mapper/v /dev/ram0
+        remove v
+        "#
+        ),
+    ),
+    // Blocks that the backing device cannot read are errors while they are not in the cache.
+    script(
+        "faults::unreadable_blocks_on_the_backing_device",
+        10,
+        true,
+        with_helpers!(
+            r#"
+        modprobe dm-dust
+        ram 1 48
+        null c 17
+        dd if=/tmp/z of=/dev/ram0 bs=1M oflag=direct conv=notrunc status=none
+        dmsetup create b --table "0 $(sectors /dev/ram0) dust /dev/ram0 0 4096"
+        dmsetup message b 0 addbadblock 7
+        volume v /dev/mapper/b /dev/c writeback_threshold 0
+        # udev looks at a new device, too.
+        udevadm settle
+        dmsetup message b 0 enable
+        before=$(events v)
+        fails dd if=/dev/mapper/v of=/dev/null bs=4k skip=7 count=1 iflag=direct
+        until_true 5 eval '[ "$(events v)" -gt '$before' ]'
+        [ "$(value v backing_read_errors)" -gt 0 ] || die 'no error is counted'
+        same 'state' "$(value v state)" ok
+        logged 'cannot read from the backing device'
+        get /tmp/z 6 1 | cmp - <(head -c 28K /tmp/z | tail -c 4K)
+        say 'with some of its sectors in the cache, the others are errors'
+        dd if=/tmp/a of=/dev/mapper/v bs=512 seek=57 count=1 oflag=direct conv=notrunc status=none
+        dd if=/dev/mapper/v bs=512 skip=57 count=1 iflag=direct status=none | cmp - <(head -c 512 /tmp/a)
+        fails dd if=/dev/mapper/v of=/dev/null bs=4k skip=7 count=1 iflag=direct
+        say 'writing a block that is bad mends it, as disks do'
+        dd if=/tmp/a of=/dev/mapper/v bs=4k seek=7 count=1 oflag=direct conv=notrunc status=none
+        drain v
+        get /tmp/a 7 1 | cmp - <(head -c 4K /tmp/a)
+        remove v
+        "#
+        ),
+    ),
+    // Nobody asks for a drain: it comes back, and all goes on by itself.
+    script(
+        "faults::backing_device_is_away_for_a_while",
+        20,
+        false,
+        with_helpers!(
+            r#"
+        ram 1 64
+        null c 17
+        over b /dev/ram0
+        volume v /dev/mapper/b /dev/c
+        put /tmp/a 0
+        breaks b /dev/ram0
+        put /tmp/z 1000
+        until_true 10 is state degraded
+        wait_for=$(events v)
+        say 'until the cache is full, all goes well'
+        dd if=/dev/urandom of=/dev/mapper/v bs=64k seek=800 count=80 oflag=direct conv=notrunc,fsync status=none
+        timeout 60 dd if=/dev/urandom of=/dev/mapper/v bs=64k seek=500 oflag=direct conv=notrunc status=none 2>/tmp/said && die 'they all fit' || status=$?
+        [ $status != 124 ] || die 'they wait'
+        grep -q 'Input/output error' /tmp/said || die "$(cat /tmp/said)"
+        get /tmp/a 0 | cmp - /tmp/a
+        mends b /dev/ram0
+        timeout 60 dmsetup wait v $wait_for >/dev/null
+        until_true 90 is_dirty 0
+        until_true 5 is state ok
+        put /tmp/z 0
+        get /tmp/z 0 | cmp - /tmp/z
+        finish_once() { drained v /dev/ram0; remove v; }
+        finish_once
+        "#
+        ),
+    ),
+    // Unplugged under load. null_blk takes its disk away when its power is cut, and has the content when it comes back.
+    script(
+        "faults::devices_vanish",
+        30,
+        false,
+        with_helpers!(
+            r#"
+        null b 64 irqmode 2 completion_nsec 200000
+        null c 32
+        volume v /dev/b /dev/c
+        put /tmp/a 0
+        dd if=/tmp/z of=/dev/mapper/v bs=4k seek=1000 oflag=direct conv=notrunc,fsync status=none
+        remove v
+        for gone in b c 'b c'; do
+            volume v /dev/b /dev/c writeback_threshold 100
+            fio --name=load --filename=/dev/mapper/v --direct=1 --ioengine=io_uring --iodepth=16 --rw=randrw --eta=never \
+                --bsrange=512-32k --blockalign=512 --offset=32m --size=32m --fsync=16 --time_based --runtime=4 \
+                --continue_on_error=all >/dev/null 2>&1 &
+            fio=$!
+            sleep 1
+            for d in $gone; do echo 0 >/sys/kernel/config/nullb/$d/power; done
+            sleep 1
+            dmsetup status v
+            wait $fio || true
+            say "without $gone the state is $(value v state)"
+            [ "$(value v state)" != ok ] || [ "$gone" = b ] || die 'nobody noticed'
+            # It can be removed, whatever is missing.
+            timeout 60 dmsetup suspend v
+            timeout 60 dmsetup remove --retry v
+            for d in $gone; do echo 1 >/sys/kernel/config/nullb/$d/power; done
+            udevadm settle
+            volume v /dev/b /dev/c
+            get /tmp/a 0 | cmp - /tmp/a
+            get /tmp/z 1000 | cmp - /tmp/z
+            remove v
+        done
+        volume v /dev/b /dev/c
+        finish v /dev/b /dev/c
+        "#
+        ),
+    ),
+    // Nothing writes the superblock after the format, and a device writes a sector whole. If it is torn all the same, it is
+    // refused, and a copy of it helps.
+    script(
+        "faults::torn_superblock",
+        30,
+        true,
+        with_helpers!(
+            r#"
+        null b 32
+        null c 17
+        volume v /dev/b /dev/c writeback_threshold 0
+        put /tmp/a 0
+        remove v
+        dd if=/dev/c of=/tmp/copy bs=4k count=1 iflag=direct status=none
+        digests() { { dd if=/dev/b bs=1M iflag=direct status=none; dd if=/dev/c bs=1M iflag=direct status=none; } | b2sum; }
+        # torn NAME FROM LENGTH SOURCE: bytes of the superblock's sector.
+        torn() {
+            cp /tmp/copy /tmp/torn
+            dd if=$4 of=/tmp/torn bs=1 seek=$2 count=$3 conv=notrunc status=none
+            ! cmp -s /tmp/copy /tmp/torn || { echo "$1: nothing is lost"; return; }
+            dd if=/tmp/torn of=/dev/c bs=4k count=1 oflag=direct conv=notrunc status=none
+            local before
+            before=$(digests)
+            logs 'refusing the cache device' -- dmsetup create v --table "0 $(sectors /dev/b) writeboost /dev/b /dev/c"
+            dmesg | grep 'refusing the cache device'
+            refused + '' -- wbctl create v /dev/b /dev/c
+            cat /tmp/said
+            grep -q 'wbformat --force --force' /tmp/said || die 'nobody says what to do'
+            same "devices after $1" "$(digests)" "$before"
+        }
+        torn 'first half zero' 0 256 /dev/zero
+        torn 'second half zero' 256 256 /dev/zero
+        torn 'all zero' 0 512 /dev/zero
+        torn 'first half garbage' 0 256 /dev/urandom
+        torn 'second half garbage' 256 256 /dev/urandom
+        torn 'all garbage' 0 512 /dev/urandom
+        torn 'all ones' 0 512 <(tr '\0' '\377' </dev/zero)
+        say 'a copy of the sector brings it all back'
+        dd if=/tmp/copy of=/dev/c bs=4k count=1 oflag=direct conv=notrunc status=none
+        volume v /dev/b /dev/c writeback_threshold 0
+        same 'dirty blocks' "$(dirty v)" 512
+        get /tmp/a 0 | cmp - /tmp/a
+        finish v /dev/b /dev/c
+        say 'a format that was torn: the superblock comes last'
+        for by in wbctl dmsetup; do
+            dd if=/dev/zero of=/dev/c bs=1M count=17 oflag=direct status=none
+            wbformat --name v --backing /dev/b /dev/c
+            dd if=/dev/zero of=/dev/c bs=4k count=1 oflag=direct conv=notrunc status=none
+            [ "$(dd if=/dev/c bs=4k skip=1 count=1 iflag=direct status=none | tr -d '\0' | wc -c)" != 0 ] || die 'no checkpoint'
+            if [ $by = wbctl ]; then wbctl create v /dev/b /dev/c; else volume v /dev/b /dev/c; fi
+            put /tmp/z 0
+            finish v /dev/b /dev/c
+        done
+        say 'a volume without dirty data is formatted when somebody has blanked its first sector, as ever'
+        dd if=/dev/zero of=/dev/c bs=512 count=1 oflag=direct conv=notrunc status=none
+        refused 5 'wbformat --force --force' -- wbctl create v /dev/b /dev/c
+        volume v /dev/b /dev/c
+        remove v
+        "#
+        ),
+    ),
+];
+
+/// Memory runs short while what could make room for it has to go through the volume: swap on a file of a filesystem there.
+fn swap(cx: &Bench) -> Result<()> {
+    let guest = cx.guest()?.mem(160).disk(cx.disk("backing", 320)?).disk(cx.disk("cache", 32)?);
+    cx.run(
+        guest,
+        r#"
+        wbctl create v /dev/lab/disk0 /dev/lab/disk1
+        mkfs.ext4 -q /dev/mapper/v
+        mount /dev/mapper/v $m
+        dd if=/dev/zero of=$m/swap bs=1M count=200 status=none
+        chmod 600 $m/swap
+        mkswap -q $m/swap
+        swapon $m/swap
+        grep -E 'MemTotal|MemAvailable|SwapTotal' /proc/meminfo
+        fio --name=load --directory=$m --rw=randrw --bs=4k --size=15m --ioengine=psync --numjobs=2 --fsync=32 --eta=never \
+            --time_based --runtime=10 >/tmp/fio 2>&1 &
+        fio=$!
+        say 'more memory than there is'
+        timeout 400 wbtest hog 200 --passes 1
+        wait $fio || { cat /tmp/fio; die fio; }
+        echo "REPORT $(awk '/pswpout/ { print $2 }' /proc/vmstat) pages were swapped out, $(awk '/pswpin/ { print $2 }' /proc/vmstat) in"
+        [ "$(awk '/pswpout/ { print $2 }' /proc/vmstat)" -gt 10000 ] || die 'this tests nothing'
+        swapoff $m/swap
+        umount $m
+        e2fsck -fn /dev/mapper/v >/dev/null
+        finish v /dev/lab/disk0 /dev/lab/disk1
+        "#,
+    )?;
+    Ok(())
+}
+
+/// Each allocation that the target's constructor makes fails once.
+fn no_memory(cx: &Bench) -> Result<()> {
+    cx.run(
+        cx.guest()?,
+        r#"
+        null b 32
+        null c 17
+        volume v /dev/b /dev/c
+        dd if=/dev/urandom of=/tmp/a bs=1M count=2 status=none
+        dd if=/tmp/a of=/dev/mapper/v bs=1M oflag=direct conv=fsync status=none
+        remove v
+        mount -t debugfs none /sys/kernel/debug 2>/dev/null || mountpoint -q /sys/kernel/debug
+        echo N >/sys/kernel/debug/failslab/ignore-gfp-wait
+        # Its traces look like trouble.
+        echo 0 >/sys/kernel/debug/failslab/verbose
+        dmsetup create v --notable
+        available() { sync; echo 3 >/proc/sys/vm/drop_caches; awk '/MemAvailable/ { print int($2 / 1024) }' /proc/meminfo; }
+        dmsetup mknodes
+        cat >/tmp/load.py <<'E'
+# Loads a table again and again; each time another allocation of the kernel's fails.
+import fcntl, os, struct, sys
+control = os.open("/dev/mapper/control", os.O_RDWR)
+def dm(command, targets=0, data=b""):
+    size = 312 + len(data)
+    head = struct.pack("<3I7IQ128s129s7x", 4, 0, 0, size, 312, targets, 0, 0, 0, 0, 0, b"v", b"")
+    fcntl.ioctl(control, 3 << 30 | 312 << 16 | 0xfd << 8 | command, bytearray(head + data))
+line = sys.argv[2].encode()
+line += bytes(8 - len(line) % 8)
+table = struct.pack("<QQiI16s", 0, int(sys.argv[1]), 0, 40 + len(line), b"writeboost") + line
+nth = os.open("/proc/thread-self/fail-nth", os.O_RDWR)
+refused, n = {}, 0
+while True:
+    n += 1
+    os.pwrite(nth, b"%d" % n, 0)
+    try:
+        dm(9, 1, table)
+        error = 0
+    except OSError as e:
+        error = e.errno
+    injected = os.pread(nth, 16, 0).strip() == b"0"
+    os.pwrite(nth, b"0", 0)
+    refused[error] = refused.get(error, 0) + 1
+    dm(10)
+    if not injected:
+        if error:
+            sys.exit("the table is refused with %d though nothing failed" % error)
+        break
+print("REPORT %d allocations failed, one at a time; errors: %s" % (n - 1, refused))
+if n < 30 or refused.get(12, 0) < 20:
+    sys.exit("this tests nothing")
+if set(refused) - {0, 12}:
+    sys.exit("there are other errors than ENOMEM")
+E
+        # The first time, what the kernel keeps for later grows; the second time must not need any more than that.
+        python3 /tmp/load.py $(sectors /dev/b) '/dev/b /dev/c'
+        before=$(available)
+        python3 /tmp/load.py $(sectors /dev/b) '/dev/b /dev/c' >/dev/null
+        [ -z "$(pgrep '^wb_' || true)" ] || die 'threads are left'
+        after=$(available)
+        echo "$before MiB were available before, $after after"
+        [ $after -gt $((before - 16)) ] || die "$((before - after)) MiB are gone"
+        dmsetup remove v
+        volume v /dev/b /dev/c
+        dd if=/dev/mapper/v bs=1M count=2 iflag=direct status=none | cmp - /tmp/a
+        finish v /dev/b /dev/c
+        modprobe -r dm-writeboost
+        "#,
+    )?;
+    Ok(())
+}
