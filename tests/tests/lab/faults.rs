@@ -194,7 +194,8 @@ pub const TESTS: &[Test] = &[
         with_helpers!(
             r#"
         ram 1 48
-        null x 17
+        # With a cache of its own: flushes end in the block layer otherwise.
+        null x 17 cache_size 1
         over c /dev/x
         volume v /dev/ram0 /dev/mapper/c writeback_threshold 0
         # Elsewhere, so that nothing of it is superseded: making room would flush the device, too.
@@ -237,11 +238,13 @@ pub const TESTS: &[Test] = &[
         null x 32
         over c /dev/x
         volume v /dev/ram0 /dev/mapper/c writeback_threshold 0
-        put /tmp/a 15000
         dd if=/tmp/z of=/dev/mapper/v bs=508k seek=40 count=1 oflag=direct conv=notrunc,fsync status=none
         wbtest history-write /dev/mapper/v --seed $SEED --sectors 32768 --every 8 >/tmp/history 2>&1 &
         history=$!
         sleep 2
+        # Just before, or relocation may have moved it: what it moves last is not durable there, and not written back. It is
+        # safe in the log where it was, until a resume.
+        dd if=/tmp/a of=/dev/mapper/v bs=4k seek=15000 oflag=direct conv=notrunc,fsync status=none
         flaky c /dev/x error_writes
         ! wait $history || die 'the writes went on'
         until_true 30 is state failed
@@ -315,9 +318,19 @@ open("/tmp/partial", "wb").write(b)'
         say 'an error for each of these blocks, and the right data for all others'
         cp /tmp/a /tmp/wanted
         for block in $bad; do dd if=/dev/zero of=/tmp/wanted bs=4k seek=$block count=1 conv=notrunc status=none; done
-        # Reads block by block, goes on behind an error, and puts zeroes in its place.
-        ! dd if=/dev/mapper/v of=/tmp/found bs=4k count=512 iflag=direct conv=noerror,sync 2>/tmp/said || die 'nothing was an error'
-        same 'errors' "$(grep -c 'Input/output error' /tmp/said)" 5
+        # Zeroes in the place of what cannot be read: what a failed read has left in the buffer means nothing.
+        unreadable=$(python3 -c '
+import mmap, os
+device, buffer = os.open("/dev/mapper/v", os.O_RDONLY | os.O_DIRECT), mmap.mmap(-1, 4096)
+with open("/tmp/found", "wb") as found:
+    for block in range(512):
+        try:
+            os.preadv(device, [buffer], block * 4096)
+            found.write(buffer)
+        except OSError:
+            found.write(bytes(4096))
+            print(block)')
+        same 'unreadable blocks' "$(echo $unreadable)" "$bad"
         cmp /tmp/found /tmp/wanted
         fails dd if=/dev/mapper/v of=/dev/null bs=512 skip=16003 count=1 iflag=direct
         dd if=/dev/mapper/v bs=512 skip=16000 count=2 iflag=direct status=none | cmp - <(head -c 1K /dev/zero)
@@ -337,11 +350,11 @@ open("/tmp/partial", "wb").write(b)'
         same 'blocks that differ' "$({ cmp -l /tmp/a <(dd if=/dev/ram0 bs=1M count=2 iflag=direct status=none) || true; } |
             awk '{ print int(($1 - 1) / 4096) }' | sort -nu | tr '\n' ' ')" "$bad "
         say 'the volume works meanwhile'
-        put /tmp/z 2000
-        get /tmp/z 2000 | cmp - /tmp/z
+        put /tmp/z 3000
+        get /tmp/z 3000 | cmp - /tmp/z
         refused 11 '' -- wbctl drain v
         same 'dirty blocks' "$(dirty v)" 6
-        dd if=/dev/ram0 bs=4k skip=2000 count=512 iflag=direct status=none | cmp - /tmp/z
+        dd if=/dev/ram0 bs=4k skip=3000 count=512 iflag=direct status=none | cmp - /tmp/z
         say 'writing them again heals them'
         for block in $bad; do
             dd if=/tmp/a of=/dev/mapper/v bs=4k skip=$block seek=$block count=1 oflag=direct conv=notrunc status=none
