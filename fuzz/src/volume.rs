@@ -62,7 +62,8 @@ pub struct Volume {
     expected: BTreeMap<u64, Contents>,
     /// Blocks written.
     written: u64,
-    /// There are records of epochs that were still to come when it was opened first.
+    /// There are records that nobody has written: of epochs that were still to come when it was opened first, or with numbers
+    /// from before their epoch.
     forged: bool,
 }
 
@@ -129,7 +130,9 @@ impl Volume {
     pub fn open(cache: Device, nr_buffers: u8) -> Result<Self, Fate> {
         let (sb, cp) = begin(&cache)?;
         let (engine, next) = replay(&sb, cp, &cache, nr_buffers)?;
-        let forged = headers(&sb, &cache).any(|(_, h)| h.epoch > cp.epoch);
+        // No epoch has records from before it began.
+        let forged = headers(&sb, &cache)
+            .any(|(_, h)| h.epoch > cp.epoch || h.epoch == cp.epoch && h.seq < cp.epoch_start);
         let buffers = (0..nr_buffers).map(|_| vec![0; sb.segment_blocks as usize * BLOCK]).collect();
         let mut volume = Self {
             batch: Batch::new((sb.nr_segments * sb.segment_blocks) as usize).unwrap(),
@@ -162,7 +165,7 @@ impl Volume {
     }
 
     /// Whether it can be said what comes of it when it is opened again: somebody who knows the nonce can prepare records
-    /// for epochs that are still to come, and counts that have come to their end.
+    /// that are only looked at in a later epoch, and counts that have come to their end.
     fn is_predictable(&self) -> bool {
         let Ok((_, cp)) = begin(&self.cache) else { return false };
         let far = MOST - 2 * u64::from(self.sb.nr_segments * self.sb.segment_blocks) - 1000;
@@ -469,7 +472,7 @@ impl Volume {
         match self.engine.lookup(first, n) {
             Run::Backing(_) => (),
             Run::Cache { slot, .. } => {
-                self.engine.forget_clean(slot);
+                self.engine.forget(slot, 0xff);
                 self.engine.pins().unpin(slot);
             }
             Run::Pieces(pieces) => {
@@ -477,7 +480,7 @@ impl Volume {
                     match p.ram {
                         Some((buffer, _)) => self.engine.unpin_buffer(buffer),
                         None => {
-                            self.engine.forget_clean(p.slot);
+                            self.engine.forget(p.slot, p.mask);
                             self.engine.pins().unpin(p.slot);
                         }
                     }

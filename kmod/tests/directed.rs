@@ -11,7 +11,7 @@ use writeboost::engine::format::{
 use writeboost::engine::log::{Io, Refused, Wait};
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Relocation};
-use writeboost::engine::replay::Damage;
+use writeboost::engine::replay::{self, Damage, Replay, Want};
 use writeboost::engine::{Entry, RESERVED_SEGMENTS};
 use writeboost::os::crc32c;
 
@@ -85,6 +85,37 @@ fn a_spoilt_record_does_not_come_back_when_its_number_is_known_durable() {
     h.resume().unwrap();
     assert_eq!(h.engine.state().newest, 8);
     assert_eq!([h.read(0), h.read(10), h.read(40), h.read(90)], [1, 3, 4, 9]);
+}
+
+#[test]
+fn only_an_acceptable_header_of_a_later_epoch_makes_another_one_a_leftover() {
+    let mut h = host();
+    for _ in 0..3 {
+        h.crash().unwrap();
+    }
+    h.write(0, 2, 1);
+    h.flush();
+    h.write(10, 2, 2);
+    h.flush();
+    let epoch = h.engine.epoch();
+    h.crash().unwrap();
+    h.crash().unwrap();
+    let cp = h.checkpoint();
+    assert_eq!((cp.epoch, cp.epoch_start), (epoch + 2, 3));
+    let block = 5u64.to_le_bytes().repeat(BLOCK / 8);
+    for other in epoch - 1..=epoch + 2 {
+        // The number of record 2 again, at the start of the next segment, for another block.
+        let header = RecordHeader { nonce: cp.nonce, seq: 2, epoch: other, durable: 1, tail: 1, blocks: 1 };
+        let mut bytes = [0; BLOCK];
+        header.encode(&mut bytes, |_| Entry { addr: 20, mask: 0xff, crc: crc32c(0, &block) });
+        h.cache.poke(h.sector_of(SEGMENT_BLOCKS), &bytes);
+        h.cache.poke(h.sector_of(SEGMENT_BLOCKS + 1), &block);
+        let (replay, _) = h.replay().unwrap();
+        h.engine = replay.finish().0;
+        assert_eq!(h.engine.state().newest, 2);
+        let found = [h.read(10), h.read(20)];
+        assert_eq!(found, if other == epoch + 1 { [0, 5] } else { [2, 0] }, "{other} beside {epoch}");
+    }
 }
 
 // Replay.
@@ -235,6 +266,174 @@ fn a_full_log_is_resumed_and_makes_room() {
     assert_eq!([h.read(0), h.read(15)], [1000, 2]);
 }
 
+#[test]
+fn a_torn_header_of_more_than_a_sector_is_none() {
+    let mut h = Host::with_segments_of(64, 16, 16_000);
+    // What lies in the place of the torn record: one as large, with the same data, of other blocks.
+    let old = h.write(0, 63, 1)[0].slot;
+    h.flush();
+    h.write(40, 1, 2);
+    h.drain();
+    // Until the log comes round to it.
+    while h.checkpoint().tail_segment != 0 {
+        h.write(1000, 63, 3);
+        h.drain();
+    }
+    assert_eq!(h.write(100, 63, 1)[0].slot, old);
+    let io = h.poll();
+    let (sector, bytes) = h.bytes_of(&io[0]);
+    let mut torn = h.cache.read(sector, bytes.len() as u64 / SECTOR as u64).to_vec();
+    assert_ne!(torn[SECTOR..BLOCK], bytes[SECTOR..BLOCK]);
+    assert_eq!(torn[BLOCK..], bytes[BLOCK..]);
+    torn[..SECTOR].copy_from_slice(&bytes[..SECTOR]);
+    let newest = h.engine.durable();
+    h.cache.write(sector, &torn, true);
+    h.crash().unwrap();
+    assert_eq!(h.engine.state().newest, newest);
+    // Of the old record's blocks one has been written again since.
+    assert_eq!([h.read(40), h.read(100)], [2, 0]);
+}
+
+#[test]
+fn a_missing_record_is_not_jumped_over() {
+    let mut h = host();
+    h.write(0, 3, 1);
+    h.flush();
+    // Four records of which none knows that another is durable; then a checkpoint that knows it of all but the last.
+    let lost = h.write(10, 11, 2)[0].slot;
+    h.write(30, 15, 3);
+    h.write(50, 15, 4);
+    let io = h.poll();
+    assert_eq!(io.len(), 3);
+    h.complete(&io[0]);
+    h.complete(&io[1]);
+    h.engine.want(3);
+    let flush = h.poll();
+    assert!(matches!(flush[..], [Io::Flush { upto: 3 }]), "{flush:?}");
+    h.complete(&flush[0]);
+    let cp = h.engine.note_durable().unwrap();
+    h.write_checkpoint(&cp);
+    h.complete(&io[2]);
+    h.cache.flush(h.cache.mark());
+    h.cache.poke(h.sector_of(lost - 1), &[0x5a; SECTOR]);
+    assert_eq!(h.crash(), Err(Damage::Short { end: 2, durable: 3 }));
+}
+
+#[test]
+fn replay_reads_no_more_than_it_must() {
+    let mut h = host();
+    // Three records fill segment 0; behind the one in segment 1 there is a block, in which no record can begin.
+    for (addr, blocks) in [(0, 3), (10, 5), (20, 5), (40, 14), (60, 2), (70, 2)] {
+        h.write(addr, blocks, 1);
+        h.flush();
+    }
+    let (replay, reads) = h.replay().unwrap();
+    assert_eq!(replay.progress(), (6, 7));
+    // The header behind each record, else that of the next segment; the data of the last, which nobody knows durable.
+    let headers = [(0, 1), (4, 1), (10, 1), (16, 1), (32, 1), (35, 1), (38, 1), (48, 1)];
+    assert_eq!(reads, [&headers[..], &[(36, 2)]].concat());
+    h.crash().unwrap();
+    // A segment of earlier epochs may end with a leftover: the next one's start tells, where more can follow of them.
+    let ahead = [&headers[..1], &[(16, 1)], &headers[1..5], &[(48, 1)], &headers[5..]].concat();
+    let (replay, reads) = h.replay().unwrap();
+    assert_eq!((replay.progress(), &reads), ((6, 7), &ahead));
+    h.write(80, 2, 2);
+    h.flush();
+    let (replay, reads) = h.replay().unwrap();
+    assert_eq!(replay.progress(), (7, 8));
+    assert_eq!(reads, [&ahead[..], &[(51, 1), (64, 1), (49, 2)]].concat());
+    h.crash().unwrap();
+    // No number of this epoch was given before.
+    assert_eq!(h.replay().unwrap().1, [&ahead[..], &[(51, 1), (64, 1)]].concat());
+}
+
+#[test]
+fn damage_says_what_is_damaged() {
+    for (damage, words) in [
+        (Damage::Short { end: 41, durable: 42 }, &["record 41 is missing", "up to 42"][..]),
+        (Damage::Overwritten { expected: 43, found: 44 }, &["record 44", "where record 43"]),
+        (Damage::Outdated { expected: 45 }, &["newest checkpoint", "record 45"]),
+        (Damage::Endless, &["no end"]),
+        (Damage::Exhausted, &["higher than any log"]),
+    ] {
+        let text = damage.to_string();
+        assert!(words.iter().all(|w| text.contains(w)), "{text}");
+    }
+}
+
+#[test]
+fn a_log_that_has_counted_too_far_is_refused() {
+    // Half of what a checkpoint can hold: whatever follows can be held too.
+    let most = 1 << 61;
+    let h = host();
+    let now = h.checkpoint();
+    for n in [most, most + 1] {
+        for cp in [
+            Checkpoint { generation: n, ..now },
+            Checkpoint { epoch: n, ..now },
+            Checkpoint { tail: n, durable: n - 1, ..now },
+        ] {
+            assert_eq!(Checkpoint::decode(&cp.encode(), &h.sb), Ok(cp));
+            let mut replay = Replay::new(&h.sb, cp, 1).unwrap();
+            let mut fed = Ok(());
+            while fed.is_ok() && replay.want() != Want::Flush {
+                fed = replay.feed(&[0; BLOCK]);
+            }
+            assert_eq!(fed, if n == most { Ok(()) } else { Err(Damage::Exhausted) }, "{cp:?}");
+            assert_eq!(replay::is_empty(&h.sb, &cp, &[0; BLOCK]), n == most, "{cp:?}");
+            if n == most {
+                let next = replay.finish().1;
+                assert_eq!(Checkpoint::decode(&next.encode(), &h.sb), Ok(next));
+            }
+        }
+    }
+}
+
+/// Whether the log looks empty from its first block alone. It must not look so when there is something in it.
+fn looks_empty(h: &Host, cp: &Checkpoint) -> bool {
+    let block = h.cache.read(h.sector_of(cp.tail_segment * h.sb.segment_blocks), BLOCK_SECTORS);
+    replay::is_empty(&h.sb, cp, block[..].first_chunk().unwrap())
+}
+
+#[test]
+fn an_empty_log_is_told_from_its_first_block() {
+    let mut h = host();
+    assert!(looks_empty(&h, &h.checkpoint()));
+    h.write(0, 2, 1);
+    let io = h.pump();
+    assert!(io.is_empty() && looks_empty(&h, &h.checkpoint()), "nothing is on the device yet");
+    h.flush();
+    assert!(!looks_empty(&h, &h.checkpoint()), "there is a record");
+    h.crash().unwrap();
+    assert!(!looks_empty(&h, &h.checkpoint()), "the checkpoint knows of it");
+    // It would, even if the record had gone.
+    let known = h.checkpoint();
+    assert_eq!((known.tail, known.durable), (1, 1));
+    assert!(!replay::is_empty(&h.sb, &known, &[0; BLOCK]));
+    // At the tail of a log that has come round lies what was there before.
+    let mut leftovers = 0;
+    for n in 0..40 {
+        h.write(n, 15, 2 + n);
+        h.flush();
+        assert!(!looks_empty(&h, &h.checkpoint()));
+        if n % 7 == 0 {
+            h.crash().unwrap();
+        }
+        h.drain();
+        let cp = h.checkpoint();
+        assert!(looks_empty(&h, &cp));
+        let block = h.cache.read(h.sector_of(cp.tail_segment * SEGMENT_BLOCKS), BLOCK_SECTORS);
+        if let Ok(old) = RecordHeader::decode(block[..].first_chunk().unwrap(), &h.sb, 0) {
+            assert!(old.seq < cp.tail);
+            leftovers += 1;
+            // A record of a later epoch is no leftover: the checkpoint is one.
+            assert!(looks_empty(&h, &Checkpoint { epoch: old.epoch, ..cp }));
+            assert!(!looks_empty(&h, &Checkpoint { epoch: old.epoch - 1, ..cp }));
+        }
+    }
+    assert!(leftovers > 10, "{leftovers}");
+}
+
 // Commits.
 
 #[test]
@@ -246,6 +445,7 @@ fn a_lone_fua_write_is_one_write_and_no_flush() {
         let io = h.pump();
         assert!(matches!(io[..], [Io::Record { blocks: 2, fua: true, .. }]), "{io:?}");
         assert_eq!(h.engine.durable(), seq);
+        assert_eq!(h.engine.state().partial_records, 1);
         h.crash().unwrap();
         assert_eq!(h.read(n), n);
     }
@@ -266,6 +466,103 @@ fn fua_is_not_enough_when_older_records_are_not_durable() {
 }
 
 #[test]
+fn nobody_pays_for_a_flush_that_nobody_asked_for() {
+    let mut h = host();
+    for n in 1..=3 * WINDOW {
+        h.write(n % 8, 1, n);
+        // More than there is means all there is.
+        h.engine.want(if n % 2 == 0 { u64::MAX } else { n });
+        assert!(matches!(h.pump()[..], [Io::Record { fua: true, .. }]));
+        assert_eq!(h.engine.durable(), h.engine.state().newest);
+        h.write_back();
+        h.move_tail(false);
+    }
+    assert_eq!(h.engine.state().partial_records + h.engine.state().newest / 8, 3 * WINDOW);
+    // A record is sent when it is full, and stays in the device's write cache.
+    for n in 0..3 {
+        h.write(100 * n, 15, 1);
+        let io = h.pump();
+        assert!(io.iter().all(|io| matches!(io, Io::Record { fua: false, .. })), "{io:?}");
+    }
+    assert_eq!(h.engine.durable(), 3 * WINDOW);
+}
+
+#[test]
+fn a_record_that_is_under_way_is_not_written_though_one_in_its_place_was() {
+    let mut h = host();
+    // As many records as the window has, and some: each further one takes the place of one that is long written.
+    for n in 1..=WINDOW + 10 {
+        h.write(0, 14, n);
+        h.flush();
+        h.write_back();
+        h.move_tail(false);
+    }
+    for n in 0..10 {
+        h.write(100, 1, n);
+        let seq = h.engine.flush();
+        let first = h.poll();
+        assert!(matches!(first[..], [Io::Record { fua: true, .. }]), "{first:?}");
+        assert!(h.engine.durable() < seq);
+        // The next commit cannot go by FUA alone.
+        h.write(200, 15, n);
+        h.engine.flush();
+        let more = h.poll();
+        assert!(more.iter().all(|io| matches!(io, Io::Record { fua: false, .. })), "{more:?}");
+        more.iter().for_each(|io| h.complete(io));
+        assert_eq!(h.poll(), []);
+        h.complete(&first[0]);
+        assert_eq!(h.engine.durable(), seq);
+        h.pump();
+        assert_eq!(h.engine.durable(), h.engine.state().newest);
+        h.write_back();
+        h.move_tail(false);
+    }
+    h.crash().unwrap();
+    assert_eq!([h.read(0), h.read(100), h.read(214)], [WINDOW + 10, 9, 9]);
+}
+
+#[test]
+fn what_a_failed_flush_may_have_lost_can_be_written_again() {
+    let mut h = host();
+    for n in 1..4 {
+        h.write(0, 2, n);
+        h.flush();
+        h.crash().unwrap();
+    }
+    let durable = h.engine.durable();
+    h.write(0, 15, 10);
+    h.write(20, 3, 11);
+    h.engine.flush();
+    let records = h.poll();
+    assert!(records.len() == 2 && !records.iter().any(is_fua), "{records:?}");
+    h.complete(&records[0]);
+    let place = |io: &Io| match *io {
+        Io::Record { slot, blocks, .. } => Some((slot, blocks)),
+        Io::Flush { .. } => None,
+    };
+    let volatile =
+        |h: &Host| (0..=durable + WINDOW).map(|seq| h.engine.volatile_record(seq)).collect::<Vec<_>>();
+    let mut expected = vec![None; (durable + WINDOW) as usize + 1];
+    expected[durable as usize + 1] = place(&records[0]);
+    assert_eq!(volatile(&h), expected, "neither what is durable nor what is under way");
+    h.complete(&records[1]);
+    expected[durable as usize + 2] = place(&records[1]);
+    assert_eq!(volatile(&h), expected);
+    // The device says that it has lost some, or does not say, and loses them; what it is given again is all there is.
+    for (slot, blocks) in expected.iter().flatten() {
+        let (sector, sectors) = (h.sector_of(*slot), u64::from(*blocks) * BLOCK_SECTORS);
+        let record = h.cache.read(sector, sectors).to_vec();
+        let header = record.first_chunk::<BLOCK>().unwrap();
+        let decoded = RecordHeader::decode(header, &h.sb, slot % SEGMENT_BLOCKS).unwrap();
+        assert_eq!((decoded.epoch, u32::from(decoded.blocks) + 1), (h.engine.epoch(), *blocks));
+        h.cache.write(sector, &record, true);
+    }
+    h.crash().unwrap();
+    assert_eq!([h.read(0), h.read(14), h.read(22)], [10, 10, 11]);
+    assert!(volatile(&h).iter().all(Option::is_none));
+}
+
+#[test]
 fn flushes_during_a_commit_share_the_next_one() {
     let mut h = host();
     h.write(0, 1, 1);
@@ -282,6 +579,20 @@ fn flushes_during_a_commit_share_the_next_one() {
     let second = h.pump();
     assert!(matches!(second[..], [Io::Record { seq: 2, blocks: 8, fua: true, .. }]), "{second:?}");
     assert!(wanted.iter().all(|&w| w <= h.engine.durable()));
+}
+
+#[test]
+fn a_commit_leaves_open_what_it_does_not_need() {
+    let mut h = host();
+    let seq = h.write(0, 15, 1)[0].seq;
+    let open = h.write(20, 1, 2)[0];
+    h.engine.want(seq);
+    assert!(matches!(h.pump()[..], [Io::Record { seq: 1, fua: true, .. }]));
+    let more = h.write(30, 1, 3)[0];
+    assert_eq!((more.seq, more.slot), (open.seq, open.slot + 1));
+    h.flush();
+    h.crash().unwrap();
+    assert_eq!([h.read(0), h.read(20), h.read(30)], [1, 2, 3]);
 }
 
 #[test]
@@ -461,7 +772,236 @@ fn the_last_block_of_the_backing_device_may_be_short() {
     assert_eq!(h.read_sectors(76, 7), [0, 0, 0, 1, 1, 2, 1]);
 }
 
+#[test]
+fn the_last_two_blocks_of_a_segment_hold_a_record() {
+    for (blocks, slot) in [(12, 14), (13, 15), (14, SEGMENT_BLOCKS + 1)] {
+        let mut h = host();
+        h.write(0, blocks, 1);
+        h.flush();
+        assert_eq!(h.write(100, 1, 2)[0].slot, slot);
+        h.flush();
+        h.crash().unwrap();
+        assert_eq!([h.read(0), h.read(blocks - 1), h.read(100)], [1, 1, 2]);
+    }
+}
+
+#[test]
+fn relocation_keeps_to_the_window_too() {
+    let mut h = Host::new(200, 100_000);
+    let mut flushes = Vec::new();
+    for n in 0..WINDOW + 2 {
+        h.write(n * 15, 15, n + 1);
+        for io in h.poll() {
+            match io {
+                Io::Flush { .. } => flushes.push(io),
+                Io::Record { .. } => h.complete(&io),
+            }
+        }
+        if n == 2 {
+            h.flush();
+        }
+    }
+    assert_eq!((h.engine.durable(), flushes.len()), (3, 1));
+    // There is room for one record more.
+    relocate(&mut h).unwrap();
+    assert_eq!(h.engine.state().newest, 3 + WINDOW);
+    assert_eq!(relocate(&mut h), Err(Wait::Progress));
+    assert_eq!(h.engine.claim(1), Err(Refused::Wait(Wait::Progress)));
+    h.complete(&flushes[0]);
+    h.pump();
+    relocate(&mut h).unwrap();
+    h.flush();
+    h.crash().unwrap();
+    assert!((0..WINDOW + 2).all(|n| h.read(n * 15 + 14) == n + 1));
+}
+
 // Reclaim.
+
+#[test]
+fn writeback_goes_in_order_of_address() {
+    let mut h = host();
+    for addr in [700, 3, 500, 4, 100, 1500, 2] {
+        h.write(addr, 1, addr);
+    }
+    h.flush();
+    let addrs: Vec<u64> = h.plan_writeback().items().iter().map(|item| item.addr()).collect();
+    assert_eq!(addrs, [2, 3, 4, 100, 500, 700, 1500]);
+}
+
+#[test]
+fn the_tail_waits_for_who_still_copies() {
+    // A claim that fills its segment or does not; with one behind it in the next segment.
+    for (blocks, more) in [(15, false), (15, true), (5, false)] {
+        for whole in [false, true] {
+            let mut h = host();
+            h.write(0, 15, 1);
+            h.flush();
+            h.write_back();
+            // Nothing in its segment is dirty until it is copied.
+            let claim = h.engine.claim(blocks).unwrap();
+            let behind = more.then(|| h.engine.claim(1).unwrap());
+            h.move_tail(whole);
+            assert_eq!(h.engine.state().tail, claim.seq);
+            h.copy(&claim, 800, u64::from(blocks) * BLOCK_SECTORS, 2);
+            if let Some(behind) = behind {
+                h.copy(&behind, 1600, BLOCK_SECTORS, 3);
+            }
+            h.flush();
+            h.move_tail(whole);
+            assert_eq!(h.engine.state().tail, claim.seq);
+            h.crash().unwrap();
+            assert_eq!([h.read(0), h.read(104), h.read(200)], [1, 2, if more { 3 } else { 0 }]);
+        }
+    }
+}
+
+#[test]
+fn an_idle_head_stays_the_head_unless_all_is_drained() {
+    let mut h = host();
+    h.write(0, 5, 1);
+    h.flush();
+    h.write_back();
+    assert!(h.engine.advance_tail(false).is_none());
+    assert_eq!(h.write(10, 5, 2)[0].slot, 7);
+    h.drain();
+    assert_eq!(h.write(20, 5, 3)[0].slot, SEGMENT_BLOCKS + 1);
+}
+
+/// Sends a record that cannot be written: the log fails.
+fn fail_record(h: &mut Host) {
+    let Io::Record { seq, fua, .. } = h.poll()[0] else { panic!("no record") };
+    h.engine.record_done(seq, fua, false);
+}
+
+#[test]
+fn checkpoints_go_one_at_a_time_and_end_with_the_log() {
+    let mut h = host();
+    for n in 0..4 {
+        h.write(n * 15, 15, n + 1);
+    }
+    h.flush();
+    let batch = h.plan_writeback();
+    for item in batch.items() {
+        h.write_item(&batch, item);
+    }
+    h.backing.flush(h.backing.mark());
+    let (first, rest) = batch.items().split_at(15);
+    first.iter().for_each(|item| h.engine.written_back(&batch, item));
+    let cp = h.engine.advance_tail(false).unwrap();
+    assert_eq!(cp.tail, 2);
+    // Meanwhile there is more to say.
+    rest.iter().for_each(|item| h.engine.written_back(&batch, item));
+    h.write(100, 1, 5);
+    h.flush();
+    assert!(h.engine.advance_tail(false).is_none());
+    assert!(h.engine.note_durable().is_none());
+    h.write_checkpoint(&cp);
+    h.engine.checkpointed(true);
+    let free = h.engine.state().free_segments;
+    let cp = h.engine.advance_tail(false).unwrap();
+    assert_eq!(cp.tail, 5);
+    h.write_checkpoint(&cp);
+    h.engine.checkpointed(true);
+    assert_eq!(h.engine.state().free_segments, free + 3);
+    // After a failure, there is nothing more to be said.
+    h.write_back();
+    h.write(110, 15, 6);
+    h.flush();
+    h.write(130, 1, 7);
+    h.engine.flush();
+    fail_record(&mut h);
+    assert!(h.engine.advance_tail(true).is_none());
+    assert!(h.engine.note_durable().is_none());
+    h.crash().unwrap();
+    assert_eq!([h.read(0), h.read(59), h.read(100), h.read(110), h.read(130)], [1, 4, 5, 6, 0]);
+}
+
+/// Plans what relocation would move, but no more than `most` blocks.
+fn plan_relocation(h: &Host, most: usize) -> Batch {
+    let mut batch = Batch::new(200).unwrap();
+    h.engine.begin_batch(&mut batch);
+    while h.engine.plan_relocation(&mut batch) {}
+    let mut left = most;
+    batch.retain(|_, _| {
+        let keep = left > 0;
+        left -= usize::from(keep);
+        keep
+    });
+    batch
+}
+
+#[test]
+fn relocation_begins_only_what_it_can_end() {
+    // However much of the head is left.
+    for filled in 1..=15 {
+        let mut h = host();
+        // Some segments full of what stays, some of what is overwritten all the time; and what is reserved.
+        for n in 0..11 {
+            h.write(if n < 6 { n * 15 } else { 1000 }, 15, n);
+            h.flush();
+        }
+        h.write(1000, filled, 11);
+        h.flush();
+        assert!(
+            h.engine.state().free_segments == RESERVED_SEGMENTS && !plan_relocation(&h, 1).items().is_empty()
+        );
+        let verdicts: Vec<Relocation> =
+            (1..=90).map(|n| h.engine.judge_relocation(&plan_relocation(&h, n))).collect();
+        let room = |h: &Host| {
+            let s = h.engine.state();
+            s.free_segments * SEGMENT_BLOCKS + SEGMENT_BLOCKS - s.cursor
+        };
+        let (before, mut moved) = (room(&h), 0);
+        let end = loop {
+            match h.engine.claim_relocation(90 - moved) {
+                Ok(claim) => {
+                    moved += claim.blocks;
+                    h.engine.copied(&claim);
+                    h.pump();
+                    // What is_worth counts on.
+                    let taken = before - room(&h);
+                    assert!(taken <= moved + 2 * moved.div_ceil(SEGMENT_BLOCKS - 1), "{taken} for {moved}");
+                }
+                Err(wait) => break wait,
+            }
+        };
+        assert_eq!(end, Wait::Space);
+        for (n, verdict) in (1..).zip(verdicts) {
+            let right = if n <= moved { Relocation::MakesRoom } else { Relocation::Useless };
+            assert_eq!(verdict, right, "{n} blocks, {filled} of the head are taken, room was for {moved}");
+        }
+    }
+}
+
+#[test]
+fn relocation_waits_for_what_it_cannot_help() {
+    // Nothing is durable.
+    let mut h = host();
+    h.write(0, 15, 1);
+    h.pump();
+    h.write(20, 15, 2);
+    assert_eq!(h.engine.judge_relocation(&plan_relocation(&h, 99)), Relocation::Waits);
+    // The oldest segment only waits to be freed.
+    let mut h = host();
+    h.write(0, 15, 1);
+    h.write(20, 2, 1);
+    h.write(0, 15, 2);
+    h.flush();
+    assert!(plan_relocation(&h, 99).items().len() >= 2);
+    assert_eq!(h.engine.judge_relocation(&plan_relocation(&h, 99)), Relocation::Waits);
+    h.move_tail(false);
+    assert_eq!(h.engine.judge_relocation(&plan_relocation(&h, 99)), Relocation::MakesRoom);
+    // The log has failed.
+    let mut h = host();
+    h.write(0, 15, 1);
+    h.write(0, 14, 2);
+    h.flush();
+    assert_eq!(h.engine.judge_relocation(&plan_relocation(&h, 99)), Relocation::MakesRoom);
+    h.write(0, 14, 3);
+    h.engine.flush();
+    fail_record(&mut h);
+    assert_eq!(h.engine.judge_relocation(&plan_relocation(&h, 99)), Relocation::Waits);
+}
 
 #[test]
 fn a_small_cache_fills_up_without_a_flush_and_makes_room() {
@@ -627,10 +1167,13 @@ fn relocation_stops_claims_until_the_writers_are_done() {
     h.write(0, 15, 1);
     h.flush();
     let claim = h.engine.claim(1).unwrap();
+    assert!(!h.engine.is_paused());
     assert_eq!(h.engine.claim_relocation(15), Err(Wait::Progress));
+    assert!(h.engine.is_paused());
     assert_eq!(h.engine.claim(1), Err(Refused::Wait(Wait::Progress)));
     h.copy(&claim, 0, 8, 2);
     relocate(&mut h).unwrap();
+    assert!(!h.engine.is_paused());
     assert_eq!([h.read(0), h.read(1)], [2, 1]);
     h.flush();
     h.crash().unwrap();
@@ -687,6 +1230,21 @@ fn writes_do_not_eat_up_what_is_reserved_for_relocation() {
     h.write_back();
     h.move_tail(false);
     assert!(write(&mut h, None));
+}
+
+#[test]
+fn the_last_reader_of_a_segment_says_so() {
+    let mut h = host();
+    h.write(0, 15, 1);
+    h.write(20, 1, 1);
+    h.flush();
+    let batch = h.plan_writeback();
+    for item in batch.items() {
+        assert_eq!(h.engine.begin_item(&batch, item), Some(0xff));
+    }
+    let pins = h.engine.pins();
+    let last: Vec<bool> = batch.items().iter().map(|item| pins.unpin(item.slot)).collect();
+    assert_eq!(last, [vec![false; 14], vec![true; 2]].concat());
 }
 
 #[test]
@@ -830,10 +1388,10 @@ fn a_clean_block_can_be_forgotten_and_a_dirty_one_not() {
     h.write(0, 15, 1);
     h.flush();
     let (slot, _) = h.slots_of(3)[0];
-    assert!(!h.engine.forget_clean(slot));
+    assert!(!h.engine.forget(slot, 0xff));
+    assert_eq!(h.slots_of(3), [(slot, 0xff)]);
     h.write_back();
-    assert!(h.engine.forget_clean(slot));
-    assert!(!h.engine.forget_clean(slot));
+    assert!(h.engine.forget(slot, 0xff));
     assert!(matches!(h.engine.lookup(3 * BLOCK_SECTORS, BLOCK_SECTORS), Run::Backing(_)));
     assert_eq!([h.read(2), h.read(3), h.read(4)], [1; 3]);
     // The rest of its life is that of any clean slot.
@@ -892,6 +1450,37 @@ fn pieces_say_which_sectors_they_have() {
     assert_eq!(h.engine.lookup(10, 5), Run::Backing(5));
 }
 
+#[test]
+fn a_run_is_as_long_as_it_can_be_and_no_longer() {
+    let mut h = host();
+    let run = |h: &mut Host, addr: u64, blocks: u64| match h.engine.lookup(addr * BLOCK_SECTORS, blocks * 8) {
+        Run::Cache { slot, blocks } => {
+            h.engine.pins().unpin(slot);
+            (slot, blocks)
+        }
+        other => panic!("{other:?}"),
+    };
+    // Blocks 0 to 29 fill two segments, which lie one behind the other.
+    h.write(0, 30, 1);
+    h.flush();
+    h.resume().unwrap();
+    assert_eq!(run(&mut h, 0, 4), (1, 4));
+    assert_eq!(run(&mut h, 0, 30), (1, 15), "more than one segment is pinned by nobody");
+    assert_eq!(run(&mut h, 11, 30), (12, 4));
+    assert_eq!(run(&mut h, 15, 15), (17, 15));
+    assert_eq!(run(&mut h, 14, 1), (15, 1));
+    // It ends where a block is missing, elsewhere, or there in part only.
+    h.write(8, 1, 2);
+    h.write_sectors(24 * BLOCK_SECTORS + 3, 2, 3).unwrap();
+    assert_eq!(run(&mut h, 5, 10), (6, 3));
+    assert_eq!(run(&mut h, 9, 6), (10, 6));
+    assert_eq!(run(&mut h, 20, 10), (22, 4));
+    let at = 28 * BLOCK_SECTORS;
+    assert_eq!(h.read_sectors(at, 24), [vec![1; 16], vec![0; 8]].concat());
+    // A run on the backing device is looked for as far as that takes a bounded time.
+    assert_eq!(h.engine.lookup(100 * BLOCK_SECTORS, 1000 * BLOCK_SECTORS), Run::Backing(256 * BLOCK_SECTORS));
+}
+
 // Blocks that cannot be read.
 
 #[test]
@@ -905,16 +1494,64 @@ fn only_a_clean_block_is_looked_for_elsewhere() {
         other => panic!("{other:?}"),
     };
     let slot = slot_of(&mut h);
-    assert!(!h.engine.forget_unreadable(slot, 0xff), "an older version would come back");
+    assert!(!h.engine.forget(slot, 0xff), "an older version would come back");
     h.engine.pins().unpin(slot);
     h.write_back();
     let slot = slot_of(&mut h);
-    assert!(h.engine.forget_unreadable(slot, 0xff));
+    assert!(h.engine.forget(slot, 0xff));
     assert!(matches!(h.engine.lookup(7 * BLOCK_SECTORS, BLOCK_SECTORS), Run::Backing(_)));
     h.engine.pins().unpin(slot);
     assert_eq!(h.read(7), 1);
     // What is written later is what counts.
     h.write(7, 1, 2);
-    assert!(h.engine.forget_unreadable(slot, 0xff));
+    assert!(h.engine.forget(slot, 0xff));
     assert_eq!(h.read(7), 2);
+}
+
+#[test]
+fn what_was_superseded_while_it_could_not_be_read_is_looked_for_again() {
+    let mut h = host();
+    h.write(7, 1, 1);
+    h.flush();
+    let slot = h.slots_of(7)[0].0;
+    // Somebody reads sectors 2 to 5; 4 and 5 are written meanwhile.
+    h.write_sectors(7 * BLOCK_SECTORS + 4, 2, 2).unwrap();
+    assert!(h.engine.forget(slot, 0b0011_1100), "half of it is elsewhere by now");
+    assert!(h.engine.forget(slot, 0b0011_0000));
+    assert!(!h.engine.forget(slot, 0b0000_1100), "it is nowhere else");
+    assert!(!h.engine.forget(slot, 0b1100_1111));
+    // None of this has changed anything.
+    assert_eq!(h.read_sectors(7 * BLOCK_SECTORS, 8), [1, 1, 1, 1, 2, 2, 1, 1]);
+    // What is clean is on the backing device, all of it, whatever was wanted.
+    h.flush();
+    h.write_back();
+    assert!(h.engine.forget(slot, 0b0000_1100));
+    assert_eq!(h.slots_of(7).iter().map(|&(_, live)| live).collect::<Vec<_>>(), [0b0011_0000]);
+    assert_eq!(h.read_sectors(7 * BLOCK_SECTORS, 8), [1, 1, 1, 1, 2, 2, 1, 1]);
+}
+
+#[test]
+fn a_buffer_is_kept_for_as_many_readers_as_it_has() {
+    let mut h = host();
+    h.write(0, 15, 1);
+    let buffer = |h: &mut Host| match h.engine.lookup(0, BLOCK_SECTORS) {
+        Run::Pieces(pieces) => pieces.as_slice()[0].ram.unwrap().0,
+        other => panic!("{other:?}"),
+    };
+    let buffers = [buffer(&mut h), buffer(&mut h)];
+    h.flush();
+    // The others are used over and over. Says whether this one was.
+    let reused = |h: &mut Host| {
+        for n in 2..8 {
+            h.write(n * 15, 15, n);
+            h.flush();
+        }
+        h.drain();
+        h.buffers[usize::from(buffers[0])][BLOCK] != 1
+    };
+    assert!(!reused(&mut h));
+    h.engine.unpin_buffer(buffers[0]);
+    assert!(!reused(&mut h), "one of two is still there");
+    h.engine.unpin_buffer(buffers[1]);
+    assert!(reused(&mut h));
 }

@@ -168,3 +168,65 @@ impl Default for Pending {
         Self::new()
     }
 }
+
+// What happens in one thread; `tests/loom.rs` and `tests/shuttle.rs` are about the rest.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    fn collected(flights: &Flights) -> Vec<Landing> {
+        let mut all = Vec::new();
+        flights.collect(|landing| all.push(landing));
+        all
+    }
+
+    fn record(seq: u64, fua: bool) -> Io {
+        Io::Record { seq, slot: 1, blocks: 2, buffer: 3, offset: 4, fua }
+    }
+
+    #[test]
+    fn all_that_may_be_under_way_is_told_of_once() {
+        let flights = Flights::new().unwrap();
+        assert!(!flights.is_flying() && collected(&flights).is_empty());
+        for first in [1, WINDOW - 1, 1 << 40] {
+            let is_fua = |seq| seq % 3 == 0;
+            let is_ok = |seq| seq % 5 != 0;
+            let tags: Vec<(u64, usize)> = (first..first + WINDOW)
+                .map(|seq| (seq, flights.take_off(&record(seq, is_fua(seq)))))
+                .collect();
+            let flush = flights.take_off(&Io::Flush { upto: first });
+            assert!(collected(&flights).is_empty());
+            // From the last to the first.
+            for &(seq, tag) in tags.iter().rev() {
+                assert!(flights.is_flying());
+                flights.land(tag, is_ok(seq));
+                assert_eq!(
+                    collected(&flights),
+                    [Landing::Record { seq, fua: is_fua(seq), ok: is_ok(seq) }],
+                    "{first}"
+                );
+                assert!(collected(&flights).is_empty());
+            }
+            assert!(flights.is_flying());
+            for ok in [true, false] {
+                flights.land(flush, ok);
+                assert!(!flights.is_flying());
+                assert_eq!(collected(&flights), [Landing::Flush { upto: first, ok }]);
+                assert_eq!(flights.take_off(&Io::Flush { upto: first }), flush);
+            }
+            flights.land(flush, true);
+            assert_eq!(collected(&flights).len(), 1);
+        }
+    }
+
+    #[test]
+    fn the_last_of_several_wakes_who_waits() {
+        let pending = Pending::default();
+        assert!(pending.is_over());
+        pending.begin();
+        pending.begin();
+        assert!(!pending.end() && !pending.is_over());
+        assert!(pending.end() && pending.is_over());
+    }
+}

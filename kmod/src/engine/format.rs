@@ -50,6 +50,9 @@ const RECORD_FIXED: usize = 64;
 const ENTRY: usize = 12;
 /// Most entries of one record header.
 pub const MAX_ENTRIES: usize = (BLOCK - RECORD_FIXED) / ENTRY;
+// A record is never so large that its header does not hold its entries.
+const _: () =
+    assert!(MAX_SEGMENT_BLOCKS as usize <= MAX_ENTRIES && RECORD_FIXED + MAX_ENTRIES * ENTRY <= BLOCK);
 
 /// Why bytes are not what they should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,9 +218,7 @@ impl Superblock {
         {
             return Err(Invalid::Field("segment_blocks"));
         }
-        if self.nr_segments < MIN_SEGMENTS
-            || u64::from(self.nr_segments) * u64::from(self.segment_blocks) > u64::from(u32::MAX)
-        {
+        if !(MIN_SEGMENTS..=u32::MAX / self.segment_blocks).contains(&self.nr_segments) {
             return Err(Invalid::Field("nr_segments"));
         }
         if self.first_block != FIRST_BLOCK {
@@ -501,7 +502,7 @@ impl RecordHeader {
             return Err(Invalid::Field("nonce"));
         }
         let room = sb.segment_blocks.saturating_sub(offset + 1);
-        if h.blocks == 0 || u32::from(h.blocks) > room || usize::from(h.blocks) > MAX_ENTRIES {
+        if h.blocks == 0 || u32::from(h.blocks) > room {
             return Err(Invalid::Field("blocks"));
         }
         if h.durable >= h.seq || h.seq - h.durable > WINDOW {
@@ -515,7 +516,7 @@ impl RecordHeader {
             }
             // A block at the end of a backing device may be cut short: nothing can have been written behind it.
             let sectors = (sb.backing_sectors - e.addr * BLOCK_SECTORS).min(BLOCK_SECTORS);
-            if sectors < BLOCK_SECTORS && u64::from(e.mask) >> sectors != 0 {
+            if u64::from(e.mask) >> sectors != 0 {
                 return Err(Invalid::Field("mask"));
             }
         }
@@ -541,6 +542,7 @@ impl RecordHeader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::string::ToString;
 
     fn sb() -> Superblock {
         let mut sb = Superblock::new(64 << 11, 1_000_001, 128, [7; 16], 42).unwrap();
@@ -568,8 +570,61 @@ mod tests {
         assert_eq!(Superblock::new(min - 1, 8, 128, [0; 16], 0), Err(Invalid::Field("nr_segments")));
         assert_eq!(Superblock::new(min, 0, 128, [0; 16], 0), Err(Invalid::Field("backing_sectors")));
         assert_eq!(Superblock::new(min, 8, 100, [0; 16], 0), Err(Invalid::Field("segment_blocks")));
+        let most = MAX_BACKING_BLOCKS * BLOCK_SECTORS;
+        assert!(Superblock::new(min, most, 128, [0; 16], 0).is_ok());
+        assert_eq!(Superblock::new(min, most + 1, 128, [0; 16], 0), Err(Invalid::Field("backing_sectors")));
+        // Slots up to the last but one of those that 32 bits can number.
         let huge = Superblock::new(1 << 40, 8, 128, [0; 16], 0).unwrap();
-        assert!(u64::from(huge.nr_segments) * 128 <= u64::from(u32::MAX));
+        assert_eq!(huge.nr_segments, (1 << 25) - 1);
+        assert_eq!(Superblock::decode(&huge.encode()).as_ref(), Ok(&huge));
+        let larger = Superblock { nr_segments: huge.nr_segments + 1, ..huge };
+        assert_eq!(Superblock::decode(&larger.encode()), Err(Invalid::Field("nr_segments")));
+    }
+
+    #[test]
+    fn a_cache_device_is_used_up_to_its_last_whole_segment() {
+        for segment_blocks in [16, 32, 64, 128, 256] {
+            let segment = u64::from(segment_blocks) * BLOCK_SECTORS;
+            let min = Superblock::min_cache_sectors(segment_blocks);
+            assert_eq!(min, 2048 + 16 * segment);
+            for more in [0, 1, segment - 1, segment, 5 * segment + 7] {
+                let sb = Superblock::new(min + more, 8, segment_blocks, [0; 16], 0).unwrap();
+                let used = min + more / segment * segment;
+                assert_eq!(sb.cache_sectors(), used, "{segment_blocks} {more}");
+                assert_eq!(sb.slot_sector(0), 2048);
+                assert_eq!(sb.slot_sector(sb.nr_segments * segment_blocks), used);
+            }
+        }
+    }
+
+    #[test]
+    fn texts_are_what_was_set_up_to_the_last_byte() {
+        let mut sb = Superblock::decode(&sb().encode()).unwrap();
+        assert_eq!((sb.name(), sb.backing_id()), ("perflv", "wwid:naa.5000"));
+        let (name, id) = ("n".repeat(NAME_LEN), "i".repeat(BACKING_ID_LEN));
+        sb.set_name(&name).unwrap();
+        sb.set_backing_id(&id).unwrap();
+        let mut sb = Superblock::decode(&sb.encode()).unwrap();
+        assert_eq!((sb.name(), sb.backing_id()), (&name[..], &id[..]));
+        assert_eq!(sb.set_name(&(name.clone() + "n")), Err(Invalid::Field("name")));
+        assert_eq!(sb.set_backing_id(&(id.clone() + "i")), Err(Invalid::Field("backing_id")));
+        assert_eq!((sb.name(), sb.backing_id()), (&name[..], &id[..]));
+        sb.set_name("").unwrap();
+        assert_eq!(sb.name(), "");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (invalid, words) in [
+            (Invalid::Blank, &["blank"][..]),
+            (Invalid::Magic, &["magic"]),
+            (Invalid::Version(7), &["version 7", "version 1:"]),
+            (Invalid::Checksum, &["checksum", "torn"]),
+            (Invalid::Field("tail"), &["tail"]),
+        ] {
+            let text = invalid.to_string();
+            assert!(words.iter().all(|w| text.contains(w)), "{text}");
+        }
     }
 
     #[test]
@@ -601,6 +656,54 @@ mod tests {
         assert!(Checkpoint::choose(&torn, &[0; SECTOR], &sb).is_err());
         let foreign = Checkpoint { nonce: 1, ..a };
         assert_eq!(Checkpoint::decode(&foreign.encode(), &sb), Err(Invalid::Field("nonce")));
+        // Without a superblock it is one all the same; what is torn is none.
+        assert_eq!(Checkpoint::orphan(&foreign.encode()), Some(foreign));
+        assert_eq!(Checkpoint::orphan(&torn), None);
+        assert_eq!(Checkpoint::orphan(&sb.encode()), None);
+    }
+
+    #[test]
+    fn checkpoint_limits() {
+        let sb = sb();
+        let most = 1 << 62;
+        let good = Checkpoint { tail: 5, durable: 7, ..Checkpoint::first(42) };
+        let check = |cp: Checkpoint, field: Option<&'static str>| {
+            let expected = field.map_or(Ok(cp), |f| Err(Invalid::Field(f)));
+            assert_eq!(Checkpoint::decode(&cp.encode(), &sb), expected);
+        };
+        for cp in [
+            Checkpoint { tail: 1, durable: 0, ..good },
+            Checkpoint { tail: 8, ..good },
+            Checkpoint { durable: most, ..good },
+            Checkpoint { tail: most, durable: most, ..good },
+            Checkpoint { epoch_start: 1, epoch: 0, generation: 0, ..good },
+            Checkpoint { epoch_start: most, ..good },
+            Checkpoint { epoch: most, ..good },
+            Checkpoint { generation: most, ..good },
+            Checkpoint { tail_segment: sb.nr_segments - 1, ..good },
+        ] {
+            check(cp, None);
+        }
+        for cp in [
+            Checkpoint { tail: 0, ..good },
+            Checkpoint { tail: 9, ..good },
+            Checkpoint { durable: most + 1, ..good },
+            Checkpoint { durable: u64::MAX, ..good },
+            Checkpoint { tail: most + 1, durable: most, ..good },
+            Checkpoint { tail: u64::MAX, durable: most, ..good },
+        ] {
+            check(cp, Some("tail"));
+        }
+        for cp in [
+            Checkpoint { epoch_start: 0, ..good },
+            Checkpoint { epoch_start: most + 1, ..good },
+            Checkpoint { epoch: most + 1, ..good },
+            Checkpoint { generation: most + 1, ..good },
+            Checkpoint { epoch_start: u64::MAX, epoch: u64::MAX, generation: u64::MAX, ..good },
+        ] {
+            check(cp, Some("epoch"));
+        }
+        check(Checkpoint { tail_segment: sb.nr_segments, ..good }, Some("tail_segment"));
     }
 
     #[test]
@@ -616,8 +719,17 @@ mod tests {
             assert_eq!(RecordHeader::entry(&b, i), entry(i));
         }
         assert_eq!(RecordHeader::decode(&b, &sb, 1), Err(Invalid::Field("blocks")));
-        RecordHeader { durable: 5, ..h }.encode(&mut b, entry);
-        assert_eq!(RecordHeader::decode(&b, &sb, 0), Err(Invalid::Field("durable")));
+        // The last place in a segment of 128 blocks for one of so many.
+        for (blocks, offset, fits) in [(0, 0, false), (1, 126, true), (1, 127, false), (1, 128, false)] {
+            RecordHeader { blocks, ..h }.encode(&mut b, entry);
+            assert_eq!(RecordHeader::decode(&b, &sb, offset).is_ok(), fits, "{blocks} at {offset}");
+        }
+        for (durable, good) in [(5, false), (6, true), (69, true), (70, false), (71, false)] {
+            let h = RecordHeader { durable, ..h };
+            h.encode(&mut b, entry);
+            let expected = if good { Ok(h) } else { Err(Invalid::Field("durable")) };
+            assert_eq!(RecordHeader::decode(&b, &sb, 0), expected);
+        }
         // 1,000,001 sectors: block 125,000 has one sector only.
         h.encode(&mut b, |_| Entry { addr: 125_000, mask: 1, crc: 0 });
         assert!(RecordHeader::decode(&b, &sb, 0).is_ok());
@@ -625,5 +737,18 @@ mod tests {
         assert_eq!(RecordHeader::decode(&b, &sb, 0), Err(Invalid::Field("mask")));
         h.encode(&mut b, |_| Entry { addr: 125_001, mask: 1, crc: 0 });
         assert_eq!(RecordHeader::decode(&b, &sb, 0), Err(Invalid::Field("addr")));
+        // Without a superblock: whose it is, and no more.
+        assert!(RecordHeader::is_of(&b, 42, 70));
+        assert!(!RecordHeader::is_of(&b, 41, 70) && !RecordHeader::is_of(&b, 42, 71));
+        for at in [0, BLOCK - 1] {
+            b[at] ^= 1;
+            assert!(!RecordHeader::is_of(&b, 42, 70));
+            b[at] ^= 1;
+        }
+        let mut other = b;
+        other[..4].copy_from_slice(b"WBrd");
+        let crc = crc_without(&other, RECORD_CRC);
+        put(&mut other, RECORD_CRC, &crc.to_le_bytes());
+        assert!(!RecordHeader::is_of(&other, 42, 70));
     }
 }

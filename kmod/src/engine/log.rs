@@ -153,7 +153,7 @@ impl Engine {
 
     /// Only what is durable can be reclaimed, and a small cache may be full before anything else asks for that.
     fn want_tail(&mut self) {
-        if self.used > self.freeing.unwrap_or(0) {
+        if self.in_log() > 0 {
             self.want(self.last_seq(self.tail));
         }
     }
@@ -258,17 +258,19 @@ impl Engine {
 
     /// Whether a claim is not yet copied.
     pub(super) fn has_writers(&self) -> bool {
-        (self.sent + 1..self.next_seq).any(|seq| self.records[(seq % WINDOW) as usize].writers != 0)
+        // What is sent, or was long ago, has none.
+        self.records.iter().any(|r| r.writers != 0)
     }
 
     /// Asks that everything written so far become durable. Returns the sequence number that [`Engine::durable`]
     /// must reach; it may have done so already.
     pub fn flush(&mut self) -> u64 {
-        self.want(self.next_seq - 1);
-        self.next_seq - 1
+        let newest = self.next_seq - 1;
+        self.want(newest);
+        newest
     }
 
-    /// Asks that record `seq` become durable, which exists.
+    /// Asks that record `seq` become durable, or the newest one if there is no such record yet.
     pub fn want(&mut self, seq: u64) {
         self.wanted = self.wanted.max(seq.min(self.next_seq - 1));
     }
@@ -288,13 +290,9 @@ impl Engine {
         if self.failed {
             return None;
         }
-        // Half of the window may gather undurable records before a flush makes room.
-        if self.written - self.durable > WINDOW / 2 {
-            self.want(self.written);
-        }
         if self.commit.is_none() && self.wanted > self.durable {
             // Its own record may still be open.
-            if self.open && self.next_seq - 1 <= self.wanted {
+            if self.next_seq - 1 <= self.wanted {
                 self.close();
             }
             self.commit = Some(self.wanted);
@@ -303,7 +301,7 @@ impl Engine {
             return Some(io);
         }
         let commit = self.commit?;
-        if self.written >= commit && self.durable < commit && !self.flushing {
+        if self.written >= commit && !self.flushing {
             self.flushing = true;
             return Some(Io::Flush { upto: self.written });
         }
@@ -317,7 +315,7 @@ impl Engine {
         }
         match self.commit {
             None => self.wanted > self.durable || self.sealed().is_some(),
-            Some(c) => (self.written >= c && self.durable < c && !self.flushing) || self.sealed().is_some(),
+            Some(c) => (self.written >= c && !self.flushing) || self.sealed().is_some(),
         }
     }
 
@@ -396,6 +394,10 @@ impl Engine {
         // Sent with FUA only when all before it was durable.
         if fua {
             self.set_durable(seq);
+        }
+        // Half of the window may gather undurable records before a flush makes room.
+        if self.written - self.durable > WINDOW / 2 {
+            self.want(self.written);
         }
     }
 

@@ -8,6 +8,7 @@
 //! - [`log`](mod@log): the head of the log: claims, records, group commit.
 //! - [`read`]: where the sectors of a read are.
 //! - [`reclaim`]: writeback, relocation, the tail.
+//! - [`pace`]: how fast writes are let in when only writeback makes room.
 //! - [`flight`]: what the end of an I/O leaves for the thread that waits for it, without the lock.
 //! - [`replay`]: from the bytes on the cache device to an engine.
 //! - `index`: which slot holds which sectors.
@@ -26,6 +27,7 @@ pub mod flight;
 pub mod format;
 mod index;
 pub mod log;
+pub mod pace;
 pub mod read;
 pub mod reclaim;
 pub mod replay;
@@ -123,7 +125,7 @@ pub struct Engine {
     durable: u64,
     /// Somebody waits until the log is durable up to here.
     wanted: u64,
-    /// The commit in flight makes the log durable up to here.
+    /// The commit in flight makes the log durable up to here, which it is not yet.
     commit: Option<u64>,
     flushing: bool,
     /// Claims wait because a relocation waits for the writers to finish.
@@ -198,7 +200,8 @@ pub struct State {
 }
 
 impl Engine {
-    /// An engine for the volume `sb` in which nothing is cached, with `nr_buffers` RAM buffers of a segment each.
+    /// An engine for the volume `sb` in which nothing is cached, with `nr_buffers` RAM buffers of a segment each. Where its
+    /// log begins is up to the replay.
     fn empty(sb: &Superblock, nr_buffers: u8) -> Result<Self, OutOfMemory> {
         let nr_slots = sb.nr_segments as usize * sb.segment_blocks as usize;
         let pins = Shared::new(Pins {
@@ -217,7 +220,7 @@ impl Engine {
             epoch_start: 0,
             generation: 0,
             noted: 0,
-            head: sb.nr_segments - 1,
+            head: 0,
             head_next: sb.segment_blocks,
             next_seq: 1,
             open: false,
@@ -274,6 +277,11 @@ impl Engine {
         self.sb.nr_segments - self.used
     }
 
+    /// Segments from the tail to the head; `used` also counts those behind the tail that wait for their checkpoint.
+    fn in_log(&self) -> u32 {
+        self.used - self.freeing.unwrap_or(0)
+    }
+
     fn next_segment(&self, segment: u32) -> u32 {
         if segment + 1 == self.sb.nr_segments {
             0
@@ -297,26 +305,22 @@ impl Engine {
 
     /// Puts what record `seq` holds in `slot` into the index and the counts.
     fn store(&mut self, slot: u32, entry: Entry, seq: u64) {
-        let sb = &self.sb;
-        let (head, nr_segments) = (self.head, sb.nr_segments);
-        // A segment's age: how many segments after the one behind the head, which is the oldest, it comes.
-        let age = |slot: u32| {
-            let s = slot / sb.segment_blocks;
-            (if s > head { s - head - 1 } else { s + nr_segments - head - 1 }, slot)
-        };
-        let own = age(slot);
+        let (head, segment_blocks) = (self.head, self.sb.segment_blocks);
+        // The order of the log: it comes round, and goes on behind its head with the oldest segment.
+        let place = |slot: u32| (slot / segment_blocks <= head, slot);
+        let own = place(slot);
         let newest = self.next_seq - 1;
         let (segments, dirty) = (&mut self.segments, &mut self.dirty);
         self.pins.checksums[slot as usize].store(entry.crc, Ordering::Relaxed);
-        segments[(slot / sb.segment_blocks) as usize].dirty += 1;
+        segments[(slot / segment_blocks) as usize].dirty += 1;
         *dirty += 1;
         self.index.insert(
             slot,
             entry.addr,
             entry.mask,
-            |other| age(other) > own,
+            |other| place(other) > own,
             |o| {
-                let s = &mut segments[(o.slot / sb.segment_blocks) as usize];
+                let s = &mut segments[(o.slot / segment_blocks) as usize];
                 // Who superseded a slot of ours that was late is some record up to the newest.
                 s.superseded_by = s.superseded_by.max(if o.slot == slot { newest } else { seq });
                 if o.dead && o.dirty {

@@ -61,18 +61,20 @@ impl Engine {
         let mut p = Pieces::default();
         let want = part.mask();
         self.index.find(part.addr, |slot, live| {
-            // The live masks of a block's slots are disjoint, so that eight pieces are always enough.
-            if live & want != 0 && p.len < p.list.len() {
-                let segment = self.segment_of(slot);
-                // What stands for a lost block must be read from the device, where its checksum gives it away: what is in
-                // RAM is not checked.
-                let ram = self.segments[segment as usize]
-                    .buffer
-                    .filter(|_| !self.index.is_lost(slot))
-                    .map(|b| (b, slot - segment * self.sb.segment_blocks));
-                p.list[p.len] = Piece { slot, mask: live & want, ram };
-                p.len += 1;
+            if live & want == 0 {
+                return;
             }
+            // The live masks of a block's slots are disjoint, so that eight pieces are always enough.
+            let Some(piece) = p.list.get_mut(p.len) else { return };
+            let segment = self.segment_of(slot);
+            // What stands for a lost block must be read from the device, where its checksum gives it away: what is in RAM
+            // is not checked.
+            let ram = self.segments[segment as usize]
+                .buffer
+                .filter(|_| !self.index.is_lost(slot))
+                .map(|b| (b, slot - segment * self.sb.segment_blocks));
+            *piece = Piece { slot, mask: live & want, ram };
+            p.len += 1;
         });
         p
     }
@@ -115,12 +117,13 @@ impl Engine {
     }
 
     fn cache_run(&self, addr: u64, blocks: u64, slot: u32) -> u32 {
-        let room = self.sb.segment_blocks - slot % self.sb.segment_blocks;
         // Behind a lost block in a segment that is in RAM there may be some that are not on the device yet.
-        let in_ram = self.segments[self.segment_of(slot) as usize].buffer.is_some();
-        let most = if in_ram { 1 } else { blocks.min(room.into()) as u32 };
+        if self.segments[self.segment_of(slot) as usize].buffer.is_some() {
+            return 1;
+        }
         let mut n = 1;
-        while n < most {
+        // It ends before its segment does, if not earlier: the next segment begins with a header, which holds no block.
+        while u64::from(n) < blocks {
             let mut next = None;
             self.index.find(addr + u64::from(n), |s, live| next = Some((s, live)));
             if next != Some((slot + n, 0xff)) {
@@ -131,10 +134,10 @@ impl Engine {
         n
     }
 
-    /// The sectors `mask` of the block in `slot`, which the caller has pinned, cannot be read from the cache device. If
-    /// they are clean, the backing device has them too, and the slot is forgotten. Says whether a new lookup finds them in
-    /// another place, because of that or because they have been superseded meanwhile.
-    pub fn forget_unreadable(&mut self, slot: u32, mask: u8) -> bool {
+    /// Takes `slot`, which the caller has pinned, out of the index if it is clean: the backing device has what it holds.
+    /// Says whether a new lookup finds the sectors `mask` of its block in another place, because of that or because they
+    /// have been superseded meanwhile.
+    pub fn forget(&mut self, slot: u32, mask: u8) -> bool {
         let (_, live, dirty) = self.index.get(slot);
         if live & mask == mask && dirty {
             return false;

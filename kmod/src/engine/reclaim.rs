@@ -123,11 +123,9 @@ impl Engine {
     /// Adds all dirty slots of the next segment to the batch, if that is durable and there is room for them. Says whether
     /// it did.
     fn plan_segment(&self, batch: &mut Batch, with_head: bool) -> bool {
-        // `used` also counts segments behind the tail that wait for their checkpoint.
-        let in_log = self.used - self.freeing.unwrap_or(0);
         let segment = batch.next;
         let room = batch.items.len() - batch.len;
-        if batch.segments >= in_log
+        if batch.segments >= self.in_log()
             || (segment == self.head && !with_head)
             || self.last_seq(segment) > self.durable
             || usize::from(self.segments[segment as usize].dirty) > room
@@ -165,8 +163,7 @@ impl Engine {
         }
         // What is looked at, and the log as a whole, which counts because a stretch in which all is dirty costs as much
         // room as it makes, and behind it there are others.
-        let whole = self.used - self.freeing.unwrap_or(0);
-        if !self.is_worth(batch.len as u64, batch.segments) && !self.is_worth(self.dirty, whole) {
+        if !self.is_worth(batch.len as u64, batch.segments) && !self.is_worth(self.dirty, self.in_log()) {
             return Relocation::Useless;
         }
         // The first record goes where the head has room; each segment that is opened has room for all but a header.
@@ -254,16 +251,6 @@ impl Engine {
         self.paused = false;
     }
 
-    /// Takes a slot that is not dirty out of the index: the backing device has what it holds. Says whether it was one.
-    pub fn forget_clean(&mut self, slot: u32) -> bool {
-        let (_, live, dirty) = self.index.get(slot);
-        let clean = live != 0 && !dirty;
-        if clean {
-            self.index.remove(slot);
-        }
-        clean
-    }
-
     /// Block `slot` of the claim now holds a copy of the item's, which is pinned: what is still live and dirty of it
     /// moves there.
     ///
@@ -295,7 +282,8 @@ impl Engine {
         while freeing < self.used {
             let s = self.segments[self.tail as usize];
             let is_head = self.tail == self.head;
-            if s.dirty != 0 || self.last_seq(self.tail) > self.durable || (is_head && (!whole || self.open)) {
+            // A head that is not idle has a record that is not durable.
+            if s.dirty != 0 || self.last_seq(self.tail) > self.durable || (is_head && !whole) {
                 break;
             }
             if s.superseded_by > self.durable {
@@ -349,6 +337,26 @@ impl Engine {
             self.failed = true;
         } else if let Some(n) = self.freeing.take() {
             self.used -= n;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::format::Superblock;
+
+    #[test]
+    fn relocation_is_worth_a_tenth_of_the_room_that_it_reads() {
+        // Blocks of a segment, segments, and how many dirty slots in them may be.
+        for (blocks, segments, most) in
+            [(16, 1, 12), (16, 5, 62), (16, 8, 101), (128, 8, 905), (128, 100, 11_340)]
+        {
+            let sb = Superblock::new(1 << 30, 1 << 30, blocks, [0; 16], 1).unwrap();
+            let sb = Superblock { nr_segments: 100, ..sb };
+            let e = Engine::empty(&sb, 1).unwrap();
+            let found = (0..).take_while(|&dirty| e.is_worth(dirty, segments)).count() as u64 - 1;
+            assert_eq!(found, most, "{segments} segments of {blocks} blocks");
         }
     }
 }

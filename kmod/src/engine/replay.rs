@@ -153,7 +153,6 @@ impl Replay {
         engine.tail = tail;
         engine.tail_seq = checkpoint.tail;
         engine.head = if tail == 0 { sb.nr_segments - 1 } else { tail - 1 };
-        engine.next_seq = checkpoint.tail;
         engine.generation = checkpoint.generation;
         Ok(Self {
             at: tail * sb.segment_blocks,
@@ -250,7 +249,7 @@ impl Replay {
             return Err(Damage::Outdated { expected: self.see });
         }
         // A later record may well be there after a crash that lost this one; but not if it knew this one durable.
-        if h.seq > self.see && h.epoch == cp.epoch && h.seq >= cp.epoch_start && h.durable >= self.see {
+        if h.epoch == cp.epoch && h.seq >= cp.epoch_start && h.durable >= self.see {
             return Err(Damage::Overwritten { expected: self.see, found: h.seq });
         }
         let right_epoch = if h.seq >= cp.epoch_start {
@@ -262,7 +261,6 @@ impl Replay {
         // record whose header is whole and whose data are not. Its number was given again, to the first record of the
         // new epoch, and once that is known durable nobody looks at data any more. So the later epoch decides.
         let left_over = self.step == Step::Next
-            && h.seq < cp.epoch_start
             && self.ahead.is_some_and(|(seq, epoch)| seq == h.seq && h.epoch < epoch && epoch < cp.epoch);
         Ok((h.seq == self.see && right_epoch && !left_over).then_some(h))
     }
@@ -329,7 +327,6 @@ impl Replay {
         let i = (seq % WINDOW) as usize;
         self.apply += 1;
         let Some(Seen { header, slot }) = self.seen[i].take() else { return };
-        self.engine.next_seq = seq + 1;
         for k in 0..usize::from(header.blocks) {
             let entry = self.entry(i, k);
             let slot = slot + 1 + k as u32;

@@ -257,8 +257,13 @@ pub fn should_stop() -> bool {
 }
 
 /// A kernel thread; dropping it stops it and waits for it.
+///
+/// # Invariants
+/// `work` is from `Arc::into_raw`, and `release` takes it back. The thread uses it until `wb_thread_stop` has returned.
 pub struct Thread {
     task: NonNull<bindings::task_struct>,
+    work: *const c_void,
+    release: unsafe fn(*const c_void),
 }
 
 // SAFETY: Any context that may sleep can stop the thread.
@@ -273,29 +278,27 @@ impl Thread {
     /// Whatever the kernel says, `ENOMEM` mostly.
     pub fn run<W: Work + 'static>(work: Arc<W>, name: &CStr) -> Result<Self> {
         unsafe extern "C" fn main<W: Work>(data: *mut c_void) -> i32 {
-            // SAFETY: `data` is the `Arc` that `Thread::run` gave away, and kept alive for as long as the thread is.
+            // SAFETY: By the invariant of `Thread` it is kept alive for as long as the thread is.
             let work = unsafe { &*data.cast::<W>() };
             work.run();
             // `kthread_stop` needs the thread to be there, so it does not end before it is told to.
             while !should_stop() {
                 sleep_ms(10);
             }
-            // SAFETY: The reference that `Thread::run` gave away is dropped once, here at the end.
-            drop(unsafe { Arc::<W>::from_raw(data.cast()) });
             0
         }
-        let data = Arc::into_raw(work);
-        // SAFETY: `main` takes what `data` is, and the name is copied.
-        let task =
-            unsafe { bindings::wb_thread_run(Some(main::<W>), data.cast_mut().cast(), name.as_ptr().cast()) };
-        match kernel::error::from_err_ptr(task) {
-            Ok(task) => match NonNull::new(task) {
-                Some(task) => Ok(Self { task }),
-                None => Err(ENOMEM),
-            },
+        unsafe fn release<W: Work>(data: *const c_void) {
+            // SAFETY: The caller gives back what `Arc::into_raw` has said, once.
+            drop(unsafe { Arc::<W>::from_raw(data.cast()) });
+        }
+        let work = Arc::into_raw(work).cast::<c_void>();
+        // SAFETY: `main` takes what `work` is, and the name is copied.
+        let task = unsafe { bindings::wb_thread_run(Some(main::<W>), work.cast_mut(), name.as_ptr().cast()) };
+        match kernel::error::from_err_ptr(task).and_then(|task| NonNull::new(task).ok_or(ENOMEM)) {
+            Ok(task) => Ok(Self { task, work, release: release::<W> }),
             Err(e) => {
-                // SAFETY: No thread was made that could have taken the reference.
-                drop(unsafe { Arc::from_raw(data) });
+                // SAFETY: No thread was made that could use it.
+                unsafe { release::<W>(work) };
                 Err(e)
             }
         }
@@ -305,7 +308,10 @@ impl Thread {
 impl Drop for Thread {
     fn drop(&mut self) {
         // SAFETY: The thread does not end before it is told to, so the task is still there.
-        unsafe { bindings::wb_thread_stop(self.task.as_ptr()) }
+        unsafe { bindings::wb_thread_stop(self.task.as_ptr()) };
+        // Not by the thread itself: one that is stopped before it has run for the first time never does.
+        // SAFETY: By the invariant; the thread has ended.
+        unsafe { (self.release)(self.work) };
     }
 }
 

@@ -18,7 +18,7 @@ use crate::dm::{BioList, EndIo};
 use crate::engine::flight::Landing;
 use crate::engine::format::{Checkpoint, RecordHeader, BLOCK, WINDOW};
 use crate::engine::log::Io;
-use crate::engine::RESERVED_SEGMENTS;
+use crate::engine::pace::low_water;
 use crate::os::{now_ms, should_stop, sleep_ms, Sleep, Table};
 use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::prelude::*;
@@ -28,11 +28,9 @@ use kernel::sync::Arc;
 /// all. Long enough for a device to be reset, and short enough for those who wait.
 const PAUSES_MS: [u64; 5] = [100, 400, 1500, 3000, 5000];
 
-/// Fewer free segments than these make reclaim urgent. In any case before a write finds none, which is while there are still
-/// those that are reserved: or nobody would make room, and the write would wait for ever.
-pub(super) fn low_water(nr_segments: u32) -> u32 {
-    (nr_segments / 8).max(RESERVED_SEGMENTS + 2)
-}
+/// Who waits for room is told that there will be none when nobody could make any for so long: as long as writes to the
+/// cache device are repeated.
+const PATIENCE_MS: u64 = 10_000;
 
 impl EndIo for Volume {
     fn end_io(&self, tag: usize, result: Result) {
@@ -95,7 +93,8 @@ impl Volume {
                 this.progress.notify();
                 continue;
             }
-            let pause = attempts.due().map(|due| due.saturating_sub(now_ms()).clamp(1, 10_000) as u32);
+            let due = Iterator::chain(attempts.due().into_iter(), this.lets_in_at());
+            let pause = due.min().map(|due| due.saturating_sub(now_ms()).clamp(1, 10_000) as u32);
             if should_stop() {
                 if pause.is_none() && !this.flights.is_flying() {
                     return;
@@ -333,26 +332,36 @@ impl Volume {
         }
     }
 
-    /// Goes on with the writes that found no room.
+    /// When the next write is to be let in that the pace delays, in milliseconds since boot.
+    fn lets_in_at(&self) -> Option<u64> {
+        let core = self.core.lock();
+        if core.deferred.is_empty() {
+            return None;
+        }
+        let moment = self.moment(&core.engine);
+        core.pace.due_ms(&moment).map(|ms| moment.now_ms + ms)
+    }
+
+    /// Goes on with the writes that found no room, or that the pace delays.
     fn retry_deferred(&self) {
+        let mut was_high = false;
         loop {
-            let bio = {
+            let (bio, is_low) = {
                 let mut core = self.core.lock();
-                match core.deferred.pop() {
-                    Some(bio) => bio,
-                    None => {
-                        let state = core.engine.state();
-                        if state.free_segments >= low_water(state.nr_segments) {
-                            self.full.store(false, Ordering::Relaxed);
-                        }
-                        drop(core);
-                        if state.free_segments < low_water(state.nr_segments) {
-                            self.reclaim.notify();
-                        }
-                        return;
-                    }
+                let state = core.engine.state();
+                let is_low = state.free_segments < low_water(state.nr_segments);
+                if !is_low {
+                    self.full.store(false, Ordering::Relaxed);
+                    core.pace.end();
                 }
+                (core.deferred.pop(), is_low)
             };
+            if is_low && (was_high || bio.is_none()) {
+                // It finds out whether only writeback makes room, before all of it is taken.
+                self.reclaim.notify();
+            }
+            was_high = !is_low;
+            let Some(bio) = bio else { return };
             if self.go_on_writing(bio, true) {
                 continue;
             }
@@ -367,10 +376,14 @@ impl Volume {
         }
     }
 
-    /// There is no room, and nobody can make some, because relocation is not worth it and the backing device writes nothing:
-    /// waiting would be for ever.
-    fn gives_up(&self) -> bool {
+    /// There is no room, and nobody can make some, because relocation is not worth it or cannot read, and the backing device
+    /// writes nothing or nothing can be read for it: waiting would be for ever. A suspend would wait with them, and whoever
+    /// wants to repair the cache device may need that.
+    pub(super) fn gives_up(&self) -> bool {
         let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
-        is(&self.full) && is(&self.faults.dead) && self.core.lock().engine.is_full()
+        // Acquire: as `call_writeback` sets it.
+        self.full.load(Ordering::Acquire)
+            && (is(&self.faults.dead) || self.faults.is_helpless_for(PATIENCE_MS))
+            && self.core.lock().engine.is_full()
     }
 }

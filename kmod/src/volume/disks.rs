@@ -4,10 +4,11 @@
 
 use crate::dm::{BioSet, Device, EndIo};
 use crate::engine::flight::Pending;
-use crate::os::{synchronize, Event, Pages, Sleep, Table};
+use crate::engine::format::BLOCK;
+use crate::os::{synchronize, Event, Pages, Shared, Sleep, Table};
 use core::fmt;
 use core::ops::Deref;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -54,6 +55,10 @@ pub struct Transfer {
     pub pages: Pages,
     pending: Pending,
     failed: Table<AtomicBool>,
+    /// Blocks of memory that a write with this tag comes from.
+    blocks: Table<AtomicU32>,
+    /// How many were written.
+    written: Shared<AtomicU64>,
     #[pin]
     landed: Event,
 }
@@ -64,11 +69,21 @@ impl Transfer {
     /// # Errors
     /// `ENOMEM`.
     pub fn new(blocks: usize) -> Result<OwnTransfer> {
+        Self::counting(blocks, Shared::new(AtomicU64::new(0))?)
+    }
+
+    /// As [`Transfer::new`]; counts in `written` the blocks that writes have been done for.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn counting(blocks: usize, written: Shared<AtomicU64>) -> Result<OwnTransfer> {
         let transfer = Arc::pin_init(
             try_pin_init!(Self {
-                pages: Pages::new(blocks * crate::engine::format::BLOCK)?,
+                pages: Pages::new(blocks * BLOCK)?,
                 pending: Pending::new(),
                 failed: Table::new(blocks + 1, |_| AtomicBool::new(false))?,
+                blocks: Table::new(blocks + 1, |_| AtomicU32::new(0))?,
+                written,
                 landed <- Event::new(),
             }? Error),
             GFP_KERNEL,
@@ -107,6 +122,7 @@ impl Transfer {
         tag: usize,
     ) {
         self.pending.begin();
+        self.blocks[tag].store((offset % BLOCK + len).div_ceil(BLOCK) as u32, Ordering::Relaxed);
         disks.bios.write(device, sector, (&self.pages, offset, len), fua, (self, tag));
     }
 
@@ -182,6 +198,11 @@ impl EndIo for Transfer {
     fn end_io(&self, tag: usize, result: Result) {
         if result.is_err() {
             self.failed[tag].store(true, Ordering::Relaxed);
+        }
+        // None for a read or a flush.
+        let blocks = self.blocks[tag].swap(0, Ordering::Relaxed);
+        if result.is_ok() {
+            self.written.fetch_add(blocks.into(), Ordering::Relaxed);
         }
         if self.pending.end() {
             self.landed.notify();

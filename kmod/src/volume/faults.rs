@@ -59,6 +59,11 @@ pub struct Faults {
     trouble: AtomicU32,
     /// The last writeback has got nothing done, and something has failed.
     pub(super) stuck: AtomicBool,
+    /// Since when neither writeback nor relocation gets anything done, though room is needed; in milliseconds since boot, 0
+    /// when they do.
+    helpless_since: AtomicU64,
+    /// Relocation has found blocks that cannot be read, and will soon give them up: then it can make room.
+    pub(super) salvaging: AtomicBool,
     /// The backing device has written nothing the last time it was tried.
     pub(super) dead: AtomicBool,
     /// When one of its kind was last logged, in milliseconds since boot.
@@ -66,6 +71,21 @@ pub struct Faults {
 }
 
 impl Faults {
+    /// Notes whether nobody gets anything done that makes room.
+    pub(super) fn note_helpless(&self, helpless: bool) {
+        if !helpless {
+            self.helpless_since.store(0, Ordering::Relaxed);
+        } else if self.helpless_since.load(Ordering::Relaxed) == 0 {
+            self.helpless_since.store(now_ms().max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether nobody could make room for so long, nor will soon.
+    pub(super) fn is_helpless_for(&self, ms: u64) -> bool {
+        let since = self.helpless_since.load(Ordering::Relaxed);
+        since != 0 && now_ms().saturating_sub(since) >= ms && !self.salvaging.load(Ordering::Relaxed)
+    }
+
     /// How often it has happened.
     pub fn count(&self, kind: Kind) -> u64 {
         self.counts[kind as usize].load(Ordering::Relaxed)

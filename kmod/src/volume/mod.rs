@@ -31,8 +31,9 @@ use crate::arguments::Options;
 use crate::dm::{Bio, BioList, BioStack, Cursor, Events};
 use crate::engine::flight::Flights;
 use crate::engine::format::{Checkpoint, BLOCK, BLOCK_SECTORS};
+use crate::engine::pace::{Moment, Pace};
 use crate::engine::{Engine, Pins, State};
-use crate::os::{should_stop, synchronize, Event, Pages, Shared, Sleep, Table, Thread, Work};
+use crate::os::{now_ms, should_stop, synchronize, Event, Pages, Shared, Sleep, Table, Thread, Work};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use faults::Faults;
 use kernel::prelude::*;
@@ -71,6 +72,8 @@ enum Sent {
 /// What the lock protects.
 struct Core {
     engine: Engine,
+    /// Delays writes while only writeback makes room.
+    pace: Pace,
     /// Flushes and FUA writes whose data are in the log, until it is durable up to them.
     waiting: BioList<PerBio>,
     /// Writes that found no room.
@@ -119,12 +122,14 @@ pub struct Volume {
     suspended: AtomicBool,
     /// How many drains are under way.
     draining: AtomicU32,
-    /// How many drains have begun.
-    drains: AtomicU64,
+    /// How often somebody had reason to hope that what has failed would go well now: by a drain, or a resume.
+    hopes: AtomicU64,
     /// The last writeback has found nothing more to do, or got nothing done.
     exhausted: AtomicBool,
-    /// Segments run short, and relocation is not worth it: only writeback makes room.
+    /// Segments run short, and relocation is not worth it or cannot read: only writeback makes room.
     full: AtomicBool,
+    /// Blocks written back so far, as soon as their own writes are done.
+    written_back: Shared<AtomicU64>,
     /// Bios mapped so far: how writeback knows that the volume is idle.
     mapped: AtomicU64,
     /// Counts by four bits: write 8, hit 4, in RAM 2, whole blocks 1; as in dm-writeboost 2.2.
@@ -196,6 +201,7 @@ impl Running {
                 core <- new_spinlock!(
                     Core {
                         engine,
+                        pace: Pace::default(),
                         waiting: BioList::new(),
                         deferred: BioList::new(),
                         reads: BioList::new(),
@@ -213,9 +219,10 @@ impl Running {
                 spare: Transfer::new(1)?,
                 suspended: AtomicBool::new(true),
                 draining: AtomicU32::new(0),
-                drains: AtomicU64::new(0),
+                hopes: AtomicU64::new(0),
                 exhausted: AtomicBool::new(false),
                 full: AtomicBool::new(false),
+                written_back: Shared::new(AtomicU64::new(0))?,
                 mapped: AtomicU64::new(0),
                 stat: Default::default(),
                 faults: Faults::default(),
@@ -313,6 +320,17 @@ impl Volume {
         &self.options
     }
 
+    /// What the pace of writes depends on.
+    fn moment(&self, engine: &Engine) -> Moment {
+        let state = engine.state();
+        Moment {
+            now_ms: now_ms(),
+            written: self.written_back.load(Ordering::Relaxed),
+            free: state.free_segments,
+            nr_segments: state.nr_segments,
+        }
+    }
+
     /// Makes everything durable that was written so far.
     ///
     /// # Errors
@@ -348,7 +366,7 @@ impl Volume {
             return Err(EBUSY);
         }
         self.draining.fetch_add(1, Ordering::Relaxed);
-        self.drains.fetch_add(1, Ordering::Relaxed);
+        self.hopes.fetch_add(1, Ordering::Relaxed);
         let result = self.wait_drained();
         self.draining.fetch_sub(1, Ordering::Relaxed);
         result
@@ -406,6 +424,9 @@ impl Volume {
 
     /// Bios come again.
     pub fn resume(&self) {
+        // The devices may be others now.
+        self.hopes.fetch_add(1, Ordering::Relaxed);
+        self.faults.note_helpless(false);
         self.suspended.store(false, Ordering::SeqCst);
         self.writeback.notify();
         self.reclaim.notify();

@@ -215,7 +215,7 @@ impl Volume {
     /// Whether the sectors `mask` of the block in `slot`, which is pinned and cannot be read, can be had from another
     /// place: a new lookup finds it.
     fn is_elsewhere(&self, slot: u32, mask: u8) -> bool {
-        let elsewhere = self.core.lock().engine.forget_unreadable(slot, mask);
+        let elsewhere = self.core.lock().engine.forget(slot, mask);
         if !elsewhere {
             self.trouble(trouble::CACHE_READ, true);
         }

@@ -2,10 +2,10 @@
 
 //! The thread that moves the tail, and relocates when writeback cannot make room fast enough.
 
-use super::commit::low_water;
 use super::{until_made, OwnTransfer, Transfer, Volume};
 use crate::engine::format::{Superblock, BLOCK, BLOCK_SECTORS};
 use crate::engine::log::{Claim, Wait};
+use crate::engine::pace::low_water;
 use crate::engine::reclaim::{Batch, Item, Relocation};
 use crate::engine::Entry;
 use crate::os::{now_ms, should_stop, Sleep, Table};
@@ -98,20 +98,31 @@ impl Volume {
             return false;
         }
         let verdict = {
-            let core = self.core.lock();
+            let mut core = self.core.lock();
             let state = core.engine.state();
             if state.free_segments >= low_water(state.nr_segments) {
                 return false;
             }
             core.engine.begin_batch(batch);
             while core.engine.plan_relocation(batch) {}
-            core.engine.judge_relocation(batch)
+            let verdict = core.engine.judge_relocation(batch);
+            match verdict {
+                Relocation::MakesRoom => core.pace.end(),
+                // A writeback that gets nothing done is waited for in vain.
+                Relocation::Useless if !self.faults.stuck.load(Ordering::Relaxed) => {
+                    let moment = self.moment(&core.engine);
+                    core.pace.begin(&moment);
+                }
+                Relocation::Useless | Relocation::Waits => (),
+            }
+            verdict
         };
         match verdict {
-            Relocation::MakesRoom => (),
+            // Who was delayed need not be any more.
+            Relocation::MakesRoom => self.commit.notify(),
             Relocation::Useless => {
-                self.full.store(true, Ordering::Relaxed);
-                self.writeback.notify();
+                self.faults.salvaging.store(false, Ordering::Relaxed);
+                self.call_writeback();
                 return false;
             }
             Relocation::Waits => return false,
@@ -128,9 +139,13 @@ impl Volume {
                 unreadable = (hash ^ u64::from(item.slot)).wrapping_mul(0x0100_0000_01b3) | 1;
             }
         }
-        let seq = if unreadable == 0 || self.gives_up_for_lost(t, unreadable, trouble) {
+        let is_ready = unreadable == 0 || self.gives_up_for_lost(t, unreadable, trouble);
+        self.faults.salvaging.store(trouble.tries != 0, Ordering::Relaxed);
+        let seq = if is_ready {
+            self.faults.note_helpless(false);
             self.append(batch.items(), found, t)
         } else {
+            self.call_writeback();
             None
         };
         for item in batch.items() {
@@ -145,6 +160,21 @@ impl Volume {
                 self.commit.notify();
                 self.wait_durable(seq, Sleep::Busy).is_ok() && self.move_tail(t)
             }
+        }
+    }
+
+    /// Relocation makes no room: it is up to writeback.
+    fn call_writeback(&self) {
+        let is_news = !self.full.load(Ordering::Relaxed);
+        if is_news {
+            // That it got nothing done when little was dirty and it was not needed says nothing. Release: whoever sees the
+            // flag sees that, too.
+            self.faults.note_helpless(false);
+            self.full.store(true, Ordering::Release);
+        }
+        // When it gets nothing done either, the two would wake each other without end.
+        if is_news || !self.faults.stuck.load(Ordering::Relaxed) {
+            self.writeback.notify();
         }
     }
 

@@ -2,12 +2,13 @@
 
 //! Writes and flushes.
 
-use super::{PerBio, Volume, IN_RAM, WRITE};
+use super::{Core, PerBio, Volume, IN_RAM, WRITE};
 use crate::dm::{Bio, Cursor};
 use crate::engine::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::engine::log::{Claim, Refused, Wait};
 use crate::engine::{Entry, Part};
 use crate::os::crc32c;
+use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 
 /// Blocks that are put into the index under one hold of the lock.
@@ -34,24 +35,33 @@ impl Volume {
             let blocks = (first + left).div_ceil(BLOCK_SECTORS) - first / BLOCK_SECTORS;
             let claim = {
                 let mut core = self.core.lock();
-                // Nobody overtakes a write that waits.
-                let claim = if !waited && !core.deferred.is_empty() {
-                    Err(Refused::Wait(Wait::Progress))
-                } else {
-                    core.engine.claim(blocks.min(u32::MAX.into()) as u32)
-                };
+                // Nobody overtakes a write that waits. One that has begun goes on.
+                let claim =
+                    if (!waited && !core.deferred.is_empty()) || (done == 0 && !self.lets_in(&mut core)) {
+                        Err(Refused::Wait(Wait::Progress))
+                    } else {
+                        core.engine.claim(blocks.min(u32::MAX.into()) as u32)
+                    };
                 match claim {
-                    Ok(claim) => claim,
+                    Ok(claim) => {
+                        core.pace.took(claim.blocks);
+                        claim
+                    }
                     Err(Refused::Wait(wait)) => {
                         bio.data().at = Some(at);
+                        // The commit thread has to know when to let it in.
+                        let is_first = core.pace.is_on() && core.deferred.is_empty() && !waited;
                         if waited {
                             core.deferred.push_front(bio);
                         } else {
                             core.deferred.push(bio);
                         }
                         drop(core);
+                        if is_first {
+                            self.commit.notify();
+                        }
                         if wait == Wait::Space {
-                            self.make_room();
+                            self.make_room(waited);
                         }
                         return false;
                     }
@@ -74,6 +84,12 @@ impl Volume {
             bio.end(Ok(()));
         }
         true
+    }
+
+    /// Whether a write may begin now, as far as the pace is concerned.
+    fn lets_in(&self, core: &mut Core) -> bool {
+        // Who gets an error gets it at once.
+        !core.pace.is_on() || core.engine.failed() || core.pace.lets_in(&self.moment(&core.engine))
     }
 
     /// Copies the data for `claim`, which begin at `sector` and of which `left` sectors are there. Returns the number of
@@ -139,10 +155,16 @@ impl Volume {
         }
     }
 
-    /// A write waits for room.
-    fn make_room(&self) {
+    /// A write waits for room; not for the first time, if it has `waited`.
+    fn make_room(&self, waited: bool) {
         self.reclaim.notify();
-        self.writeback.notify();
+        // A writeback that is stuck wakes those who have waited, and they need not wake it.
+        if !waited || !self.faults.stuck.load(Ordering::Relaxed) {
+            self.writeback.notify();
+        }
+        if self.gives_up() {
+            self.commit.notify();
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use super::faults::{trouble, Kind};
 use super::{until_made, OwnTransfer, Transfer, Volume};
 use crate::arguments::MAX_BATCHED;
 use crate::engine::format::{BLOCK, BLOCK_SECTORS, SECTOR};
+use crate::engine::pace::segments_at_once;
 use crate::engine::reclaim::{Batch, Item};
 use crate::os::{crc32c, now_ms, should_stop, Sleep, Table};
 use core::sync::atomic::Ordering;
@@ -29,7 +30,7 @@ const CHUNK: usize = 256;
 /// Blocks that the lock is held for at a time.
 const AT_ONCE: usize = 32;
 /// Segments that are written back together unless an option says so: when all is to be written back, when there is time,
-/// when only that makes room.
+/// when only that makes room though something has failed. (When nothing has, see [`segments_at_once`].)
 const DRAIN: u32 = MAX_BATCHED;
 const BACKGROUND: u32 = 256;
 const URGENT: u32 = 32;
@@ -38,7 +39,7 @@ const TICK_MS: u32 = 1000;
 /// What has failed is tried again after so many milliseconds at first and at last.
 const FIRST_PAUSE_MS: u64 = 1000;
 const LAST_PAUSE_MS: u64 = 60_000;
-/// The same of the device as a whole: when it is back, somebody may be waiting for room.
+/// The same of a device as a whole: when it is back, somebody may be waiting for room.
 const LAST_DEVICE_PAUSE_MS: u64 = 10_000;
 /// When so many writes have failed in a row, all of them, it is the device and not the blocks.
 const DEAD: u32 = 16;
@@ -71,10 +72,16 @@ struct Tools {
 struct Failures {
     bad: Table<Bad>,
     len: usize,
-    /// Of the device as a whole.
+    /// Of the backing device as a whole.
     device: Pause,
-    /// The drain that it was all forgotten for.
-    drain: u64,
+    /// Of all blocks, when more cannot be read from the cache device than are remembered.
+    all: Pause,
+    /// Whether only writeback made room the last time.
+    urgent: bool,
+    /// Nothing of a small batch could be written back: a large one has to show whether that is so of all.
+    widen: bool,
+    /// The hope that it was all forgotten for.
+    hopes: u64,
 }
 
 /// A block that could not be written back.
@@ -156,14 +163,17 @@ impl Volume {
         let segments = state.nr_segments.min(MAX_BATCHED) as usize;
         Ok(Tools {
             batch: Batch::new(state.nr_slots as usize / state.nr_segments as usize * segments)?,
-            transfer: Transfer::new(CHUNK)?,
+            transfer: Transfer::counting(CHUNK, self.written_back.clone())?,
             live: Table::new(CHUNK, |_| 0)?,
             lost: Table::new(CHUNK, |_| false)?,
             failures: Failures {
                 bad: Table::new(MAX_BAD, |_| Bad::default())?,
                 len: 0,
                 device: Pause::default(),
-                drain: 0,
+                all: Pause::default(),
+                urgent: false,
+                widen: false,
+                hopes: 0,
             },
         })
     }
@@ -236,23 +246,34 @@ impl Volume {
     /// Writes back one batch of the oldest segments. Says whether there is perhaps more to do at once.
     fn write_back(&self, tools: &mut Tools) -> bool {
         let failures = &mut tools.failures;
-        let drain = self.drains.load(Ordering::Relaxed);
-        if core::mem::replace(&mut failures.drain, drain) != drain {
+        let hopes = self.hopes.load(Ordering::Relaxed);
+        if core::mem::replace(&mut failures.hopes, hopes) != hopes {
             // Somebody has asked for it: all is tried at once.
             failures.bad.iter_mut().for_each(|bad| bad.pause = Pause::default());
             failures.device = Pause::default();
+            failures.all = Pause::default();
         }
-        if now_ms() < failures.device.until {
+        let urgent = self.full.load(Ordering::Relaxed);
+        if urgent && !failures.urgent {
+            // Much may have become dirty since then.
+            failures.all = Pause::default();
+        }
+        failures.urgent = urgent;
+        if now_ms() < failures.device.until.max(failures.all.until) {
             return false;
         }
         let batch = &mut tools.batch;
         self.core.lock().engine.begin_batch(batch);
-        let urgent = self.full.load(Ordering::Relaxed);
         let draining = self.draining.load(Ordering::Relaxed) != 0;
-        let most = self.options.nr_max_batched_writeback().unwrap_or(match (draining, urgent) {
+        // What fails must not fill the batch.
+        let fails = failures.len != 0 || failures.device.length != 0 || failures.widen;
+        let option = self.options.nr_max_batched_writeback();
+        let is_small = urgent && !fails && option.is_none();
+        let most = option.unwrap_or(match (draining, urgent) {
+            _ if is_small => segments_at_once(self.state().nr_segments),
             (true, _) => DRAIN,
-            (false, false) => BACKGROUND,
             (false, true) => URGENT,
+            (false, false) => BACKGROUND,
         });
         // Segments without anything dirty do not count: they may lie behind one that cannot be written back.
         let mut segments = 0;
@@ -264,6 +285,13 @@ impl Volume {
             segments += u32::from(batch.items().len() != before);
         }
         batch.sort();
+        if urgent && batch.items().is_empty() {
+            // Only what is durable can be written back, and a small cache may be full before anything else asks for that.
+            let state = self.state();
+            if state.durable < state.newest && self.sync(Sleep::Busy).is_ok() {
+                return true;
+            }
+        }
         let mut pass = Pass::default();
         let mut from = 0;
         let mut over = true;
@@ -279,7 +307,8 @@ impl Volume {
             from = to;
             self.reclaim.notify();
         }
-        self.conclude(&mut tools.failures, &pass, from == 0, over)
+        tools.failures.widen = is_small && pass.cleaned == 0 && (pass.failed | pass.unreadable) != 0;
+        tools.failures.widen || self.conclude(&mut tools.failures, &pass, from == 0, over)
     }
 
     /// Notes what a pass means for the volume. Says whether there is perhaps more to do at once.
@@ -298,13 +327,21 @@ impl Volume {
             self.trouble(trouble::CACHE_READ, false);
         }
         let is_stuck = pass.cleaned == 0 && (pass.failed | pass.unreadable | pass.early) != 0;
+        if is_stuck && (pass.unreadable + pass.early) as usize > MAX_BAD {
+            // Else each pass would read them all in vain, and the next one would begin at once.
+            failures.all.begin(now_ms(), LAST_DEVICE_PAUSE_MS);
+        } else if pass.cleaned != 0 {
+            failures.all = Pause::default();
+        }
         if over {
             self.exhausted.store(nothing || is_stuck, Ordering::Relaxed);
             self.faults.stuck.store(is_stuck, Ordering::Relaxed);
+            self.faults.note_helpless(is_stuck);
         }
         self.faults.dead.store(failures.device.length != 0, Ordering::Relaxed);
         if is_stuck {
             // Who waits for room may have to give up.
+            self.core.lock().pace.end();
             self.commit.notify();
         }
         self.progress.notify();
@@ -349,6 +386,7 @@ impl Volume {
                 lost.fill(true);
             }
         }
+        let cleaned = pass.cleaned;
         for (i, items) in items.chunks(AT_ONCE).enumerate() {
             let mut core = self.core.lock();
             for (k, item) in items.iter().enumerate() {
@@ -358,6 +396,10 @@ impl Volume {
                     pass.cleaned += 1;
                 }
             }
+        }
+        if pass.cleaned != cleaned {
+            // Who waits for room may have to wait for many chunks, but not in vain.
+            self.faults.note_helpless(false);
         }
         for (i, item) in items.iter().enumerate() {
             match (live[i], lost[i]) {

@@ -20,6 +20,19 @@ fn filled(n: u64, sectors: u64) -> Vec<u8> {
     n.to_le_bytes().repeat(sectors as usize * SECTOR / 8)
 }
 
+/// What the engine wants to be done next. A host asks only when there is work, and no longer than there is.
+pub fn poll(engine: &mut Engine) -> Option<Io> {
+    let had_work = engine.has_work();
+    let io = engine.poll();
+    assert!(engine.failed() == engine.check().is_err() && engine.failed() == engine.state().failed);
+    assert!(had_work || io.is_none(), "nobody would have asked for {io:?}");
+    assert!(io.is_some() || !engine.has_work(), "there is work, and it is nothing");
+    if let Some(Io::Flush { upto }) = io {
+        assert!(engine.durable() < upto && upto <= engine.state().newest, "a flush up to {upto}: {engine:?}");
+    }
+    io
+}
+
 pub struct Host {
     pub sb: Superblock,
     pub cache: Disk,
@@ -30,15 +43,19 @@ pub struct Host {
 
 impl Host {
     pub fn new(nr_segments: u64, backing_sectors: u64) -> Self {
-        let cache_sectors = Superblock::min_cache_sectors(SEGMENT_BLOCKS)
-            + (nr_segments - 16) * u64::from(SEGMENT_BLOCKS) * BLOCK_SECTORS;
-        let sb = Superblock::new(cache_sectors, backing_sectors, SEGMENT_BLOCKS, [7; 16], 99).unwrap();
+        Self::with_segments_of(SEGMENT_BLOCKS, nr_segments, backing_sectors)
+    }
+
+    pub fn with_segments_of(segment_blocks: u32, nr_segments: u64, backing_sectors: u64) -> Self {
+        let cache_sectors = Superblock::min_cache_sectors(segment_blocks)
+            + (nr_segments - 16) * u64::from(segment_blocks) * BLOCK_SECTORS;
+        let sb = Superblock::new(cache_sectors, backing_sectors, segment_blocks, [7; 16], 99).unwrap();
         let mut cache = Disk::new(cache_sectors);
         let first = Checkpoint::first(sb.nonce);
         cache.poke(0, &sb.encode());
         cache.poke(first.block() * BLOCK_SECTORS, &first.encode());
         let engine = Replay::new(&sb, first, NR_BUFFERS).unwrap().finish().0;
-        let buffers = (0..NR_BUFFERS).map(|_| vec![0; SEGMENT_BLOCKS as usize * BLOCK]).collect();
+        let buffers = (0..NR_BUFFERS).map(|_| vec![0; segment_blocks as usize * BLOCK]).collect();
         let mut host = Self { sb, cache, backing: Disk::new(backing_sectors), engine, buffers };
         host.resume().unwrap();
         host
@@ -108,7 +125,7 @@ impl Host {
     /// All that the engine wants to be done now; nothing of it is done yet.
     pub fn poll(&mut self) -> Vec<Io> {
         let mut all = Vec::new();
-        while let Some(io) = self.engine.poll() {
+        while let Some(io) = poll(&mut self.engine) {
             if let Io::Record { seq, buffer, offset, .. } = io {
                 let block = &mut self.buffers[usize::from(buffer)][offset as usize * BLOCK..];
                 self.engine.encode_header(seq, block.first_chunk_mut().unwrap());
@@ -177,12 +194,20 @@ impl Host {
         Checkpoint::choose(&slot(0), &slot(1), &self.sb).unwrap()
     }
 
-    /// Replays what the cache device holds; goes on with that.
-    pub fn resume(&mut self) -> Result<(), Damage> {
+    /// Replays what the cache device holds. Also says which blocks it has read: the first slot and how many.
+    pub fn replay(&self) -> Result<(Replay, Vec<(u32, u32)>), Damage> {
         let mut replay = Replay::new(&self.sb, self.checkpoint(), NR_BUFFERS).unwrap();
+        let mut reads = Vec::new();
         while let Want::Read { slot, blocks } = replay.want() {
             replay.feed(&self.cache.read(self.sector_of(slot), u64::from(blocks) * BLOCK_SECTORS))?;
+            reads.push((slot, blocks));
         }
+        Ok((replay, reads))
+    }
+
+    /// Replays what the cache device holds; goes on with that.
+    pub fn resume(&mut self) -> Result<(), Damage> {
+        let (replay, _) = self.replay()?;
         self.cache.flush(self.cache.mark());
         let (engine, cp) = replay.finish();
         self.write_checkpoint(&cp);
@@ -265,7 +290,7 @@ impl Host {
     }
 
     pub fn plan_writeback(&mut self) -> Batch {
-        let mut batch = Batch::new(SEGMENT_BLOCKS as usize * self.sb.nr_segments as usize).unwrap();
+        let mut batch = Batch::new((self.sb.segment_blocks * self.sb.nr_segments) as usize).unwrap();
         self.engine.begin_batch(&mut batch);
         while self.engine.plan_writeback(&mut batch) {}
         batch.sort();

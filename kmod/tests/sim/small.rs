@@ -23,6 +23,7 @@
 //! the same crashes, and is not counted.
 
 use super::disk::{Disk, SECTOR};
+use super::host;
 use super::search::catch;
 use super::volume::{block_sector, content, version_of};
 use std::fmt;
@@ -383,7 +384,7 @@ impl Machine {
     }
 
     fn poll(&mut self) {
-        while let Some(io) = self.engine.poll() {
+        while let Some(io) = host::poll(&mut self.engine) {
             self.in_flight.push(match io {
                 Io::Record { seq, slot, blocks, buffer, offset, fua } => {
                     let at = offset as usize * BLOCK;

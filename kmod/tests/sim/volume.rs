@@ -5,7 +5,8 @@
 //!
 //! Every source of nondeterminism of the kernel is a step here, and the next step is drawn by lot: bios complete in any
 //! order, copies into the log finish in any order, the commit thread is late, writeback and relocation are interleaved
-//! item by item with everything else, and the machine may crash between any two steps.
+//! item by item with everything else, and the machine may crash between any two steps. In some runs there are *rushes*,
+//! in which commits, writeback and the tail catch up with those who are still copying: by lot that hardly ever happens.
 //!
 //! Each step draws from a seed of its own, so that a step can be left out of a run and the others stay what they are:
 //! that is how failures shrink, see [`Case`].
@@ -29,6 +30,7 @@
 
 use super::case::Case;
 use super::disk::{Disk, SECTOR};
+use super::host;
 use super::rng::Rng;
 use std::collections::HashMap;
 use writeboost::engine::format::{
@@ -69,6 +71,7 @@ pub struct Counts {
     pub space_waits: u64,
     pub failures: u64,
     pub drains: u64,
+    pub rushes: u64,
 }
 
 impl Counts {
@@ -96,6 +99,7 @@ impl Counts {
         self.space_waits += c.space_waits;
         self.failures += c.failures;
         self.drains += c.drains;
+        self.rushes += c.rushes;
     }
 }
 
@@ -137,9 +141,26 @@ enum Op {
 
 /// Where a part of a read comes from.
 enum Source {
-    Ram { buffer: u8, block: u32, slot: u32, addr: u64, mask: u8 },
-    Cache { slot: u32, blocks: u32, addr: u64, mask: u8 },
-    Backing { sector: u64, sectors: u64 },
+    /// With the checksum that the slot had when it was looked up: the buffer stays what it was then, but the log may come
+    /// round and open the slot again with another buffer.
+    Ram {
+        buffer: u8,
+        block: u32,
+        slot: u32,
+        crc: u32,
+        addr: u64,
+        mask: u8,
+    },
+    Cache {
+        slot: u32,
+        blocks: u32,
+        addr: u64,
+        mask: u8,
+    },
+    Backing {
+        sector: u64,
+        sectors: u64,
+    },
 }
 
 /// What is under way: each ends in a step of its own.
@@ -296,6 +317,8 @@ pub struct Plan {
     pub segment_blocks: u32,
     /// One in so many steps is followed by a probe.
     pub probe_every: u64,
+    /// At some steps everything is quick but those who copy, see [`Sim::rush`].
+    pub rushes: bool,
 }
 
 impl Plan {
@@ -316,6 +339,7 @@ impl Plan {
             segment_blocks: rng.pick(&[16, 16, 16, 16, 16, 64]),
             probe_every: rng.pick(&[100, 300, 1000]),
             judges: rng.one_in(2),
+            rushes: rng.one_in(3),
         }
     }
 }
@@ -337,6 +361,8 @@ pub struct Sim {
     relocation_tries: u32,
     space: bool,
     checkpointing: bool,
+    /// An I/O that the log needs has failed in this life.
+    has_failed: bool,
     // The model.
     version: u64,
     /// Versions above those of `base` up to this one were undone by a crash.
@@ -427,6 +453,7 @@ impl Sim {
             relocation_tries: 0,
             space: false,
             checkpointing: false,
+            has_failed: false,
             version: 0,
             crash_version: 0,
             base: vec![0; n],
@@ -458,6 +485,9 @@ impl Sim {
                 self.rng = life.step(case, step);
                 let probe = self.rng.one_in(self.plan.probe_every).then(|| self.rng.next());
                 self.step(Mode::Busy);
+                if self.plan.rushes && self.rng.one_in(60) {
+                    self.rush();
+                }
                 if let Some(seed) = probe {
                     self.probe(seed);
                 }
@@ -510,6 +540,7 @@ impl Sim {
             nr_segments: 16,
             segment_blocks: 16,
             judges: true,
+            rushes: false,
             ..Plan::draw(&mut rng)
         };
         let mut sim = Self::with_plan(rng, plan);
@@ -609,9 +640,40 @@ impl Sim {
         self.say(|| "}".into());
     }
 
+    /// Everything gets done at once, only those who copy into the log get no further: commits, writeback, the tail catch up
+    /// with them.
+    fn rush(&mut self) {
+        if self.writeback.phase != Phase::Idle || self.checkpointing {
+            return;
+        }
+        self.say(|| "rush".into());
+        self.counts.rushes += 1;
+        self.engine.flush();
+        loop {
+            while self.engine.has_work() {
+                self.poll();
+            }
+            let is_io = |job: &Job| matches!(job, Job::Record { .. } | Job::Flush { .. });
+            let Some(i) = self.jobs.iter().position(is_io) else { break };
+            let job = self.jobs.swap_remove(i);
+            self.finish(job);
+        }
+        self.write_back_durable();
+        self.move_tail(Mode::Busy);
+    }
+
     /// Writes everything back in one go, while nothing else is under way. Returns what is in flight then: the checkpoint
     /// that frees the last of it.
     fn write_back_all(&mut self) -> [Vec<(u64, Vec<u8>)>; 2] {
+        self.write_back_durable();
+        assert_eq!(self.engine.state().dirty, 0);
+        let cp = self.engine.advance_tail(true);
+        let cp = cp.map(|cp| (cp.block() * BLOCK_SECTORS, cp.encode().to_vec()));
+        [cp.into_iter().collect(), Vec::new()]
+    }
+
+    /// Writes back in one go what can be.
+    fn write_back_durable(&mut self) {
         let mut batch = Batch::new((self.sb.nr_segments * self.sb.segment_blocks) as usize).unwrap();
         self.engine.begin_batch(&mut batch);
         while self.engine.plan_writeback(&mut batch) {}
@@ -631,10 +693,6 @@ impl Sim {
         for item in batch.items() {
             self.engine.written_back(&batch, item);
         }
-        assert_eq!(self.engine.state().dirty, 0);
-        let cp = self.engine.advance_tail(true);
-        let cp = cp.map(|cp| (cp.block() * BLOCK_SECTORS, cp.encode().to_vec()));
-        [cp.into_iter().collect(), Vec::new()]
     }
 
     /// The backing device alone, power cut included, must equal the volume.
@@ -728,6 +786,7 @@ impl Sim {
         self.relocation = Mover::new(self.rng.range(8, 40) as usize * segment / 16);
         self.space = false;
         self.checkpointing = false;
+        self.has_failed = false;
         (self.idle_work, self.last_progress) = (0, self.counts.steps);
         self.recover(newest);
         let expected = self.expected(newest);
@@ -846,6 +905,12 @@ impl Sim {
             Run::Cache { slot, blocks } => {
                 let n = u64::from(blocks) * BLOCK_SECTORS;
                 assert!(n >= 1 && n <= sectors && part.first == 0);
+                let last = slot + blocks - 1;
+                assert_eq!(
+                    slot / self.sb.segment_blocks,
+                    last / self.sb.segment_blocks,
+                    "more than is pinned"
+                );
                 f(self, Source::Cache { slot, blocks, addr: part.addr, mask: 0xff });
                 n
             }
@@ -856,7 +921,8 @@ impl Sim {
                     rest &= !p.mask;
                     let from = match p.ram {
                         Some((buffer, block)) => {
-                            Source::Ram { buffer, block, slot: p.slot, addr: part.addr, mask: p.mask }
+                            let crc = self.pins.checksum(p.slot);
+                            Source::Ram { buffer, block, slot: p.slot, crc, addr: part.addr, mask: p.mask }
                         }
                         None => Source::Cache { slot: p.slot, blocks: 1, addr: part.addr, mask: p.mask },
                     };
@@ -897,10 +963,10 @@ impl Sim {
                 }
                 self.pins.unpin(slot + blocks - 1);
             }
-            Source::Ram { buffer, block, slot, addr, mask } => {
+            Source::Ram { buffer, block, slot, crc, addr, mask } => {
                 let at = block as usize * BLOCK;
                 let b = &self.buffers[usize::from(buffer)][at..at + BLOCK];
-                assert_eq!(crc32c(0, b), self.pins.checksum(slot), "checksum of slot {slot} in RAM");
+                assert_eq!(crc32c(0, b), crc, "checksum of slot {slot} in RAM");
                 of_block(addr, mask, b, &mut out);
                 self.engine.unpin_buffer(buffer);
             }
@@ -948,6 +1014,12 @@ impl Sim {
             14 => self.relocate(mode),
             _ => self.move_tail(mode),
         }
+        let e = &self.engine;
+        assert_eq!(
+            [e.failed(), e.state().failed, e.check().is_err()],
+            [self.has_failed; 3],
+            "the log fails when an I/O does, and only then"
+        );
     }
 
     /// Everything that was begun ends.
@@ -1189,6 +1261,7 @@ impl Sim {
     fn fails(&mut self) -> bool {
         let fails = self.plan.fail_every != 0 && self.rng.one_in(self.plan.fail_every);
         self.counts.failures += u64::from(fails);
+        self.has_failed |= fails;
         fails
     }
 
@@ -1293,7 +1366,7 @@ impl Sim {
     }
 
     fn poll(&mut self) {
-        match self.engine.poll() {
+        match host::poll(&mut self.engine) {
             Some(Io::Record { seq, slot, blocks, buffer, offset, fua }) => {
                 assert!(
                     blocks >= 2
