@@ -20,6 +20,13 @@ macro_rules! with_helpers {
     fails() { ! "$@" 2>/tmp/said || die "$* succeeded"; grep -q 'Input/output error' /tmp/said || die "$(cat /tmp/said)"; }
     put() { dd if=$1 of=/dev/mapper/v bs=4k seek=$2 oflag=direct conv=notrunc status=none; }
     get() { dd if=/dev/mapper/v bs=4k skip=$2 count=$(($(stat -c %s $1) / 4096)) iflag=direct status=none; }
+    # rots WORDS: the block of the cache device that begins with them becomes zeroes.
+    rots() {
+        local at
+        at=$(grep -abo -m1 "$1" /dev/x | awk -F: 'NR == 1 { print $1 }')
+        same 'place within its block' $((at % 4096)) 0
+        head -c 4096 /dev/zero | dd of=/dev/x bs=4k seek=$((at / 4096)) oflag=direct conv=notrunc status=none
+    }
     head -c 2M /dev/urandom >/tmp/a
     head -c 2M /dev/urandom >/tmp/z
 "#,
@@ -144,6 +151,142 @@ pub const TESTS: &[Test] = &[
         "#
         ),
     ),
+    // The cache is full, and what is in it cannot be read: nobody can make room, and nobody waits for that for ever.
+    script(
+        "errors::full_cache_that_cannot_be_read",
+        75,
+        true,
+        with_helpers!(
+            r#"
+        modprobe dm-flakey
+        head -c 20M /dev/urandom >/tmp/big
+        ends_with_an_error() {
+            say 'who waits for room is told in the end'
+            unreadable=$(value v read_errors)
+            ! timeout 60 dd if=/tmp/big of=/dev/mapper/v bs=64k seek=160 oflag=direct conv=notrunc 2>/tmp/said || die 'there was room'
+            grep -q 'Input/output error' /tmp/said || die "$(cat /tmp/said)"
+            taken=$(sed -n 's/+.*records out//p' /tmp/said)
+            same 'state' "$(value v state)" degraded
+            same 'fault' "$(value v fault)" cache_read
+            [ "$(value v read_errors)" -gt "$unreadable" ] || die 'no error is counted'
+            say 'who comes later at once'
+            timeout 2 dd if=/tmp/z of=/dev/mapper/v bs=64k seek=600 count=1 oflag=direct conv=notrunc status=none 2>/tmp/said && die 'there is room'
+            grep -q 'Input/output error' /tmp/said || die "$(cat /tmp/said)"
+            say 'it is not tried without a pause: twice at most in so short a time'
+            unreadable=$(value v read_errors)
+            sleep 3
+            [ $(($(value v read_errors) - unreadable)) -le 10000 ] || die "$(($(value v read_errors) - unreadable)) errors in three seconds"
+            repair
+            say 'with all that was taken'
+            head -c $((taken * 65536)) /tmp/big | cmp - <(dd if=/dev/mapper/v bs=64k skip=160 count=$taken iflag=direct status=none)
+            drained v /dev/mapper/b
+            same 'state' "$(value v state)" ok
+        }
+        write_z() { timeout 60 dd if=/tmp/z of=/dev/mapper/v bs=64k seek=600 oflag=direct conv=notrunc,fsync status=none; }
+        volume v /dev/mapper/b /dev/mapper/c writeback_threshold 0
+        becomes c "0 $(sectors /dev/x) flakey /dev/x 0 0 3600 1 error_reads"
+        say 'all of it is dirty: only writeback could make room'
+        repair() {
+            say 'when the device is back, all goes on by itself'
+            mends c /dev/x
+            local i
+            for i in {1..15}; do
+                write_z 2>/dev/null && return
+                sleep 1
+            done
+            die 'it does not'
+        }
+        ends_with_an_error
+        becomes c "0 $(sectors /dev/x) flakey /dev/x 0 0 3600 1 error_reads"
+        say 'little of it is: relocation could'
+        repair() {
+            say 'the volume can be suspended, and afterwards all is tried at once'
+            timeout 20 dmsetup suspend v || die 'it cannot'
+            mends c /dev/x
+            dmsetup resume v
+            write_z
+        }
+        put /tmp/a 0
+        for i in {1..8}; do timeout 30 dd if=/tmp/big of=/dev/mapper/v bs=64k seek=160 count=16 oflag=direct conv=notrunc status=none; done
+        ends_with_an_error
+        get /tmp/a 0 | cmp - /tmp/a
+        # What had failed was cleaned in the end, and the counts remain.
+        remove v
+        volume v /dev/mapper/b /dev/mapper/c
+        finish v /dev/mapper/b /dev/mapper/c
+        "#
+        ),
+    ),
+    // As soon as something is written back again, who waits for room does so, though it takes long.
+    script(
+        "errors::full_cache_that_can_be_read_again",
+        75,
+        true,
+        with_helpers!(
+            r#"
+        modprobe dm-flakey
+        modprobe dm-delay
+        volume v /dev/mapper/b /dev/mapper/c writeback_threshold 0
+        becomes c "0 $(sectors /dev/x) flakey /dev/x 0 0 3600 1 error_reads"
+        becomes b "0 $(sectors /dev/ram0) delay /dev/ram0 0 0 /dev/ram0 0 1500 /dev/ram0 0 0"
+        head -c 20M /dev/urandom >/tmp/big
+        fails timeout 60 dd if=/tmp/big of=/dev/mapper/v bs=64k seek=160 oflag=direct conv=notrunc
+        full=$(dirty v)
+        mends c /dev/x
+        say 'the first blocks are written back'
+        for i in {1..200}; do [ "$(dirty v)" = $full ] || break; sleep 0.1; done
+        [ "$(dirty v)" -lt $full ] || die 'none is'
+        say 'others follow, and who waits for them does not do so in vain'
+        timeout 120 dd if=/tmp/z of=/dev/mapper/v bs=64k seek=600 oflag=direct conv=notrunc,fsync status=none
+        mends b /dev/ram0
+        drained v /dev/mapper/b
+        "#
+        ),
+    ),
+    // When writeback turns out to get nothing done, nobody is let in at its pace any more.
+    script(
+        "errors::no_pace_for_a_dead_device",
+        20,
+        true,
+        with_helpers!(
+            r#"
+        null y 128
+        null z 200
+        dmsetup create d --table "0 $(sectors /dev/z) linear /dev/z 0"
+        volume v /dev/mapper/d /dev/y writeback_threshold 0
+        breaks d /dev/z
+        # At the slowest pace what is left would take more than a minute.
+        fails timeout 40 dd if=/dev/zero of=/dev/mapper/v bs=64k oflag=direct conv=notrunc
+        same 'fault' "$(value v fault)" backing_write
+        mends d /dev/z
+        drained v /dev/mapper/d
+        "#
+        ),
+    ),
+    // While relocation is about to give a block up, nobody gives up waiting for room.
+    script(
+        "errors::a_dirty_block_is_lost_slowly",
+        90,
+        true,
+        with_helpers!(
+            r#"
+        modprobe dm-delay
+        printf 'this block will be lost %.0s' {1..200} >/tmp/lost
+        truncate -s 4096 /tmp/lost
+        volume v /dev/mapper/b /dev/mapper/c writeback_threshold 0
+        put /tmp/lost 700
+        dd if=/tmp/z of=/dev/mapper/v bs=64k seek=80 oflag=direct conv=fsync,notrunc status=none
+        rots 'this block will be lost'
+        becomes c "0 $(sectors /dev/x) delay /dev/x 0 2500 /dev/x 0 0"
+        # A little again and again: writeback has soon done what it can, and then waits for relocation as the writes do.
+        for i in {1..24}; do
+            timeout 120 dd if=/tmp/a of=/dev/mapper/v bs=64k seek=80 count=16 oflag=direct conv=notrunc status=none
+        done
+        same 'lost blocks' "$(value v lost_blocks)" 1
+        mends c /dev/x
+        "#
+        ),
+    ),
     // Both ways of failing, again and again under load: no hang, no oops, and after the repair all works.
     script(
         "errors::under_load",
@@ -192,9 +335,7 @@ pub const TESTS: &[Test] = &[
         put /tmp/lost 700
         put /tmp/a 0
         dd if=/dev/urandom of=/dev/mapper/v bs=64k seek=80 count=160 oflag=direct conv=fsync,notrunc status=none
-        at=$(grep -abo -m1 'this block will be lost' /dev/x | awk -F: 'NR == 1 { print $1 }')
-        same 'place within its block' $((at % 4096)) 0
-        head -c 4096 /dev/zero | dd of=/dev/x bs=4k seek=$((at / 4096)) oflag=direct conv=notrunc status=none
+        rots 'this block will be lost'
         say 'it is never served'
         fails get /tmp/lost 700
         say 'while there is room it is kept: it might come back'

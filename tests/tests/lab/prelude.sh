@@ -16,26 +16,6 @@ same() { [ "$2" = "$3" ] || die "$1 is \"$2\", not \"$3\""; }
 # ram COUNT MIB: RAM disks /dev/ram0, ...; any block size, no time.
 ram() { modprobe brd rd_nr="$1" rd_size=$(($2 * 1024)); udevadm settle; }
 
-# null NAME MIB [KEY VALUE ...]: a RAM disk /dev/NAME by the null_blk driver, which can be slow.
-null() {
-    local dir=/sys/kernel/config/nullb/$1
-    modprobe null_blk nr_devices=0
-    mkdir "$dir"
-    echo "$2" >"$dir/size"
-    echo 1 >"$dir/memory_backed"
-    shift 2
-    while [ $# -gt 0 ]; do echo "$2" >"$dir/$1"; shift 2; done
-    echo 1 >"$dir/power"
-    udevadm settle
-    [ -b "/dev/${dir##*/}" ] || die "${dir##*/} has not appeared"
-}
-# One request at a time, so many milliseconds each: a hard disk.
-hdd() { null "$1" "$2" irqmode 2 completion_nsec "$((${3:-5} * 1000000))" hw_queue_depth 1 submit_queues 1; }
-# Many at a time, 80 us each: an SSD.
-ssd() { null "$1" "$2" irqmode 2 completion_nsec 80000 hw_queue_depth 64 submit_queues 1; }
-
-sectors() { blockdev --getsz "$1"; }
-
 # volume NAME BACKING CACHE [OPTION WORDS]: by dmsetup, as scripts for dm-writeboost do it.
 volume() {
     local name=$1 backing=$2 cache=$3
@@ -43,9 +23,6 @@ volume() {
     dmsetup create "$name" --table "0 $(sectors "$backing") writeboost $backing $cache${*:+ $# $*}"
     [ -b "/dev/mapper/$name" ] || die "/dev/mapper/$name has not appeared"
 }
-
-# udev looks at a device whenever somebody has written to it.
-remove() { udevadm settle; dmsetup remove --retry "$1"; }
 
 # field NAME NUMBER: a word of the status, counted from 1 behind the target's name.
 field() { dmsetup status "$1" | cut -d' ' -f$((3 + $2)); }
