@@ -110,6 +110,16 @@ impl Step {
         }
     }
 
+    /// The same for another thread.
+    pub fn detailer(&self) -> impl Fn(&str) + Send + 'static {
+        let bar = self.bar.clone();
+        move |text| {
+            if let Some(bar) = &bar {
+                bar.set_message(text.trim().to_owned());
+            }
+        }
+    }
+
     /// Ends the step well.
     pub fn done(mut self) {
         self.finish("done in");

@@ -60,9 +60,7 @@ impl LabRun {
         let kernel = args.kernel.unwrap_or(Kernel::UML);
         let mut all = vec![Self { kernel, full: args.full, slow: 1 }];
         if args.full && args.kernel.is_none() {
-            all.push(Self { kernel: Kernel::Uml(Flavour::Debug, None), full: false, slow: 3 });
-            all.push(Self { kernel: Kernel::Uml(Flavour::Kasan, None), full: false, slow: 4 });
-            all.push(Self { kernel: Kernel::Uml(Flavour::Smp, None), full: false, slow: 2 });
+            all.push(Self { kernel: Kernel::Uml(Flavour::Debug, None), full: false, slow: 4 });
         }
         all
     }

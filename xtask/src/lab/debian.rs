@@ -113,7 +113,6 @@ pub fn build(root: &Root, version: &Version) -> Result<Built> {
         release: release.clone(),
         kdir: format!("{out}/obj"),
         make: vec![format!("KERNELRELEASE={release}"), format!("CC={}", version.series.debian_cc())],
-        params: Vec::new(),
         image: format!("{out}/vmlinuz"),
         initramfs: Some(format!("{out}/initramfs.img")),
         modules: format!("{out}/modules/lib/modules/{release}"),

@@ -68,7 +68,7 @@ impl<'a> Guest<'a> {
         }
     }
 
-    /// With `cpus` CPUs. A User Mode Linux kernel needs [`super::Flavour::Smp`] for more than one.
+    /// With `cpus` CPUs. A User Mode Linux kernel needs [`super::Flavour::Smp`] or [`super::Flavour::Debug`] for more than one.
     pub fn cpus(mut self, cpus: u32) -> Self {
         self.cpus = cpus;
         self
@@ -242,7 +242,6 @@ impl<'a> Guest<'a> {
         ]);
         command.args(disks.iter().enumerate().map(|(n, disk)| format!("ubd{n}={disk}")));
         command.args(common.split_whitespace());
-        command.args(&self.lab.kernel.params);
         command.args(self.params.iter().flat_map(|params| params.split_whitespace()));
     }
 
@@ -453,6 +452,19 @@ fn reader(
     })
 }
 
+/// The guest's kernel has died before any program ran in it: nothing of ours, the module included, had a part in that. Holds
+/// the end of the kernel's log.
+#[derive(Debug)]
+pub struct NeverBooted(String);
+
+impl fmt::Display for NeverBooted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the guest's kernel died while it booted; its last words:\n{}", self.0)
+    }
+}
+
+impl std::error::Error for NeverBooted {}
+
 /// A guest that runs. Dropping it cuts its power.
 #[must_use = "a guest that is dropped is killed"]
 pub struct Running {
@@ -540,6 +552,9 @@ impl Running {
             return Ok(self.outcome(status));
         }
         let state = self.shared.state();
+        if !log::has_booted(&String::from_utf8_lossy(&state.kernel_log)) {
+            return Err(NeverBooted(tail(&state.kernel_log)).into());
+        }
         let signal =
             state.exit.and_then(|exit| exit.signal()).map_or(String::new(), |n| format!(" (signal {n})"));
         bail!(

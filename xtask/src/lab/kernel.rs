@@ -67,10 +67,8 @@ pub enum Flavour {
     Up,
     /// Several CPUs: half the speed, for races.
     Smp,
-    /// One CPU with lockdep and other debug checks: slow, for everything that must not go wrong.
+    /// Several CPUs with lockdep, KASAN and other checks: slow, for everything that must not go wrong.
     Debug,
-    /// One CPU with KASAN, which watches every access to memory, and other debug checks: slower.
-    Kasan,
 }
 
 impl Flavour {
@@ -80,7 +78,6 @@ impl Flavour {
             Self::Up => "up",
             Self::Smp => "smp",
             Self::Debug => "debug",
-            Self::Kasan => "kasan",
         }
     }
 }
@@ -115,7 +112,6 @@ impl fmt::Display for Kernel {
             Self::Uml(Flavour::Up, series) => ("uml", series),
             Self::Uml(Flavour::Smp, series) => ("uml-smp", series),
             Self::Uml(Flavour::Debug, series) => ("uml-debug", series),
-            Self::Uml(Flavour::Kasan, series) => ("uml-kasan", series),
             Self::Debian(series) => ("debian", series),
             Self::Host => ("host", &None),
         };
@@ -138,11 +134,10 @@ impl FromStr for Kernel {
             ("uml", series) => Ok(Self::Uml(Flavour::Up, series)),
             ("uml-smp", series) => Ok(Self::Uml(Flavour::Smp, series)),
             ("uml-debug", series) => Ok(Self::Uml(Flavour::Debug, series)),
-            ("uml-kasan", series) => Ok(Self::Uml(Flavour::Kasan, series)),
             ("debian", series) => Ok(Self::Debian(series)),
             ("host", None) => Ok(Self::Host),
             _ => bail!(
-                "no kernel {text:?}: uml, uml-smp, uml-debug, uml-kasan, debian, each with :X.Y for a series, or host"
+                "no kernel {text:?}: uml, uml-smp, uml-debug, debian, each with :X.Y for a series, or host"
             ),
         }
     }
@@ -270,9 +265,7 @@ mod tests {
 
     #[test]
     fn names_round_trip() {
-        for name in
-            ["uml", "uml:7.2", "uml-smp", "uml-debug:7.3", "uml-kasan", "debian", "debian:7.2", "host"]
-        {
+        for name in ["uml", "uml:7.2", "uml-smp", "uml-debug:7.3", "debian", "debian:7.2", "host"] {
             assert_eq!(name.parse::<Kernel>().expect(name).to_string(), name);
         }
         for name in ["debian:6.12", "host:7.3", "xen", "uml:7"] {

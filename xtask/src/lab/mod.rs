@@ -25,6 +25,7 @@ mod host;
 mod kernel;
 mod log;
 mod module;
+mod peer;
 mod root;
 mod uml;
 
@@ -35,10 +36,11 @@ use anyhow::{bail, Context, Result};
 use serde::{Deserialize, Serialize};
 
 pub use fuzzer::Fuzzer;
-pub use guest::{quote, Guest, Outcome, Running};
+pub use guest::{quote, Guest, NeverBooted, Outcome, Running};
 pub use kernel::{Flavour, Kernel, Series, Version, SUPPORTED};
 pub use log::trouble;
 pub use module::{checkout, HostKernel, MODULE};
+pub use peer::CWriteboost;
 
 use crate::progress::Progress;
 use cache::Cache;
@@ -48,6 +50,9 @@ use root::Root;
 const INIT: &str = include_str!("init.sh");
 /// Process 1 once the guest's root is complete.
 const GUEST_INIT: &str = include_str!("guest-init.sh");
+
+/// Functions for the scripts of guests: devices of every speed.
+pub const DEVICES: &str = include_str!("devices.sh");
 
 /// A kernel that is ready. Paths are inside the root unless they say otherwise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -61,9 +66,6 @@ struct Built {
     kdir: String,
     /// What make needs to be told for that.
     make: Vec<String>,
-    /// What its command line needs, after everything else.
-    #[serde(default)]
-    params: Vec<String>,
     image: String,
     /// Only for a kernel that needs one to reach its root.
     initramfs: Option<String>,

@@ -221,7 +221,7 @@ impl Root {
     }
 
     /// Lets programs inside the root resolve names as the host does.
-    fn share_resolver(&self) -> Result<()> {
+    pub(super) fn share_resolver(&self) -> Result<()> {
         let mut command = host::privileged("cp", &self.progress)?;
         // A host without the file may still reach a proxy or a mirror by address.
         command

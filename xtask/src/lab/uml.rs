@@ -1,6 +1,7 @@
 //! Building a User Mode Linux kernel from Debian's kernel source.
 
 use std::fs;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -10,14 +11,26 @@ use super::cache;
 use super::kernel::{Flavour, Version};
 use super::root::Root;
 use super::Built;
+use crate::progress::Step;
 
 const COMMON: &str = include_str!("uml.config");
 
 /// What make is always told.
 const ARCH: &str = "ARCH=um";
 
-/// Patches to the kernel source, by file name and content, that every flavour gets: the benchmark's crc32c goes here.
-const PATCHES: &[(&str, &str)] = &[];
+/// What the benchmark needs: checksums that cost what they cost on real machines.
+const BENCH: &[Patch] = &[("uml-crc32c.patch", include_str!("patches/uml-crc32c.patch"))];
+
+/// What a kernel needs that is compiled with clang, has several CPUs and looks for bugs.
+const DEBUG: &[Patch] = &[
+    ("uml-clang-restorer.patch", include_str!("patches/uml-clang-restorer.patch")),
+    ("uml-clang-lbss.patch", include_str!("patches/uml-clang-lbss.patch")),
+    ("uml-smp-ipi.patch", include_str!("patches/uml-smp-ipi.patch")),
+    ("uml-stacktrace.patch", include_str!("patches/uml-stacktrace.patch")),
+];
+
+/// A patch to the kernel source: its file name and its content.
+type Patch = (&'static str, &'static str);
 
 impl Flavour {
     /// The configuration on top of `ARCH=um defconfig`.
@@ -25,8 +38,7 @@ impl Flavour {
         let own = match self {
             Self::Up => "",
             Self::Smp => include_str!("uml-smp.config"),
-            Self::Debug => include_str!("uml-debug.config"),
-            Self::Kasan => concat!(include_str!("uml-smp.config"), include_str!("uml-kasan.config")),
+            Self::Debug => concat!(include_str!("uml-smp.config"), include_str!("uml-debug.config")),
         };
         format!("{COMMON}{own}")
     }
@@ -34,17 +46,17 @@ impl Flavour {
     /// What make is told. With Rust the kernel has KASAN only when its C is compiled with clang, too.
     fn make(self) -> &'static str {
         match self {
-            Self::Up | Self::Smp | Self::Debug => ARCH,
-            Self::Kasan => "ARCH=um LLVM=1",
+            Self::Up | Self::Smp => ARCH,
+            Self::Debug => "ARCH=um LLVM=1",
         }
     }
 
-    /// What its command line needs. The one that clang makes cannot run programs by seccomp: the first one jumps to
-    /// address 0. It does by ptrace, and then it has one CPU only.
-    fn params(self) -> &'static [&'static str] {
+    /// What is changed in the kernel source.
+    fn patches(self) -> &'static [Patch] {
         match self {
-            Self::Up | Self::Smp | Self::Debug => &[],
-            Self::Kasan => &["seccomp=off"],
+            Self::Up => BENCH,
+            Self::Smp => &[],
+            Self::Debug => DEBUG,
         }
     }
 
@@ -57,7 +69,7 @@ impl Flavour {
     fn typical(self) -> Duration {
         Duration::from_secs(match self {
             Self::Up | Self::Smp => 7 * 60,
-            Self::Debug | Self::Kasan => 15 * 60,
+            Self::Debug => 15 * 60,
         })
     }
 }
@@ -66,15 +78,17 @@ impl Flavour {
 pub fn id(root: &Root, flavour: Flavour, version: &Version) -> String {
     let (config, script) = (flavour.config(), flavour.script());
     let mut parts = vec![config.as_str(), root.compilers(), script.as_str()];
-    parts.extend(PATCHES.iter().map(|(_, patch)| *patch));
+    parts.extend(flavour.patches().iter().map(|(_, patch)| *patch));
     format!("uml-{}-{}-{}", flavour.name(), version.file_name(), cache::key(parts))
 }
 
 /// The steps of the build inside the root. Started again after an interruption it goes on where it was.
 const BUILD: &str = "
-if ! [ -e $out/.config ] && [ -n \"$seed\" ]; then
-    cp -a $seed/. $out/
-fi
+for seed in $seeds; do
+    if ! [ -e $out/.config ] && [ \"$(readlink $seed/source)\" = $source ]; then
+        cp -a $seed/. $out/
+    fi
+done
 mv $out/wanted.config.new $out/wanted.config
 make -C $source O=$out ARCH=um defconfig
 cd $out
@@ -104,15 +118,16 @@ pub fn build(root: &Root, flavour: Flavour, version: &Version) -> Result<Built> 
     let log = root.cache().log(&id);
     let what = format!("building the {} kernel {} for User Mode Linux", flavour.name(), version.package);
     let step = root.progress().step(what, flavour.typical());
-    if !PATCHES.is_empty() {
-        source = patched(root, &source, &step, &log)?;
+    if !flavour.patches().is_empty() {
+        source = patched(root, &source, flavour, &step, &log)?;
     }
     let jobs = thread::available_parallelism().map_or(2, usize::from) + 1;
     // A build of the same kernel with another configuration is most of the work done.
     let mut older = super::complete(root);
     older.retain(|built| built.id.starts_with(&format!("uml-{}-{}-", flavour.name(), version.file_name())));
-    let seed = older.first().map_or("", |built| built.kdir.as_str());
-    let script = format!("source={source}; out={out}; jobs={jobs}; seed={seed}\n{}", flavour.script());
+    let seeds: Vec<&str> = older.iter().map(|built| built.kdir.as_str()).collect();
+    let script =
+        format!("source={source}; out={out}; jobs={jobs}; seeds='{}'\n{}", seeds.join(" "), flavour.script());
     step.run(&mut root.chroot(&Root::exclusive(&id, &script))?, &log)?;
     step.done();
     let release = fs::read_to_string(host_out.join("include/config/kernel.release"))?.trim().to_owned();
@@ -123,29 +138,32 @@ pub fn build(root: &Root, flavour: Flavour, version: &Version) -> Result<Built> 
         initramfs: None,
         kdir: out,
         make: flavour.make().split(' ').map(str::to_owned).collect(),
-        params: flavour.params().iter().map(ToString::to_string).collect(),
         release,
         id,
     })
 }
 
-/// A copy of the source tree with the patches. Its files are links to the original's, which `patch` replaces and does
-/// not write to.
-fn patched(root: &Root, source: &str, step: &crate::progress::Step, log: &std::path::Path) -> Result<String> {
-    let target = format!("{source}-{}", cache::key(PATCHES.iter().map(|(_, patch)| *patch)));
-    if root.on_host(&target).is_dir() {
+/// A copy of the source tree with the patches, one for each flavour: with another name all of it would be compiled anew
+/// when a patch changes. Its files are links to the original's, which `patch` replaces and does not write to.
+fn patched(root: &Root, source: &str, flavour: Flavour, step: &Step, log: &Path) -> Result<String> {
+    let patches = flavour.patches();
+    let (target, key) =
+        (format!("{source}-{}", flavour.name()), cache::key(patches.iter().map(|(_, patch)| *patch)));
+    let stamp = root.on_host(format!("{target}/.patches"));
+    if fs::read_to_string(&stamp).is_ok_and(|have| have == key) {
         return Ok(target);
     }
     let dir = root.on_host("/build/patches");
-    for (name, patch) in PATCHES {
+    for (name, patch) in patches {
         cache::write(&dir.join(name), patch)?;
     }
-    let names: Vec<String> = PATCHES.iter().map(|(name, _)| format!("/build/patches/{name}")).collect();
+    let names: Vec<String> = patches.iter().map(|(name, _)| format!("/build/patches/{name}")).collect();
     let script = format!(
-        "rm -rf {target}.new; cp -al {source} {target}.new; cd {target}.new\n\
+        "rm -rf {target} {target}.new; cp -al {source} {target}.new; cd {target}.new\n\
          cat {} | patch -p1 --no-backup-if-mismatch\nmv {target}.new {target}",
         names.join(" ")
     );
     step.run(&mut root.chroot(&script)?, log)?;
+    cache::write(&stamp, key)?;
     Ok(target)
 }
