@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use xtask::lab::Kernel;
 use xtask::progress::Progress;
 
+mod bench;
 mod build_kmod;
 mod crash;
 mod demo;
@@ -31,6 +32,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Bench(Bench),
     BuildKmod(BuildKmod),
     Crash(Crash),
     /// Show the main job on throw-away devices: create a volume, cut the power while it is written to, resume, check
@@ -42,6 +44,34 @@ enum Command {
     Races(Races),
     Test(Test),
     Vm(Vm),
+}
+
+/// Measure writeboost and its peers, dm-writecache, dm-cache and bcache, on the same work in one run
+///
+/// Prints medians, spread and ratios, and writes a report with plots to target/bench/report.md. Leave the machine alone
+/// meanwhile: what else runs on it is measured, too. docs/benchmarks.md says what the figures mean.
+///
+/// Examples:
+///   cargo xtask bench --quick
+///   cargo xtask bench --only fsync --only burst
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+struct Bench {
+    /// One short round of each instead of three
+    #[arg(long)]
+    quick: bool,
+    /// Only loads with this in their names; may be given several times
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// How many rounds
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: Option<u32>,
+    /// Also writes everything that was measured to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Also puts the report into docs/benchmarks.md
+    #[arg(long, conflicts_with_all = ["quick", "only"])]
+    keep: bool,
 }
 
 /// Build the kernel module, dm-writeboost.ko, and say where it is
@@ -178,7 +208,7 @@ struct Test {
     /// beforehand how long that takes
     #[arg(long, conflicts_with = "quick")]
     full: bool,
-    /// What guests boot: uml[:X.Y], uml-smp[:X.Y], uml-debug[:X.Y] (lockdep and more), uml-kasan[:X.Y] (KASAN) or debian[:X.Y]. Without it: uml
+    /// What guests boot: uml[:X.Y], uml-smp[:X.Y], uml-debug[:X.Y] (lockdep, KASAN and more) or debian[:X.Y]. Without it: uml
     #[arg(long)]
     kernel: Option<Kernel>,
     /// Repeats a run with random content and moments
@@ -201,7 +231,7 @@ struct Test {
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 struct Vm {
-    /// uml[:X.Y], uml-debug[:X.Y] (lockdep and more), uml-kasan[:X.Y] (KASAN) or debian[:X.Y]; the newest supported series unless named
+    /// uml[:X.Y], uml-debug[:X.Y] (lockdep, KASAN and more) or debian[:X.Y]; the newest supported series unless named
     #[arg(long, default_value = "uml")]
     kernel: Kernel,
     /// How many CPUs the guest has
@@ -231,6 +261,7 @@ struct Vm {
 fn main() -> ExitCode {
     let progress = Progress::new();
     let result = match Cli::parse().command {
+        Command::Bench(args) => bench::run(args, progress),
         Command::BuildKmod(args) => build_kmod::run(args.kernel, progress),
         Command::Crash(args) => crash::run(args, progress),
         Command::Demo => demo::run(progress),

@@ -1,0 +1,316 @@
+//! What is measured: on which devices, with which targets, and how fast writeboost should be.
+
+use super::result::Unit;
+
+/// What lies under the targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bed {
+    /// Two RAM disks of 1 GiB.
+    Ram,
+    /// The model of a hard disk, and a RAM disk of so many MiB as the cache device.
+    Disk(u32),
+    /// The models of a hard disk and of an SSD of so many MiB.
+    Ssd(u32),
+}
+
+impl Bed {
+    /// For people.
+    pub fn name(self) -> String {
+        match self {
+            Self::Ram => "RAM disks".to_owned(),
+            Self::Disk(mib) => format!("hard disk model, {mib} MiB of RAM disk"),
+            Self::Ssd(mib) => format!("hard disk model, {mib} MiB of SSD model"),
+        }
+    }
+
+    /// Its command for the guest.
+    pub fn command(self) -> String {
+        match self {
+            Self::Ram => "bed_ram 1024".to_owned(),
+            Self::Disk(mib) => format!("bed_disk 2048 {mib}"),
+            Self::Ssd(mib) => format!("bed_ssd 2048 {mib}"),
+        }
+    }
+}
+
+/// What runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// fio with these arguments for so many seconds, after a function of the guest has prepared the target.
+    Fio { prepare: Option<&'static str>, args: &'static str, seconds: u32 },
+    /// Free memory before and after so many MiB are cached.
+    Memory { mib: u32 },
+    /// Format, resume and drain of so many MiB.
+    Resume { mib: u32 },
+}
+
+/// What a figure should be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Goal {
+    /// At least so many times what the best of the peers has.
+    BestPeer(f64),
+    /// At least so many times what this target has.
+    Of(&'static str, f64),
+    /// At most.
+    AtMost(f64),
+}
+
+/// One figure that is taken from a load.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Figure {
+    pub unit: Unit,
+    pub goals: &'static [Goal],
+}
+
+/// A load.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// For `--only` and file names.
+    pub name: &'static str,
+    pub title: &'static str,
+    pub bed: Bed,
+    pub work: Work,
+    pub targets: &'static [&'static str],
+    /// The first one is what the plot shows.
+    pub figures: &'static [Figure],
+    /// Not more rounds than these, for what takes minutes.
+    pub most_rounds: u32,
+}
+
+/// The C dm-writeboost, where it builds.
+pub const C_WRITEBOOST: &str = "c_writeboost";
+
+const ALL: &[&str] = &["fast", "linear", "writeboost", "writecache", "cache", "bcache", C_WRITEBOOST];
+const ALONE: &[&str] = &["fast", "slow", "writeboost", "writecache", "cache", "bcache", C_WRITEBOOST];
+const CACHES: &[&str] = &["writeboost", "writecache", "cache", "bcache", C_WRITEBOOST];
+const DRAINED: &[&str] = &["writeboost", "writecache", C_WRITEBOOST];
+
+const fn figure(unit: Unit, goals: &'static [Goal]) -> Figure {
+    Figure { unit, goals }
+}
+
+const fn fio(
+    name: &'static str,
+    title: &'static str,
+    args: &'static str,
+    figures: &'static [Figure],
+) -> Load {
+    Load {
+        name,
+        title,
+        bed: Bed::Ram,
+        work: Work::Fio { prepare: None, args, seconds: 5 },
+        targets: ALL,
+        figures,
+        most_rounds: 9,
+    }
+}
+
+const CPU: Figure = figure(Unit::MicrosecondsCpu, &[]);
+
+/// All of them, in the order of the report.
+pub const LOADS: &[Load] = &[
+    fio(
+        "randwrite",
+        "4 KiB random writes, 64 at a time",
+        "--rw=randwrite --bs=4k --iodepth=64 --size=512M",
+        &[figure(Unit::Iops, &[Goal::BestPeer(1.2), Goal::Of("linear", 0.7)]), CPU],
+    ),
+    fio(
+        "randwrite-qd1",
+        "4 KiB random writes, one at a time",
+        "--rw=randwrite --bs=4k --iodepth=1 --size=512M",
+        &[figure(Unit::Iops, &[]), CPU],
+    ),
+    fio(
+        "write-512k",
+        "512 KiB sequential writes",
+        "--rw=write --bs=512k --iodepth=8 --size=512M",
+        &[figure(Unit::MegabytesPerSecond, &[Goal::BestPeer(1.3)]), CPU],
+    ),
+    fio(
+        "write-1m",
+        "1 MiB sequential writes",
+        "--rw=write --bs=1M --iodepth=8 --size=512M",
+        &[figure(Unit::MegabytesPerSecond, &[]), CPU],
+    ),
+    fio(
+        "write-mixed",
+        "random writes of 4 KiB (60 %), 8 KiB (20 %), 64 KiB (15 %), 256 KiB (5 %)",
+        "--rw=randwrite --bssplit=4k/60:8k/20:64k/15:256k/5 --iodepth=32 --size=512M",
+        &[figure(Unit::MegabytesPerSecond, &[]), CPU],
+    ),
+    Load {
+        work: Work::Fio {
+            prepare: Some("fill_512"),
+            args: "--rw=randread --bs=4k --iodepth=64 --size=512M",
+            seconds: 5,
+        },
+        ..fio(
+            "randread-hit",
+            "4 KiB random reads of what was written, 64 at a time",
+            "",
+            &[figure(Unit::Iops, &[Goal::BestPeer(1.2)]), CPU],
+        )
+    },
+    fio(
+        "randread-miss",
+        "4 KiB random reads of what never was written, 64 at a time",
+        "--rw=randread --bs=4k --iodepth=64 --offset=512M --size=512M",
+        &[figure(Unit::Iops, &[]), CPU],
+    ),
+    Load {
+        work: Work::Fio {
+            prepare: Some("fill_512"),
+            args: "--rw=randrw --rwmixread=70 --bs=4k --iodepth=64 --size=512M",
+            seconds: 5,
+        },
+        ..fio(
+            "mixed",
+            "4 KiB random, 70 % reads of what was written and 30 % writes",
+            "",
+            &[figure(Unit::Iops, &[]), CPU],
+        )
+    },
+    fio(
+        "fsync",
+        "4 KiB random writes, each fsync'd, 1 job",
+        "--ioengine=psync --rw=randwrite --bs=4k --fsync=1 --size=512M",
+        &[figure(Unit::WritesPerSecond, &[Goal::Of("fast", 0.85)]), CPU],
+    ),
+    fio(
+        "fsync-8",
+        "4 KiB random writes, each fsync'd, 8 jobs",
+        "--ioengine=psync --rw=randwrite --bs=4k --fsync=1 --size=512M --numjobs=8",
+        &[figure(Unit::WritesPerSecond, &[]), CPU],
+    ),
+    Load {
+        bed: Bed::Ssd(1024),
+        targets: ALONE,
+        ..fio(
+            "ssd-fsync",
+            "4 KiB random writes, each fsync'd, 1 job",
+            "--ioengine=psync --rw=randwrite --bs=4k --fsync=1 --size=256M",
+            &[
+                figure(Unit::WritesPerSecond, &[Goal::Of("fast", 1.0)]),
+                figure(Unit::CacheBytesPerByte, &[Goal::AtMost(2.0)]),
+                figure(Unit::CacheWrites, &[]),
+                figure(Unit::CacheFlushes, &[]),
+            ],
+        )
+    },
+    Load {
+        bed: Bed::Ssd(1024),
+        targets: ALONE,
+        ..fio(
+            "ssd-fsync-8",
+            "4 KiB random writes, each fsync'd, 8 jobs",
+            "--ioengine=psync --rw=randwrite --bs=4k --fsync=1 --size=256M --numjobs=8",
+            &[
+                figure(Unit::WritesPerSecond, &[]),
+                figure(Unit::CacheBytesPerByte, &[]),
+                figure(Unit::CacheWrites, &[]),
+                figure(Unit::CacheFlushes, &[]),
+            ],
+        )
+    },
+    Load {
+        // Less than fits into the log, so that it is all about the SSD.
+        bed: Bed::Ssd(6144),
+        targets: &["fast", "writeboost", "writecache", C_WRITEBOOST],
+        work: Work::Fio { prepare: None, args: "--rw=write --bs=1M --iodepth=16 --size=1900M", seconds: 5 },
+        ..fio(
+            "ssd-log",
+            "1 MiB sequential writes: the bandwidth of the log",
+            "",
+            &[
+                figure(Unit::MegabytesPerSecond, &[Goal::Of("fast", 0.98)]),
+                figure(Unit::CacheBytesPerByte, &[]),
+            ],
+        )
+    },
+    Load {
+        bed: Bed::Ssd(3072),
+        targets: &["fast", "writeboost", "writecache", "cache", "bcache", C_WRITEBOOST],
+        ..fio(
+            "ssd-randwrite",
+            "4 KiB random writes, 64 at a time",
+            "--rw=randwrite --bs=4k --iodepth=64 --size=2000M",
+            &[
+                figure(Unit::Iops, &[]),
+                figure(Unit::CacheBytesPerByte, &[Goal::AtMost(1.02)]),
+                figure(Unit::CacheWrites, &[]),
+                figure(Unit::CacheFlushes, &[]),
+            ],
+        )
+    },
+    Load {
+        bed: Bed::Disk(128),
+        targets: CACHES,
+        work: Work::Fio {
+            prepare: None,
+            args: "--rw=randwrite --bs=4k --iodepth=16 --size=2000M",
+            seconds: 40,
+        },
+        most_rounds: 1,
+        ..fio(
+            "burst",
+            "a burst larger than the cache: 4 KiB random writes, 16 at a time, 40 s",
+            "",
+            &[
+                figure(Unit::Iops, &[Goal::BestPeer(1.0)]),
+                figure(Unit::P50, &[]),
+                figure(Unit::P99, &[]),
+                figure(Unit::P999, &[Goal::BestPeer(1.0)]),
+                figure(Unit::Longest, &[Goal::BestPeer(1.0)]),
+            ],
+        )
+    },
+    Load {
+        bed: Bed::Disk(1024),
+        targets: &["writeboost", "writecache", C_WRITEBOOST],
+        work: Work::Fio {
+            prepare: None,
+            args: "--ioengine=psync --rw=randwrite --bs=4k --fsync=1 --size=512M",
+            seconds: 600,
+        },
+        most_rounds: 1,
+        ..fio(
+            "steady",
+            "4 KiB random writes, each fsync'd, over the hard disk model for 10 minutes",
+            "",
+            &[
+                figure(Unit::WritesPerSecond, &[]),
+                figure(Unit::SlowestSecond, &[]),
+                figure(Unit::Longest, &[]),
+            ],
+        )
+    },
+    Load {
+        targets: CACHES,
+        work: Work::Memory { mib: 900 },
+        most_rounds: 3,
+        ..fio(
+            "memory",
+            "RAM for each 4 KiB cached, 900 MiB of 1 GiB",
+            "",
+            &[figure(Unit::BytesPerBlock, &[Goal::AtMost(24.0)])],
+        )
+    },
+    Load {
+        bed: Bed::Disk(1024),
+        targets: DRAINED,
+        work: Work::Resume { mib: 900 },
+        most_rounds: 3,
+        ..fio(
+            "resume",
+            "format, resume with 900 MiB dirty, drain of it to the hard disk model",
+            "",
+            &[
+                figure(Unit::ResumeMs, &[Goal::BestPeer(10.0)]),
+                figure(Unit::FormatMs, &[]),
+                figure(Unit::DrainMs, &[]),
+            ],
+        )
+    },
+];

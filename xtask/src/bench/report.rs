@@ -1,0 +1,325 @@
+//! Tables and plots of what was measured.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use plotters::prelude::*;
+use serde_json::{json, Value};
+
+use super::loads::{Figure, Goal, C_WRITEBOOST};
+use super::result::Unit;
+use super::{Measured, Run};
+
+/// Median, lowest, highest.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Summary {
+    median: f64,
+    low: f64,
+    high: f64,
+}
+
+impl Summary {
+    fn of(values: &[f64]) -> Option<Self> {
+        let mut sorted: Vec<f64> = values.iter().copied().filter(|x| x.is_finite()).collect();
+        sorted.sort_by(f64::total_cmp);
+        let (low, high) = (*sorted.first()?, *sorted.last()?);
+        let middle = sorted.len() / 2;
+        let median =
+            if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 };
+        Some(Self { median, low, high })
+    }
+
+    fn show(self, unit: Unit) -> String {
+        let Self { median, low, high } = self;
+        if low == high {
+            unit.show(median)
+        } else {
+            format!("{} ({} to {})", unit.show(median), unit.show(low), unit.show(high))
+        }
+    }
+}
+
+/// What readers call a target.
+fn label(target: &str) -> &str {
+    match target {
+        "fast" => "cache device alone",
+        "slow" => "backing device alone",
+        "linear" => "dm-linear",
+        "writecache" => "dm-writecache",
+        "cache" => "dm-cache",
+        C_WRITEBOOST => "dm-writeboost in C",
+        other => other,
+    }
+}
+
+fn is_peer(target: &str) -> bool {
+    !matches!(target, "fast" | "slow" | "linear" | "writeboost")
+}
+
+/// The medians of a figure by target.
+fn medians(measured: &Measured, unit: Unit) -> BTreeMap<&'static str, Summary> {
+    let of = |rounds: &super::Rounds| Summary::of(rounds.get(&unit)?);
+    measured.targets.iter().filter_map(|(target, rounds)| Some((*target, of(rounds)?))).collect()
+}
+
+/// How a goal came out.
+struct Verdict {
+    reached: bool,
+    goal: String,
+    ours: String,
+}
+
+fn verdict(measured: &Measured, figure: &Figure, goal: Goal) -> Option<Verdict> {
+    let medians = medians(measured, figure.unit);
+    let ours = medians.get("writeboost")?.median;
+    let higher = figure.unit.higher_is_better();
+    let (than, factor, name) = match goal {
+        Goal::AtMost(limit) => {
+            let (goal, ours_shown) = (format!("at most {}", figure.unit.show(limit)), figure.unit.show(ours));
+            return Some(Verdict { reached: ours <= limit, goal, ours: ours_shown });
+        }
+        Goal::Of(target, factor) => (medians.get(target)?.median, factor, label(target)),
+        Goal::BestPeer(factor) => {
+            let peers = medians.iter().filter(|(target, _)| is_peer(target));
+            let better = |a: &f64, b: &f64| if higher { a.total_cmp(b) } else { b.total_cmp(a) };
+            let (target, best) =
+                peers.map(|(target, s)| (*target, s.median)).max_by(|a, b| better(&a.1, &b.1))?;
+            (best, factor, label(target))
+        }
+    };
+    // How many times as good.
+    let ratio = if higher { ours / than } else { than / ours };
+    let goal = format!("at least {factor} times as good as {name}");
+    Some(Verdict { reached: ratio >= factor, goal, ours: format!("{ratio:.2} times") })
+}
+
+/// The tables on the terminal.
+pub fn print(all: &[Measured]) {
+    for measured in all {
+        println!("\n{}: {} ({})", measured.load.name, measured.load.title, measured.load.bed.name());
+        for figure in measured.load.figures {
+            println!("  {}", figure.unit.name());
+            let medians = medians(measured, figure.unit);
+            for target in measured.load.targets {
+                if let Some(summary) = medians.get(target) {
+                    println!("    {:<22}{:>34}", label(target), summary.show(figure.unit));
+                }
+            }
+            for goal in figure.goals {
+                if let Some(verdict) = verdict(measured, figure, *goal) {
+                    let reached = if verdict.reached { "reached" } else { "NOT reached" };
+                    println!("    {reached}: {}: {}", verdict.goal, verdict.ours);
+                }
+            }
+        }
+    }
+}
+
+/// Writes `report.md` and its plots into `dir`.
+pub fn write(dir: &Path, run: &Run, all: &[Measured]) -> Result<PathBuf> {
+    draw_all(dir, all)?;
+    let path = dir.join("report.md");
+    fs::write(&path, text(run, all, "")).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
+}
+
+/// What is above this line in `docs/benchmarks.md` was written by hand.
+const MARKER: &str = "<!-- From here on written by cargo xtask bench --keep -->\n";
+
+/// Puts the report into `benchmarks.md` of `docs`, and its plots beside it.
+pub fn keep(docs: &Path, run: &Run, all: &[Measured]) -> Result<()> {
+    draw_all(&docs.join("benchmarks"), all)?;
+    let path = docs.join("benchmarks.md");
+    let old = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let (head, _) =
+        old.split_once(MARKER).with_context(|| format!("{} has lost its line {MARKER}", path.display()))?;
+    let new = format!("{head}{MARKER}\n{}", text(run, all, "benchmarks/"));
+    fs::write(&path, new).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn draw_all(dir: &Path, all: &[Measured]) -> Result<()> {
+    fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    for measured in all {
+        let plot = plot(measured);
+        if let Some(first) = measured.load.figures.first() {
+            draw(&dir.join(&plot), measured, first.unit).with_context(|| format!("cannot draw {plot}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// File name of a load's plot.
+fn plot(measured: &Measured) -> String {
+    format!("{}.svg", measured.load.name)
+}
+
+/// The report; its plots are in `plots`, which is empty or ends with a slash.
+fn text(run: &Run, all: &[Measured], plots: &str) -> String {
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "Commit {}, kernel {}, {} in {} min. Each figure is the median of {} round{}, with the lowest and the highest; what \
+         takes minutes has one round.\n",
+        run.commit,
+        run.kernel,
+        if run.quick { "a quick run" } else { "measured" },
+        run.seconds.div_ceil(60),
+        run.rounds,
+        if run.rounds == 1 { "" } else { "s" }
+    );
+    let _ = writeln!(text, "{}\n", run.c_writeboost);
+    goals(&mut text, all);
+    for measured in all {
+        let load = measured.load;
+        let _ = writeln!(text, "### {}\n\n`{}`, on {}.\n", capital(load.title), load.name, load.bed.name());
+        let _ = writeln!(text, "![{}]({plots}{})\n", load.title, plot(measured));
+        let _ = writeln!(
+            text,
+            "| |{}",
+            load.figures.iter().map(|f| format!(" {} |", f.unit.name())).collect::<String>()
+        );
+        let _ = writeln!(text, "| --- |{}", " ---: |".repeat(load.figures.len()));
+        for target in load.targets.iter().filter(|target| measured.targets.contains_key(**target)) {
+            let _ = write!(text, "| {} |", label(target));
+            for figure in load.figures {
+                let shown = medians(measured, figure.unit).get(target).map(|s| s.show(figure.unit));
+                let _ = write!(text, " {} |", shown.unwrap_or_else(|| "-".to_owned()));
+            }
+            let _ = writeln!(text);
+        }
+        let _ = writeln!(text);
+    }
+    text
+}
+
+/// What should be and what is, in one table.
+fn goals(text: &mut String, all: &[Measured]) {
+    let mut rows = String::new();
+    for measured in all {
+        for figure in measured.load.figures {
+            for verdict in figure.goals.iter().filter_map(|goal| verdict(measured, figure, *goal)) {
+                let (title, unit) = (capital(measured.load.title), figure.unit.name());
+                let is = if verdict.reached { "yes" } else { "**no**" };
+                let _ = writeln!(rows, "| {title} | {unit} | {} | {} | {is} |", verdict.goal, verdict.ours);
+            }
+        }
+    }
+    if !rows.is_empty() {
+        let _ = writeln!(
+            text,
+            "| load | figure | goal | is | reached |\n| --- | --- | --- | ---: | --- |\n{rows}"
+        );
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+/// Bars, one for each target, with the spread of the rounds.
+fn draw(path: &Path, measured: &Measured, unit: Unit) -> Result<()> {
+    const WIDTH: u32 = 720;
+    const LEFT: i32 = 170;
+    const RIGHT: i32 = 130;
+    const ROW: i32 = 30;
+    let medians = medians(measured, unit);
+    let rows: Vec<(&str, Summary)> =
+        measured.load.targets.iter().filter_map(|target| Some((*target, *medians.get(target)?))).collect();
+    let height = 44 + ROW * rows.len() as i32;
+    let longest = rows.iter().map(|(_, s)| s.high).fold(f64::MIN_POSITIVE, f64::max);
+    let x = |value: f64| LEFT + (value / longest * f64::from(WIDTH as i32 - LEFT - RIGHT)).round() as i32;
+    let error = |e: DrawingAreaErrorKind<_>| anyhow::anyhow!("{e}");
+    let area = SVGBackend::new(path, (WIDTH, height as u32)).into_drawing_area();
+    area.fill(&WHITE).map_err(error)?;
+    let font = |size: i32| ("sans-serif", size).into_font().color(&BLACK);
+    area.draw_text(&format!("{} ({})", measured.load.title, unit.name()), &font(15), (10, 10))
+        .map_err(error)?;
+    for (i, (target, summary)) in rows.iter().enumerate() {
+        let top = 38 + ROW * i as i32;
+        let color = match *target {
+            "writeboost" => RGBColor(0x1f, 0x6f, 0xb5),
+            target if is_peer(target) => RGBColor(0xb0, 0x7a, 0x3c),
+            _ => RGBColor(0xa8, 0xa8, 0xa8),
+        };
+        area.draw_text(label(target), &font(14), (10, top + 4)).map_err(error)?;
+        area.draw(&Rectangle::new([(LEFT, top), (x(summary.median), top + 20)], color.filled()))
+            .map_err(error)?;
+        let spread = [(x(summary.low), top + 10), (x(summary.high), top + 10)];
+        area.draw(&PathElement::new(spread, BLACK.stroke_width(1))).map_err(error)?;
+        area.draw_text(&unit.show(summary.median), &font(14), (x(summary.high) + 8, top + 4))
+            .map_err(error)?;
+    }
+    area.present().map_err(error)?;
+    Ok(())
+}
+
+/// Everything that was measured, for other programs.
+pub fn json(run: &Run, all: &[Measured]) -> Result<String> {
+    let loads: Vec<Value> = all
+        .iter()
+        .map(|measured| {
+            let targets: BTreeMap<&str, BTreeMap<&str, &Vec<f64>>> = measured
+                .targets
+                .iter()
+                .map(|(target, rounds)| {
+                    (*target, rounds.iter().map(|(unit, values)| (unit.name(), values)).collect())
+                })
+                .collect();
+            json!({ "name": measured.load.name, "title": measured.load.title, "bed": measured.load.bed.name(), "targets": targets })
+        })
+        .collect();
+    let all = json!({
+        "commit": run.commit, "kernel": run.kernel, "rounds": run.rounds, "quick": run.quick, "seconds": run.seconds,
+        "c_writeboost": run.c_writeboost, "loads": loads,
+    });
+    Ok(serde_json::to_string_pretty(&all)? + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::loads::LOADS;
+    use super::*;
+
+    fn measured(values: &[(&'static str, Unit, f64)]) -> Measured {
+        let mut targets = BTreeMap::<&'static str, super::super::Rounds>::new();
+        for (target, unit, value) in values {
+            targets.entry(target).or_default().entry(*unit).or_default().push(*value);
+        }
+        Measured { load: &LOADS[0], targets }
+    }
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(Summary::of(&[3.0, 1.0, 2.0]), Some(Summary { median: 2.0, low: 1.0, high: 3.0 }));
+        assert_eq!(Summary::of(&[4.0, 2.0]), Some(Summary { median: 3.0, low: 2.0, high: 4.0 }));
+        assert_eq!(Summary::of(&[]), None);
+    }
+
+    #[test]
+    fn goals_are_about_the_best_peer() {
+        let m = measured(&[
+            ("writeboost", Unit::Iops, 120.0),
+            ("writecache", Unit::Iops, 100.0),
+            ("cache", Unit::Iops, 90.0),
+            ("linear", Unit::Iops, 400.0),
+        ]);
+        let figure = Figure { unit: Unit::Iops, goals: &[] };
+        assert!(verdict(&m, &figure, Goal::BestPeer(1.2)).unwrap().reached);
+        assert!(!verdict(&m, &figure, Goal::BestPeer(1.21)).unwrap().reached);
+        assert!(!verdict(&m, &figure, Goal::Of("linear", 0.7)).unwrap().reached);
+        // Less is better.
+        let m = measured(&[
+            ("writeboost", Unit::ResumeMs, 10.0),
+            ("writecache", Unit::ResumeMs, 100.0),
+            ("cache", Unit::ResumeMs, 120.0),
+        ]);
+        let figure = Figure { unit: Unit::ResumeMs, goals: &[] };
+        assert!(verdict(&m, &figure, Goal::BestPeer(10.0)).unwrap().reached);
+        assert!(!verdict(&m, &figure, Goal::BestPeer(10.1)).unwrap().reached);
+        assert!(!verdict(&m, &figure, Goal::AtMost(9.0)).unwrap().reached);
+    }
+}
