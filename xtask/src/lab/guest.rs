@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -23,6 +24,10 @@ use super::{log, Lab};
 
 /// How long a guest may take when nobody says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How long a guest that did not end in time may take to say what its tasks are at.
+const LAST_WORDS: Duration = Duration::from_secs(60);
+const MAX_LAST_WORDS: usize = 400;
 
 /// The status of a guest whose power was cut, as a shell says it of a process.
 const KILLED: i32 = 128 + 9;
@@ -254,7 +259,16 @@ impl<'a> Guest<'a> {
         command.arg("-kernel").arg(root.on_host(&self.lab.kernel.image));
         command.arg("-initrd").arg(root.on_host(initramfs));
         let params = self.params.join(" ");
-        command.args(["-append", &format!("{common} wb_host=9p wb_out=hvc0 wb_err=hvc1 {params}")]);
+        // The processor's clock is the host's. While the machine is busy a kernel that compares it with another one may take it
+        // for unstable, and then changes code that the other processors are running: some emulators die of that.
+        let clock = "tsc=reliable";
+        // See `Running::last_words`.
+        let on_nmi = "unknown_nmi_panic panic_print=0xc0";
+        command.args([
+            "-append",
+            &format!("{common} {clock} {on_nmi} wb_host=9p wb_out=hvc0 wb_err=hvc1 {params}"),
+        ]);
+        command.args(["-monitor", &format!("unix:{}/monitor,server=on,wait=off", job.path().display())]);
         command.args(["-chardev", "file,id=log,path=/proc/self/fd/2", "-serial", "chardev:log"]);
         let out = match job.mode {
             Mode::Interactive => "stdio,id=out,signal=off",
@@ -350,6 +364,7 @@ impl<'a> Guest<'a> {
 /// What the guest finds of its own on the host.
 struct Job {
     dir: tempfile::TempDir,
+    is_uml: bool,
     mode: Mode,
     /// The CPU that is this guest's own while it runs.
     cpu: Option<(usize, Option<Flock<File>>)>,
@@ -390,7 +405,7 @@ impl Job {
             quote(&std::env::var("TERM").unwrap_or_else(|_| "linux".to_owned())),
         );
         fs::write(job.join("settings"), settings)?;
-        Ok(Self { dir, mode, cpu: None })
+        Ok(Self { dir, is_uml: guest.lab.is_uml(), mode, cpu: None })
     }
 
     fn path(&self) -> &Path {
@@ -534,14 +549,19 @@ impl Running {
             }
             let left = self.deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
+                let known = state.kernel_log.len();
                 drop(state);
+                self.last_words();
                 self.cut()?;
                 self.join();
                 let state = self.shared.state();
+                let (before, after) = state.kernel_log.split_at(known);
+                let after = String::from_utf8_lossy(after);
                 bail!(
-                    "the guest did not end in time; its output:\n{}\nits kernel's last words:\n{}",
+                    "the guest did not end in time; its output:\n{}\nits kernel's log:\n{}\nwhat its tasks were at:\n{}",
                     tail(&state.output),
-                    tail(&state.kernel_log)
+                    tail(before),
+                    after.lines().take(MAX_LAST_WORDS).collect::<Vec<_>>().join("\n")
                 );
             }
             let wait = self.shared.changed.wait_timeout(state, left);
@@ -560,8 +580,64 @@ impl Running {
         bail!(
             "the guest died before its script ended{signal}; its output:\n{}\nits kernel's last words:\n{}",
             tail(&state.output),
-            tail(&state.kernel_log)
+            last_words(&state.kernel_log)
         )
+    }
+
+    /// Makes the kernel of a guest that hangs log what its tasks wait for, as far as it still can.
+    fn last_words(&self) {
+        let asked = if self.job.is_uml { self.ask_uml() } else { self.ask_qemu() };
+        if asked.is_err() {
+            return;
+        }
+        // An emulated machine ends with the panic that it was driven into; User Mode Linux goes on.
+        let until = Instant::now() + if self.job.is_uml { LAST_WORDS / 20 } else { LAST_WORDS };
+        let mut state = self.shared.state();
+        while !state.ended {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// A request of the management console (`arch/um/drivers/mconsole.h`): magic number, version, length, text.
+    fn ask_uml(&self) -> Result<()> {
+        let mut request = Vec::new();
+        let text = b"sysrq w";
+        for word in [0xcafe_babe, 2, text.len() as u32] {
+            request.extend_from_slice(&u32::to_ne_bytes(word));
+        }
+        request.extend_from_slice(text);
+        request.resize(12 + 512, 0);
+        for entry in fs::read_dir(self.job.path())? {
+            let console = entry?.path().join("mconsole");
+            if console.exists() {
+                // It answers, and wants to know where to.
+                let socket = UnixDatagram::bind(self.job.path().join("answer"))?;
+                socket.send_to(&request, console)?;
+                return Ok(());
+            }
+        }
+        bail!("the guest has no management console")
+    }
+
+    /// A non-maskable interrupt, at which the kernel panics, and logs what all processors and blocked tasks are at.
+    fn ask_qemu(&self) -> Result<()> {
+        let mut monitor = UnixStream::connect(self.job.path().join("monitor"))?;
+        monitor.write_all(b"nmi\n")?;
+        // Until it has been done; the prompt comes before and after.
+        monitor.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let mut said = Vec::new();
+        let mut buffer = [0; 1024];
+        while said.windows(6).filter(|part| part == b"(qemu)").count() < 2 {
+            match monitor.read(&mut buffer)? {
+                0 => break,
+                count => said.extend_from_slice(&buffer[..count]),
+            }
+        }
+        Ok(())
     }
 
     /// Kills the guest's process. Its helpers die with it: User Mode Linux's are threads or ask for a death signal.
@@ -660,6 +736,16 @@ fn comma_safe(text: &str) -> String {
 /// `text` as one word of a shell script.
 pub fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// What of a kernel's log says why the kernel died, for an error message: all since the first sign of trouble, or the end.
+fn last_words(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    let end = lines.len().saturating_sub(40);
+    let first = log::trouble(&text).first().and_then(|sign| lines.iter().position(|line| line == sign));
+    let from = first.map_or(end, |first| first.saturating_sub(5));
+    lines.iter().skip(from).take(MAX_LAST_WORDS).copied().collect::<Vec<_>>().join("\n")
 }
 
 /// The end of a stream, for an error message.
