@@ -400,7 +400,7 @@ impl Volume {
         }
         // Dirty blocks that cannot be written back may fill it; nothing else may.
         self.engine.begin_batch(&mut self.batch);
-        while self.engine.plan_writeback(&mut self.batch) {}
+        while self.engine.plan_writeback(&mut self.batch, u64::MAX) {}
         let bad = self.batch.items().iter().any(|i| self.intact(i.slot).is_none());
         assert!(bad, "no room, and nothing is in the way: {:?}", self.engine.state());
         None
@@ -436,7 +436,7 @@ impl Volume {
 
     fn write_back(&mut self) {
         self.engine.begin_batch(&mut self.batch);
-        while self.engine.plan_writeback(&mut self.batch) {}
+        while self.engine.plan_writeback(&mut self.batch, u64::MAX) {}
         self.batch.sort();
         for i in 0..self.batch.items().len() {
             let item = self.batch.items()[i];

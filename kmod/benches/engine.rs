@@ -170,7 +170,7 @@ impl Host {
         self.commit();
         let mut batch = self.batch.lock().expect("nobody panics");
         self.lock().begin_batch(&mut batch);
-        while self.lock().plan_writeback(&mut batch) {}
+        while self.lock().plan_writeback(&mut batch, u64::MAX) {}
         batch.sort();
         for item in batch.items() {
             if self.lock().begin_item(&batch, item).is_some() {
@@ -282,7 +282,7 @@ fn reclaim(c: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(format!("2^{size} slots, 64 segments")), |b| {
             b.iter(|| {
                 engine.begin_batch(&mut batch);
-                while engine.plan_writeback(&mut batch) {}
+                while engine.plan_writeback(&mut batch, u64::MAX) {}
                 batch.sort();
                 assert_eq!(batch.segments(), 64);
             });

@@ -1254,7 +1254,7 @@ fn relocation_does_not_wait_for_its_own_pins() {
     h.flush();
     let mut batch = Batch::new(15).unwrap();
     h.engine.begin_batch(&mut batch);
-    while h.engine.plan_writeback(&mut batch) {}
+    while h.engine.plan_writeback(&mut batch, u64::MAX) {}
     for item in batch.items() {
         assert_eq!(h.engine.begin_item(&batch, item), Some(0xff));
     }

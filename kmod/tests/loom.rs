@@ -238,7 +238,7 @@ impl Volume {
         let mut batch = Batch::new((NR_SEGMENTS * SEGMENT_BLOCKS) as usize).unwrap();
         let mut engine = self.engine.lock().unwrap();
         engine.begin_batch(&mut batch);
-        while engine.plan_writeback(&mut batch) {}
+        while engine.plan_writeback(&mut batch, u64::MAX) {}
         for item in batch.items() {
             engine.begin_item(&batch, item).unwrap();
             self.pins.unpin(item.slot);

@@ -709,7 +709,7 @@ impl Volume {
     fn write_back(this: &Arc<Self>, batch: &mut Batch, t: &Arc<Transfer>, rng: &mut Rng) -> bool {
         this.core.lock().unwrap().engine.begin_batch(batch);
         let most = if this.draining() { NR_SEGMENTS } else { rng.range(1, 4) as u32 };
-        while batch.segments() < most && this.core.lock().unwrap().engine.plan_writeback(batch) {}
+        while batch.segments() < most && this.core.lock().unwrap().engine.plan_writeback(batch, u64::MAX) {}
         if batch.items().is_empty() {
             return false;
         }

@@ -16,6 +16,9 @@ use super::RESERVED_SEGMENTS;
 /// Slots a second that are let in though nothing is written back.
 pub const SLOWEST: u64 = 50;
 
+/// Slots a second that writeback is taken to do until that is known, in thousandths: what a hard disk does.
+const GUESS: u64 = 200_000;
+
 /// The rate of writeback is measured over so many milliseconds, and what was measured counts for so many.
 const WINDOW_MS: u64 = 100;
 const MEMORY_MS: u64 = 2000;
@@ -63,9 +66,11 @@ pub struct Moment {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pace {
     is_on: bool,
-    /// Thousandths of blocks that are written back in a second, on average; 0 while that is not known. (Blocks would be too
-    /// coarse: a hard disk does 100.)
+    /// Thousandths of blocks that are written back in a second, on average. (Blocks would be too coarse: a hard disk does
+    /// 100.)
     rate: u64,
+    /// The rate has not been measured yet.
+    is_guess: bool,
     /// When it was measured last, and the blocks written back by then.
     looked_ms: u64,
     written: u64,
@@ -80,8 +85,10 @@ impl Pace {
         if !self.is_on {
             let (looked_ms, credited_ms) = (m.now_ms, m.now_ms);
             // The rate of the last time is as good a guess as any.
+            let is_guess = self.is_guess || self.rate == 0;
+            let rate = if is_guess { GUESS } else { self.rate };
             *self =
-                Self { is_on: true, rate: self.rate, looked_ms, written: m.written, credit: 0, credited_ms };
+                Self { is_on: true, rate, is_guess, looked_ms, written: m.written, credit: 0, credited_ms };
         }
     }
 
@@ -119,7 +126,7 @@ impl Pace {
             return None;
         }
         // The first time that anything is known of the rate it may be much higher.
-        let most = if self.rate == 0 { WINDOW_MS } else { 1000 };
+        let most = if self.is_guess { WINDOW_MS } else { 1000 };
         Some(((1 - self.credit) as u64).div_ceil(self.allowed(m)).clamp(1, most))
     }
 
@@ -137,8 +144,10 @@ impl Pace {
             return;
         }
         let rate = m.written.saturating_sub(self.written).saturating_mul(1_000_000) / past;
-        self.rate =
-            if self.rate == 0 { rate } else { (self.rate * MEMORY_MS + rate * past) / (MEMORY_MS + past) };
+        // A guess holds until something is written back, less and less.
+        let is_first = self.is_guess && rate != 0;
+        self.rate = if is_first { rate } else { (self.rate * MEMORY_MS + rate * past) / (MEMORY_MS + past) };
+        self.is_guess &= !is_first;
         self.looked_ms = m.now_ms;
         self.written = m.written;
     }
@@ -151,9 +160,9 @@ impl Pace {
         // is quite wrong must not get all of it.
         let level = left * 400 / u64::from(most - RESERVED_SEGMENTS);
         let percent = match level {
-            0..100 => 25 + level * 60 / 100,
-            100..300 => 85 + (level - 100) * 30 / 200,
-            _ => 115 + (level - 300) * 85 / 100,
+            0..100 => 60 + level * 30 / 100,
+            100..300 => 90 + (level - 100) * 20 / 200,
+            _ => 110 + (level - 300) * 90 / 100,
         };
         (self.rate * percent / 100).max(SLOWEST * 1000)
     }
@@ -226,9 +235,9 @@ mod tests {
         let much = let_in(&mut used_to(1000), (10_000, 1000), 1000, HALF + 1, 1);
         let little = let_in(&mut used_to(1000), (10_000, 1000), 1000, HALF - 1, 1);
         let none = let_in(&mut used_to(1000), (10_000, 1000), 1000, RESERVED_SEGMENTS, 1);
-        assert!((1130..1190).contains(&much), "{much}");
-        assert!((830..880).contains(&little), "{little}");
-        assert!((240..270).contains(&none), "{none}");
+        assert!((1080..1140).contains(&much), "{much}");
+        assert!((880..930).contains(&little), "{little}");
+        assert!((590..620).contains(&none), "{none}");
         let mut pace = used_to(1000);
         for _ in 0..1000 {
             assert!(pace.lets_in(&at(10_001, 10_000, HALF + 2)), "there is enough");
@@ -241,7 +250,7 @@ mod tests {
         let pace = used_to(1000);
         // Of 128 segments.
         for (left, percent) in
-            [(0, 25), (16, 55), (32, 85), (48, 92), (64, 100), (96, 115), (112, 157), (128, 200)]
+            [(0, 60), (16, 75), (32, 90), (48, 95), (64, 100), (96, 110), (112, 155), (128, 200)]
         {
             let m = Moment { free: RESERVED_SEGMENTS + left, nr_segments: 1 << 19, ..at(10_000, 10_000, 0) };
             assert_eq!(pace.allowed(&m), 10_000 * percent, "{left} left");

@@ -120,14 +120,15 @@ impl Engine {
         batch.planned_at = self.next_seq;
     }
 
-    /// Adds all dirty slots of the next segment to the batch, if that is durable and there is room for them. Says whether
-    /// it did.
-    fn plan_segment(&self, batch: &mut Batch, with_head: bool) -> bool {
+    /// Adds all dirty slots of the next segment to the batch, if that is durable, begins with record `last` at the latest, and
+    /// there is room for them. Says whether it did.
+    fn plan_segment(&self, batch: &mut Batch, last: u64, with_head: bool) -> bool {
         let segment = batch.next;
         let room = batch.items.len() - batch.len;
         if batch.segments >= self.in_log()
             || (segment == self.head && !with_head)
             || self.last_seq(segment) > self.durable
+            || self.segments[segment as usize].first_seq > last
             || usize::from(self.segments[segment as usize].dirty) > room
         {
             return false;
@@ -145,15 +146,16 @@ impl Engine {
         true
     }
 
-    /// Adds the next segment's dirty slots to a batch for writeback. Says whether there was one: call until not.
-    pub fn plan_writeback(&self, batch: &mut Batch) -> bool {
-        self.plan_segment(batch, true)
+    /// Adds the next segment's dirty slots to a batch for writeback, if the segment begins with record `last` at the latest.
+    /// Says whether there was one: call until not.
+    pub fn plan_writeback(&self, batch: &mut Batch, last: u64) -> bool {
+        self.plan_segment(batch, last, true)
     }
 
     /// Adds the next segment's dirty slots to a batch for relocation. Says whether there was one: call until not, then
     /// ask [`Engine::judge_relocation`].
     pub fn plan_relocation(&self, batch: &mut Batch) -> bool {
-        self.plan_segment(batch, false)
+        self.plan_segment(batch, u64::MAX, false)
     }
 
     /// Whether relocating the batch makes room.

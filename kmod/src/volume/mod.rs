@@ -122,6 +122,8 @@ pub struct Volume {
     suspended: AtomicBool,
     /// How many drains are under way.
     draining: AtomicU32,
+    /// The newest record that a drain has ever been for.
+    drain_goal: AtomicU64,
     /// How often somebody had reason to hope that what has failed would go well now: by a drain, or a resume.
     hopes: AtomicU64,
     /// The last writeback has found nothing more to do, or got nothing done.
@@ -219,6 +221,7 @@ impl Running {
                 spare: Transfer::new(1)?,
                 suspended: AtomicBool::new(true),
                 draining: AtomicU32::new(0),
+                drain_goal: AtomicU64::new(0),
                 hopes: AtomicU64::new(0),
                 exhausted: AtomicBool::new(false),
                 full: AtomicBool::new(false),
@@ -357,7 +360,8 @@ impl Volume {
         }
     }
 
-    /// Writes back everything, and waits until the log is empty.
+    /// Writes back everything that has been written so far, and waits until that has left the log: all of it, if nothing is
+    /// written meanwhile.
     ///
     /// # Errors
     /// `EINTR` after a signal, `EIO` when it cannot be done: then what is dirty stays so.
@@ -367,18 +371,25 @@ impl Volume {
         }
         self.draining.fetch_add(1, Ordering::Relaxed);
         self.hopes.fetch_add(1, Ordering::Relaxed);
+        // A relocation that is under way does not know of it yet. Who takes this lock after us does.
+        drop(self.reclaim_busy.lock());
         let result = self.wait_drained();
         self.draining.fetch_sub(1, Ordering::Relaxed);
         result
     }
 
     fn wait_drained(&self) -> Result {
+        // Not for what is written from now on, or it would never end while somebody writes. As relocation rests during a
+        // drain, what was written before lies in these records until it is written back.
+        let goal = self.core.lock().engine.flush();
+        self.drain_goal.fetch_max(goal, Ordering::Relaxed);
+        self.commit.notify();
         self.faults.stuck.store(false, Ordering::Relaxed);
         self.exhausted.store(false, Ordering::Relaxed);
         loop {
             let seen = self.progress.count();
             let s = self.state();
-            if s.dirty == 0 && s.tail > s.newest {
+            if s.tail > goal {
                 return Ok(());
             }
             // A log that has failed never becomes empty, but what is durable can be written back all the same.

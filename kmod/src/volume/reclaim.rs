@@ -105,11 +105,17 @@ impl Volume {
             }
             core.engine.begin_batch(batch);
             while core.engine.plan_relocation(batch) {}
-            let verdict = core.engine.judge_relocation(batch);
+            // A drain waits until the oldest segments are written back, and must not lose sight of what was in them.
+            let stuck = self.faults.stuck.load(Ordering::Relaxed);
+            let rests = self.draining.load(Ordering::Relaxed) != 0 && !stuck;
+            let verdict = match core.engine.judge_relocation(batch) {
+                Relocation::MakesRoom if rests => Relocation::Useless,
+                verdict => verdict,
+            };
             match verdict {
                 Relocation::MakesRoom => core.pace.end(),
                 // A writeback that gets nothing done is waited for in vain.
-                Relocation::Useless if !self.faults.stuck.load(Ordering::Relaxed) => {
+                Relocation::Useless if !stuck => {
                     let moment = self.moment(&core.engine);
                     core.pace.begin(&moment);
                 }

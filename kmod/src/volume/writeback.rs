@@ -25,8 +25,13 @@ use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-/// Blocks that are read from the cache device, written back and flushed together: 1 MiB, what one bio can carry.
+/// Blocks that are read from the cache device, written back and flushed together, at most: 1 MiB, what one bio can carry.
 const CHUNK: usize = 256;
+/// At first, before it is known how long that takes, and at least.
+const FIRST_CHUNK: usize = 32;
+const LEAST_CHUNK: usize = 16;
+/// How long that may take, in milliseconds: so long a suspend waits, and who needs room for what makes room.
+const CHUNK_MS: u64 = 700;
 /// Blocks that the lock is held for at a time.
 const AT_ONCE: usize = 32;
 /// Segments that are written back together unless an option says so: when all is to be written back, when there is time,
@@ -65,6 +70,8 @@ struct Tools {
     live: Table<u8>,
     /// Which items of the chunk could not be written.
     lost: Table<bool>,
+    /// Blocks of the next chunk, from [`LEAST_CHUNK`] to [`CHUNK`].
+    chunk: usize,
     failures: Failures,
 }
 
@@ -166,6 +173,7 @@ impl Volume {
             transfer: Transfer::counting(CHUNK, self.written_back.clone())?,
             live: Table::new(CHUNK, |_| 0)?,
             lost: Table::new(CHUNK, |_| false)?,
+            chunk: FIRST_CHUNK,
             failures: Failures {
                 bad: Table::new(MAX_BAD, |_| Bad::default())?,
                 len: 0,
@@ -275,11 +283,14 @@ impl Volume {
             (false, true) => URGENT,
             (false, false) => BACKGROUND,
         });
+        // A drain is not for what is written meanwhile. Or a pass that has cleaned only that would say nothing about what
+        // cannot be written back, and the drain would wait for it without end.
+        let last = if draining { self.drain_goal.load(Ordering::Relaxed) } else { u64::MAX };
         // Segments without anything dirty do not count: they may lie behind one that cannot be written back.
         let mut segments = 0;
         while segments < most {
             let before = batch.items().len();
-            if !self.core.lock().engine.plan_writeback(batch) {
+            if !self.core.lock().engine.plan_writeback(batch, last) {
                 break;
             }
             segments += u32::from(batch.items().len() != before);
@@ -302,8 +313,10 @@ impl Volume {
                 over = false;
                 break;
             }
-            let to = (from + CHUNK).min(tools.batch.items().len());
+            let to = (from + tools.chunk).min(tools.batch.items().len());
+            let begin = now_ms();
             self.write_chunk(tools, from, to, &mut pass);
+            tools.chunk = next_chunk(tools.chunk, to - from, now_ms() - begin);
             from = to;
             self.reclaim.notify();
         }
@@ -348,9 +361,9 @@ impl Volume {
         !nothing && !is_stuck
     }
 
-    /// Writes back the items `from..to` of the batch, at most [`CHUNK`].
+    /// Writes back the items `from..to` of the batch, at most [`CHUNK`] of them.
     fn write_chunk(&self, tools: &mut Tools, from: usize, to: usize, pass: &mut Pass) {
-        let Tools { batch, transfer: t, live, lost, failures } = tools;
+        let Tools { batch, transfer: t, live, lost, failures, .. } = tools;
         let items = &batch.items()[from..to];
         let now = now_ms();
         for (i, items) in items.chunks(AT_ONCE).enumerate() {
@@ -509,6 +522,17 @@ impl Volume {
         }
         self.cache_read_failed(item.slot);
         false
+    }
+}
+
+/// How many blocks the next chunk has, if one of `written` blocks, of at most `chunk`, has taken so many milliseconds.
+fn next_chunk(chunk: usize, written: usize, ms: u64) -> usize {
+    if ms > CHUNK_MS {
+        (written / 2).max(LEAST_CHUNK)
+    } else if written == chunk && ms * 2 <= CHUNK_MS {
+        (chunk * 2).min(CHUNK)
+    } else {
+        chunk
     }
 }
 

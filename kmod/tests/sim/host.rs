@@ -292,7 +292,7 @@ impl Host {
     pub fn plan_writeback(&mut self) -> Batch {
         let mut batch = Batch::new((self.sb.segment_blocks * self.sb.nr_segments) as usize).unwrap();
         self.engine.begin_batch(&mut batch);
-        while self.engine.plan_writeback(&mut batch) {}
+        while self.engine.plan_writeback(&mut batch, u64::MAX) {}
         batch.sort();
         batch
     }

@@ -429,7 +429,7 @@ impl Machine {
     }
 
     fn write_back(&mut self) -> bool {
-        let mut batch = self.plan(Engine::plan_writeback);
+        let mut batch = self.plan(|engine, batch| engine.plan_writeback(batch, u64::MAX));
         batch.sort();
         // Neighbours become one write, as the kernel's host does it.
         let mut writes: Vec<(u64, Vec<u8>)> = Vec::new();

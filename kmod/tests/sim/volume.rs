@@ -676,7 +676,7 @@ impl Sim {
     fn write_back_durable(&mut self) {
         let mut batch = Batch::new((self.sb.nr_segments * self.sb.segment_blocks) as usize).unwrap();
         self.engine.begin_batch(&mut batch);
-        while self.engine.plan_writeback(&mut batch) {}
+        while self.engine.plan_writeback(&mut batch, u64::MAX) {}
         batch.sort();
         for item in batch.items() {
             let live =
@@ -886,7 +886,7 @@ impl Sim {
         }
         let mut all = Batch::new((self.sb.nr_segments * self.sb.segment_blocks) as usize).unwrap();
         self.engine.begin_batch(&mut all);
-        while self.engine.plan_writeback(&mut all) {}
+        while self.engine.plan_writeback(&mut all, u64::MAX) {}
         assert_eq!(all.items().len() as u64, state.dirty, "count of dirty slots");
         assert_eq!(all.segments(), state.nr_segments - state.free_segments);
     }
@@ -1415,7 +1415,7 @@ impl Sim {
             }
             Phase::Planning => {
                 let wb = &mut self.writeback;
-                let more = self.engine.plan_writeback(&mut wb.batch);
+                let more = self.engine.plan_writeback(&mut wb.batch, u64::MAX);
                 if more && !self.rng.one_in(8) {
                     return;
                 }
