@@ -1068,6 +1068,26 @@ fn only_what_is_durable_is_written_back() {
 }
 
 #[test]
+fn writeback_for_a_drain_takes_no_segment_that_begins_later() {
+    let mut h = host();
+    for n in 0..2 {
+        // A segment each.
+        h.write(n * 100, 15, 1);
+        h.flush();
+    }
+    let goal = h.engine.flush();
+    let planned = |last| {
+        let mut batch = Batch::new(100).unwrap();
+        h.engine.begin_batch(&mut batch);
+        while h.engine.plan_writeback(&mut batch, last) {}
+        batch.items().iter().map(|item| item.addr()).collect::<Vec<_>>()
+    };
+    assert_eq!(planned(goal).len(), 30);
+    assert_eq!(planned(goal - 1), (0..15).collect::<Vec<_>>());
+    assert!(planned(goal - 2).is_empty());
+}
+
+#[test]
 fn an_item_of_a_segment_that_was_opened_again_is_left_alone() {
     let mut h = host();
     h.write(0, 15, 1);
