@@ -4,8 +4,18 @@
 
 use crate::{create::resume_command, dm::Dm, drain, volume::Volume, Error};
 use serde::Serialize;
-use std::{path::Path, sync::atomic::AtomicBool};
-use wbformat::{device::Kind, host::Host, users};
+use std::{
+    path::Path,
+    sync::atomic::AtomicBool,
+    thread,
+    time::{Duration, Instant},
+};
+use wbformat::{device::Kind, host::Host, users, users::User};
+
+/// udev looks at a device whenever somebody has closed it after writing, and has it open itself meanwhile: so long this waits
+/// for whoever is not known to stay.
+const PATIENCE: Duration = Duration::from_secs(3);
+const PERIOD: Duration = Duration::from_millis(50);
 
 /// What was removed; serialised, this is what `--json` prints.
 #[derive(Debug, Clone, Serialize)]
@@ -22,7 +32,8 @@ pub struct Removed {
     pub resume_command: String,
 }
 
-/// Removes the volume `name`; with `drained`, writes everything back before.
+/// Removes the volume `name`; with `drained`, writes everything back before. Waits a few seconds for a process that has it open,
+/// but not for a mount or the like.
 ///
 /// # Errors
 /// [`Error::InUse`] when somebody has it open, [`Error::NoVolume`], [`Error::Kernel`], and those of
@@ -36,16 +47,15 @@ pub fn remove(
 ) -> Result<Removed, Error> {
     let dm = Dm::open(false)?;
     let volume = Volume::new(host, dm.find(name)?)?;
-    if volume.open_count > 0 {
-        return Err(in_use(host, &dm, name));
-    }
+    patiently(host, &dm, name, || Ok(dm.find(name)?.open_count == 0))?;
     let mut dirty_blocks = volume.status.dirty_blocks;
     if drained {
         dirty_blocks = drain::drain(host, name, stop, progress)?.dirty_blocks_after;
     }
-    dm.remove(name).map_err(|e| match e {
-        Error::InUse(_) => in_use(host, &dm, name),
-        e => e,
+    patiently(host, &dm, name, || match dm.remove(name) {
+        Ok(()) => Ok(true),
+        Err(Error::InUse(_)) => Ok(false),
+        Err(e) => Err(e),
     })?;
     Ok(Removed {
         name: name.to_owned(),
@@ -56,11 +66,30 @@ pub fn remove(
     })
 }
 
-fn in_use(host: &Host, dm: &Dm, name: &str) -> Error {
-    let users = dm
-        .find(name)
-        .map(|m| users::of(host, Path::new(&format!("/dev/mapper/{name}")), Kind::Block(m.device)))
-        .unwrap_or_default();
+/// Tries again until it could be done, or says who is in the way.
+fn patiently(
+    host: &Host,
+    dm: &Dm,
+    name: &str,
+    mut attempt: impl FnMut() -> Result<bool, Error>,
+) -> Result<(), Error> {
+    let begin = Instant::now();
+    while !attempt()? {
+        let users = users_of(host, dm, name);
+        if !users.is_empty() || begin.elapsed() >= PATIENCE {
+            return Err(in_use(name, &users));
+        }
+        thread::sleep(PERIOD);
+    }
+    Ok(())
+}
+
+fn users_of(host: &Host, dm: &Dm, name: &str) -> Vec<User> {
+    let path = format!("/dev/mapper/{name}");
+    dm.find(name).map(|m| users::of(host, Path::new(&path), Kind::Block(m.device))).unwrap_or_default()
+}
+
+fn in_use(name: &str, users: &[User]) -> Error {
     let words: Vec<_> = users.iter().map(ToString::to_string).collect();
     match words.is_empty() {
         true => Error::InUse(format!(
