@@ -243,10 +243,12 @@ pub const TESTS: &[Test] = &[
         wbtest history-write /dev/mapper/v --seed $SEED --sectors 32768 --every 8 >/tmp/history 2>&1 &
         history=$!
         sleep 2
-        # Just before, or relocation may have moved it: what it moves last is not durable there, and not written back. It is
-        # safe in the log where it was, until a resume.
+        # While nobody else writes, or relocation may have moved it by the time that the device fails: what it moves last is not
+        # durable there, and not written back. It is safe in the log where it was, until a resume.
+        kill -STOP $history
         dd if=/tmp/a of=/dev/mapper/v bs=4k seek=15000 oflag=direct conv=notrunc,fsync status=none
         flaky c /dev/x error_writes
+        kill -CONT $history
         ! wait $history || die 'the writes went on'
         until_true 30 is state failed
         durable=$(grep durable /tmp/history | tail -n1 | cut -d' ' -f2)
@@ -582,6 +584,8 @@ with open("/tmp/found", "wb") as found:
             wait $fio || true
             say "without $gone the state is $(value v state)"
             [ "$(value v state)" != ok ] || [ "$gone" = b ] || die 'nobody noticed'
+            # udev looks at it since fio has closed it. While the volume is suspended it would have it open for ever.
+            timeout 60 udevadm settle
             # It can be removed, whatever is missing.
             timeout 60 dmsetup suspend v
             timeout 60 dmsetup remove --retry v
