@@ -95,6 +95,8 @@ pub enum Command {
     },
     /// Write everything back; the volume stays in use
     ///
+    /// What is written meanwhile may be dirty afterwards.
+    ///
     /// Ctrl-C stops it at any moment without harm.
     #[command(after_help = EXIT_CODES)]
     Drain {

@@ -51,7 +51,7 @@ pub fn drain(
     progress(before);
     let (done, result) = mpsc::channel();
     let volume = name.to_owned();
-    // The message returns when nothing is dirty; meanwhile somebody has to look.
+    // The message returns when what was dirty before it is written back; meanwhile somebody has to look.
     thread::spawn(move || {
         // Nobody listens any more when it was stopped.
         drop(done.send(Dm::open(false).and_then(|dm| dm.message(&volume, "drop_caches"))));

@@ -46,15 +46,18 @@ pub fn remove(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Removed, Error> {
     let dm = Dm::open(false)?;
-    let volume = Volume::new(host, dm.find(name)?)?;
-    patiently(host, &dm, name, || Ok(dm.find(name)?.open_count == 0))?;
+    // Looked at when nobody has it open: whoever had may have written.
+    let volume = patiently(host, &dm, name, || {
+        let volume = Volume::new(host, dm.find(name)?)?;
+        Ok((volume.open_count == 0).then_some(volume))
+    })?;
     let mut dirty_blocks = volume.status.dirty_blocks;
     if drained {
         dirty_blocks = drain::drain(host, name, stop, progress)?.dirty_blocks_after;
     }
     patiently(host, &dm, name, || match dm.remove(name) {
-        Ok(()) => Ok(true),
-        Err(Error::InUse(_)) => Ok(false),
+        Ok(()) => Ok(Some(())),
+        Err(Error::InUse(_)) => Ok(None),
         Err(e) => Err(e),
     })?;
     Ok(Removed {
@@ -66,22 +69,24 @@ pub fn remove(
     })
 }
 
-/// Tries again until it could be done, or says who is in the way.
-fn patiently(
+/// Tries again while there is no result, or says who is in the way.
+fn patiently<T>(
     host: &Host,
     dm: &Dm,
     name: &str,
-    mut attempt: impl FnMut() -> Result<bool, Error>,
-) -> Result<(), Error> {
+    mut attempt: impl FnMut() -> Result<Option<T>, Error>,
+) -> Result<T, Error> {
     let begin = Instant::now();
-    while !attempt()? {
+    loop {
+        if let Some(result) = attempt()? {
+            return Ok(result);
+        }
         let users = users_of(host, dm, name);
         if !users.is_empty() || begin.elapsed() >= PATIENCE {
             return Err(in_use(name, &users));
         }
         thread::sleep(PERIOD);
     }
-    Ok(())
 }
 
 fn users_of(host: &Host, dm: &Dm, name: &str) -> Vec<User> {

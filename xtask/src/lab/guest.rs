@@ -25,8 +25,11 @@ use super::{log, Lab};
 /// How long a guest may take when nobody says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// How long a guest that did not end in time may take to say what its tasks are at.
-const LAST_WORDS: Duration = Duration::from_secs(60);
+/// How long a guest that did not end in time may take to say what its tasks are at. User Mode Linux does that at once and goes on;
+/// an emulated machine ends with the panic that it was driven into.
+const LAST_WORDS_UML: Duration = Duration::from_secs(3);
+const LAST_WORDS_QEMU: Duration = Duration::from_secs(60);
+/// Lines of a kernel's log in an error message.
 const MAX_LAST_WORDS: usize = 400;
 
 /// The status of a guest whose power was cut, as a shell says it of a process.
@@ -590,16 +593,9 @@ impl Running {
         if asked.is_err() {
             return;
         }
-        // An emulated machine ends with the panic that it was driven into; User Mode Linux goes on.
-        let until = Instant::now() + if self.job.is_uml { LAST_WORDS / 20 } else { LAST_WORDS };
-        let mut state = self.shared.state();
-        while !state.ended {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
+        let most = if self.job.is_uml { LAST_WORDS_UML } else { LAST_WORDS_QEMU };
+        let ended = self.shared.changed.wait_timeout_while(self.shared.state(), most, |state| !state.ended);
+        drop(ended.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// A request of the management console (`arch/um/drivers/mconsole.h`): magic number, version, length, text.
