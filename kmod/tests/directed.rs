@@ -1068,6 +1068,84 @@ fn only_what_is_durable_is_written_back() {
 }
 
 #[test]
+fn all_that_is_durable_is_written_back_when_the_log_has_failed() {
+    let mut h = host();
+    h.write(0, 15, 1);
+    h.write(100, 3, 2);
+    h.flush();
+    // In the same segment as what is durable, some of it newer.
+    h.write(101, 4, 3);
+    h.engine.flush();
+    assert_eq!(h.plan_writeback().items().len(), 15, "a segment waits until all of it is durable");
+    fail_record(&mut h);
+    h.write_back();
+    let backing = |h: &Host, addr: u64| u64::from(h.backing.stable(addr * BLOCK_SECTORS, 1)[0]);
+    assert_eq!([0, 14, 100].map(|addr| backing(&h, addr)), [1, 1, 2]);
+    // What is newer but not durable does not get there, and what it superseded is in the log.
+    assert_eq!([101, 102, 103, 104].map(|addr| backing(&h, addr)), [0; 4]);
+    assert_eq!((h.engine.state().dirty, h.plan_writeback().items().len()), (4, 0));
+    assert_eq!([100, 101, 104].map(|addr| h.read(addr)), [2, 3, 3]);
+    h.crash().unwrap();
+    assert_eq!([100, 101, 102, 103].map(|addr| h.read(addr)), [2, 2, 2, 0]);
+}
+
+#[test]
+fn what_was_relocated_when_the_log_failed_is_written_back_from_where_it_was() {
+    let mut h = host();
+    h.write(0, 12, 1);
+    h.flush();
+    h.write(50, 15, 2);
+    h.flush();
+    relocate(&mut h).unwrap();
+    // Of what was relocated, some is superseded by what is not durable either.
+    h.write(3, 1, 4);
+    h.write_sectors(4 * BLOCK_SECTORS, 2, 4).unwrap();
+    h.engine.flush();
+    assert!(h.plan_writeback().items().iter().all(|item| item.addr() >= 50));
+    fail_record(&mut h);
+    let batch = h.plan_writeback();
+    assert_eq!(batch.items().iter().filter(|item| item.addr() < 50).count(), 11);
+    h.write_back();
+    let backing = |h: &Host, sector: u64| u64::from(h.backing.stable(sector, 1)[0]);
+    assert_eq!([0, 11, 50].map(|addr| backing(&h, addr * BLOCK_SECTORS)), [1, 1, 2]);
+    assert_eq!([3 * 8, 4 * 8, 4 * 8 + 2].map(|sector| backing(&h, sector)), [0, 0, 1]);
+    assert_eq!((h.engine.state().dirty, h.plan_writeback().items().len()), (2, 0));
+    assert_eq!([h.read(0), h.read(3)], [1, 4]);
+    h.crash().unwrap();
+    assert_eq!([h.read(0), h.read(3), h.read(4)], [1, 1, 1]);
+}
+
+#[test]
+fn where_a_block_was_copied_to_is_forgotten_when_its_segment_is_opened_again() {
+    let mut h = host();
+    h.write(0, 12, 1);
+    h.flush();
+    h.write(50, 15, 2);
+    h.flush();
+    let old = h.slots_of(1)[0].0;
+    relocate(&mut h).unwrap();
+    let copy = h.slots_of(1)[0].0;
+    assert_eq!((old, copy), (2, 2 * SEGMENT_BLOCKS + 1));
+    h.drain();
+    while h.write(200, 1, 3)[0].slot / SEGMENT_BLOCKS != 15 {
+        h.drain();
+    }
+    h.drain();
+    // Once round the log: a header where the old place was, and where the copy was a newer version that is not durable.
+    h.write(300, 1, 4);
+    h.flush();
+    h.write(400, 13, 4);
+    h.write(500, 15, 4);
+    h.flush();
+    assert_eq!(h.write(1, 1, 5)[0].slot, copy);
+    h.engine.flush();
+    fail_record(&mut h);
+    let batch = h.plan_writeback();
+    assert_eq!(batch.items().len(), 29);
+    assert!(batch.items().iter().all(|item| item.addr() != 1 && item.slot != old));
+}
+
+#[test]
 fn writeback_for_a_drain_takes_no_segment_that_begins_later() {
     let mut h = host();
     for n in 0..2 {

@@ -206,12 +206,14 @@ impl Index {
         (s.meta & MOVED != 0).then_some(s.next)
     }
 
-    /// Forgets what the slot holds.
+    /// Forgets what the slot holds, and where that was copied to.
     pub(super) fn remove(&mut self, slot: u32) {
-        let s = self.slots[slot as usize];
+        let s = &mut self.slots[slot as usize];
         if s.live() == 0 {
+            s.meta &= !MOVED;
             return;
         }
+        let s = *s;
         let bucket = self.bucket(s.addr());
         let mut prev = NONE;
         let mut at = self.buckets[bucket];

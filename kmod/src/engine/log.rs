@@ -29,7 +29,7 @@ pub(super) enum Stage {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Record {
     /// Slot of the header block; the data follow.
-    first: u32,
+    pub(super) first: u32,
     /// Data blocks claimed.
     blocks: u16,
     /// Claims whose data are not all copied.

@@ -100,7 +100,7 @@ impl Batch {
         self.len = kept;
     }
 
-    /// Number of segments all of whose dirty slots are in the batch.
+    /// Number of segments all of whose dirty slots are in the batch; when the log has failed, all of those that are durable.
     pub fn segments(&self) -> u32 {
         self.segments
     }
@@ -122,28 +122,63 @@ impl Engine {
 
     /// Adds all dirty slots of the next segment to the batch, if that is durable, begins with record `last` at the latest, and
     /// there is room for them. Says whether it did.
+    ///
+    /// When the log has failed, some record will never be durable; of the segment that it lies in, those before it are taken.
     fn plan_segment(&self, batch: &mut Batch, last: u64, with_head: bool) -> bool {
         let segment = batch.next;
-        let room = batch.items.len() - batch.len;
         if batch.segments >= self.in_log()
             || (segment == self.head && !with_head)
-            || self.last_seq(segment) > self.durable
             || self.segments[segment as usize].first_seq > last
-            || usize::from(self.segments[segment as usize].dirty) > room
         {
             return false;
         }
-        let first = segment * self.sb.segment_blocks;
-        for slot in first..first + self.sb.segment_blocks {
-            let (addr, live, dirty) = self.index.get(slot);
-            if live != 0 && dirty {
-                batch.items[batch.len] = Item { key: addr << 8 | u64::from(live), slot };
+        let (first, end) = (segment * self.sb.segment_blocks, self.durable_end(segment));
+        let blocks = end - first;
+        let most = if self.failed { blocks } else { self.segments[segment as usize].dirty.into() };
+        if (blocks != self.sb.segment_blocks && !self.failed)
+            || blocks == 0
+            || most as usize > batch.items.len() - batch.len
+        {
+            return false;
+        }
+        for slot in first..end {
+            let (addr, mask) = self.unwritten(slot);
+            if mask != 0 {
+                batch.items[batch.len] = Item { key: addr << 8 | u64::from(mask), slot };
                 batch.len += 1;
             }
         }
         batch.segments += 1;
         batch.next = self.next_segment(segment);
         true
+    }
+
+    /// The slot behind the last durable record of a segment that is in use: its end, if all of them are.
+    fn durable_end(&self, segment: u32) -> u32 {
+        if self.last_seq(segment) <= self.durable {
+            (segment + 1) * self.sb.segment_blocks
+        } else if self.segments[segment as usize].first_seq > self.durable {
+            segment * self.sb.segment_blocks
+        } else {
+            self.records[((self.durable + 1) % WINDOW) as usize].first
+        }
+    }
+
+    /// Block number and sectors of what the durable slot holds and only the cache device has.
+    ///
+    /// When the log has failed, what relocation has moved may never be durable in its new place, and is still here.
+    fn unwritten(&self, slot: u32) -> (u64, u8) {
+        let (addr, live, dirty) = self.index.get(slot);
+        if live != 0 && dirty {
+            return (addr, live);
+        }
+        let left = self.index.moved_to(slot).filter(|&to| {
+            self.failed && to >= self.durable_end(self.segment_of(to)) && !self.index.is_lost(to)
+        });
+        match left.map(|to| self.index.get(to)) {
+            Some((to_addr, live, true)) if to_addr == addr => (addr, live),
+            _ => (addr, 0),
+        }
     }
 
     /// Adds the next segment's dirty slots to a batch for writeback, if the segment begins with record `last` at the latest.
@@ -193,12 +228,12 @@ impl Engine {
         if self.segments[segment as usize].first_seq >= batch.planned_at {
             return None;
         }
-        let (_, live, dirty) = self.index.get(item.slot);
-        if live == 0 || !dirty {
+        let (_, mask) = self.unwritten(item.slot);
+        if mask == 0 {
             return None;
         }
         self.pins.pin(item.slot);
-        Some(live)
+        Some(mask)
     }
 
     /// What [`Engine::begin_item`] said is live of the item is on the backing device, which was flushed since.
