@@ -20,6 +20,26 @@ pub const TESTS: &[Test] = &[
         finish v /dev/ram0 /dev/ram1
         "#,
     ),
+    // As io_uring asks for everything at first: nothing in the way of a bio may wait, or a thread has to be found for it.
+    script(
+        "io::nowait",
+        10,
+        false,
+        r#"
+        ram 2 64
+        volume v /dev/ram0 /dev/ram1
+        say nothing waits
+        verify /dev/mapper/v --ioengine=pvsync2 --nowait=1 --rw=randrw --bsrange=512-64k --blockalign=512 --size=60m \
+            --io_size=120m --verify_backlog=256
+        finish v /dev/ram0 /dev/ram1
+        say 'writes that find no room wait, and nobody is told to come again'
+        hdd b 40 1
+        null c 12
+        volume v /dev/b /dev/c
+        verify /dev/mapper/v --ioengine=pvsync2 --nowait=1 --numjobs=4 --rw=randwrite --bs=16k --size=8m --offset_increment=10m
+        finish v /dev/b /dev/c
+        "#,
+    ),
     script(
         "io::slow_devices",
         25,
