@@ -228,10 +228,11 @@ impl Engine {
         };
         // The head's buffer is only busy while the head accepts records.
         let head = if self.head_is_full() { u32::MAX } else { self.head };
-        // Unused ones first, then that of the oldest segment: it is the least likely to be read again.
+        // That of the newest segment, unused ones last: it is most likely still in the processor's cache, and copying into
+        // one that is not costs more than the few reads that would find the older segments in RAM.
         let i = (0..self.buffers.len())
             .filter(|&i| idle(&self.buffers[i], &self.segments, head))
-            .min_by_key(|&i| self.buffers[i].segment.map_or(0, |s| self.segments[s as usize].first_seq))?;
+            .max_by_key(|&i| self.buffers[i].segment.map_or(0, |s| self.segments[s as usize].first_seq))?;
         if let Some(s) = self.buffers[i].segment.take() {
             self.segments[s as usize].buffer = None;
         }

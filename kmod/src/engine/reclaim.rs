@@ -38,21 +38,31 @@ pub enum Relocation {
 /// One dirty slot of a batch.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Item {
-    /// Address and mask, in this order so that sorting by it sorts by address.
-    key: u64,
+    /// High and low half of address and mask, in halves because there are many items: 12 bytes each.
+    key: [u32; 2],
     /// The slot.
     pub slot: u32,
 }
 
 impl Item {
+    fn new(addr: u64, mask: u8, slot: u32) -> Self {
+        let key = addr << 8 | u64::from(mask);
+        Self { key: [(key >> 32) as u32, key as u32], slot }
+    }
+
+    /// Address and mask, in this order so that sorting by it sorts by address.
+    fn key(&self) -> u64 {
+        u64::from(self.key[0]) << 32 | u64::from(self.key[1])
+    }
+
     /// Block number on the backing device.
     pub fn addr(&self) -> u64 {
-        self.key >> 8
+        self.key() >> 8
     }
 
     /// The sectors of the block that were live in the slot.
     pub fn mask(&self) -> u8 {
-        self.key as u8
+        self.key[1] as u8
     }
 }
 
@@ -107,7 +117,7 @@ impl Batch {
 
     /// Sorts by address on the backing device.
     pub fn sort(&mut self) {
-        self.items[..self.len].sort_unstable_by_key(|i| i.key);
+        self.items[..self.len].sort_unstable_by_key(Item::key);
     }
 }
 
@@ -144,7 +154,7 @@ impl Engine {
         for slot in first..end {
             let (addr, mask) = self.unwritten(slot);
             if mask != 0 {
-                batch.items[batch.len] = Item { key: addr << 8 | u64::from(mask), slot };
+                batch.items[batch.len] = Item::new(addr, mask, slot);
                 batch.len += 1;
             }
         }

@@ -30,7 +30,7 @@ pub use resume::open;
 use crate::arguments::Options;
 use crate::dm::{Bio, BioList, BioStack, Cursor, Events};
 use crate::engine::flight::Flights;
-use crate::engine::format::{Checkpoint, BLOCK, BLOCK_SECTORS};
+use crate::engine::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS};
 use crate::engine::pace::{Moment, Pace};
 use crate::engine::{Engine, Pins, State};
 use crate::os::{now_ms, should_stop, synchronize, Event, Pages, Shared, Sleep, Table, Thread, Work};
@@ -39,8 +39,11 @@ use faults::Faults;
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, new_spinlock, Arc, Mutex, SpinLock};
 
-/// RAM buffers of a volume, each the size of a segment.
-pub const NR_BUFFERS: u8 = 16;
+/// RAM buffers of a volume, each the size of a segment: at most 1/512 of the cache, which is 8 bytes for each block of 4 KiB,
+/// and of a small cache as many as keep a device busy. More would take up a longer burst, but only as fast as it can be copied.
+fn nr_buffers(sb: &Superblock) -> u8 {
+    (sb.nr_segments / 512).clamp(4, 16) as u8
+}
 
 /// What the target keeps beside each bio.
 #[derive(Clone, Copy, Default)]
@@ -189,7 +192,7 @@ impl Running {
     /// `ENOMEM`, mostly.
     pub fn start(disks: Arc<Disks>, events: Events, engine: Engine, options: Options) -> Result<Self> {
         let segment_bytes = engine.superblock().segment_blocks as usize * BLOCK;
-        let buffers = Table::try_new(NR_BUFFERS.into(), |_| Pages::new(segment_bytes))?;
+        let buffers = Table::try_new(nr_buffers(engine.superblock()).into(), |_| Pages::new(segment_bytes))?;
         let volume = Arc::pin_init(
             try_pin_init!(Volume {
                 disks,

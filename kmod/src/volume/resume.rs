@@ -2,7 +2,7 @@
 
 //! From what is on the devices to a volume: formats a blank cache device, checks the superblock, replays the log.
 
-use super::{Disks, Running, Transfer, NR_BUFFERS};
+use super::{nr_buffers, Disks, Running, Transfer};
 use crate::arguments::Options;
 use crate::dm::{Events, Refusal};
 use crate::engine::format::{
@@ -174,7 +174,7 @@ impl Disks {
     #[inline(never)]
     fn replay(&self, t: &Arc<Transfer>, sb: &Superblock) -> core::result::Result<Engine, Refusal> {
         let checkpoint = self.checkpoint(t, sb)?;
-        let mut replay = Replay::new(sb, checkpoint, NR_BUFFERS)
+        let mut replay = Replay::new(sb, checkpoint, nr_buffers(sb))
             .map_err(|_| (c"Not enough memory for the index of the cache device", ENOMEM))?;
         let mut noted = 0;
         while let Want::Read { slot, blocks } = replay.want() {

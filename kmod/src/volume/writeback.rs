@@ -2,8 +2,9 @@
 
 //! The thread that writes back to the backing device.
 //!
-//! Unless an option says otherwise it works when the cache is more than a quarter full or the volume was idle for a
-//! second: gathering first makes for longer runs, and nobody is disturbed when nobody is there. For the same sake it takes
+//! Unless an option says otherwise it works when five eighths of the cache are in use or the volume was idle for a
+//! second: gathering first makes for longer runs, what is overwritten meanwhile need not be written back at all, and nobody is
+//! disturbed when nobody is there. For the same sake it takes
 //! many segments together when there is time, and few when only writeback makes room, which whole segments do.
 //!
 //! What fails stays dirty and is tried again, later and later. A block that fails does not keep others from being written
@@ -167,7 +168,8 @@ struct Pass {
 impl Volume {
     fn tools(&self) -> Result<Tools> {
         let state = self.state();
-        let segments = state.nr_segments.min(MAX_BATCHED) as usize;
+        // Of a small cache not all at once: the batch has 12 bytes for each of its blocks.
+        let segments = (state.nr_segments / 4).clamp(URGENT, MAX_BATCHED).min(state.nr_segments) as usize;
         Ok(Tools {
             batch: Batch::new(state.nr_slots as usize / state.nr_segments as usize * segments)?,
             transfer: Transfer::counting(CHUNK, self.written_back.clone())?,
@@ -247,7 +249,7 @@ impl Volume {
         }
         match self.options.writeback_threshold() {
             Some(threshold) => tick.utilisation < threshold,
-            None => tick.idle || state.free_segments < state.nr_segments / 4 * 3,
+            None => tick.idle || state.free_segments < state.nr_segments / 8 * 3,
         }
     }
 
