@@ -57,6 +57,9 @@ struct Counts {
     writes: u64,
     reads: u64,
     records: u64,
+    /// Records and flushes that were not sent by the commit thread, and who was ended without it.
+    sent_at_once: u64,
+    riders: u64,
     ram_reads: u64,
     cache_reads: u64,
     backing_reads: u64,
@@ -218,6 +221,10 @@ struct Volume {
     /// By sector.
     backing: Vec<Cell<u64>>,
     flights: Flights,
+    /// Held while something is sent.
+    attempts: Mutex<()>,
+    /// Who waits for the commit that is under way. Taken from without a lock in the kernel.
+    riders: Mutex<Vec<Arc<Ended>>>,
     queue: Mutex<Queue>,
     queued: Condvar,
     commit: Event,
@@ -233,6 +240,8 @@ struct Volume {
     seed: u64,
     rngs: AtomicU32,
     last_sent: AtomicU64,
+    /// All records up to here are on the cache device, and it was told to keep them.
+    stable: AtomicU64,
 }
 
 impl Volume {
@@ -249,6 +258,8 @@ impl Volume {
             cache: (0..NR_SEGMENTS * SEGMENT_BLOCKS).map(|_| block("a slot on the cache device")).collect(),
             backing: (0..SECTORS).map(|_| Cell::new("a sector of the backing device", 0)).collect(),
             flights: Flights::new().unwrap(),
+            attempts: Mutex::new(()),
+            riders: Mutex::new(Vec::new()),
             queue: Mutex::new(Queue::default()),
             queued: Condvar::new(),
             commit: Event::new(),
@@ -266,6 +277,7 @@ impl Volume {
             seed,
             rngs: AtomicU32::new(0),
             last_sent: AtomicU64::new(0),
+            stable: AtomicU64::new(0),
         })
     }
 
@@ -317,24 +329,25 @@ impl Volume {
 
     // Writes: `volume/write.rs`.
 
-    fn write(&self, sector: u64, sectors: u64, fua: bool) {
-        let number = self.oracle.lock().unwrap().begin(sector, sectors);
+    fn write(this: &Arc<Self>, sector: u64, sectors: u64, fua: bool) {
+        let number = this.oracle.lock().unwrap().begin(sector, sectors);
         let ended = Ended::new();
-        self.go_on_writing(
+        Self::go_on_writing(
+            this,
             Write { sector, sectors, number, done: 0, fua, seq: 0, ended: ended.clone() },
             false,
         );
         ended.wait();
-        self.oracle.lock().unwrap().end(sector, sectors, number);
-        self.count(|c| c.writes += 1);
+        this.oracle.lock().unwrap().end(sector, sectors, number);
+        this.count(|c| c.writes += 1);
     }
 
-    fn go_on_writing(&self, mut write: Write, waited: bool) -> bool {
+    fn go_on_writing(this: &Arc<Self>, mut write: Write, waited: bool) -> bool {
         while write.done != write.sectors {
             let (first, left) = (write.sector + write.done, write.sectors - write.done);
             let blocks = (first + left).div_ceil(BLOCK_SECTORS) - first / BLOCK_SECTORS;
             let claim = {
-                let mut core = self.core.lock().unwrap();
+                let mut core = this.core.lock().unwrap();
                 let claim = if !waited && !core.deferred.is_empty() {
                     Err(Refused::Wait(Wait::Progress))
                 } else {
@@ -350,22 +363,22 @@ impl Volume {
                         }
                         drop(core);
                         if wait == Wait::Space {
-                            self.count(|c| c.waits_for_space += 1);
-                            self.reclaim.notify();
-                            self.writeback.notify();
+                            this.count(|c| c.waits_for_space += 1);
+                            this.reclaim.notify();
+                            this.writeback.notify();
                         } else {
-                            self.count(|c| c.waits_for_progress += 1);
+                            this.count(|c| c.waits_for_progress += 1);
                         }
                         return false;
                     }
                     Err(Refused::Failed) => panic!("the log has failed"),
                 }
             };
-            write.done += self.copy(&claim, first, left, write.number);
+            write.done += this.copy(&claim, first, left, write.number);
             write.seq = claim.seq;
         }
         if write.fua {
-            self.end_when_durable(write.ended, write.seq);
+            Self::end_when_durable(this, write.ended, write.seq);
         } else {
             write.ended.end();
         }
@@ -409,16 +422,16 @@ impl Volume {
         copied
     }
 
-    fn flush(&self) {
+    fn flush(this: &Arc<Self>) {
         let ended = Ended::new();
-        let seq = self.core.lock().unwrap().engine.flush();
-        self.end_when_durable(ended.clone(), seq);
+        let seq = this.core.lock().unwrap().engine.flush();
+        Self::end_when_durable(this, ended.clone(), seq);
         ended.wait();
-        assert!(self.core.lock().unwrap().engine.durable() >= seq);
+        assert!(this.stable.load(Ordering::SeqCst) >= seq, "a flush has ended before its data were stable");
     }
 
-    fn end_when_durable(&self, ended: Arc<Ended>, seq: u64) {
-        let mut core = self.core.lock().unwrap();
+    fn end_when_durable(this: &Arc<Self>, ended: Arc<Ended>, seq: u64) {
+        let mut core = this.core.lock().unwrap();
         if core.engine.durable() >= seq {
             drop(core);
             ended.end();
@@ -428,22 +441,29 @@ impl Volume {
             let work = core.engine.has_work();
             drop(core);
             if work {
-                self.commit.notify();
+                Self::commit_now(this);
             }
         }
     }
 
-    // The commit thread: `volume/commit.rs`.
+    // Commits: `volume/commit.rs`.
 
     fn run_commit(this: &Arc<Self>) {
         loop {
             let seen = this.commit.count();
-            let landed = this.land();
-            let sent = Self::send(this);
+            let (landed, sent) = {
+                let _attempts = this.attempts.lock().unwrap();
+                let landed = this.land();
+                let mut sent = false;
+                while Self::send(this) {
+                    sent = true;
+                }
+                (landed, sent)
+            };
             if landed {
                 this.end_waiting();
             }
-            this.retry_deferred();
+            Self::retry_deferred(this);
             if landed || sent {
                 this.progress.notify();
                 continue;
@@ -452,6 +472,27 @@ impl Volume {
                 return;
             }
             this.commit.wait(seen);
+        }
+    }
+
+    fn commit_now(this: &Arc<Self>) {
+        let (landed, sent, more) = match this.attempts.try_lock() {
+            Ok(_attempts) => {
+                let landed = this.land();
+                let sent = Self::send(this);
+                (landed, sent, this.core.lock().unwrap().engine.has_work())
+            }
+            Err(_) => (false, false, true),
+        };
+        this.count(|c| c.sent_at_once += u64::from(sent));
+        if landed {
+            this.end_waiting();
+        }
+        if landed || sent {
+            this.progress.notify();
+        }
+        if more {
+            this.commit.notify();
         }
     }
 
@@ -469,28 +510,49 @@ impl Volume {
     }
 
     fn send(this: &Arc<Self>) -> bool {
-        let mut any = false;
-        loop {
-            let mut header = [0; BLOCK];
-            let io = {
-                let mut core = this.core.lock().unwrap();
-                let Some(io) = core.engine.poll() else { return any };
-                if let Io::Record { seq, buffer, offset, .. } = io {
-                    core.engine.encode_header(seq, &mut header);
-                    this.buffers[usize::from(buffer)][offset as usize].write([seq; BLOCK_SECTORS as usize]);
+        let mut header = [0; BLOCK];
+        let io = {
+            let mut core = this.core.lock().unwrap();
+            let Some(io) = core.engine.poll() else { return false };
+            if let Io::Record { seq, buffer, offset, .. } = io {
+                core.engine.encode_header(seq, &mut header);
+                this.buffers[usize::from(buffer)][offset as usize].write([seq; BLOCK_SECTORS as usize]);
+            }
+            if let Io::Record { seq: upto, fua: true, .. } | Io::Flush { upto } = io {
+                while core.waiting.front().is_some_and(|w| w.0 <= upto) {
+                    let rider = core.waiting.pop_front().map(|w| w.1);
+                    this.riders.lock().unwrap().extend(rider);
                 }
-                io
-            };
-            any = true;
-            let tag = this.flights.take_off(&io);
-            let volume = this.clone();
-            this.submit(move || {
-                if let Io::Record { .. } = io {
+            }
+            io
+        };
+        let tag = this.flights.take_off(&io);
+        let volume = this.clone();
+        this.submit(move || {
+            match io {
+                Io::Record { seq, fua, .. } => {
                     volume.write_record(&io, &header);
+                    if fua {
+                        volume.stable.fetch_max(seq, Ordering::SeqCst);
+                    }
                 }
-                volume.flights.land(tag, true);
-                volume.commit.notify();
-            });
+                Io::Flush { upto } => drop(volume.stable.fetch_max(upto, Ordering::SeqCst)),
+            }
+            let ok = volume.flights.is_believed(tag, true);
+            if ok && Flights::is_commit(tag) {
+                volume.end_riders();
+            }
+            volume.flights.land(tag, ok);
+            volume.commit.notify();
+        });
+        true
+    }
+
+    fn end_riders(&self) {
+        let riders = std::mem::take(&mut *self.riders.lock().unwrap());
+        self.count(|c| c.riders += riders.len() as u64);
+        for rider in riders {
+            rider.end();
         }
     }
 
@@ -528,10 +590,10 @@ impl Volume {
         }
     }
 
-    fn retry_deferred(&self) {
+    fn retry_deferred(this: &Arc<Self>) {
         loop {
-            let Some(write) = self.core.lock().unwrap().deferred.pop_front() else { return };
-            if !self.go_on_writing(write, true) {
+            let Some(write) = this.core.lock().unwrap().deferred.pop_front() else { return };
+            if !Self::go_on_writing(this, write, true) {
                 return;
             }
         }
@@ -936,9 +998,9 @@ fn scenario(seed: u64) -> Counts {
                     let sectors = rng.range(1, most.min(SECTORS - sector));
                     // Three write, two read.
                     if i < 3 {
-                        volume.write(sector, sectors, rng.one_in(10));
+                        Volume::write(&volume, sector, sectors, rng.one_in(10));
                         if rng.one_in(8) {
-                            volume.flush();
+                            Volume::flush(&volume);
                         }
                         // The tick of the kernel's threads.
                         if rng.one_in(4) {
@@ -1015,7 +1077,7 @@ fn run(seed: u64, counts: &std::sync::Arc<std::sync::Mutex<Vec<Counts>>>) -> u64
 fn nobody_meets_anybody_in_a_block() {
     let seeds = match number("WRITEBOOST_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("WRITEBOOST_RUNS").unwrap_or(500),
+        None => 0..number("WRITEBOOST_RUNS").unwrap_or(1500),
     };
     let started = Instant::now();
     let all = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -1031,6 +1093,8 @@ fn nobody_meets_anybody_in_a_block() {
         sum.writes += c.writes;
         sum.reads += c.reads;
         sum.records += c.records;
+        sum.sent_at_once += c.sent_at_once;
+        sum.riders += c.riders;
         sum.ram_reads += c.ram_reads;
         sum.cache_reads += c.cache_reads;
         sum.backing_reads += c.backing_reads;
@@ -1044,6 +1108,8 @@ fn nobody_meets_anybody_in_a_block() {
     println!("{schedules} schedules of {runs} seeds in {:.1} s: {sum:?}", started.elapsed().as_secs_f64());
     if runs > 100 {
         for n in [
+            sum.sent_at_once,
+            sum.riders,
             sum.ram_reads,
             sum.cache_reads,
             sum.backing_reads,

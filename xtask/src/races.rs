@@ -52,15 +52,22 @@ const MUTANTS: &[Mutant] = &[
         "loom",
         "the last reader of a segment does not release it",
         PINS,
-        "fetch_sub(1, Ordering::Release) == 1",
-        "fetch_sub(1, Ordering::Relaxed) == 1",
+        "fetch_sub(1, Ordering::Release) == AWAITED",
+        "fetch_sub(1, Ordering::Relaxed) == AWAITED",
     ),
     mutant(
         "loom",
         "who opens a segment does not acquire it from its readers",
         PINS,
-        ".load(Ordering::Acquire) != 0",
-        ".load(Ordering::Relaxed) != 0",
+        "readers.fetch_or(AWAITED, Ordering::Acquire)",
+        "readers.fetch_or(AWAITED, Ordering::Relaxed)",
+    ),
+    mutant(
+        "loom",
+        "the last reader of a segment does not say so when the head waits for it",
+        PINS,
+        "readers.fetch_or(AWAITED, Ordering::Acquire)",
+        "readers.fetch_or(0, Ordering::Acquire)",
     ),
     mutant(
         "loom",
@@ -159,6 +166,37 @@ const MUTANTS: &[Mutant] = &[
         LOG,
         "&& !accepting && writers == 0)",
         "&& !accepting && writers != u16::MAX)",
+    ),
+    mutant(
+        "shuttle",
+        "a commit that has landed ends those who wait for the next one",
+        "tests/shuttle.rs",
+        "            if ok && Flights::is_commit(tag) {
+                volume.end_riders();
+            }
+            volume.flights.land(tag, ok);
+            volume.commit.notify();
+",
+        "            volume.flights.land(tag, ok);
+            volume.commit.notify();
+            if ok && Flights::is_commit(tag) {
+                volume.end_riders();
+            }
+",
+    ),
+    mutant(
+        "shuttle",
+        "who waits rides with a record without FUA",
+        "tests/shuttle.rs",
+        "Io::Record { seq: upto, fua: true, .. } | Io::Flush { upto } = io",
+        "Io::Record { seq: upto, .. } | Io::Flush { upto } = io",
+    ),
+    mutant(
+        "loom",
+        "what is to be sent is left to somebody who is sending, and has looked already",
+        "tests/loom.rs",
+        "Err(_) => true,",
+        "Err(_) => false,",
     ),
     mutant(
         "shuttle",

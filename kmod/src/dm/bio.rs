@@ -97,6 +97,12 @@ impl<P> Bio<P> {
         unsafe { bindings::wb_bio_is_fua(self.bio.as_ptr()) }
     }
 
+    /// Whether its submitter does not mind sleeping.
+    pub fn may_wait(&self) -> bool {
+        // SAFETY: Valid by the invariant.
+        unsafe { bindings::wb_bio_may_wait(self.bio.as_ptr()) }
+    }
+
     /// First sector, from the start of the target.
     pub fn sector(&self) -> u64 {
         // SAFETY: Valid by the invariant.

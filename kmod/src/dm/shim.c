@@ -155,6 +155,11 @@ void wb_bio_end(struct bio *bio, int error)
 	bio_endio(bio);
 }
 
+bool wb_bio_may_wait(const struct bio *bio)
+{
+	return !(bio->bi_opf & REQ_NOWAIT);
+}
+
 /* A device has returned @bio, which will be ended once more: what was counted for it there is not counted twice. */
 void wb_bio_take_back(struct bio *bio)
 {

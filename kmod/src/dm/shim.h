@@ -65,6 +65,7 @@ void wb_random(void *p, size_t len);
 
 enum wb_op wb_bio_op(const struct bio *bio);
 bool wb_bio_is_fua(const struct bio *bio);
+bool wb_bio_may_wait(const struct bio *bio);
 sector_t wb_bio_sector(const struct bio *bio);
 unsigned int wb_bio_bytes(const struct bio *bio);
 struct bvec_iter wb_bio_iter(const struct bio *bio);

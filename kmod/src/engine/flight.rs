@@ -9,10 +9,12 @@
 //! - Whoever is told that an I/O is over sees all that the I/O did: releases pair with acquires.
 //! - Who leaves something here wakes the thread afterwards, and the thread counts wake-ups before it looks: so nothing
 //!   lies here unseen while the thread sleeps.
+//! - No flush is believed that returns after a write or flush has failed: the device may have been reset, and have dropped
+//!   what it had in its cache. That lasts until what may have been dropped is written again.
 
 use super::format::WINDOW;
 use super::log::Io;
-use crate::os::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::os::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::os::{OutOfMemory, Table};
 
 /// The tag of a flush; records are tagged with twice their sequence number, plus one with FUA.
@@ -80,6 +82,8 @@ pub enum Landing {
 pub struct Flights {
     records: Table<Flight>,
     flush: Flight,
+    /// A write or flush has failed: what the device had in its cache may be lost.
+    suspect: AtomicBool,
 }
 
 impl Flights {
@@ -88,7 +92,11 @@ impl Flights {
     /// # Errors
     /// [`OutOfMemory`].
     pub fn new() -> Result<Self, OutOfMemory> {
-        Ok(Self { records: Table::new(WINDOW as usize, |_| Flight::new())?, flush: Flight::new() })
+        Ok(Self {
+            records: Table::new(WINDOW as usize, |_| Flight::new())?,
+            flush: Flight::new(),
+            suspect: AtomicBool::new(false),
+        })
     }
 
     fn of(&self, tag: usize) -> &Flight {
@@ -110,7 +118,37 @@ impl Flights {
         tag
     }
 
-    /// The I/O tagged `tag` is over. In any context; wake the thread afterwards.
+    /// Whether the I/O tagged `tag`, which has returned with success or not as `ok` says, is believed to have succeeded. In
+    /// any context, once for each.
+    pub fn is_believed(&self, tag: usize, ok: bool) -> bool {
+        if !ok {
+            self.doubt();
+        }
+        ok && (tag != FLUSH || !self.is_suspect())
+    }
+
+    /// Whether the I/O tagged `tag` makes durable what somebody waits for: a flush, or a record with FUA.
+    pub fn is_commit(tag: usize) -> bool {
+        // `FLUSH` is odd.
+        tag & 1 != 0
+    }
+
+    /// Something could not be written to the device.
+    pub fn doubt(&self) {
+        self.suspect.store(true, Ordering::SeqCst);
+    }
+
+    /// What may have been lost is about to be written again.
+    pub fn trust(&self) {
+        self.suspect.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether no flush would be believed.
+    pub fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::SeqCst)
+    }
+
+    /// The I/O tagged `tag` is over, and `ok` if it is believed. In any context; wake the thread afterwards.
     pub fn land(&self, tag: usize, ok: bool) {
         // Release: what the I/O did is done before anybody is told.
         self.of(tag).state.store(if ok { LANDED } else { LOST }, Ordering::Release);
@@ -217,6 +255,24 @@ mod tests {
             }
             flights.land(flush, true);
             assert_eq!(collected(&flights).len(), 1);
+        }
+    }
+
+    #[test]
+    fn no_flush_is_believed_after_a_failure() {
+        let flights = Flights::new().unwrap();
+        let plain = flights.take_off(&record(1, false));
+        let fua = flights.take_off(&record(2, true));
+        let flush = flights.take_off(&Io::Flush { upto: 1 });
+        assert_eq!([plain, fua, flush].map(Flights::is_commit), [false, true, true]);
+        assert!([plain, fua, flush].iter().all(|&tag| flights.is_believed(tag, true)));
+        for failed in [plain, fua, flush] {
+            assert!(!flights.is_believed(failed, false));
+            assert!(flights.is_suspect() && !flights.is_believed(flush, true));
+            // All before a record with FUA is durable already, and what is after it is not its business.
+            assert!(flights.is_believed(fua, true) && flights.is_believed(plain, true));
+            flights.trust();
+            assert!(flights.is_believed(flush, true));
         }
     }
 

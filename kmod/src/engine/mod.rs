@@ -47,9 +47,13 @@ pub const RESERVED_SEGMENTS: u32 = 4;
 #[derive(Debug)]
 pub struct Pins {
     checksums: Checksums,
+    /// Readers of each segment, and [`AWAITED`].
     readers: Table<AtomicU32>,
     segment_blocks: u32,
 }
+
+/// The head waits for the readers of a segment. In their count, so that the last of them cannot miss it.
+const AWAITED: u32 = 1 << 31;
 
 impl Pins {
     /// CRC-32C of the block in a slot; meaningful while the slot's segment is pinned or dirty.
@@ -62,14 +66,22 @@ impl Pins {
     }
 
     /// Ends a read from the cache device that [`Engine::lookup`] answered with `slot`. Callable in any context.
-    /// Returns true when this was the segment's last reader.
+    /// Returns true when the head waits for this segment, and this was its last reader.
     pub fn unpin(&self, slot: u32) -> bool {
         // Release: whatever the read did is done before the segment can be seen as free of readers.
-        self.readers[(slot / self.segment_blocks) as usize].fetch_sub(1, Ordering::Release) == 1
+        self.readers[(slot / self.segment_blocks) as usize].fetch_sub(1, Ordering::Release) == AWAITED | 1
     }
 
+    /// Whether the segment has readers; then the last one says so.
     fn is_pinned(&self, segment: u32) -> bool {
-        self.readers[segment as usize].load(Ordering::Acquire) != 0
+        let readers = &self.readers[segment as usize];
+        // Acquire: pairs with `unpin`.
+        let pinned = readers.fetch_or(AWAITED, Ordering::Acquire) & !AWAITED != 0;
+        if !pinned {
+            // Under the engine's lock nobody becomes a reader.
+            readers.store(0, Ordering::Relaxed);
+        }
+        pinned
     }
 }
 

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The thread that writes records and flushes, and ends who waited for that.
+//! Writing records and flushes, and ending who waited for that.
+//!
+//! A thread does it. Who flushes sends what that needs without waiting for the thread, if nobody else is about to send
+//! something; and when it is there, whoever waited for it is ended at once, in whatever context that happens. So the thread
+//! is not in the way of an `fsync` on an idle volume: it only tells the engine afterwards.
 //!
 //! What fails is tried again a few times before the log has failed. The engine is told of the end only; until then the
 //! record counts as being written, its buffer stays as it is, and nobody is told that anything is durable.
@@ -11,11 +15,15 @@
 //!   what it had in its cache. Before the flush is sent, every record that is not known durable is read back, compared
 //!   with its checksums and written again, and nothing else is under way meanwhile. A record that is not there any more
 //!   means that the log has failed. (A record with FUA needs none of this: all before it is durable.)
+//! - `riders` wait for the commit that is under way, if there is one, and were put there before it was sent: for a record
+//!   with FUA or a flush, of which there is one at a time. So whoever sees that go well may end them.
+//! - Nobody but the thread sends more than one bio of ours before those that it has sent are really submitted, or a pool
+//!   that is exhausted would wait for itself.
 
 use super::faults::{trouble, Kind};
-use super::{until_made, Transfer, Volume};
-use crate::dm::{BioList, EndIo};
-use crate::engine::flight::Landing;
+use super::{Core, PerBio, Transfer, Volume};
+use crate::dm::{Bio, BioList, EndIo};
+use crate::engine::flight::{Flights, Landing};
 use crate::engine::format::{Checkpoint, RecordHeader, BLOCK, WINDOW};
 use crate::engine::log::Io;
 use crate::engine::pace::low_water;
@@ -34,9 +42,23 @@ const PATIENCE_MS: u64 = 10_000;
 
 impl EndIo for Volume {
     fn end_io(&self, tag: usize, result: Result) {
-        self.flights.land(tag, result.is_ok());
+        let ok = self.flights.is_believed(tag, result.is_ok());
+        if ok && Flights::is_commit(tag) {
+            // Before it has landed: then there may be another commit with riders of its own.
+            let mut riders = self.riders.take();
+            while let Some(bio) = riders.pop() {
+                bio.end(Ok(()));
+            }
+        }
+        self.flights.land(tag, ok);
         self.commit.notify();
     }
+}
+
+/// Takes a bio that waits until the log is durable up to `upto` at most, if there is one in front.
+fn pop_waiting(core: &mut Core, upto: u64) -> Option<Bio<PerBio>> {
+    core.waiting.front().filter(|p| p.seq <= upto)?;
+    core.waiting.pop()
 }
 
 /// What the commit thread has submitted, or will: until the engine has been told of its end.
@@ -50,14 +72,17 @@ struct Attempt {
 }
 
 /// Of each record, by its number, and of a flush.
-struct Attempts {
+pub(super) struct Attempts {
     records: Table<Attempt>,
     flush: Attempt,
+    /// Some of them may have failed, or are due: not to look at all of them each time.
+    any: bool,
 }
 
 impl Attempts {
-    fn new() -> Result<Self> {
-        Ok(Self { records: Table::new(WINDOW as usize, |_| Attempt::default())?, flush: Attempt::default() })
+    pub(super) fn new() -> Result<Self> {
+        let records = Table::new(WINDOW as usize, |_| Attempt::default())?;
+        Ok(Self { records, flush: Attempt::default(), any: false })
     }
 
     fn of(&mut self, io: &Io) -> &mut Attempt {
@@ -73,17 +98,33 @@ impl Attempts {
 
     /// When the first of them is to be submitted again, if one is.
     fn due(&self) -> Option<u64> {
-        self.all().filter_map(|a| a.due).min()
+        if self.any {
+            self.all().filter_map(|a| a.due).min()
+        } else {
+            None
+        }
+    }
+
+    /// Whether any has failed and is not settled.
+    fn any_failed(&mut self) -> bool {
+        self.any = self.any && self.all().any(|a| a.failed != 0 || a.due.is_some());
+        self.any
     }
 }
 
 impl Volume {
     pub(super) fn run_commit(this: &Arc<Self>) {
-        let Some(mut attempts) = until_made(&this.commit, Attempts::new) else { return };
         loop {
             let seen = this.commit.count();
-            let landed = Self::land(this, &mut attempts) | Self::repeat(this, &mut attempts);
-            let sent = Self::send(this, &mut attempts);
+            let (landed, sent, due) = {
+                let mut attempts = this.attempts.lock();
+                let landed = Self::land(this, &mut attempts) | Self::repeat(this, &mut attempts);
+                let mut sent = false;
+                while Self::send(this, &mut attempts) {
+                    sent = true;
+                }
+                (landed, sent, attempts.due())
+            };
             // A checkpoint that could not be written makes the log fail, too, and lands nothing here.
             if landed || this.core.lock().engine.failed() {
                 this.end_waiting();
@@ -93,7 +134,7 @@ impl Volume {
                 this.progress.notify();
                 continue;
             }
-            let due = Iterator::chain(attempts.due().into_iter(), this.lets_in_at());
+            let due = Iterator::chain(due.into_iter(), this.lets_in_at());
             let pause = due.min().map(|due| due.saturating_sub(now_ms()).clamp(1, 10_000) as u32);
             if should_stop() {
                 if pause.is_none() && !this.flights.is_flying() {
@@ -114,10 +155,12 @@ impl Volume {
                 Landing::Record { seq, ok, .. } => (&mut attempts.records[(seq % WINDOW) as usize], ok),
                 Landing::Flush { ok, .. } => (&mut attempts.flush, ok),
             };
-            any |= this.settle_or_wait(attempt, ok);
+            let settled = this.settle_or_wait(attempt, ok);
+            attempts.any |= !settled;
+            any |= settled;
         });
-        if any {
-            let is_there = attempts.all().any(|a| a.failed != 0) || this.core.lock().engine.failed();
+        if any && attempts.any {
+            let is_there = attempts.any_failed() || this.core.lock().engine.failed();
             this.trouble(trouble::CACHE_WRITE, is_there);
         }
         any
@@ -126,7 +169,7 @@ impl Volume {
     /// An attempt is over: tells the engine, or notes that there is to be another one. Says whether the engine was told.
     fn settle_or_wait(&self, attempt: &mut Attempt, ok: bool) -> bool {
         if !ok {
-            self.suspect.store(true, Ordering::Relaxed);
+            self.flights.doubt();
             self.fault(Kind::CacheWrite);
             if let Some(pause) = PAUSES_MS.get(attempt.failed).filter(|_| !self.core.lock().engine.failed()) {
                 attempt.failed += 1;
@@ -206,7 +249,7 @@ impl Volume {
             (e.superblock().clone(), e.epoch(), e.durable() + 1)
         };
         // Whatever fails from now on makes the next flush suspect again.
-        self.suspect.store(false, Ordering::Relaxed);
+        self.flights.trust();
         let mut seq = first;
         loop {
             let place = self.core.lock().engine.volatile_record(seq);
@@ -241,31 +284,59 @@ impl Volume {
         }
     }
 
-    /// Sends what the engine wants to be written.
+    /// Sends the next thing that the engine wants to be written. Says whether there was one.
     fn send(this: &Arc<Self>, attempts: &mut Attempts) -> bool {
-        let mut any = false;
         // Whatever is sent while a flush waits to be repeated would have to be written again, too.
-        while attempts.flush.due.is_none() {
-            let io = {
-                let mut core = this.core.lock();
-                let Some(io) = core.engine.poll() else { return any };
-                if let Io::Record { seq, buffer, offset, .. } = io {
-                    this.buffers[usize::from(buffer)].with_mut(offset as usize * BLOCK, BLOCK, |block| {
-                        if let Some(block) = block.first_chunk_mut::<BLOCK>() {
-                            core.engine.encode_header(seq, block);
-                        }
-                    });
-                }
-                io
-            };
-            any = true;
-            let suspect = matches!(io, Io::Flush { .. }) && this.suspect.load(Ordering::Relaxed);
-            *attempts.of(&io) = Attempt { io: Some(io), failed: 0, due: suspect.then_some(0) };
-            if !suspect {
-                Self::submit(this, &io);
-            }
+        if attempts.flush.due.is_some() {
+            return false;
         }
-        any
+        let io = {
+            let mut core = this.core.lock();
+            let Some(io) = core.engine.poll() else { return false };
+            if let Io::Record { seq, buffer, offset, .. } = io {
+                this.buffers[usize::from(buffer)].with_mut(offset as usize * BLOCK, BLOCK, |block| {
+                    if let Some(block) = block.first_chunk_mut::<BLOCK>() {
+                        core.engine.encode_header(seq, block);
+                    }
+                });
+            }
+            if let Io::Record { seq: upto, fua: true, .. } | Io::Flush { upto } = io {
+                while let Some(bio) = pop_waiting(&mut core, upto) {
+                    this.riders.push(bio);
+                }
+            }
+            io
+        };
+        let suspect = matches!(io, Io::Flush { .. }) && this.flights.is_suspect();
+        attempts.any |= suspect;
+        *attempts.of(&io) = Attempt { io: Some(io), failed: 0, due: suspect.then_some(0) };
+        if !suspect {
+            Self::submit(this, &io);
+        }
+        true
+    }
+
+    /// Somebody waits for a commit: sends what it needs, if nobody else is about to and that is one bio. Otherwise the thread
+    /// does. May sleep.
+    pub(super) fn commit_now(this: &Arc<Self>) {
+        let (landed, sent, more) = match this.attempts.try_lock() {
+            Some(mut attempts) => {
+                let landed = Self::land(this, &mut attempts);
+                let sent = Self::send(this, &mut attempts);
+                (landed, sent, attempts.due().is_some() || this.core.lock().engine.has_work())
+            }
+            // Who has it may have looked already what there is to do.
+            None => (false, false, true),
+        };
+        if landed {
+            this.end_waiting();
+        }
+        if landed || sent {
+            this.progress.notify();
+        }
+        if more {
+            this.commit.notify();
+        }
     }
 
     fn submit(this: &Arc<Self>, io: &Io) {
@@ -291,16 +362,18 @@ impl Volume {
                 Err(EIO)
             } else {
                 let durable = core.engine.durable();
-                while core.waiting.front().is_some_and(|p| p.seq <= durable) {
-                    if let Some(bio) = core.waiting.pop() {
-                        done.push(bio);
-                    }
+                while let Some(bio) = pop_waiting(&mut core, durable) {
+                    done.push(bio);
                 }
                 Ok(())
             }
         };
         if result.is_err() {
             self.trouble(trouble::CACHE_WRITE, true);
+            let mut riders = self.riders.take();
+            while let Some(bio) = riders.pop() {
+                bio.end(result);
+            }
         }
         while let Some(bio) = done.pop() {
             bio.end(result);
@@ -323,7 +396,7 @@ impl Volume {
                 return result;
             }
             self.trouble(trouble::CACHE_WRITE, true);
-            self.suspect.store(true, Ordering::Relaxed);
+            self.flights.doubt();
             self.fault(Kind::CacheWrite);
             match pauses.next() {
                 Some(pause) => sleep_ms(*pause as u32),
@@ -343,7 +416,7 @@ impl Volume {
     }
 
     /// Goes on with the writes that found no room, or that the pace delays.
-    fn retry_deferred(&self) {
+    fn retry_deferred(self: &Arc<Self>) {
         let mut was_high = false;
         loop {
             let (bio, is_low) = {

@@ -34,6 +34,7 @@ use crate::engine::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS};
 use crate::engine::pace::{Moment, Pace};
 use crate::engine::{Engine, Pins, State};
 use crate::os::{now_ms, should_stop, synchronize, Event, Pages, Shared, Sleep, Table, Thread, Work};
+use commit::Attempts;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use faults::Faults;
 use kernel::prelude::*;
@@ -98,8 +99,11 @@ pub struct Volume {
     flights: Flights,
     /// The commit thread's, for what it has to write again.
     again: OwnTransfer,
-    /// A write to the cache device has failed: it may have lost what was in its cache.
-    suspect: AtomicBool,
+    /// What has become of it. Held while something is sent, so that one at a time does that.
+    #[pin]
+    attempts: Mutex<Attempts>,
+    /// Flushes and FUA writes that wait for the commit that is under way.
+    riders: BioStack<PerBio>,
     #[pin]
     core: SpinLock<Core>,
     /// The commit thread has something to do.
@@ -202,7 +206,8 @@ impl Running {
                 buffers,
                 flights: Flights::new()?,
                 again: Transfer::new(segment_bytes / BLOCK)?,
-                suspect: AtomicBool::new(false),
+                attempts <- new_mutex!(Attempts::new()?, "writeboost_attempts"),
+                riders: BioStack::new(),
                 core <- new_spinlock!(
                     Core {
                         engine,

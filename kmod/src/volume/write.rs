@@ -10,20 +10,21 @@ use crate::engine::{Entry, Part};
 use crate::os::crc32c;
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
+use kernel::sync::Arc;
 
 /// Blocks that are put into the index under one hold of the lock.
 const AT_ONCE: usize = 16;
 
 impl Volume {
     /// Takes a write.
-    pub fn write(&self, bio: Bio<PerBio>) {
+    pub fn write(self: &Arc<Self>, bio: Bio<PerBio>) {
         self.count(WRITE | IN_RAM, &bio);
         self.go_on_writing(bio, false);
     }
 
     /// Puts what is left of a write into the log. Says whether it is done with it; otherwise it waits in `deferred`, in
     /// front when it has waited already.
-    pub(super) fn go_on_writing(&self, mut bio: Bio<PerBio>, waited: bool) -> bool {
+    pub(super) fn go_on_writing(self: &Arc<Self>, mut bio: Bio<PerBio>, waited: bool) -> bool {
         let (sector, sectors) = (bio.sector(), bio.sectors());
         let mut at = bio.data().at.unwrap_or_else(|| bio.start());
         loop {
@@ -130,13 +131,14 @@ impl Volume {
     }
 
     /// Takes a flush.
-    pub fn flush(&self, bio: Bio<PerBio>) {
+    pub fn flush(self: &Arc<Self>, bio: Bio<PerBio>) {
         let seq = self.core.lock().engine.flush();
         self.end_when_durable(bio, seq);
     }
 
-    fn end_when_durable(&self, mut bio: Bio<PerBio>, seq: u64) {
+    fn end_when_durable(self: &Arc<Self>, mut bio: Bio<PerBio>, seq: u64) {
         bio.data().seq = seq;
+        let may_wait = bio.may_wait();
         let mut core = self.core.lock();
         if core.engine.failed() {
             drop(core);
@@ -149,8 +151,10 @@ impl Volume {
             core.waiting.push(bio);
             let work = core.engine.has_work();
             drop(core);
-            if work {
-                self.commit.notify();
+            match (work, may_wait) {
+                (true, true) => Self::commit_now(self),
+                (true, false) => self.commit.notify(),
+                (false, _) => (),
             }
         }
     }
