@@ -5,8 +5,8 @@ use super::result::Unit;
 /// What lies under the targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bed {
-    /// Two RAM disks of 1 GiB.
-    Ram,
+    /// Two RAM disks of so many MiB.
+    Ram(u32),
     /// The model of a hard disk, and a RAM disk of so many MiB as the cache device.
     Disk(u32),
     /// The models of a hard disk and of an SSD of so many MiB.
@@ -17,7 +17,8 @@ impl Bed {
     /// For people.
     pub fn name(self) -> String {
         match self {
-            Self::Ram => "RAM disks".to_owned(),
+            Self::Ram(1024) => "RAM disks".to_owned(),
+            Self::Ram(mib) => format!("RAM disks of {mib} MiB"),
             Self::Disk(mib) => format!("hard disk model, {mib} MiB of RAM disk"),
             Self::Ssd(mib) => format!("hard disk model, {mib} MiB of SSD model"),
         }
@@ -26,7 +27,7 @@ impl Bed {
     /// Its command for the guest.
     pub fn command(self) -> String {
         match self {
-            Self::Ram => "bed_ram 1024".to_owned(),
+            Self::Ram(mib) => format!("bed_ram {mib}"),
             Self::Disk(mib) => format!("bed_disk 2048 {mib}"),
             Self::Ssd(mib) => format!("bed_ssd 2048 {mib}"),
         }
@@ -98,7 +99,7 @@ const fn fio(
     Load {
         name,
         title,
-        bed: Bed::Ram,
+        bed: Bed::Ram(1024),
         work: Work::Fio { prepare: None, args, seconds: 5 },
         targets: ALL,
         figures,
@@ -287,12 +288,14 @@ pub const LOADS: &[Load] = &[
         )
     },
     Load {
-        targets: CACHES,
-        work: Work::Memory { mib: 900 },
+        // The linear one says what the method adds to all of them.
+        targets: &["linear", "writeboost", C_WRITEBOOST, "writecache", "cache", "bcache"],
+        bed: Bed::Ram(4096),
+        work: Work::Memory { mib: 3700 },
         most_rounds: 3,
         ..fio(
             "memory",
-            "RAM for each 4 KiB cached, 900 MiB of 1 GiB",
+            "RAM for each 4 KiB cached, 3,700 MiB of 4 GiB",
             "",
             &[figure(Unit::BytesPerBlock, &[Goal::AtMost(24.0)])],
         )
