@@ -2,7 +2,9 @@
 /* See shim.h. */
 
 #include "shim.h"
+#include <linux/blk-cgroup.h>
 #include <linux/crc32.h>
+#include <linux/ioprio.h>
 #include <linux/jiffies.h>
 #include <linux/kthread.h>
 #include <linux/ktime.h>
@@ -240,6 +242,9 @@ static struct bio *wb_own_bio(struct bio_set *bs, struct block_device *bdev, uns
 	struct bio *bio = bio_alloc_bioset(bdev, nr_vecs, opf, GFP_NOIO, bs);
 	struct wb_own_bio *own = container_of(bio, struct wb_own_bio, bio);
 
+	/* It may hold anybody's data, so neither the limits nor the priority of whoever happens to send it apply. */
+	bio_associate_blkg_from_css(bio, blkcg_root_css);
+	bio->bi_ioprio = IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, IOPRIO_BE_NORM);
 	own->end = end;
 	own->data = data;
 	own->tag = tag;

@@ -205,6 +205,9 @@ impl Engine {
         for slot in first..first + self.sb.segment_blocks {
             self.index.remove(slot);
         }
+        if let Some(s) = self.buffers[usize::from(buffer)].segment.take() {
+            self.segments[s as usize].buffer = None;
+        }
         if let Some(old) = self.segments[next as usize].buffer.take() {
             self.buffers[usize::from(old)].segment = None;
         }
@@ -222,7 +225,7 @@ impl Engine {
     }
 
     /// A buffer that holds nothing that is needed, or none.
-    pub(super) fn free_buffer(&mut self) -> Option<u8> {
+    pub(super) fn free_buffer(&self) -> Option<u8> {
         let idle = |b: &super::Buffer, segments: &[super::Segment], head: u32| {
             b.pins == 0 && b.segment.is_none_or(|s| s != head && segments[s as usize].pending == 0)
         };
@@ -233,9 +236,6 @@ impl Engine {
         let i = (0..self.buffers.len())
             .filter(|&i| idle(&self.buffers[i], &self.segments, head))
             .max_by_key(|&i| self.buffers[i].segment.map_or(0, |s| self.segments[s as usize].first_seq))?;
-        if let Some(s) = self.buffers[i].segment.take() {
-            self.segments[s as usize].buffer = None;
-        }
         Some(i as u8)
     }
 
