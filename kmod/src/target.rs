@@ -79,12 +79,16 @@ impl Target for Writeboost {
         self.running.volume.end_io(bio, result)
     }
 
+    fn suspending(&self, begins: bool) {
+        self.running.volume.set_leaving(begins);
+    }
+
     fn suspended(&self) {
         self.running.volume.suspend();
     }
 
-    fn resume(&self) {
-        self.running.volume.resume();
+    fn resume(&self, alone: bool) {
+        self.running.volume.resume(alone);
     }
 
     fn status(&self, kind: StatusKind, out: &mut Writer<'_>) {

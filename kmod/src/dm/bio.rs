@@ -103,6 +103,12 @@ impl<P> Bio<P> {
         unsafe { bindings::wb_bio_may_wait(self.bio.as_ptr()) }
     }
 
+    /// Whether a bio that is submitted now, within map, goes to its device as soon as map is over.
+    pub fn submits_now(&self) -> bool {
+        // SAFETY: It has no preconditions.
+        unsafe { bindings::wb_submits_now() }
+    }
+
     /// First sector, from the start of the target.
     pub fn sector(&self) -> u64 {
         // SAFETY: Valid by the invariant.

@@ -162,6 +162,18 @@ bool wb_bio_may_wait(const struct bio *bio)
 	return !(bio->bi_opf & REQ_NOWAIT);
 }
 
+/* Whether what is submitted now goes to the device now, and does not wait until the task is done with other things. */
+bool wb_submits_now(void)
+{
+	return !current->plug;
+}
+
+/* Whether the target is all of its device. */
+bool wb_target_is_alone(struct dm_target *ti)
+{
+	return ti->begin == 0 && ti->len == dm_table_get_size(ti->table);
+}
+
 /* A device has returned @bio, which will be ended once more: what was counted for it there is not counted twice. */
 void wb_bio_take_back(struct bio *bio)
 {

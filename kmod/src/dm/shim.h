@@ -66,6 +66,8 @@ void wb_random(void *p, size_t len);
 enum wb_op wb_bio_op(const struct bio *bio);
 bool wb_bio_is_fua(const struct bio *bio);
 bool wb_bio_may_wait(const struct bio *bio);
+bool wb_submits_now(void);
+bool wb_target_is_alone(struct dm_target *ti);
 sector_t wb_bio_sector(const struct bio *bio);
 unsigned int wb_bio_bytes(const struct bio *bio);
 struct bvec_iter wb_bio_iter(const struct bio *bio);

@@ -181,10 +181,12 @@ pub trait Target: Send + Sync + Sized + 'static {
     /// A bio has returned or was ended, with `result`. A bio that is kept comes here again when it is ended. In any
     /// context.
     fn end_io(&self, bio: Bio<Self::PerBio>, result: Result) -> Returned<Self::PerBio>;
+    /// There is going to be a suspend, which waits for bios and messages; or not after all, if not `begins`.
+    fn suspending(&self, begins: bool);
     /// All bios have ended, and none will come until [`Target::resume`].
     fn suspended(&self);
-    /// Bios come again.
-    fn resume(&self);
+    /// Bios come again. The target is all of its device if it is `alone`.
+    fn resume(&self, alone: bool);
     /// Writes its status.
     fn status(&self, kind: StatusKind, out: &mut Writer<'_>);
     /// Obeys a message.
@@ -280,9 +282,19 @@ unsafe extern "C" fn postsuspend<T: Target>(ti: *mut bindings::dm_target) {
     unsafe { target::<T>(ti) }.suspended();
 }
 
-unsafe extern "C" fn resume<T: Target>(ti: *mut bindings::dm_target) {
+unsafe extern "C" fn suspending<T: Target>(ti: *mut bindings::dm_target) {
     // SAFETY: Between `ctr` and `dtr`.
-    unsafe { target::<T>(ti) }.resume();
+    unsafe { target::<T>(ti) }.suspending(true);
+}
+
+unsafe extern "C" fn not_suspending<T: Target>(ti: *mut bindings::dm_target) {
+    // SAFETY: Between `ctr` and `dtr`.
+    unsafe { target::<T>(ti) }.suspending(false);
+}
+
+unsafe extern "C" fn resume<T: Target>(ti: *mut bindings::dm_target) {
+    // SAFETY: Between `ctr` and `dtr`, and so `ti` is valid.
+    unsafe { target::<T>(ti).resume(bindings::wb_target_is_alone(ti)) }
 }
 
 unsafe extern "C" fn status<T: Target>(
@@ -374,6 +386,8 @@ impl<T: Target> Registration<T> {
                 dtr: Some(dtr::<T>),
                 map: Some(map::<T>),
                 end_io: Some(end_io::<T>),
+                presuspend: Some(suspending::<T>),
+                presuspend_undo: Some(not_suspending::<T>),
                 postsuspend: Some(postsuspend::<T>),
                 resume: Some(resume::<T>),
                 status: Some(status::<T>),

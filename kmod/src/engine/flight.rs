@@ -9,13 +9,14 @@
 //! - Whoever is told that an I/O is over sees all that the I/O did: releases pair with acquires.
 //! - Who leaves something here wakes the thread afterwards, and the thread counts wake-ups before it looks: so nothing
 //!   lies here unseen while the thread sleeps.
-//! - No flush is believed that returns after a write or flush has failed: the device may have been reset, and have dropped
-//!   what it had in its cache. That lasts until what may have been dropped is written again.
+//! - When a write or flush has failed, the device may have been reset, and have dropped what it had in its cache. So no
+//!   flush is believed that returns later, until what may have been dropped is written again; nor a record with FUA that was
+//!   under way, for FUA may be a write and a flush.
 
 use super::format::WINDOW;
 use super::log::Io;
-use crate::os::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use crate::os::{OutOfMemory, Table};
+use crate::os::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::os::{OutOfMemory, Shared, Table};
 
 /// The tag of a flush; records are tagged with twice their sequence number, plus one with FUA.
 const FLUSH: usize = usize::MAX;
@@ -26,6 +27,8 @@ struct Flight {
     /// A record's tag, or what a flush makes durable. Only the thread touches it.
     what: AtomicU64,
     state: AtomicU32,
+    /// The doubts that there were before.
+    doubts: AtomicU32,
 }
 
 const IDLE: u32 = 0;
@@ -35,11 +38,12 @@ const LOST: u32 = 3;
 
 impl Flight {
     fn new() -> Self {
-        Self { what: AtomicU64::new(0), state: AtomicU32::new(IDLE) }
+        Self { what: AtomicU64::new(0), state: AtomicU32::new(IDLE), doubts: AtomicU32::new(0) }
     }
 
-    fn take_off(&self, what: u64) {
+    fn take_off(&self, what: u64, doubts: u32) {
         self.what.store(what, Ordering::Relaxed);
+        self.doubts.store(doubts, Ordering::Relaxed);
         // The I/O is submitted afterwards, which orders it.
         self.state.store(FLYING, Ordering::Relaxed);
     }
@@ -82,8 +86,25 @@ pub enum Landing {
 pub struct Flights {
     records: Table<Flight>,
     flush: Flight,
-    /// A write or flush has failed: what the device had in its cache may be lost.
-    suspect: AtomicBool,
+    doubts: Shared<Doubts>,
+    /// Of those there were so many when what they may have cost was written again.
+    settled: AtomicU32,
+}
+
+/// How often the cache device has failed to write something: what it had in its cache then may be lost.
+#[derive(Debug)]
+pub struct Doubts(AtomicU32);
+
+impl Doubts {
+    /// It has failed once more. In any context, before anybody is told of that.
+    pub fn add(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// How often.
+    pub fn count(&self) -> u32 {
+        self.0.load(Ordering::SeqCst)
+    }
 }
 
 impl Flights {
@@ -95,7 +116,8 @@ impl Flights {
         Ok(Self {
             records: Table::new(WINDOW as usize, |_| Flight::new())?,
             flush: Flight::new(),
-            suspect: AtomicBool::new(false),
+            doubts: Shared::new(Doubts(AtomicU32::new(0)))?,
+            settled: AtomicU32::new(0),
         })
     }
 
@@ -114,17 +136,27 @@ impl Flights {
             Io::Record { seq, fua, .. } => ((seq * 2 + u64::from(fua)) as usize, seq * 2 + u64::from(fua)),
             Io::Flush { upto } => (FLUSH, upto),
         };
-        self.of(tag).take_off(what);
+        self.of(tag).take_off(what, self.doubts.count());
         tag
+    }
+
+    /// For whoever else writes to the cache device.
+    pub fn doubts(&self) -> Shared<Doubts> {
+        self.doubts.clone()
     }
 
     /// Whether the I/O tagged `tag`, which has returned with success or not as `ok` says, is believed to have succeeded. In
     /// any context, once for each.
     pub fn is_believed(&self, tag: usize, ok: bool) -> bool {
         if !ok {
-            self.doubt();
+            self.doubts.add();
+            return false;
         }
-        ok && (tag != FLUSH || !self.is_suspect())
+        if tag == FLUSH {
+            return !self.is_suspect();
+        }
+        // All before it was durable when it was sent.
+        !Self::is_commit(tag) || self.doubts.count() == self.of(tag).doubts.load(Ordering::Relaxed)
     }
 
     /// Whether the I/O tagged `tag` makes durable what somebody waits for: a flush, or a record with FUA.
@@ -133,19 +165,14 @@ impl Flights {
         tag & 1 != 0
     }
 
-    /// Something could not be written to the device.
-    pub fn doubt(&self) {
-        self.suspect.store(true, Ordering::SeqCst);
-    }
-
-    /// What may have been lost is about to be written again.
+    /// What may have been lost so far is about to be written again.
     pub fn trust(&self) {
-        self.suspect.store(false, Ordering::SeqCst);
+        self.settled.store(self.doubts.count(), Ordering::SeqCst);
     }
 
     /// Whether no flush would be believed.
     pub fn is_suspect(&self) -> bool {
-        self.suspect.load(Ordering::SeqCst)
+        self.doubts.count() != self.settled.load(Ordering::SeqCst)
     }
 
     /// The I/O tagged `tag` is over, and `ok` if it is believed. In any context; wake the thread afterwards.
@@ -259,20 +286,26 @@ mod tests {
     }
 
     #[test]
-    fn no_flush_is_believed_after_a_failure() {
+    fn no_commit_is_believed_that_returns_after_a_failure() {
         let flights = Flights::new().unwrap();
-        let plain = flights.take_off(&record(1, false));
-        let fua = flights.take_off(&record(2, true));
-        let flush = flights.take_off(&Io::Flush { upto: 1 });
-        assert_eq!([plain, fua, flush].map(Flights::is_commit), [false, true, true]);
-        assert!([plain, fua, flush].iter().all(|&tag| flights.is_believed(tag, true)));
-        for failed in [plain, fua, flush] {
-            assert!(!flights.is_believed(failed, false));
-            assert!(flights.is_suspect() && !flights.is_believed(flush, true));
-            // All before a record with FUA is durable already, and what is after it is not its business.
-            assert!(flights.is_believed(fua, true) && flights.is_believed(plain, true));
+        let [plain, fua, flush] = [record(1, false), record(2, true), Io::Flush { upto: 1 }];
+        // What is under way when another record, or a checkpoint, fails.
+        for checkpoint in [false, true] {
+            let tags = [&plain, &fua, &flush].map(|io| flights.take_off(io));
+            assert_eq!(tags.map(Flights::is_commit), [false, true, true]);
+            assert_eq!(tags.map(|tag| flights.is_believed(tag, true)), [true; 3]);
+            if checkpoint {
+                flights.doubts().add();
+            } else {
+                assert!(!flights.is_believed(flights.take_off(&record(3, false)), false));
+            }
+            assert_eq!(tags.map(|tag| flights.is_believed(tag, true)), [true, false, false]);
+            // A record with FUA that is sent afterwards makes itself durable. A flush does that for others.
+            assert!(flights.is_suspect());
+            let tags = [&plain, &fua, &flush].map(|io| flights.take_off(io));
+            assert_eq!(tags.map(|tag| flights.is_believed(tag, true)), [true, true, false]);
             flights.trust();
-            assert!(flights.is_believed(flush, true));
+            assert!(!flights.is_suspect() && flights.is_believed(tags[2], true));
         }
     }
 

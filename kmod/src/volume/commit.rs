@@ -13,8 +13,9 @@
 //! - A record is repeated with the same bytes at the same place: whatever is there of the first attempt does not matter.
 //! - No flush is believed that comes after a write or flush that failed: the device may have been reset and have dropped
 //!   what it had in its cache. Before the flush is sent, every record that is not known durable is read back, compared
-//!   with its checksums and written again, and nothing else is under way meanwhile. A record that is not there any more
-//!   means that the log has failed. (A record with FUA needs none of this: all before it is durable.)
+//!   with its checksums and written again, and no other record is under way meanwhile. A record that is not there any more
+//!   means that the log has failed. Of a record with FUA and of a checkpoint all before is durable; they are only repeated,
+//!   when something failed while they were under way.
 //! - `riders` wait for the commit that is under way, if there is one, and were put there before it was sent: for a record
 //!   with FUA or a flush, of which there is one at a time. So whoever sees that go well may end them.
 //! - Nobody but the thread sends more than one bio of ours before those that it has sent are really submitted, or a pool
@@ -169,7 +170,6 @@ impl Volume {
     /// An attempt is over: tells the engine, or notes that there is to be another one. Says whether the engine was told.
     fn settle_or_wait(&self, attempt: &mut Attempt, ok: bool) -> bool {
         if !ok {
-            self.flights.doubt();
             self.fault(Kind::CacheWrite);
             if let Some(pause) = PAUSES_MS.get(attempt.failed).filter(|_| !self.core.lock().engine.failed()) {
                 attempt.failed += 1;
@@ -388,7 +388,13 @@ impl Volume {
     pub(super) fn insist_on_checkpoint(&self, t: &Arc<Transfer>, checkpoint: &Checkpoint) -> Result {
         let mut pauses = PAUSES_MS.iter();
         loop {
-            let result = self.disks.write_checkpoint(t, checkpoint);
+            let doubts = self.flights.doubts();
+            let before = doubts.count();
+            let result = match self.disks.write_checkpoint(t, checkpoint) {
+                // As with a record with FUA.
+                Ok(()) if doubts.count() != before => Err(EIO),
+                result => result,
+            };
             if result.is_ok() {
                 if pauses.len() < PAUSES_MS.len() {
                     self.trouble(trouble::CACHE_WRITE, false);
@@ -396,7 +402,6 @@ impl Volume {
                 return result;
             }
             self.trouble(trouble::CACHE_WRITE, true);
-            self.flights.doubt();
             self.fault(Kind::CacheWrite);
             match pauses.next() {
                 Some(pause) => sleep_ms(*pause as u32),

@@ -3,7 +3,7 @@
 //! The two devices, and I/O of our own that a thread waits for.
 
 use crate::dm::{BioSet, Device, EndIo};
-use crate::engine::flight::Pending;
+use crate::engine::flight::{Doubts, Pending};
 use crate::engine::format::BLOCK;
 use crate::os::{synchronize, Event, Pages, Shared, Sleep, Table};
 use core::fmt;
@@ -59,6 +59,8 @@ pub struct Transfer {
     blocks: Table<AtomicU32>,
     /// How many were written.
     written: Shared<AtomicU64>,
+    /// Is told of writes that have failed, when they are to the cache device.
+    doubts: Option<Shared<Doubts>>,
     #[pin]
     landed: Event,
 }
@@ -69,7 +71,7 @@ impl Transfer {
     /// # Errors
     /// `ENOMEM`.
     pub fn new(blocks: usize) -> Result<OwnTransfer> {
-        Self::counting(blocks, Shared::new(AtomicU64::new(0))?)
+        Self::made(blocks, Shared::new(AtomicU64::new(0))?, None)
     }
 
     /// As [`Transfer::new`]; counts in `written` the blocks that writes have been done for.
@@ -77,6 +79,18 @@ impl Transfer {
     /// # Errors
     /// `ENOMEM`.
     pub fn counting(blocks: usize, written: Shared<AtomicU64>) -> Result<OwnTransfer> {
+        Self::made(blocks, written, None)
+    }
+
+    /// As [`Transfer::new`], for one that writes to the cache device of a volume.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn doubting(blocks: usize, doubts: Shared<Doubts>) -> Result<OwnTransfer> {
+        Self::made(blocks, Shared::new(AtomicU64::new(0))?, Some(doubts))
+    }
+
+    fn made(blocks: usize, written: Shared<AtomicU64>, doubts: Option<Shared<Doubts>>) -> Result<OwnTransfer> {
         let transfer = Arc::pin_init(
             try_pin_init!(Self {
                 pages: Pages::new(blocks * BLOCK)?,
@@ -84,6 +98,7 @@ impl Transfer {
                 failed: Table::new(blocks + 1, |_| AtomicBool::new(false))?,
                 blocks: Table::new(blocks + 1, |_| AtomicU32::new(0))?,
                 written,
+                doubts,
                 landed <- Event::new(),
             }? Error),
             GFP_KERNEL,
@@ -196,13 +211,15 @@ impl Drop for OwnTransfer {
 
 impl EndIo for Transfer {
     fn end_io(&self, tag: usize, result: Result) {
-        if result.is_err() {
-            self.failed[tag].store(true, Ordering::Relaxed);
-        }
         // None for a read or a flush.
         let blocks = self.blocks[tag].swap(0, Ordering::Relaxed);
         if result.is_ok() {
             self.written.fetch_add(blocks.into(), Ordering::Relaxed);
+        } else {
+            self.failed[tag].store(true, Ordering::Relaxed);
+            if let Some(doubts) = self.doubts.as_ref().filter(|_| blocks != 0) {
+                doubts.add();
+            }
         }
         if self.pending.end() {
             self.landed.notify();

@@ -127,16 +127,24 @@ pub struct Volume {
     /// For the checkpoint of a suspend; under `reclaim_busy`.
     spare: OwnTransfer,
     suspended: AtomicBool,
+    /// Somebody is about to suspend the volume.
+    leaving: AtomicBool,
+    /// The volume is all of its device: nothing else holds bios while map is called.
+    alone: AtomicBool,
     /// How many drains are under way.
     draining: AtomicU32,
     /// The newest record that a drain has ever been for.
     drain_goal: AtomicU64,
+    /// How often relocation has moved something during a drain, behind what that is for.
+    carried: AtomicU64,
     /// How often somebody had reason to hope that what has failed would go well now: by a drain, or a resume.
     hopes: AtomicU64,
     /// The last writeback has found nothing more to do, or got nothing done.
     exhausted: AtomicBool,
     /// Segments run short, and relocation is not worth it or cannot read: only writeback makes room.
     full: AtomicBool,
+    /// Segments run short, and relocation, which could help, rests for a drain.
+    resting: AtomicBool,
     /// Blocks written back so far, as soon as their own writes are done.
     written_back: Shared<AtomicU64>,
     /// Bios mapped so far: how writeback knows that the volume is idle.
@@ -197,6 +205,8 @@ impl Running {
     pub fn start(disks: Arc<Disks>, events: Events, engine: Engine, options: Options) -> Result<Self> {
         let segment_bytes = engine.superblock().segment_blocks as usize * BLOCK;
         let buffers = Table::try_new(nr_buffers(engine.superblock()).into(), |_| Pages::new(segment_bytes))?;
+        let flights = Flights::new()?;
+        let doubts = flights.doubts();
         let volume = Arc::pin_init(
             try_pin_init!(Volume {
                 disks,
@@ -204,8 +214,8 @@ impl Running {
                 pins: engine.pins(),
                 first_sector: engine.slot_sector(0),
                 buffers,
-                flights: Flights::new()?,
-                again: Transfer::new(segment_bytes / BLOCK)?,
+                flights,
+                again: Transfer::doubting(segment_bytes / BLOCK, doubts.clone())?,
                 attempts <- new_mutex!(Attempts::new()?, "writeboost_attempts"),
                 riders: BioStack::new(),
                 core <- new_spinlock!(
@@ -226,13 +236,17 @@ impl Running {
                 progress <- Event::new(),
                 writeback_busy <- new_mutex!((), "writeboost_writeback"),
                 reclaim_busy <- new_mutex!((), "writeboost_reclaim"),
-                spare: Transfer::new(1)?,
+                spare: Transfer::doubting(1, doubts)?,
                 suspended: AtomicBool::new(true),
+                leaving: AtomicBool::new(false),
+                alone: AtomicBool::new(false),
                 draining: AtomicU32::new(0),
                 drain_goal: AtomicU64::new(0),
+                carried: AtomicU64::new(0),
                 hopes: AtomicU64::new(0),
                 exhausted: AtomicBool::new(false),
                 full: AtomicBool::new(false),
+                resting: AtomicBool::new(false),
                 written_back: Shared::new(AtomicU64::new(0))?,
                 mapped: AtomicU64::new(0),
                 stat: Default::default(),
@@ -372,33 +386,45 @@ impl Volume {
     /// written meanwhile.
     ///
     /// # Errors
-    /// `EINTR` after a signal, `EIO` when it cannot be done: then what is dirty stays so.
+    /// `EINTR` after a signal, `EBUSY` when the volume is suspended, `EIO` when it cannot be done: then what is dirty stays so.
     pub fn drain(&self) -> Result {
-        if self.suspended.load(Ordering::Relaxed) {
+        if self.suspended.load(Ordering::Relaxed) || self.leaving.load(Ordering::Relaxed) {
             return Err(EBUSY);
         }
-        self.draining.fetch_add(1, Ordering::Relaxed);
-        self.hopes.fetch_add(1, Ordering::Relaxed);
-        // A relocation that is under way does not know of it yet. Who takes this lock after us does.
-        drop(self.reclaim_busy.lock());
-        let result = self.wait_drained();
+        let (goal, carried) = {
+            // No relocation is under way. Those that come later know of the drain, and not of what has failed before.
+            let _busy = self.reclaim_busy.lock();
+            let mut core = self.core.lock();
+            // Not for what is written from now on, or it would never end while somebody writes. As relocation rests during a
+            // drain, what was written before lies in these records until it is written back.
+            let goal = core.engine.flush();
+            self.drain_goal.fetch_max(goal, Ordering::Relaxed);
+            self.faults.stuck.store(false, Ordering::Relaxed);
+            self.faults.dead.store(false, Ordering::Relaxed);
+            self.exhausted.store(false, Ordering::Relaxed);
+            self.hopes.fetch_add(1, Ordering::Relaxed);
+            // Release: who sees the drain sees what it is for.
+            self.draining.fetch_add(1, Ordering::Release);
+            (goal, self.carried.load(Ordering::Relaxed))
+        };
+        self.commit.notify();
+        let result = self.wait_drained(goal, carried);
         self.draining.fetch_sub(1, Ordering::Relaxed);
         result
     }
 
-    fn wait_drained(&self) -> Result {
-        // Not for what is written from now on, or it would never end while somebody writes. As relocation rests during a
-        // drain, what was written before lies in these records until it is written back.
-        let goal = self.core.lock().engine.flush();
-        self.drain_goal.fetch_max(goal, Ordering::Relaxed);
-        self.commit.notify();
-        self.faults.stuck.store(false, Ordering::Relaxed);
-        self.exhausted.store(false, Ordering::Relaxed);
+    fn wait_drained(&self, goal: u64, carried: u64) -> Result {
         loop {
             let seen = self.progress.count();
+            // A suspend waits for us, and everybody for the suspend.
+            if self.leaving.load(Ordering::Relaxed) {
+                return Err(EBUSY);
+            }
             let s = self.state();
             if s.tail > goal {
-                return Ok(());
+                // When writeback gets nothing done, relocation does not rest, and the tail says nothing of what it has moved.
+                let all = s.dirty == 0 || self.carried.load(Ordering::Relaxed) == carried;
+                return if all { Ok(()) } else { Err(EIO) };
             }
             // A log that has failed never becomes empty, but what is durable can be written back all the same.
             let over = s.failed && self.exhausted.load(Ordering::Relaxed);
@@ -409,6 +435,12 @@ impl Volume {
             self.reclaim.notify();
             self.progress.wait(seen, 200, Sleep::Interruptible)?;
         }
+    }
+
+    /// There is going to be a suspend, or not after all.
+    pub fn set_leaving(&self, leaving: bool) {
+        self.leaving.store(leaving, Ordering::Relaxed);
+        self.progress.notify();
     }
 
     /// All bios have ended: makes everything durable and lets the threads rest.
@@ -442,7 +474,9 @@ impl Volume {
     }
 
     /// Bios come again.
-    pub fn resume(&self) {
+    pub fn resume(&self, alone: bool) {
+        self.alone.store(alone, Ordering::Relaxed);
+        self.set_leaving(false);
         // The devices may be others now.
         self.hopes.fetch_add(1, Ordering::Relaxed);
         self.faults.note_helpless(false);

@@ -17,7 +17,7 @@ use crate::dm::{Bio, Cursor, Mapping, Outcome, Returned};
 use crate::engine::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::engine::read::{Pieces, Run};
 use crate::engine::Part;
-use crate::os::{crc32c, should_stop, Sleep};
+use crate::os::{crc32c, not_supported, should_stop, Sleep};
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -128,15 +128,17 @@ impl Volume {
     pub fn end_io(&self, mut bio: Bio<PerBio>, result: Result) -> Returned<PerBio> {
         let data = bio.data();
         let (start, slot, blocks) = (data.at, data.slot, data.blocks);
-        match (core::mem::take(&mut data.sent), result) {
-            // Who must not wait is told that he would have to, which is no error.
-            (Sent::Backing, Err(e)) if e != EAGAIN => {
+        let sent = core::mem::take(&mut data.sent);
+        // Who must not wait is told that he would have to, or that he cannot be told, which is no error.
+        let would_wait = |e| (e == EAGAIN || e == not_supported()) && !bio.may_wait();
+        match (sent, result) {
+            (Sent::Backing, Err(e)) if !would_wait(e) => {
                 self.fault(Kind::BackingRead);
                 if self.faults.may_log(Kind::BackingRead) {
                     log_err!("{}: cannot read from the backing device", &*self.disks);
                 }
             }
-            (Sent::Cache, Err(e)) if e == EAGAIN => self.unpin_slot(slot),
+            (Sent::Cache, Err(e)) if would_wait(e) => self.unpin_slot(slot),
             (Sent::Cache, result) => {
                 let is_intact = |mut at: Cursor| {
                     (slot..slot + blocks).all(|s| bio.crc32c(&mut at, BLOCK) == self.pins.checksum(s))

@@ -53,7 +53,7 @@ impl Volume {
         let tools = until_made(&self.reclaim, || {
             Ok(Tools {
                 batch: Batch::new(segment_blocks)?,
-                transfer: Transfer::new(segment_blocks + 1)?,
+                transfer: Transfer::doubting(segment_blocks + 1, self.flights.doubts())?,
                 found: Table::new(segment_blocks, |_| Found::Intact)?,
                 trouble: Trouble::default(),
             })
@@ -101,6 +101,7 @@ impl Volume {
             let mut core = self.core.lock();
             let state = core.engine.state();
             if state.free_segments >= low_water(state.nr_segments) {
+                self.resting.store(false, Ordering::Relaxed);
                 return false;
             }
             core.engine.begin_batch(batch);
@@ -108,10 +109,15 @@ impl Volume {
             // A drain waits until the oldest segments are written back, and must not lose sight of what was in them.
             let stuck = self.faults.stuck.load(Ordering::Relaxed);
             let rests = self.draining.load(Ordering::Relaxed) != 0 && !stuck;
-            let verdict = match core.engine.judge_relocation(batch) {
-                Relocation::MakesRoom if rests => Relocation::Useless,
-                verdict => verdict,
+            let (verdict, rests) = match core.engine.judge_relocation(batch) {
+                Relocation::MakesRoom if rests => (Relocation::Useless, true),
+                verdict => (verdict, false),
             };
+            self.resting.store(rests, Ordering::Relaxed);
+            if verdict == Relocation::MakesRoom && self.draining.load(Ordering::Relaxed) != 0 {
+                // Under the lock, and so before the tail that it moves is seen.
+                self.carried.fetch_add(1, Ordering::Relaxed);
+            }
             match verdict {
                 Relocation::MakesRoom => core.pace.end(),
                 // A writeback that gets nothing done is waited for in vain.
@@ -126,6 +132,11 @@ impl Volume {
         match verdict {
             // Who was delayed need not be any more.
             Relocation::MakesRoom => self.commit.notify(),
+            Relocation::Useless if self.resting.load(Ordering::Relaxed) => {
+                // Only until the drain is over, or gets nothing done: nobody has to give up.
+                self.writeback.notify();
+                return false;
+            }
             Relocation::Useless => {
                 self.faults.salvaging.store(false, Ordering::Relaxed);
                 self.call_writeback();
@@ -149,6 +160,7 @@ impl Volume {
         self.faults.salvaging.store(trouble.tries != 0, Ordering::Relaxed);
         let seq = if is_ready {
             self.faults.note_helpless(false);
+            self.full.store(false, Ordering::Relaxed);
             self.append(batch.items(), found, t)
         } else {
             self.call_writeback();

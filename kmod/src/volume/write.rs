@@ -138,7 +138,8 @@ impl Volume {
 
     fn end_when_durable(self: &Arc<Self>, mut bio: Bio<PerBio>, seq: u64) {
         bio.data().seq = seq;
-        let may_wait = bio.may_wait();
+        // In a plug, a commit would wait until the task is done with other things, and everybody with it.
+        let may_send = bio.may_wait() && bio.submits_now() && self.alone.load(Ordering::Relaxed);
         let mut core = self.core.lock();
         if core.engine.failed() {
             drop(core);
@@ -151,7 +152,7 @@ impl Volume {
             core.waiting.push(bio);
             let work = core.engine.has_work();
             drop(core);
-            match (work, may_wait) {
+            match (work, may_send) {
                 (true, true) => Self::commit_now(self),
                 (true, false) => self.commit.notify(),
                 (false, _) => (),

@@ -82,6 +82,8 @@ struct Failures {
     len: usize,
     /// Of the backing device as a whole.
     device: Pause,
+    /// It has written something in the last pass: what fails are blocks.
+    alive: bool,
     /// Of all blocks, when more cannot be read from the cache device than are remembered.
     all: Pause,
     /// Whether only writeback made room the last time.
@@ -161,6 +163,8 @@ struct Pass {
     early: u32,
     /// Blocks that are clean now.
     cleaned: u32,
+    /// So many writes have failed, and none went well, that it may be the device. Only one in a pass is looked at closer.
+    hopeless: bool,
     /// The device fails, and not this block or that one.
     dead: bool,
 }
@@ -168,8 +172,8 @@ struct Pass {
 impl Volume {
     fn tools(&self) -> Result<Tools> {
         let state = self.state();
-        // Of a small cache not all at once: the batch has 12 bytes for each of its blocks.
-        let segments = (state.nr_segments / 4).clamp(URGENT, MAX_BATCHED).min(state.nr_segments) as usize;
+        // All of a small cache: what can be written back must not have to wait for what cannot.
+        let segments = state.nr_segments.min(MAX_BATCHED) as usize;
         Ok(Tools {
             batch: Batch::new(state.nr_slots as usize / state.nr_segments as usize * segments)?,
             transfer: Transfer::counting(CHUNK, self.written_back.clone())?,
@@ -180,6 +184,7 @@ impl Volume {
                 bad: Table::new(MAX_BAD, |_| Bad::default())?,
                 len: 0,
                 device: Pause::default(),
+                alive: false,
                 all: Pause::default(),
                 urgent: false,
                 widen: false,
@@ -263,7 +268,7 @@ impl Volume {
             failures.device = Pause::default();
             failures.all = Pause::default();
         }
-        let urgent = self.full.load(Ordering::Relaxed);
+        let urgent = self.full.load(Ordering::Relaxed) || self.resting.load(Ordering::Relaxed);
         if urgent && !failures.urgent {
             // Much may have become dirty since then.
             failures.all = Pause::default();
@@ -274,7 +279,8 @@ impl Volume {
         }
         let batch = &mut tools.batch;
         self.core.lock().engine.begin_batch(batch);
-        let draining = self.draining.load(Ordering::Relaxed) != 0;
+        // Acquire: with its goal.
+        let draining = self.draining.load(Ordering::Acquire) != 0;
         // What fails must not fill the batch.
         let fails = failures.len != 0 || failures.device.length != 0 || failures.widen;
         let option = self.options.nr_max_batched_writeback();
@@ -319,6 +325,20 @@ impl Volume {
             let begin = now_ms();
             self.write_chunk(tools, from, to, &mut pass);
             tools.chunk = next_chunk(tools.chunk, to - from, now_ms() - begin);
+            if core::mem::take(&mut pass.hopeless) && pass.written == 0 {
+                // A stretch of bad blocks may be as long as a chunk. It is the device, if it writes nothing elsewhere either.
+                for at in [to.midpoint(tools.batch.items().len()), tools.batch.items().len() - (LEAST_CHUNK.min(to))] {
+                    let at = at.max(to);
+                    let end = (at + LEAST_CHUNK).min(tools.batch.items().len());
+                    if pass.written == 0 && at < end {
+                        self.write_chunk(tools, at, end, &mut pass);
+                    }
+                }
+                pass.dead |= pass.written == 0;
+                tools.failures.alive = !pass.dead;
+                // Once more, block by block.
+                continue;
+            }
             from = to;
             self.reclaim.notify();
         }
@@ -333,6 +353,7 @@ impl Volume {
         } else if pass.written != 0 {
             failures.device = Pause::default();
         }
+        failures.alive = pass.written != 0 && !pass.dead;
         let bad = &failures.bad[..failures.len];
         let unwritten = bad.iter().any(|b| !b.unreadable) || failures.device.length != 0;
         self.trouble(trouble::BACKING_WRITE, unwritten);
@@ -349,11 +370,19 @@ impl Volume {
             failures.all = Pause::default();
         }
         if over {
-            self.exhausted.store(nothing || is_stuck, Ordering::Relaxed);
-            self.faults.stuck.store(is_stuck, Ordering::Relaxed);
             self.faults.note_helpless(is_stuck);
         }
-        self.faults.dead.store(failures.device.length != 0, Ordering::Relaxed);
+        {
+            // The lock, so that no drain begins meanwhile. What was begun before says nothing about it.
+            let _core = self.core.lock();
+            if self.hopes.load(Ordering::Relaxed) == failures.hopes {
+                if over {
+                    self.exhausted.store(nothing || is_stuck, Ordering::Relaxed);
+                    self.faults.stuck.store(is_stuck, Ordering::Relaxed);
+                }
+                self.faults.dead.store(failures.device.length != 0, Ordering::Relaxed);
+            }
+        }
         if is_stuck {
             // Who waits for room may have to give up.
             self.core.lock().pace.end();
@@ -388,7 +417,7 @@ impl Volume {
                 self.unpin_slot(item.slot);
             }
         }
-        self.write_items(t, items, live, lost, pass);
+        let hopeless = self.write_items(t, items, live, lost, pass, failures.alive);
         t.reset();
         if (0..items.len()).any(|i| live[i] != 0 && !lost[i]) {
             t.flush(&self.disks, &self.disks.backing);
@@ -420,8 +449,8 @@ impl Volume {
             match (live[i], lost[i]) {
                 (0, _) => (),
                 (_, false) => failures.remove(item.addr()),
-                // One pause for all is enough.
-                (_, true) if pass.dead => (),
+                // One pause for all is enough, or it was not looked at each of them.
+                (_, true) if pass.dead || hopeless => (),
                 (_, true) => failures.add(item.addr(), false, now),
             }
         }
@@ -436,7 +465,8 @@ impl Volume {
     }
 
     /// Writes what is live of `items` to the backing device and finds out which of them are lost. Those that a failed write
-    /// was for are written again in halves, then in quarters, and so on.
+    /// was for are written again in halves, then in quarters, and so on; not on a device that is not known to be alive, when
+    /// too many have failed: says so.
     fn write_items(
         &self,
         t: &Arc<Transfer>,
@@ -444,7 +474,8 @@ impl Volume {
         live: &[u8],
         lost: &mut [bool],
         pass: &mut Pass,
-    ) {
+        alive: bool,
+    ) -> bool {
         lost.fill(false);
         self.write_range(t, items, live, 0);
         for_each_run(items, live, |run| {
@@ -455,6 +486,7 @@ impl Volume {
                 lost[run.first..=(run.offset + run.len - 1) / BLOCK].fill(true);
             }
         });
+        let mut hopeless = false;
         let mut from = 0;
         while let Some(first) = (from..items.len()).find(|&i| lost[i]) {
             from = (first..items.len()).find(|&i| !lost[i]).unwrap_or(items.len());
@@ -464,8 +496,8 @@ impl Volume {
             while n > 0 {
                 n -= 1;
                 let (from, to) = failed[n];
-                pass.dead |= pass.failed >= DEAD && pass.written == 0;
-                if to - from == 1 || pass.dead {
+                hopeless |= pass.failed >= DEAD && pass.written == 0 && !alive;
+                if to - from == 1 || hopeless {
                     self.writeback_failed(items[from].addr());
                     continue;
                 }
@@ -483,6 +515,8 @@ impl Volume {
                 }
             }
         }
+        pass.hopeless |= hopeless;
+        hopeless
     }
 
     /// Writes what is live of `items`, the first of which has number `first` in the chunk. Each run is tagged with the number

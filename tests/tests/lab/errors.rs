@@ -263,6 +263,37 @@ pub const TESTS: &[Test] = &[
         "#
         ),
     ),
+    // Nor does a drain that cannot succeed take the room away that relocation makes for what is overwritten.
+    script(
+        "errors::a_drain_in_vain",
+        20,
+        true,
+        with_helpers!(
+            r#"
+        volume v /dev/mapper/b /dev/mapper/c writeback_threshold 0
+        put /tmp/a 0
+        # It takes its time to fail.
+        modprobe dm-delay
+        n=$(sectors /dev/ram0)
+        dmsetup create e --table "0 $n error"
+        becomes b "0 $n delay /dev/mapper/e 0 0 /dev/mapper/e 0 200"
+        fio --name=w --filename=/dev/mapper/v --direct=1 --rw=randwrite --bs=64k --size=4m --norandommap --ioengine=io_uring \
+            --iodepth=32 --time_based --runtime=100 --eta=never >/tmp/fio 2>&1 &
+        fio=$!
+        for i in 1 2; do
+            sleep 1
+            ! timeout 60 dmsetup message v 0 drop_caches 2>/dev/null || die 'it was drained'
+            kill -0 $fio || die "$(cat /tmp/fio)"
+        done
+        sleep 1
+        kill $fio || die "$(cat /tmp/fio)"
+        wait $fio || true
+        mends b /dev/ram0
+        dmsetup remove e
+        drained v /dev/ram0
+        "#
+        ),
+    ),
     // While relocation is about to give a block up, nobody gives up waiting for room.
     script(
         "errors::a_dirty_block_is_lost_slowly",

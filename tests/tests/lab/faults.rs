@@ -487,6 +487,34 @@ with open("/tmp/found", "wb") as found:
         "#
         ),
     ),
+    // Nor does a stretch of them look like a device that writes nothing, wherever it lies.
+    script(
+        "faults::a_stretch_of_bad_blocks",
+        15,
+        true,
+        with_helpers!(
+            r#"
+        ram 1 80
+        null c 17
+        n=$(sectors /dev/ram0)
+        over b /dev/ram0
+        volume v /dev/mapper/b /dev/c writeback_threshold 0
+        for first in 0 512 3072; do
+            say "64 blocks from sector $first on"
+            put /tmp/a 0
+            before=
+            [ $first = 0 ] || before="0 $first linear /dev/ram0 0\n"
+            becomes b "$before$first 512 error\n$((first + 512)) $((n - first - 512)) linear /dev/ram0 $((first + 512))"
+            refused 11 '' -- timeout 60 wbctl drain v
+            same 'dirty blocks' "$(dirty v)" 64
+            mends b /dev/ram0
+            drained v /dev/ram0
+            dd if=/dev/urandom of=/tmp/a bs=1M count=2 status=none
+        done
+        remove v
+        "#
+        ),
+    ),
     // Blocks that the backing device cannot read are errors while they are not in the cache.
     script(
         "faults::unreadable_blocks_on_the_backing_device",

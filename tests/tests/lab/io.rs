@@ -235,6 +235,28 @@ pub const TESTS: &[Test] = &[
             "$(wbtest history-check /dev/ram0 --seed $SEED --durable $n)" "prefix $n"
         "#,
     ),
+    // A drain may take hours, and a suspend would hold everybody's bios meanwhile.
+    script(
+        "io::suspend_during_a_drain",
+        25,
+        true,
+        r#"
+        hdd b 32 5
+        null c 64
+        volume v /dev/b /dev/c writeback_threshold 0
+        fio --name=w --filename=/dev/mapper/v --direct=1 --rw=randwrite --bs=4k --size=30m --io_size=6m --ioengine=psync --eta=never \
+            --output=/dev/null
+        drain v 2>/tmp/said &
+        drain=$!
+        sleep 1
+        timeout 8 dmsetup suspend v || die 'the suspend waits for the drain'
+        dmsetup resume v
+        ! wait $drain || die 'it was drained'
+        grep -q 'busy' /tmp/said || die "$(cat /tmp/said)"
+        [ "$(dirty v)" -gt 100 ] || die 'nearly nothing was left to drain'
+        finish v /dev/b /dev/c
+        "#,
+    ),
     script(
         "io::suspend_under_load",
         20,
