@@ -90,7 +90,11 @@ impl Transfer {
         Self::made(blocks, Shared::new(AtomicU64::new(0))?, Some(doubts))
     }
 
-    fn made(blocks: usize, written: Shared<AtomicU64>, doubts: Option<Shared<Doubts>>) -> Result<OwnTransfer> {
+    fn made(
+        blocks: usize,
+        written: Shared<AtomicU64>,
+        doubts: Option<Shared<Doubts>>,
+    ) -> Result<OwnTransfer> {
         let transfer = Arc::pin_init(
             try_pin_init!(Self {
                 pages: Pages::new(blocks * BLOCK)?,

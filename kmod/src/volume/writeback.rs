@@ -327,9 +327,10 @@ impl Volume {
             tools.chunk = next_chunk(tools.chunk, to - from, now_ms() - begin);
             if core::mem::take(&mut pass.hopeless) && pass.written == 0 {
                 // A stretch of bad blocks may be as long as a chunk. It is the device, if it writes nothing elsewhere either.
-                for at in [to.midpoint(tools.batch.items().len()), tools.batch.items().len() - (LEAST_CHUNK.min(to))] {
+                let len = tools.batch.items().len();
+                for at in [to.midpoint(len), len.saturating_sub(LEAST_CHUNK)] {
                     let at = at.max(to);
-                    let end = (at + LEAST_CHUNK).min(tools.batch.items().len());
+                    let end = (at + LEAST_CHUNK).min(len);
                     if pass.written == 0 && at < end {
                         self.write_chunk(tools, at, end, &mut pass);
                     }
