@@ -38,6 +38,9 @@ bed_ssd() {
     touch_all $fast
 }
 
+# Options of dmsetup create: where that is timed it does not wait for udev, which takes much longer than the kernel.
+quick=
+
 wipe() { dd if=/dev/zero of="$1" bs=1M count=1 oflag=direct conv=fsync status=none; }
 
 make_fast() { dev=$fast; }
@@ -46,14 +49,14 @@ make_slow() { dev=$slow; }
 drop_slow() { :; }
 
 make_linear() {
-    dmsetup create t --table "0 $(sectors $fast) linear $fast 0"
+    dmsetup create $quick t --table "0 $(sectors $fast) linear $fast 0"
     dev=/dev/mapper/t
 }
 drop_linear() { remove t; }
 
 make_writeboost() {
     [ "${keep:-}" ] || wipe $fast
-    dmsetup create t --table "0 $(sectors $slow) writeboost $slow $fast"
+    dmsetup create $quick t --table "0 $(sectors $slow) writeboost $slow $fast"
     dev=/dev/mapper/t
 }
 drop_writeboost() { remove t; }
@@ -70,7 +73,7 @@ drain_c_writeboost() { drain_writeboost; }
 
 make_writecache() {
     [ "${keep:-}" ] || wipe $fast
-    dmsetup create t --table "0 $(sectors $slow) writecache s $slow $fast 4096 0"
+    dmsetup create $quick t --table "0 $(sectors $slow) writecache s $slow $fast 4096 0"
     dev=/dev/mapper/t
 }
 drop_writecache() { remove t; }
@@ -83,7 +86,7 @@ make_cache() {
     [ "${keep:-}" ] || wipe $fast
     dmsetup create t_meta --table "0 32768 linear $fast 0"
     dmsetup create t_data --table "0 $((all - 32768)) linear $fast 32768"
-    dmsetup create t --table "0 $(sectors $slow) cache /dev/mapper/t_meta /dev/mapper/t_data $slow 128 1 writeback smq 0"
+    dmsetup create $quick t --table "0 $(sectors $slow) cache /dev/mapper/t_meta /dev/mapper/t_data $slow 128 1 writeback smq 0"
     dev=/dev/mapper/t
 }
 drop_cache() { remove t; remove t_meta; remove t_data; }
@@ -118,6 +121,8 @@ drop_bcache() {
     for _ in {1..300}; do [ -b /dev/bcache0 ] || [ -d $set ] || break; sleep 0.1; done
     udevadm settle
     sleep 0.3
+    # Or udev would find bcache's superblocks through the next target, and bcache would not let go of that.
+    [ "${keep:-}" ] || { wipe $fast; wipe $slow; udevadm settle; }
 }
 
 # snapshot FILE: what the devices and the CPU have done so far.
@@ -170,17 +175,24 @@ memory() {
 # resume ROUND TARGET MIB: in ms, to make the target on devices that are new, and on such with so much dirty data; and to drain it.
 resume() {
     local name=$1.$2 a b
+    quick=--noudevsync
     a=$(ms)
     make_$2
     b=$(ms)
+    quick=
+    udevadm settle
     echo "format $((b - a))" >$out/$name.times
     fill $3
     sync
     # As after a crash: what is dirty stays so. Writeback of this much takes longer than this.
-    drop_$2
+    keep=1 drop_$2
+    udevadm settle
+    quick=--noudevsync
     a=$(ms)
     keep=1 make_$2
     b=$(ms)
+    quick=
+    udevadm settle
     echo "resume $((b - a))" >>$out/$name.times
     [ ! -b /dev/mapper/t ] || dmsetup status t >$out/$name.status
     a=$(ms)
