@@ -93,6 +93,43 @@ fn landings() {
     });
 }
 
+// Who sends looks himself for what is over at once; what is not is left to the thread. Nothing is left to nobody.
+#[test]
+fn who_sends_watches() {
+    check("who sends watches", Some(3), || {
+        let flights = Arc::new(Flights::new().unwrap());
+        let commit = Arc::new(Event::new());
+        let bio = Arc::new(Cell::new("a bio", 0));
+        flights.watch();
+        let tag = flights.take_off(&record(1));
+        let end = {
+            let (flights, commit, bio) = (flights.clone(), commit.clone(), bio.clone());
+            thread::spawn(move || {
+                bio.write(1);
+                flights.land(tag, true);
+                if !flights.is_watched() {
+                    commit.notify();
+                }
+            })
+        };
+        let mut landed = Vec::new();
+        // The thread looks for the last time before it sleeps.
+        let mut seen = commit.count();
+        if flights.unwatch() {
+            flights.collect(|landing| landed.push(landing));
+            assert_eq!(landed.len(), 1, "what was seen is there");
+        }
+        while landed.is_empty() {
+            commit.wait(seen);
+            seen = commit.count();
+            flights.collect(|landing| landed.push(landing));
+        }
+        assert_eq!(landed, [Landing::Record { seq: 1, fua: true, ok: true }]);
+        assert_eq!(bio.read(), 1);
+        end.join().unwrap();
+    });
+}
+
 // A place in the table is used again, as by record `seq + WINDOW`, as soon as it is free.
 #[test]
 fn a_flight_is_used_again() {

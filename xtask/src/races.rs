@@ -92,6 +92,20 @@ const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "loom",
+        "what lands between the last look of who sends and his last word is left to nobody",
+        FLIGHT,
+        "self.watch.swap(0, Ordering::AcqRel) & SEEN != 0",
+        "let seen = self.watch.load(Ordering::Acquire) & SEEN != 0; self.watch.store(0, Ordering::Release); seen",
+    ),
+    mutant(
+        "loom",
+        "who sends does not acquire what has landed meanwhile",
+        FLIGHT,
+        "self.watch.swap(0, Ordering::AcqRel)",
+        "self.watch.swap(0, Ordering::Relaxed)",
+    ),
+    mutant(
+        "loom",
         "the end of a thread's own I/O does not release what it did",
         FLIGHT,
         "self.0.fetch_sub(1, Ordering::Release) == 1",

@@ -8,7 +8,9 @@
 //!   no state of it is ever written by both.
 //! - Whoever is told that an I/O is over sees all that the I/O did: releases pair with acquires.
 //! - Who leaves something here wakes the thread afterwards, and the thread counts wake-ups before it looks: so nothing
-//!   lies here unseen while the thread sleeps.
+//!   lies here unseen while the thread sleeps. But for what returns while somebody watches: whoever that is looks himself, after
+//!   he has said that he watches no more. Both say so in one word, one after the other: either the end sees that nobody watches,
+//!   or the watcher sees that something has ended.
 //! - When a write or flush has failed, the device may have been reset, and have dropped what it had in its cache. So no
 //!   flush is believed that returns later, until what may have been dropped is written again; nor a record with FUA that was
 //!   under way, for FUA may be a write and a flush.
@@ -89,7 +91,14 @@ pub struct Flights {
     doubts: Shared<Doubts>,
     /// Of those there were so many when what they may have cost was written again.
     settled: AtomicU32,
+    /// [`WATCHED`] and [`SEEN`].
+    watch: AtomicU32,
 }
+
+/// Somebody sends something, and looks afterwards whether it has landed.
+const WATCHED: u32 = 1;
+/// Something has landed since then.
+const SEEN: u32 = 2;
 
 /// How often the cache device has failed to write something: what it had in its cache then may be lost.
 #[derive(Debug)]
@@ -118,6 +127,7 @@ impl Flights {
             flush: Flight::new(),
             doubts: Shared::new(Doubts(AtomicU32::new(0)))?,
             settled: AtomicU32::new(0),
+            watch: AtomicU32::new(0),
         })
     }
 
@@ -179,6 +189,22 @@ impl Flights {
     pub fn land(&self, tag: usize, ok: bool) {
         // Release: what the I/O did is done before anybody is told.
         self.of(tag).state.store(if ok { LANDED } else { LOST }, Ordering::Release);
+    }
+
+    /// Whether the thread need not be woken for what has just landed. In any context, after [`Flights::land`].
+    pub fn is_watched(&self) -> bool {
+        // Release and acquire: pairs with `unwatch`, which sees what has landed.
+        self.watch.fetch_or(SEEN, Ordering::AcqRel) & WATCHED != 0
+    }
+
+    /// Somebody is about to send something, and will look himself whether that is over at once. One at a time.
+    pub fn watch(&self) {
+        self.watch.store(WATCHED, Ordering::Release);
+    }
+
+    /// He watches no more. Says whether anything has landed meanwhile, which is his to collect.
+    pub fn unwatch(&self) -> bool {
+        self.watch.swap(0, Ordering::AcqRel) & SEEN != 0
     }
 
     /// Calls `f` for each I/O that has landed since the last time. For the thread only.

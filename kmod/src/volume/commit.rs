@@ -52,7 +52,9 @@ impl EndIo for Volume {
             }
         }
         self.flights.land(tag, ok);
-        self.commit.notify();
+        if !self.flights.is_watched() {
+            self.commit.notify();
+        }
     }
 }
 
@@ -321,9 +323,17 @@ impl Volume {
     pub(super) fn commit_now(this: &Arc<Self>) {
         let (landed, sent, more) = match this.attempts.try_lock() {
             Some(mut attempts) => {
-                let landed = Self::land(this, &mut attempts);
+                // A device that is done at once needs no thread to be told of it.
+                this.flights.watch();
+                let mut landed = Self::land(this, &mut attempts);
                 let sent = Self::send(this, &mut attempts);
-                (landed, sent, attempts.due().is_some() || this.core.lock().engine.has_work())
+                if this.flights.unwatch() {
+                    landed |= Self::land(this, &mut attempts);
+                }
+                let core = this.core.lock();
+                let more = core.engine.has_work() || !core.deferred.is_empty();
+                drop(core);
+                (landed, sent, more || attempts.due().is_some())
             }
             // Who has it may have looked already what there is to do.
             None => (false, false, true),
@@ -429,7 +439,7 @@ impl Volume {
                 let state = core.engine.state();
                 let is_low = state.free_segments < low_water(state.nr_segments);
                 if !is_low {
-                    self.full.store(false, Ordering::Relaxed);
+                    self.set_full(false);
                     core.pace.end();
                 }
                 (core.deferred.pop(), is_low)
