@@ -2,7 +2,7 @@
 
 //! Words of a table line and of messages.
 
-use writeboost::arguments::{options, Message, Options, TableError, MAX_BATCHED};
+use writeboost::arguments::{options, Message, Options, TableError, MAX_BATCHED, MAX_CELLS};
 
 /// The first line of the input is a table line's words behind the devices, each other line a message to that volume.
 pub fn run(input: &[u8]) {
@@ -27,6 +27,14 @@ pub fn run(input: &[u8]) {
         let before = shown(&options, true);
         match Message::parse(line.iter().copied()) {
             Ok(Message::Drain | Message::ClearCounters) => assert_eq!(line.len(), 1),
+            Ok(Message::Report(query)) => {
+                assert!((1..=MAX_CELLS).contains(&query.cells) && matches!(line.len(), 1 | 2 | 4));
+                for segments in [1, 16, 1 << 19, u32::MAX] {
+                    if let Ok((first, count)) = query.segments(segments) {
+                        assert!(count > 0 && first < segments && count <= segments - first);
+                    }
+                }
+            }
             Ok(Message::Set { key, value }) => {
                 assert_eq!(line, [Some(key), Some(value)]);
                 match options.set(key, value) {
@@ -60,7 +68,8 @@ fn shown(options: &Options, only_given: bool) -> String {
 fn check(now: &Options) {
     assert!(now.writeback_threshold().is_none_or(|n| n <= 100));
     assert!(now.nr_max_batched_writeback().is_none_or(|n| (1..=MAX_BATCHED).contains(&n)));
-    assert!(now.sync_data_interval() <= 3600);
+    assert!(now.sync_data_interval() <= 3600 && now.steering_timeout() <= 3600);
+    assert!(now.writeback_rate_limit().is_none_or(|n| (1..=4 << 20).contains(&n)));
     // What status shows can be given to a table line, and is shown again.
     for only_given in [true, false] {
         let line = shown(now, only_given);

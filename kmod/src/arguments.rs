@@ -16,29 +16,106 @@ pub const MAX_BATCHED: u32 = 1024;
 /// Value of an option that was not given.
 const UNSET: u32 = u32::MAX;
 
-/// An option's name, its highest and lowest value, and what it is when not given.
-struct Known {
-    name: &'static str,
-    min: u32,
-    max: u32,
-    default: u32,
+/// Most cells that a report has: it has to fit into a message's answer, whatever the size of the cache.
+pub const MAX_CELLS: u32 = 4096;
+
+/// Cells of a report unless a message says otherwise.
+pub const DEFAULT_CELLS: u32 = 64;
+
+/// What there is to know about an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Its name.
+    pub name: &'static str,
+    /// Lowest value.
+    pub min: u32,
+    /// Highest value.
+    pub max: u32,
+    /// What it is when not given.
+    pub default: u32,
+    /// What its value is counted in.
+    pub unit: &'static str,
+    /// What it is for, in a few words.
+    pub summary: &'static str,
 }
 
 /// All options, in the order in which status shows them.
-const KNOWN: [Known; 6] = [
-    // Without it the volume decides by itself: see `volume/writeback.rs`.
-    Known { name: "writeback_threshold", min: 0, max: 100, default: 0 },
-    Known { name: "nr_max_batched_writeback", min: 1, max: MAX_BATCHED, default: 32 },
-    Known { name: "sync_data_interval", min: 0, max: 3600, default: 0 },
-    // Taken for the sake of existing scripts: the tail is recorded each time it moves.
-    Known { name: "update_sb_record_interval", min: 0, max: 3600, default: 0 },
-    // There is no read caching and no write-around (yet), which is what 0 asks for.
-    Known { name: "read_cache_threshold", min: 0, max: 0, default: 0 },
-    Known { name: "write_around_mode", min: 0, max: 0, default: 0 },
+const KNOWN: [Known; 8] = [
+    Known {
+        name: "writeback_threshold",
+        min: 0,
+        max: 100,
+        default: 0,
+        unit: "percent",
+        // Without it the volume decides by itself: see `volume/writeback.rs`.
+        summary: "utilisation of the backing device below which writeback runs; 0 when it has to, 100 always",
+    },
+    Known {
+        name: "nr_max_batched_writeback",
+        min: 1,
+        max: MAX_BATCHED,
+        default: 32,
+        unit: "segments",
+        summary: "sorted and written back together",
+    },
+    Known {
+        name: "sync_data_interval",
+        min: 0,
+        max: 3600,
+        default: 0,
+        unit: "seconds",
+        summary: "after which all is made durable even if nobody asks for it; 0 for never",
+    },
+    Known {
+        name: "update_sb_record_interval",
+        min: 0,
+        max: 3600,
+        default: 0,
+        unit: "seconds",
+        // The tail is recorded each time it moves.
+        summary: "taken for the sake of existing scripts, without effect",
+    },
+    Known {
+        name: "read_cache_threshold",
+        min: 0,
+        max: 0,
+        default: 0,
+        unit: "blocks",
+        summary: "there is no read caching, which is what 0 asks for",
+    },
+    Known {
+        name: "write_around_mode",
+        min: 0,
+        max: 0,
+        default: 0,
+        unit: "",
+        summary: "there is no write-around, which is what 0 asks for",
+    },
+    Known {
+        name: "writeback_rate_limit",
+        min: 0,
+        max: 4 << 20,
+        default: 0,
+        unit: "KiB/s",
+        summary: "most that writeback does while the cache is neither full nor drained; 0 for no limit",
+    },
+    Known {
+        name: "steering_timeout",
+        min: 0,
+        max: 3600,
+        default: 0,
+        unit: "seconds",
+        summary: "without a KEY VALUE message after which the built-in policy takes over; 0 for never",
+    },
 ];
 const THRESHOLD: usize = 0;
 const BATCHED: usize = 1;
 const SYNC: usize = 2;
+const RATE: usize = 6;
+const TIMEOUT: usize = 7;
+
+/// The value that takes an option back: as if it had never been given.
+pub const DEFAULT: &str = "default";
 
 /// What is wrong with an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +144,7 @@ impl fmt::Display for OptionError {
                 Ok(())
             }
             OptionError::Range { name, min, max } => {
-                write!(f, "{name} takes a number from {min} to {max}")
+                write!(f, "{name} takes a number from {min} to {max}, or {DEFAULT}")
             }
         }
     }
@@ -85,13 +162,22 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Sets an option.
+    /// All options, in the order in which status shows them.
+    pub fn known() -> &'static [Known] {
+        &KNOWN
+    }
+
+    /// Sets an option, or takes it back when its value is [`DEFAULT`].
     ///
     /// # Errors
     /// [`OptionError`]; then nothing has changed.
     pub fn set(&self, name: &str, value: &str) -> Result<(), OptionError> {
         let i = KNOWN.iter().position(|k| k.name == name).ok_or(OptionError::Unknown)?;
         let k = &KNOWN[i];
+        if value == DEFAULT {
+            self.values[i].store(UNSET, Ordering::Relaxed);
+            return Ok(());
+        }
         match value.parse() {
             Ok(v) if (k.min..=k.max).contains(&v) => {
                 self.values[i].store(v, Ordering::Relaxed);
@@ -116,6 +202,16 @@ impl Options {
     /// Segments that are written back together, when it was given.
     pub fn nr_max_batched_writeback(&self) -> Option<u32> {
         self.given(BATCHED)
+    }
+
+    /// KiB a second that writeback may do, when there is a limit.
+    pub fn writeback_rate_limit(&self) -> Option<u32> {
+        self.given(RATE).filter(|&kib| kib != 0)
+    }
+
+    /// Seconds of silence after which whoever steers is taken to be gone; 0 for never.
+    pub fn steering_timeout(&self) -> u32 {
+        self.get(TIMEOUT)
     }
 
     fn given(&self, i: usize) -> Option<u32> {
@@ -180,9 +276,38 @@ pub fn options<'a>(
     Ok(options)
 }
 
+/// What a report is to be about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Query {
+    /// Cells that the map may have, from 1 to [`MAX_CELLS`].
+    pub cells: u32,
+    /// The first segment, and how many; all, if none.
+    pub range: Option<(u32, u32)>,
+}
+
+impl Query {
+    /// The first segment and how many, at least 1, of a volume that has `segments`.
+    ///
+    /// # Errors
+    /// The number of segments, when those that were asked for are not all there.
+    pub fn segments(&self, segments: u32) -> Result<(u32, u32), u32> {
+        match self.range {
+            None => Ok((0, segments)),
+            Some((first, count))
+                if count > 0 && first.checked_add(count).is_some_and(|end| end <= segments) =>
+            {
+                Ok((first, count))
+            }
+            Some(_) => Err(segments),
+        }
+    }
+}
+
 /// What a message asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message<'a> {
+    /// `report [CELLS [FIRST COUNT]]`: the state of the segments.
+    Report(Query),
     /// `drop_caches`: write back everything that is dirty.
     Drain,
     /// `clear_stat`: set the counters to zero.
@@ -203,11 +328,24 @@ impl<'a> Message<'a> {
     /// The first word, when it is no message of ours with this number of words.
     pub fn parse(mut words: impl ExactSizeIterator<Item = Option<&'a str>>) -> Result<Self, &'a str> {
         let number = words.len();
-        match (words.next().flatten(), words.next().flatten(), number) {
+        let mut word = || words.next().flatten();
+        let [first, second, third, fourth] = [word(), word(), word(), word()];
+        let name = first.unwrap_or("");
+        let value = |word: Option<&str>| word.and_then(|w| w.parse::<u32>().ok()).ok_or(name);
+        match (first, second, number) {
             (Some(m), _, 1) if m.eq_ignore_ascii_case("drop_caches") => Ok(Self::Drain),
             (Some(m), _, 1) if m.eq_ignore_ascii_case("clear_stat") => Ok(Self::ClearCounters),
+            (Some(m), _, 1 | 2 | 4) if m.eq_ignore_ascii_case("report") => {
+                let cells = if number == 1 { DEFAULT_CELLS } else { value(second)? };
+                let range = if number == 4 { Some((value(third)?, value(fourth)?)) } else { None };
+                if (1..=MAX_CELLS).contains(&cells) {
+                    Ok(Self::Report(Query { cells, range }))
+                } else {
+                    Err(name)
+                }
+            }
             (Some(key), Some(value), 2) => Ok(Self::Set { key, value }),
-            (m, ..) => Err(m.unwrap_or("")),
+            _ => Err(name),
         }
     }
 }
@@ -236,7 +374,7 @@ mod tests {
         let none = options(words("")).unwrap();
         assert_eq!(shown(&none, true), "0");
         assert_eq!((none.writeback_threshold(), none.nr_max_batched_writeback()), (None, None));
-        assert!(shown(&none, false).starts_with("12 writeback_threshold 0 nr_max_batched_writeback 32 "));
+        assert!(shown(&none, false).starts_with("16 writeback_threshold 0 nr_max_batched_writeback 32 "));
         let twice = options(words("4 sync_data_interval 1 sync_data_interval 2")).unwrap();
         assert_eq!(twice.sync_data_interval(), 2);
     }
@@ -269,6 +407,54 @@ mod tests {
         assert_eq!(shown(&set, true), "2 nr_max_batched_writeback 8");
         let error = options([Some("2"), None, Some("1")].into_iter()).err();
         assert_eq!(error, Some(TableError::Option { key: "", value: "1", error: OptionError::Unknown }));
+    }
+
+    #[test]
+    fn an_option_can_be_taken_back() {
+        let o = options(words("4 writeback_threshold 0 writeback_rate_limit 8")).unwrap();
+        assert_eq!((o.writeback_threshold(), o.writeback_rate_limit()), (Some(0), Some(8)));
+        o.set("writeback_threshold", DEFAULT).unwrap();
+        assert_eq!((o.writeback_threshold(), shown(&o, true)), (None, "2 writeback_rate_limit 8".into()));
+        o.set("writeback_rate_limit", "0").unwrap();
+        assert_eq!((o.writeback_rate_limit(), shown(&o, true)), (None, "2 writeback_rate_limit 0".into()));
+        assert_eq!(o.set("no_such", DEFAULT), Err(OptionError::Unknown));
+    }
+
+    #[test]
+    fn places_of_options() {
+        let name = |i: usize| Options::known()[i].name;
+        let named = [THRESHOLD, BATCHED, SYNC, RATE, TIMEOUT].map(name);
+        let want = [
+            "writeback_threshold",
+            "nr_max_batched_writeback",
+            "sync_data_interval",
+            "writeback_rate_limit",
+            "steering_timeout",
+        ];
+        assert_eq!(named, want);
+        for k in Options::known() {
+            assert!((k.min..=k.max).contains(&k.default) && k.max < UNSET, "{}", k.name);
+        }
+    }
+
+    #[test]
+    fn reports() {
+        let report = |line| match Message::parse(words(line)) {
+            Ok(Message::Report(query)) => Some(query),
+            _ => None,
+        };
+        assert_eq!(report("report"), Some(Query { cells: DEFAULT_CELLS, range: None }));
+        assert_eq!(report("REPORT 4096"), Some(Query { cells: MAX_CELLS, range: None }));
+        let part = report("report 10 5 20").unwrap();
+        assert_eq!(part, Query { cells: 10, range: Some((5, 20)) });
+        assert_eq!((part.segments(25), part.segments(24)), (Ok((5, 20)), Err(24)));
+        assert_eq!(report("report").unwrap().segments(24), Ok((0, 24)));
+        for nothing in ["report 1 0 0", "report 1 4294967295 1", "report 1 24 1"] {
+            assert_eq!(report(nothing).unwrap().segments(24), Err(24), "{nothing}");
+        }
+        for bad in ["report 0", "report 4097", "report x", "report 1 2", "report 1 2 x", "report 1 2 3 4"] {
+            assert_eq!(report(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //!
 //! Table line: `0 SECTORS writeboost BACKING CACHE [#WORDS KEY VALUE ...]`.
 
-use crate::arguments::{self, Message, Options, TableError};
+use crate::arguments::{self, Message, Options, Query, TableError};
 use crate::dm::{
     Args, Bio, Construction, Device, Mapping, Op, Outcome, Refusal, Returned, StatusKind, Target, Writer,
 };
@@ -38,6 +38,7 @@ impl Target for Writeboost {
     const NAME: &'static CStr = c"writeboost";
     const VERSION: [u32; 3] = [3, 0, 0];
     type PerBio = PerBio;
+    type Question = Query;
 
     fn new(ti: &Construction<'_>, args: &Args<'_>) -> core::result::Result<KBox<Self>, Refusal> {
         let (Some(backing), Some(cache)) = (args.c_str(0), args.c_str(1)) else {
@@ -99,27 +100,40 @@ impl Target for Writeboost {
         };
     }
 
-    fn message(&self, args: &Args<'_>) -> Result {
+    fn message(&self, args: &Args<'_>) -> Result<Option<Query>> {
         let volume = &self.running.volume;
         match Message::parse(args.words()) {
-            Ok(Message::Drain) => volume.drain(),
-            Ok(Message::ClearCounters) => {
-                volume.clear_counters();
-                Ok(())
-            }
-            Ok(Message::Set { key, value }) => volume.options().set(key, value).map_err(|e| {
+            Ok(Message::Drain) => volume.drain()?,
+            Ok(Message::ClearCounters) => volume.clear_counters(),
+            Ok(Message::Set { key, value }) => volume.steer(key, value).map_err(|e| {
                 log_err!("{}: message {} {}: {}", volume.disks(), key, value, e);
                 EINVAL
-            }),
+            })?,
+            Ok(Message::Report(query)) => {
+                return match query.segments(volume.state().nr_segments) {
+                    Ok(_) => Ok(Some(query)),
+                    Err(segments) => {
+                        log_err!("{}: message report: there are {} segments", volume.disks(), segments);
+                        Err(EINVAL)
+                    }
+                }
+            }
             Err(word) => {
                 log_err!(
-                    "{}: unknown message {}; there are drop_caches, clear_stat and KEY VALUE",
+                    "{}: unknown message {}; there are drop_caches, clear_stat, report [CELLS [FIRST COUNT]] with at most {} \
+                     cells, and KEY VALUE",
                     volume.disks(),
-                    word
+                    word,
+                    arguments::MAX_CELLS
                 );
-                Err(EINVAL)
+                return Err(EINVAL);
             }
         }
+        Ok(None)
+    }
+
+    fn answer(&self, query: Query, out: &mut Writer<'_>) {
+        self.running.volume.report(query, out);
     }
 
     fn devices(&self) -> [(&Device, u64); 2] {
@@ -153,7 +167,7 @@ impl Writeboost {
         let (faults, health) = (&volume.faults, volume.health());
         write!(
             out,
-            " 20 state {} free_segments {} read_errors {} writeback_errors {} lost_blocks {} uuid ",
+            " 28 state {} free_segments {} read_errors {} writeback_errors {} lost_blocks {} uuid ",
             health.word(),
             s.free_segments,
             faults.count(Kind::CacheRead),
@@ -169,6 +183,14 @@ impl Writeboost {
             faults.count(Kind::CacheWrite),
             faults.count(Kind::BackingRead),
             faults.read_again.load(Ordering::Relaxed)
+        )?;
+        write!(
+            out,
+            " full {} flushes {} written_back {} steering_expired {}",
+            u32::from(volume.is_full()),
+            volume.flushes(),
+            volume.blocks_written_back(),
+            u32::from(volume.is_steering_expired())
         )
     }
 

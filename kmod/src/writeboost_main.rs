@@ -19,6 +19,7 @@ macro_rules! log_info {
     ($($t:tt)*) => { kernel::pr_info!("{}\n", core::format_args!($($t)*)) };
 }
 
+#[allow(dead_code)]
 mod arguments;
 #[allow(unsafe_code)]
 mod dm;

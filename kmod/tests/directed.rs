@@ -9,6 +9,7 @@ use writeboost::engine::format::{
     Checkpoint, RecordHeader, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK, SECTOR, WINDOW,
 };
 use writeboost::engine::log::{Io, Refused, Wait};
+use writeboost::engine::map::{Cell, Span};
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Relocation};
 use writeboost::engine::replay::{self, Damage, Replay, Want};
@@ -1687,4 +1688,68 @@ fn the_buffer_of_the_newest_segment_is_used_again() {
         claim.buffer
     });
     assert_eq!(buffers, [buffers[0]; 3]);
+}
+
+// The map of the segments.
+
+/// The map with a cell for each segment, when the segments of `writing` are being written back.
+fn map(h: &Host, writing: Span) -> String {
+    let map: String = (0..h.sb.nr_segments)
+        .map(|segment| {
+            let (kind, dirty) = h.engine.kind(segment, writing);
+            let mut cell = Cell::default();
+            cell.add(kind, dirty, h.sb.segment_blocks);
+            char::from(cell.char())
+        })
+        .collect();
+    let free = map.chars().filter(|&c| c == '.').count();
+    assert_eq!(free as u32, h.engine.state().free_segments, "{map}");
+    map
+}
+
+#[test]
+fn the_map_shows_what_a_segment_is() {
+    let none = Span::default();
+    let mut h = host();
+    assert_eq!(map(&h, none), "................");
+    h.write(0, 15, 1);
+    h.write(100, 15, 1);
+    assert_eq!(map(&h, none), "oo..............", "nothing is durable");
+    h.flush();
+    assert_eq!(map(&h, none), "9o..............", "the head is open all the same");
+    h.write(200, 5, 1);
+    // Ten of them behind these five, five in the next segment.
+    h.write(0, 15, 2);
+    h.flush();
+    assert_eq!(map(&h, none), "-99o............", "segment 0 is overwritten");
+    // Nine, and one in the next segment.
+    h.write(100, 10, 2);
+    h.flush();
+    assert_eq!(map(&h, none), "-398o...........");
+    assert_eq!(map(&h, Span { first: 1, count: 2 }), "-ww8o...........");
+    assert_eq!(map(&h, Span { first: 15, count: 4 }), "-ww8o...........", "the log comes round");
+    h.write_back();
+    assert_eq!(map(&h, none), "----o...........");
+    let checkpoint = h.engine.advance_tail(true).unwrap();
+    assert_eq!(map(&h, none), "-----...........", "free when the checkpoint is durable");
+    h.write_checkpoint(&checkpoint);
+    h.engine.checkpointed(true);
+    assert_eq!(map(&h, none), "................");
+}
+
+#[test]
+fn a_cell_shows_what_matters_most_of_its_segments() {
+    use writeboost::engine::map::Kind;
+    let cell = |segments: &[(Kind, u32)]| {
+        let mut cell = Cell::default();
+        segments.iter().for_each(|&(kind, dirty)| cell.add(kind, dirty, 128));
+        char::from(cell.char())
+    };
+    assert_eq!(cell(&[]), '.');
+    assert_eq!(cell(&[(Kind::Free, 0), (Kind::Clean, 0)]), '-');
+    assert_eq!(cell(&[(Kind::Free, 0), (Kind::Dirty, 1), (Kind::Clean, 0)]), '1');
+    assert_eq!(cell(&[(Kind::Dirty, 127), (Kind::Dirty, 127)]), '9');
+    assert_eq!(cell(&[(Kind::Dirty, 128), (Kind::Free, 0)]), '5');
+    assert_eq!(cell(&[(Kind::Dirty, 127), (Kind::Writing, 1)]), 'w');
+    assert_eq!(cell(&[(Kind::Open, 0), (Kind::Writing, 1), (Kind::Dirty, 9)]), 'o');
 }

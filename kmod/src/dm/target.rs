@@ -170,6 +170,8 @@ pub trait Target: Send + Sync + Sized + 'static {
     const VERSION: [u32; 3];
     /// What it keeps beside each bio.
     type PerBio: Copy + Default + Send;
+    /// What a message can ask for that is answered.
+    type Question: 'static;
 
     /// Makes one from its table line.
     ///
@@ -189,11 +191,13 @@ pub trait Target: Send + Sync + Sized + 'static {
     fn resume(&self, alone: bool);
     /// Writes its status.
     fn status(&self, kind: StatusKind, out: &mut Writer<'_>);
-    /// Obeys a message.
+    /// Obeys a message, or says what it asks for.
     ///
     /// # Errors
     /// What is wrong with the message or kept it from being obeyed.
-    fn message(&self, args: &Args<'_>) -> Result;
+    fn message(&self, args: &Args<'_>) -> Result<Option<Self::Question>>;
+    /// Answers a question. A text that does not fit is asked for again, with more room.
+    fn answer(&self, question: Self::Question, out: &mut Writer<'_>);
     /// The underlying devices, and how many sectors of each it uses.
     fn devices(&self) -> [(&Device, u64); 2];
 }
@@ -304,40 +308,56 @@ unsafe extern "C" fn status<T: Target>(
     result: *mut c_char,
     max: c_uint,
 ) {
-    if max == 0 {
-        return;
-    }
-    // SAFETY: Device-mapper passes a buffer of `max` bytes.
-    let buffer = unsafe {
-        result.write_bytes(0, 1);
-        core::slice::from_raw_parts_mut(result.cast::<u8>(), max as usize)
-    };
-    let mut out = Writer { buffer, len: 0 };
     // SAFETY: Between `ctr` and `dtr`.
     let target = unsafe { target::<T>(ti) };
-    match kind {
-        bindings::status_type_t_STATUSTYPE_INFO => target.status(StatusKind::Info, &mut out),
-        bindings::status_type_t_STATUSTYPE_TABLE => target.status(StatusKind::Table, &mut out),
-        _ => (),
+    // SAFETY: Device-mapper passes a buffer of `max` bytes.
+    unsafe {
+        write_text(result, max, |out| match kind {
+            bindings::status_type_t_STATUSTYPE_INFO => target.status(StatusKind::Info, out),
+            bindings::status_type_t_STATUSTYPE_TABLE => target.status(StatusKind::Table, out),
+            _ => (),
+        });
     }
-    let end = out.len;
-    out.buffer[end] = 0;
 }
 
 unsafe extern "C" fn message<T: Target>(
     ti: *mut bindings::dm_target,
     argc: c_uint,
     argv: *mut *mut c_char,
-    _result: *mut c_char,
-    _max: c_uint,
+    result: *mut c_char,
+    max: c_uint,
 ) -> c_int {
-    // SAFETY: Device-mapper passes `argc` words, at least one.
-    let words = if argc == 0 { &[] } else { unsafe { core::slice::from_raw_parts(argv, argc as usize) } };
     // SAFETY: Between `ctr` and `dtr`.
-    match unsafe { target::<T>(ti) }.message(&Args { words }) {
-        Ok(()) => 0,
+    let target = unsafe { target::<T>(ti) };
+    let question = {
+        // SAFETY: Device-mapper passes `argc` words, at least one.
+        let words = if argc == 0 { &[] } else { unsafe { core::slice::from_raw_parts(argv, argc as usize) } };
+        target.message(&Args { words })
+    };
+    match question {
+        Ok(None) => 0,
+        // SAFETY: Device-mapper passes a buffer of `max` bytes. The words may lie in it: nobody has them any more.
+        Ok(Some(question)) => unsafe { write_text(result, max, |out| target.answer(question, out)) },
         Err(e) => e.to_errno(),
     }
+}
+
+/// Lets `write` write a text into the buffer, and a NUL behind it. Answers with 1: there is one.
+///
+/// # Safety
+/// Nobody else has the `max` bytes at `result`.
+unsafe fn write_text(result: *mut c_char, max: c_uint, write: impl FnOnce(&mut Writer<'_>)) -> c_int {
+    if max == 0 {
+        return 1;
+    }
+    // SAFETY: By this function's contract; all of it has some value then.
+    let buffer = unsafe {
+        result.write_bytes(0, max as usize);
+        core::slice::from_raw_parts_mut(result.cast::<u8>(), max as usize)
+    };
+    // The rest is zero.
+    write(&mut Writer { buffer, len: 0 });
+    1
 }
 
 unsafe extern "C" fn iterate_devices<T: Target>(

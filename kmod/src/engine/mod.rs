@@ -9,6 +9,8 @@
 //! - [`read`]: where the sectors of a read are.
 //! - [`reclaim`]: writeback, relocation, the tail.
 //! - [`pace`]: how fast writes are let in when only writeback makes room.
+//! - [`rate`]: how fast writeback goes when it has a limit.
+//! - [`map`]: what the segments are, for people to look at.
 //! - [`flight`]: what the end of an I/O leaves for the thread that waits for it, without the lock.
 //! - [`replay`]: from the bytes on the cache device to an engine.
 //! - `index`: which slot holds which sectors.
@@ -27,7 +29,9 @@ pub mod flight;
 pub mod format;
 mod index;
 pub mod log;
+pub mod map;
 pub mod pace;
+pub mod rate;
 pub mod read;
 pub mod reclaim;
 pub mod replay;

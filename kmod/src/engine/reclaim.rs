@@ -16,6 +16,7 @@
 
 use super::format::{Checkpoint, WINDOW};
 use super::log::{Claim, Wait};
+use super::map::Span;
 #[cfg(doc)]
 use super::RESERVED_SEGMENTS;
 use super::{Engine, Entry};
@@ -71,6 +72,7 @@ impl Item {
 pub struct Batch {
     items: Table<Item>,
     len: usize,
+    first: u32,
     next: u32,
     segments: u32,
     /// Sequence number of the next record when planning began.
@@ -86,6 +88,7 @@ impl Batch {
         Ok(Self {
             items: Table::new(slots, |_| Item::default())?,
             len: 0,
+            first: 0,
             next: 0,
             segments: 0,
             planned_at: 0,
@@ -115,6 +118,11 @@ impl Batch {
         self.segments
     }
 
+    /// The segments that planning has come by.
+    pub fn span(&self) -> Span {
+        Span { first: self.first, count: self.segments }
+    }
+
     /// Sorts by address on the backing device.
     pub fn sort(&mut self) {
         self.items[..self.len].sort_unstable_by_key(Item::key);
@@ -126,6 +134,7 @@ impl Engine {
     pub fn begin_batch(&self, batch: &mut Batch) {
         batch.len = 0;
         batch.segments = 0;
+        batch.first = self.tail;
         batch.next = self.tail;
         batch.planned_at = self.next_seq;
     }

@@ -8,7 +8,8 @@
 //!
 //! # Invariants
 //! - What an event tells of is in the status before the event.
-//! - Every change of the state has an event and a line in the log. Errors that leave the state as it is have an event
+//! - Every change of the state has an event and a line in the log, and so has the cache when it runs full and when it has
+//!   had room again for [`ROOM_MS`], and steering when it falls silent and when it is heard again. Errors that leave the state as it is have an event
 //!   each time a kind of them begins, and begins again after a minute; they have a line a second at most,
 //!   each kind for itself.
 
@@ -47,6 +48,12 @@ pub mod trouble {
 /// Errors of one kind have an event again after so many milliseconds.
 const AGAIN_MS: u64 = 60_000;
 
+/// The cache is not called full any more when it has had room for so many milliseconds: in a long burst it is full again and
+/// again.
+const ROOM_MS: u64 = 5000;
+/// How often it is looked at, when nobody says anything.
+const TICK_MS: u32 = 10_000;
+
 /// Things that went wrong since the volume was created.
 #[derive(Default)]
 pub struct Faults {
@@ -78,6 +85,13 @@ impl Faults {
         } else if self.helpless_since.load(Ordering::Relaxed) == 0 {
             self.helpless_since.store(now_ms().max(1), Ordering::Relaxed);
         }
+    }
+
+    /// Forgets what was found hopeless: something goes well, may go well now, or is to be tried again.
+    pub(super) fn note_hope(&self) {
+        self.note_helpless(false);
+        self.stuck.store(false, Ordering::Relaxed);
+        self.dead.store(false, Ordering::Relaxed);
     }
 
     /// Whether nobody could make room for so long, nor will soon.
@@ -141,6 +155,28 @@ impl fmt::Display for Health {
     }
 }
 
+/// Whether the world was told that the cache is full, and since when it is not.
+#[derive(Default)]
+struct Fullness {
+    told: bool,
+    room_since: Option<u64>,
+}
+
+impl Fullness {
+    /// What there is to tell when the cache is `full`, or is not, at this moment.
+    fn news(&mut self, full: bool, now_ms: u64) -> Option<bool> {
+        if full {
+            self.room_since = None;
+        }
+        let since = *self.room_since.get_or_insert(now_ms);
+        if full == self.told || (!full && now_ms - since < ROOM_MS) {
+            return None;
+        }
+        self.told = full;
+        Some(full)
+    }
+}
+
 impl Volume {
     /// Counts an error. In any context.
     pub(super) fn fault(&self, kind: Kind) {
@@ -180,6 +216,8 @@ impl Volume {
         let mut counts = [0; KINDS];
         let mut told_at = [None; KINDS];
         let mut lost = 0;
+        let mut fullness = Fullness::default();
+        let mut silent = false;
         while !should_stop() {
             let seen = self.alarm.count();
             let health = self.health();
@@ -199,10 +237,38 @@ impl Volume {
                 }
                 counts[i] = count;
             }
+            if let Some(full) = fullness.news(self.is_full(), now_ms()) {
+                event = true;
+                self.log_full(full);
+            }
+            if self.is_steering_expired() != silent {
+                event = true;
+                silent = !silent;
+                self.log_silent(silent);
+            }
             if event {
                 events.raise();
             }
-            let _ = self.alarm.wait(seen, 10_000, Sleep::Idle);
+            let wait_ms = if fullness.told { ROOM_MS as u32 / 5 } else { TICK_MS };
+            let _ = self.alarm.wait(seen, wait_ms, Sleep::Idle);
+        }
+    }
+
+    fn log_full(&self, full: bool) {
+        let disks = &*self.disks;
+        if full {
+            log_info!("{}: the cache is full: writes are as fast as the backing device", disks);
+        } else {
+            log_info!("{}: the cache has room again", disks);
+        }
+    }
+
+    fn log_silent(&self, silent: bool) {
+        let disks = &*self.disks;
+        if silent {
+            log_info!("{}: whoever steers writeback is silent: the built-in policy takes over", disks);
+        } else {
+            log_info!("{}: writeback is steered again", disks);
         }
     }
 

@@ -8,7 +8,9 @@
 //! - `writeback`, `reclaim`: the threads that make room.
 //! - `resume`: from what is on the devices to a volume.
 //! - `disks`: I/O of our own.
+//! - `steering`: what decides how much is written back: options, or nobody.
 //! - `faults`: what has gone wrong, and the thread that says so.
+//! - `report`: what the segments are, for people to look at.
 //!
 //! Locks: `core` is a spinlock that is held for one call of the engine at a time and never while I/O is submitted or
 //! data are copied. `writeback_busy` and `reclaim_busy` are held by their threads while these work, so that a suspend
@@ -19,7 +21,9 @@ mod disks;
 mod faults;
 mod read;
 mod reclaim;
+mod report;
 mod resume;
+mod steering;
 mod write;
 mod writeback;
 
@@ -31,6 +35,7 @@ use crate::arguments::Options;
 use crate::dm::{Bio, BioList, BioStack, Cursor, Events};
 use crate::engine::flight::Flights;
 use crate::engine::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS};
+use crate::engine::map::Span;
 use crate::engine::pace::{Moment, Pace};
 use crate::engine::{Engine, Pins, State};
 use crate::os::{now_ms, should_stop, synchronize, Event, Pages, Shared, Sleep, Table, Thread, Work};
@@ -39,6 +44,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use faults::Faults;
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, new_spinlock, Arc, Mutex, SpinLock};
+use steering::Steering;
 
 /// RAM buffers of a volume, each the size of a segment: at most 1/1024 of the cache, which is 4 bytes for each block of 4 KiB,
 /// and of a small cache as many as keep a device busy. More would take up a longer burst, but only as fast as it can be copied.
@@ -90,7 +96,7 @@ struct Core {
 #[pin_data]
 pub struct Volume {
     disks: Arc<Disks>,
-    options: Options,
+    steering: Steering,
     pins: Shared<Pins>,
     /// First sector on the cache device of slot 0.
     first_sector: u64,
@@ -149,6 +155,10 @@ pub struct Volume {
     written_back: Shared<AtomicU64>,
     /// Bios mapped so far: how writeback knows that the volume is idle.
     mapped: AtomicU64,
+    /// Flushes and FUA writes taken.
+    flushes: AtomicU64,
+    /// The segments that are being written back: the first in the upper half, and how many.
+    writing: AtomicU64,
     /// Counts by four bits: write 8, hit 4, in RAM 2, whole blocks 1; as in dm-writeboost 2.2.
     stat: [AtomicU64; 16],
     /// What has gone wrong.
@@ -210,7 +220,7 @@ impl Running {
         let volume = Arc::pin_init(
             try_pin_init!(Volume {
                 disks,
-                options,
+                steering: Steering::new(options),
                 pins: engine.pins(),
                 first_sector: engine.slot_sector(0),
                 buffers,
@@ -249,6 +259,8 @@ impl Running {
                 resting: AtomicBool::new(false),
                 written_back: Shared::new(AtomicU64::new(0))?,
                 mapped: AtomicU64::new(0),
+                flushes: AtomicU64::new(0),
+                writing: AtomicU64::new(0),
                 stat: Default::default(),
                 faults: Faults::default(),
                 alarm <- Event::new(),
@@ -310,9 +322,41 @@ impl Volume {
 
     /// Sets the counters to zero.
     pub fn clear_counters(&self) {
-        for s in &self.stat {
+        for s in Iterator::chain(self.stat.iter(), [&self.flushes]) {
             s.store(0, Ordering::Relaxed);
         }
+    }
+
+    /// Flushes and FUA writes taken.
+    pub fn flushes(&self) -> u64 {
+        self.flushes.load(Ordering::Relaxed)
+    }
+
+    /// Blocks written back since the volume was created.
+    pub fn blocks_written_back(&self) -> u64 {
+        self.written_back.load(Ordering::Relaxed)
+    }
+
+    /// Whether segments run short and only writeback makes room.
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    fn set_full(&self, full: bool) {
+        // Release: who sees it sees what was noted before.
+        if self.full.swap(full, Ordering::AcqRel) != full {
+            self.alarm.notify();
+        }
+    }
+
+    /// The segments that are being written back.
+    fn writing(&self) -> Span {
+        let writing = self.writing.load(Ordering::Relaxed);
+        Span { first: (writing >> 32) as u32, count: writing as u32 }
+    }
+
+    fn set_writing(&self, span: Span) {
+        self.writing.store(u64::from(span.first) << 32 | u64::from(span.count), Ordering::Relaxed);
     }
 
     /// How the cache is doing.
@@ -342,7 +386,7 @@ impl Volume {
 
     /// The options.
     pub fn options(&self) -> &Options {
-        &self.options
+        self.steering.options()
     }
 
     /// What the pace of writes depends on.
@@ -477,9 +521,13 @@ impl Volume {
     pub fn resume(&self, alone: bool) {
         self.alone.store(alone, Ordering::Relaxed);
         self.set_leaving(false);
-        // The devices may be others now.
-        self.hopes.fetch_add(1, Ordering::Relaxed);
-        self.faults.note_helpless(false);
+        {
+            // The devices may be others now. The lock, so that no verdict from before comes behind this.
+            let _core = self.core.lock();
+            self.hopes.fetch_add(1, Ordering::Relaxed);
+            self.faults.note_hope();
+        }
+        self.steering.heard();
         self.suspended.store(false, Ordering::SeqCst);
         self.writeback.notify();
         self.reclaim.notify();

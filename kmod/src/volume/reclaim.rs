@@ -134,6 +134,7 @@ impl Volume {
             Relocation::MakesRoom => self.commit.notify(),
             Relocation::Useless if self.resting.load(Ordering::Relaxed) => {
                 // Only until the drain is over, or gets nothing done: nobody has to give up.
+                self.set_full(false);
                 self.writeback.notify();
                 return false;
             }
@@ -160,7 +161,7 @@ impl Volume {
         self.faults.salvaging.store(trouble.tries != 0, Ordering::Relaxed);
         let seq = if is_ready {
             self.faults.note_helpless(false);
-            self.full.store(false, Ordering::Relaxed);
+            self.set_full(false);
             self.append(batch.items(), found, t)
         } else {
             self.call_writeback();
@@ -185,10 +186,10 @@ impl Volume {
     fn call_writeback(&self) {
         let is_news = !self.full.load(Ordering::Relaxed);
         if is_news {
-            // That it got nothing done when little was dirty and it was not needed says nothing. Release: whoever sees the
-            // flag sees that, too.
-            self.faults.note_helpless(false);
-            self.full.store(true, Ordering::Release);
+            // That it got nothing done when little was dirty and it was not needed says nothing. Whoever sees the flag sees
+            // that, too. A device that is still dead shows so in the next pass.
+            self.faults.note_hope();
+            self.set_full(true);
         }
         // When it gets nothing done either, the two would wake each other without end.
         if is_news || !self.faults.stuck.load(Ordering::Relaxed) {

@@ -138,6 +138,7 @@ impl Volume {
 
     fn end_when_durable(self: &Arc<Self>, mut bio: Bio<PerBio>, seq: u64) {
         bio.data().seq = seq;
+        self.flushes.fetch_add(1, Ordering::Relaxed);
         // In a plug, a commit would wait until the task is done with other things, and everybody with it.
         let may_send = bio.may_wait() && bio.submits_now() && self.alone.load(Ordering::Relaxed);
         let mut core = self.core.lock();

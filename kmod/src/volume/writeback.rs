@@ -5,7 +5,8 @@
 //! Unless an option says otherwise it works when five eighths of the cache are in use or the volume was idle for a
 //! second: gathering first makes for longer runs, what is overwritten meanwhile need not be written back at all, and nobody is
 //! disturbed when nobody is there. For the same sake it takes
-//! many segments together when there is time, and few when only writeback makes room, which whole segments do.
+//! many segments together when there is time, and few when only writeback makes room, which whole segments do. A limit of
+//! the rate is kept to when there is time, and not when room is needed, for a drain, or for a log that has failed.
 //!
 //! What fails stays dirty and is tried again, later and later. A block that fails does not keep others from being written
 //! back: the blocks of a write that failed are written in halves until those are found that cannot be written. A device
@@ -19,11 +20,15 @@ use super::faults::{trouble, Kind};
 use super::{until_made, OwnTransfer, Transfer, Volume};
 use crate::arguments::MAX_BATCHED;
 use crate::engine::format::{BLOCK, BLOCK_SECTORS, SECTOR};
+use crate::engine::map::Span;
 use crate::engine::pace::segments_at_once;
+use crate::engine::rate::Rate;
 use crate::engine::reclaim::{Batch, Item};
 use crate::os::{crc32c, now_ms, should_stop, Sleep, Table};
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
+use kernel::sync::lock::mutex::MutexBackend;
+use kernel::sync::lock::Guard;
 use kernel::sync::Arc;
 
 /// Blocks that are read from the cache device, written back and flushed together, at most: 1 MiB, what one bio can carry.
@@ -73,6 +78,9 @@ struct Tools {
     lost: Table<bool>,
     /// Blocks of the next chunk, from [`LEAST_CHUNK`] to [`CHUNK`].
     chunk: usize,
+    /// For when there is a limit, and what that was the last time.
+    rate: Rate,
+    limit: Option<u32>,
     failures: Failures,
 }
 
@@ -169,6 +177,20 @@ struct Pass {
     dead: bool,
 }
 
+impl Tools {
+    /// In how many milliseconds the next chunk may be written with such a limit, and how many blocks it has at most.
+    fn limit_to(&mut self, limit: Option<u32>) -> (u64, usize) {
+        if self.limit != limit {
+            self.limit = limit;
+            self.rate.changed(now_ms());
+        }
+        match limit {
+            Some(limit) => (self.rate.wait_ms(now_ms()), Rate::chunk(limit, self.chunk)),
+            None => (0, self.chunk),
+        }
+    }
+}
+
 impl Volume {
     fn tools(&self) -> Result<Tools> {
         let state = self.state();
@@ -180,6 +202,8 @@ impl Volume {
             live: Table::new(CHUNK, |_| 0)?,
             lost: Table::new(CHUNK, |_| false)?,
             chunk: FIRST_CHUNK,
+            rate: Rate::default(),
+            limit: None,
             failures: Failures {
                 bad: Table::new(MAX_BAD, |_| Bad::default())?,
                 len: 0,
@@ -200,10 +224,10 @@ impl Volume {
             let seen = self.writeback.count();
             self.tick(&mut tick);
             let worked = {
-                let _busy = self.writeback_busy.lock();
+                let busy = self.writeback_busy.lock();
                 !self.suspended.load(Ordering::SeqCst)
                     && self.wants_writeback(&tick)
-                    && self.write_back(&mut tools)
+                    && self.write_back(&mut tools, &mut tick, busy)
             };
             if worked {
                 self.reclaim.notify();
@@ -224,7 +248,8 @@ impl Volume {
         tick.idle = mapped == tick.mapped;
         tick.utilisation = (u64::from(busy_ms.wrapping_sub(tick.busy_ms)) * 100 / past).min(100) as u32;
         (tick.mapped, tick.busy_ms, tick.at_ms) = (mapped, busy_ms, now);
-        let interval = u64::from(self.options.sync_data_interval()) * 1000;
+        self.note_silence();
+        let interval = u64::from(self.options().sync_data_interval()) * 1000;
         if interval != 0 && now - tick.synced_ms >= interval && !self.suspended.load(Ordering::Relaxed) {
             tick.synced_ms = now;
             self.core.lock().engine.flush();
@@ -247,19 +272,45 @@ impl Volume {
                 }
             }
         }
-        let state = self.state();
-        // A cache device that fails may be gone for good soon.
-        if draining || state.failed || self.full.load(Ordering::Relaxed) {
+        if self.has_to_write_back() {
             return true;
         }
-        match self.options.writeback_threshold() {
+        match self.policy().threshold {
+            // Its own writes may keep the device busy all the time.
+            Some(100) => true,
             Some(threshold) => tick.utilisation < threshold,
-            None => tick.idle || state.free_segments < state.nr_segments / 8 * 3,
+            None => self.is_time_for_writeback(tick),
+        }
+    }
+
+    /// Whatever the options say.
+    fn has_to_write_back(&self) -> bool {
+        // A cache device that fails may be gone for good soon.
+        self.draining.load(Ordering::Relaxed) != 0 || self.full.load(Ordering::Relaxed) || self.state().failed
+    }
+
+    /// What the built-in policy says.
+    fn is_time_for_writeback(&self, tick: &Tick) -> bool {
+        let state = self.state();
+        tick.idle || state.free_segments < state.nr_segments / 8 * 3
+    }
+
+    /// Whether a pass that has begun because there was time for it should go on. A threshold between the ends is for the
+    /// beginning of a pass: its own writes would make the device too busy for it at once.
+    fn still_has_time(&self, tick: &Tick) -> bool {
+        match self.policy().threshold {
+            Some(threshold) => threshold != 0,
+            None => self.is_time_for_writeback(tick),
         }
     }
 
     /// Writes back one batch of the oldest segments. Says whether there is perhaps more to do at once.
-    fn write_back(&self, tools: &mut Tools) -> bool {
+    fn write_back<'a>(
+        &'a self,
+        tools: &mut Tools,
+        tick: &mut Tick,
+        mut busy: Guard<'a, (), MutexBackend>,
+    ) -> bool {
         let failures = &mut tools.failures;
         let hopes = self.hopes.load(Ordering::Relaxed);
         if core::mem::replace(&mut failures.hopes, hopes) != hopes {
@@ -283,14 +334,19 @@ impl Volume {
         let draining = self.draining.load(Ordering::Acquire) != 0;
         // What fails must not fill the batch.
         let fails = failures.len != 0 || failures.device.length != 0 || failures.widen;
-        let option = self.options.nr_max_batched_writeback();
+        let option = self.policy().batched;
         let is_small = urgent && !fails && option.is_none();
-        let most = option.unwrap_or(match (draining, urgent) {
+        let own = match (draining, urgent) {
             _ if is_small => segments_at_once(self.state().nr_segments),
             (true, _) => DRAIN,
             (false, true) => URGENT,
             (false, false) => BACKGROUND,
-        });
+        };
+        let most = match option {
+            Some(option) if fails => option.max(own),
+            Some(option) => option,
+            None => own,
+        };
         // A drain is not for what is written meanwhile. Or a pass that has cleaned only that would say nothing about what
         // cannot be written back, and the drain would wait for it without end.
         let last = if draining { self.drain_goal.load(Ordering::Relaxed) } else { u64::MAX };
@@ -311,20 +367,38 @@ impl Volume {
                 return true;
             }
         }
+        self.set_writing(tools.batch.span());
+        // In good time: neither because it must nor for a drain.
+        let early = !urgent && !draining;
         let mut pass = Pass::default();
         let mut from = 0;
         let mut over = true;
         while from < tools.batch.items().len() && !pass.dead {
-            let hurry = !urgent && !draining && self.full.load(Ordering::Relaxed);
-            if should_stop() || self.suspended.load(Ordering::SeqCst) || hurry {
-                // What is written back so far counts; a smaller batch makes room sooner.
+            let seen = self.writeback.count();
+            self.tick(tick);
+            let must = self.has_to_write_back();
+            let leaves = if must { early && !self.state().failed } else { !self.still_has_time(tick) };
+            if should_stop() || self.suspended.load(Ordering::SeqCst) || leaves {
+                // What is written back so far counts; a batch for what is wanted now makes room sooner.
                 over = false;
                 break;
             }
-            let to = (from + tools.chunk).min(tools.batch.items().len());
-            let begin = now_ms();
+            let limit = self.policy().limit.filter(|_| !must);
+            let (wait_ms, most) = tools.limit_to(limit);
+            if wait_ms != 0 {
+                // A suspend does not wait for this.
+                drop(busy);
+                let _ = self.writeback.wait(seen, wait_ms.min(TICK_MS.into()) as u32, Sleep::Idle);
+                busy = self.writeback_busy.lock();
+                continue;
+            }
+            let to = (from + most).min(tools.batch.items().len());
+            let (begin, written) = (now_ms(), self.blocks_written_back());
             self.write_chunk(tools, from, to, &mut pass);
             tools.chunk = next_chunk(tools.chunk, to - from, now_ms() - begin);
+            if let Some(limit) = limit {
+                tools.rate.took((self.blocks_written_back() - written) as usize, limit, begin);
+            }
             if core::mem::take(&mut pass.hopeless) && pass.written == 0 {
                 // A stretch of bad blocks may be as long as a chunk. It is the device, if it writes nothing elsewhere either.
                 let len = tools.batch.items().len();
@@ -343,6 +417,7 @@ impl Volume {
             from = to;
             self.reclaim.notify();
         }
+        self.set_writing(Span::default());
         tools.failures.widen = is_small && pass.cleaned == 0 && (pass.failed | pass.unreadable) != 0;
         tools.failures.widen || self.conclude(&mut tools.failures, &pass, from == 0, over)
     }
@@ -381,7 +456,8 @@ impl Volume {
                     self.exhausted.store(nothing || is_stuck, Ordering::Relaxed);
                     self.faults.stuck.store(is_stuck, Ordering::Relaxed);
                 }
-                self.faults.dead.store(failures.device.length != 0, Ordering::Relaxed);
+                // Where only the flush has failed, who waits for room still has his patience.
+                self.faults.dead.store(failures.device.length != 0 && pass.written == 0, Ordering::Relaxed);
             }
         }
         if is_stuck {
@@ -444,7 +520,7 @@ impl Volume {
         }
         if pass.cleaned != cleaned {
             // Who waits for room may have to wait for many chunks, but not in vain.
-            self.faults.note_helpless(false);
+            self.faults.note_hope();
         }
         for (i, item) in items.iter().enumerate() {
             match (live[i], lost[i]) {

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What the segments are, for people to look at: in cells of a map that may be much smaller than the cache.
+
+use super::Engine;
+
+/// What a segment is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Kind {
+    /// Not in the log: it can be written at once.
+    #[default]
+    Free,
+    /// In the log, but nothing in it is missing on the backing device.
+    Clean,
+    /// Some of it is only here.
+    Dirty,
+    /// The same, and it is being written back.
+    Writing,
+    /// The head is in it, or some of it is not durable yet.
+    Open,
+}
+
+/// Segments that lie one behind the other in the log: the first, and how many.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Span {
+    /// The oldest one.
+    pub first: u32,
+    /// How many.
+    pub count: u32,
+}
+
+impl Span {
+    /// Whether the segment is among them, on a cache device of so many segments.
+    fn has(self, segment: u32, nr_segments: u32) -> bool {
+        let behind = u64::from(segment) + u64::from(nr_segments) - u64::from(self.first);
+        behind % u64::from(nr_segments) < self.count.into()
+    }
+}
+
+/// A cell of the map.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Cell {
+    kind: Kind,
+    dirty: u64,
+    blocks: u64,
+}
+
+impl Cell {
+    /// Adds a segment to it.
+    pub fn add(&mut self, kind: Kind, dirty: u32, blocks: u32) {
+        self.kind = self.kind.max(kind);
+        self.dirty += u64::from(dirty);
+        self.blocks += u64::from(blocks);
+    }
+
+    /// Its character: the kind of the segment that matters most, and how much of a dirty cell is dirty, in ninths.
+    pub fn char(&self) -> u8 {
+        match self.kind {
+            Kind::Free => b'.',
+            Kind::Clean => b'-',
+            Kind::Dirty => b'0' + (self.dirty * 9).div_ceil(self.blocks.max(1)).clamp(1, 9) as u8,
+            Kind::Writing => b'w',
+            Kind::Open => b'o',
+        }
+    }
+}
+
+impl Engine {
+    /// What `segment` is, and how many of its blocks are dirty, when those of `writing` are being written back.
+    pub fn kind(&self, segment: u32, writing: Span) -> (Kind, u32) {
+        let n = self.sb.nr_segments;
+        let dirty = u32::from(self.segments[segment as usize].dirty);
+        let freeing = self.freeing.unwrap_or(0);
+        // From the oldest one that cannot be written yet.
+        let behind =
+            (u64::from(segment) + u64::from(n) - u64::from(self.tail) + u64::from(freeing)) % u64::from(n);
+        let kind = if behind >= self.used.into() {
+            Kind::Free
+        } else if behind < freeing.into() {
+            Kind::Clean
+        } else if segment == self.head || self.last_seq(segment) > self.durable {
+            Kind::Open
+        } else if dirty == 0 {
+            Kind::Clean
+        } else if writing.has(segment, n) {
+            Kind::Writing
+        } else {
+            Kind::Dirty
+        };
+        (kind, if kind == Kind::Free { 0 } else { dirty })
+    }
+}

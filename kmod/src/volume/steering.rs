@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What decides how much is written back: options, which may change at any time, or the built-in policy.
+//!
+//! # Invariant: the dead man's rule
+//! With `steering_timeout`, options about writeback count only as long as messages that set an option keep coming. When
+//! there was none for so long, it is as if they had not been given: whoever steers has died, and what it wanted then may be
+//! wrong now.
+
+use super::Volume;
+use crate::arguments::{OptionError, Options};
+use crate::os::now_ms;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// The options of a volume, and when they were last heard of.
+pub(super) struct Steering {
+    options: Options,
+    /// In milliseconds since boot.
+    heard_ms: AtomicU64,
+    /// Whether it was silent for too long the last time that somebody looked.
+    silent: AtomicBool,
+}
+
+/// What is wanted of writeback; the built-in policy decides about what is `None`.
+#[derive(Default)]
+pub(super) struct Policy {
+    /// Percent of utilisation of the backing device below which it runs.
+    pub threshold: Option<u32>,
+    /// Segments that are written back together.
+    pub batched: Option<u32>,
+    /// KiB a second that it may do.
+    pub limit: Option<u32>,
+}
+
+impl Steering {
+    pub fn new(options: Options) -> Self {
+        Self { options, heard_ms: AtomicU64::new(now_ms()), silent: AtomicBool::new(false) }
+    }
+
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Somebody steers.
+    pub fn heard(&self) {
+        self.heard_ms.store(now_ms(), Ordering::Relaxed);
+    }
+
+    fn is_expired(&self) -> bool {
+        let timeout_ms = u64::from(self.options.steering_timeout()) * 1000;
+        // Whoever sets it first is heard only then.
+        let silence_ms = now_ms().saturating_sub(self.heard_ms.load(Ordering::Relaxed));
+        timeout_ms != 0 && silence_ms >= timeout_ms
+    }
+}
+
+impl Volume {
+    /// Sets an option, for whoever steers.
+    ///
+    /// # Errors
+    /// [`OptionError`]; then nothing has changed.
+    pub fn steer(&self, key: &str, value: &str) -> Result<(), OptionError> {
+        // What is refused is not heard.
+        Options::default().set(key, value)?;
+        // First, or a timeout that is set after a long silence would have passed already.
+        self.steering.heard();
+        self.options().set(key, value)?;
+        self.note_silence();
+        self.writeback.notify();
+        Ok(())
+    }
+
+    /// Whether whoever steers was silent for too long, so that the built-in policy decides.
+    pub fn is_steering_expired(&self) -> bool {
+        self.steering.is_expired()
+    }
+
+    /// Tells the world when that has changed.
+    pub(super) fn note_silence(&self) {
+        let silent = self.is_steering_expired();
+        if self.steering.silent.swap(silent, Ordering::Relaxed) != silent {
+            self.alarm.notify();
+        }
+    }
+
+    /// What is wanted of writeback now.
+    pub(super) fn policy(&self) -> Policy {
+        if self.is_steering_expired() {
+            return Policy::default();
+        }
+        let options = self.options();
+        Policy {
+            threshold: options.writeback_threshold(),
+            batched: options.nr_max_batched_writeback(),
+            limit: options.writeback_rate_limit(),
+        }
+    }
+}
