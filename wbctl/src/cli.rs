@@ -6,6 +6,8 @@ use crate::{
     create::{self, Create, Created},
     dm::Dm,
     drain::{self, Drained},
+    events::Watch,
+    options::{self, Setting},
     remove::{self, Removed},
     volume::Volume,
     Error,
@@ -14,6 +16,7 @@ use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::{
+    io::Write,
     path::PathBuf,
     process::ExitCode,
     sync::{atomic::AtomicBool, Arc},
@@ -93,6 +96,37 @@ pub enum Command {
         /// Name of the volume
         name: String,
     },
+    /// Change an option of a volume while it is in use
+    ///
+    /// It stays so until the volume is removed. `wbctl get NAME` shows what there is, and within which ranges.
+    #[command(after_help = EXIT_CODES)]
+    Set {
+        /// Name of the volume
+        name: String,
+        /// Name of the option
+        key: String,
+        /// A number, or `default` to let the built-in policy decide
+        value: String,
+    },
+    /// Show the options of a volume, or the value of one
+    #[command(after_help = EXIT_CODES)]
+    Get {
+        /// Name of the volume
+        name: String,
+        /// Name of the option; its value alone is printed
+        key: Option<String>,
+    },
+    /// Show which volumes there are and, with --follow, what happens to them
+    ///
+    /// A line for each: a device fails, the cache runs full, either recovers, whoever steers writeback falls silent.
+    #[command(after_help = EXIT_CODES)]
+    Events {
+        /// Name of a volume; all if none
+        name: Option<String>,
+        /// Go on until interrupted
+        #[arg(long, short)]
+        follow: bool,
+    },
     /// Write everything back; the volume stays in use
     ///
     /// What is written meanwhile may be dirty afterwards.
@@ -171,6 +205,39 @@ fn execute(host: &Host, args: &Args) -> Result<String, Error> {
             let volume = Volume::new(host, Dm::open(false)?.find(name)?)?;
             Ok(show(args.json, &volume, status_text))
         }
+        Command::Set { name, key, value } => {
+            let setting = options::set(host, name, key, value)?;
+            Ok(show(args.json, &setting, |s| format!("{name}: {} {}\n", s.name, s.word())))
+        }
+        Command::Get { name, key } => {
+            let settings = options::get(host, name, key.as_deref())?;
+            Ok(match (key, settings.as_slice()) {
+                (Some(_), [one]) => show(args.json, one, |s| format!("{}\n", s.word())),
+                _ => show(args.json, &settings, |s| settings_text(s)),
+            })
+        }
+        Command::Events { name, follow } => {
+            let mut watch = Watch::new(host, name.as_deref())?;
+            loop {
+                let mut text = String::new();
+                for event in watch.look()? {
+                    text.push_str(&if args.json {
+                        json_line(&event)
+                    } else {
+                        format!("{} {}: {}\n", event.time, event.volume, event.what)
+                    });
+                }
+                if !follow {
+                    return Ok(text);
+                }
+                let mut out = std::io::stdout();
+                if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+                    // Nobody reads it any more.
+                    return Ok(String::new());
+                }
+                watch.wait()?;
+            }
+        }
         Command::Drain { name } => {
             let stop = on_signals()?;
             let mut bar = Bar::new(args.json);
@@ -235,6 +302,10 @@ fn json(value: &impl Serialize) -> String {
     format!("{}\n", serde_json::to_string_pretty(value).unwrap_or_default())
 }
 
+fn json_line(value: &impl Serialize) -> String {
+    format!("{}\n", serde_json::to_string(value).unwrap_or_default())
+}
+
 fn blocks(n: u64) -> String {
     let s = if n == 1 { "" } else { "s" };
     format!("{n} block{s} ({})", size::human(n * BLOCK as u64))
@@ -293,6 +364,15 @@ fn list_text(volumes: &[Volume]) -> String {
     rows.iter().map(line).collect()
 }
 
+fn settings_text(settings: &[Setting]) -> String {
+    let mut out = String::new();
+    for s in settings {
+        let unit = if s.unit.is_empty() { String::new() } else { format!(" {}", s.unit) };
+        out.push_str(&format!("{:<26}{:<9}{} to {}{unit}: {}\n", s.name, s.word(), s.min, s.max, s.summary));
+    }
+    out
+}
+
 fn status_text(v: &Volume) -> String {
     let s = &v.status;
     let count = |n: Option<u64>| n.map_or("?".to_owned(), |n| n.to_string());
@@ -326,6 +406,9 @@ fn status_text(v: &Volume) -> String {
     );
     line("dirty", format!("{}, {:.1} % of the cache", blocks(s.dirty_blocks), v.dirty_percent));
     line("free", format!("{} of {} segments", count(s.free_segments), s.segments));
+    if s.full == Some(true) {
+        line("full", "writes are as fast as the backing device".to_owned());
+    }
     line(
         "log",
         format!(
@@ -395,6 +478,9 @@ mod tests {
         assert!(parse("wbctl create v /dev/a").is_err());
         assert!(parse("wbctl create v /dev/a /dev/b --opt x").is_err());
         assert!(parse("wbctl remove v --drain").is_ok());
+        assert!(parse("wbctl set v writeback_threshold").is_err());
+        assert!(parse("wbctl set v writeback_threshold default").is_ok());
+        assert!(parse("wbctl get v").is_ok() && parse("wbctl events --follow").is_ok());
         assert!(parse("wbctl --json list").is_ok());
     }
 

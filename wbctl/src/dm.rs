@@ -5,11 +5,16 @@
 use crate::{
     error::{errno, words},
     kmsg::Kmsg,
-    module, node, udev, Error,
+    module, node,
+    report::{self, Report},
+    udev, Error,
 };
 use devicemapper::{DevId, DeviceInfo, DmError, DmFlags, DmName, DmOptions, DmUuid, DM};
-use nix::errno::Errno;
-use std::path::PathBuf;
+use nix::{
+    errno::Errno,
+    poll::{poll, PollFd, PollFlags, PollTimeout},
+};
+use std::{os::fd::AsFd, path::PathBuf, time::Duration};
 use uuid::Uuid;
 use wbformat::host::DevNo;
 
@@ -195,19 +200,75 @@ impl Dm {
     /// # Errors
     /// [`Error::Interrupted`] by a signal, [`Error::NoVolume`], [`Error::Kernel`] with the kernel's own reason.
     pub fn message(&self, name: &str, message: &str) -> Result<(), Error> {
+        self.ask(name, message).map(drop)
+    }
+
+    /// The same for a message that is answered; returns the answer, which is empty if there was none.
+    ///
+    /// # Errors
+    /// Those of [`Dm::message`].
+    pub fn ask(&self, name: &str, message: &str) -> Result<String, Error> {
         let mut kmsg = Kmsg::listen();
-        let sent = id(name).and_then(|id| self.dm.target_msg(&id, None, message).map(drop));
-        sent.map_err(|e| match errno(&e) {
-            Some(Errno::EINTR) => Error::Interrupted(format!("{name}: {message} was interrupted")),
-            Some(Errno::ENXIO) => Error::NoVolume(format!("{name} is gone")),
-            _ => {
-                let mut text = format!("{name}: the kernel could not carry out {message}: {}", words(&e));
+        self.ask_only(name, message).map_err(|e| match e {
+            Error::Kernel(mut text) => {
                 for line in kmsg.heard() {
                     text.push_str(&format!("\n  kernel: {line}"));
                 }
                 Error::Kernel(text)
             }
+            e => e,
         })
+    }
+
+    /// The same without the kernel's own reason, which costs something to listen to.
+    fn ask_only(&self, name: &str, message: &str) -> Result<String, Error> {
+        let sent = id(name).and_then(|id| self.dm.target_msg(&id, None, message));
+        sent.map(|(_, answer)| answer.unwrap_or_default()).map_err(|e| match errno(&e) {
+            Some(Errno::EINTR) => Error::Interrupted(format!("{name}: {message} was interrupted")),
+            Some(Errno::ENXIO) => Error::NoVolume(format!("{name} is gone")),
+            _ => Error::Kernel(format!("{name}: the kernel could not carry out {message}: {}", words(&e))),
+        })
+    }
+
+    /// The state of the segments of the volume `name`, in at most `cells` cells.
+    ///
+    /// # Errors
+    /// Those of [`Dm::message`], and [`Error::Failed`] when the answer is not understood.
+    pub fn report(&self, name: &str, cells: u32) -> Result<Report, Error> {
+        let answer = self.ask_only(name, &format!("report {}", cells.clamp(1, report::MAX_CELLS)))?;
+        Report::parse(&answer).map_err(|what| {
+            Error::Failed(format!("{name}: {what}; is the module of the same version as wbctl?"))
+        })
+    }
+
+    /// How many events the device has had; each raises it by one.
+    ///
+    /// # Errors
+    /// [`Error::NoVolume`], [`Error::Kernel`].
+    pub fn event_nr(&self, name: &str) -> Result<u32, Error> {
+        let info = id(name).and_then(|id| self.dm.device_info(&id));
+        info.map(|info| info.event_nr()).map_err(|e| match errno(&e) {
+            Some(Errno::ENXIO) => Error::NoVolume(format!("{name} is gone")),
+            _ => kernel("cannot look at the device")(e),
+        })
+    }
+
+    /// Waits until any device-mapper device has an event, or `timeout` has passed. Says whether there was one.
+    ///
+    /// An event between two calls is not missed: the second returns at once.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] by a signal, [`Error::Kernel`].
+    pub fn wait_for_event(&self, timeout: Duration) -> Result<bool, Error> {
+        let mut fds = [PollFd::new(self.dm.file().as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+        match poll(&mut fds, timeout) {
+            Ok(0) => Ok(false),
+            // Armed before anybody looks at what has happened, so that the next event wakes again.
+            Ok(_) => self.dm.arm_poll().map(|_| true).map_err(kernel("cannot wait for events")),
+            Err(Errno::EINTR) => Err(Error::Interrupted("interrupted".to_owned())),
+            Err(e) => Err(Error::Kernel(format!("cannot wait for events: {}", e.desc()))),
+        }
     }
 }
 

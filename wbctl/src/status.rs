@@ -76,6 +76,15 @@ pub struct Status {
     pub backing_read_errors: Option<u64>,
     /// Reads from the cache device that went well when repeated, if the target said.
     pub read_again: Option<u64>,
+    /// Whether the cache is full, so that writes go at the pace of writeback, if the target said.
+    pub full: Option<bool>,
+    /// Flushes and FUA writes taken so far, if the target said.
+    pub flushes: Option<u64>,
+    /// Blocks written back so far, if the target said.
+    pub written_back_blocks: Option<u64>,
+    /// Whether whoever steers has been silent for longer than `steering_timeout`, and the built-in policy is at work, if the
+    /// target said.
+    pub steering_expired: Option<bool>,
     /// Requests.
     pub counters: Counters,
     /// The target's options and their values.
@@ -115,14 +124,24 @@ impl Counters {
         self.sum(|i| i & WRITE != 0)
     }
 
+    /// Reads that the cache answered.
+    pub fn read_hits(&self) -> u64 {
+        self.sum(|i| i & (WRITE | HIT) == HIT)
+    }
+
+    /// Writes whose block was in the cache already.
+    pub fn write_hits(&self) -> u64 {
+        self.sum(|i| i & (WRITE | HIT) == WRITE | HIT)
+    }
+
     /// The part of all reads that the cache answered, from 0 to 1; `None` before the first.
     pub fn read_hit_ratio(&self) -> Option<f64> {
-        ratio(self.sum(|i| i & (WRITE | HIT) == HIT), self.reads())
+        ratio(self.read_hits(), self.reads())
     }
 
     /// The part of all writes whose block was in the cache already, from 0 to 1; `None` before the first.
     pub fn write_hit_ratio(&self) -> Option<f64> {
-        ratio(self.sum(|i| i & (WRITE | HIT) == WRITE | HIT), self.writes())
+        ratio(self.write_hits(), self.writes())
     }
 }
 
@@ -188,6 +207,10 @@ impl Status {
             lost_blocks: count("lost_blocks"),
             backing_read_errors: count("backing_read_errors"),
             read_again: count("read_again"),
+            full: count("full").map(|n| n != 0),
+            flushes: count("flushes"),
+            written_back_blocks: count("written_back"),
+            steering_expired: count("steering_expired").map(|n| n != 0),
             uuid: take_string(&mut other, "uuid"),
             fault: take_string(&mut other, "fault"),
             counters: Counters(counters),
@@ -242,7 +265,7 @@ fn take_string(map: &mut Map<String, Value>, key: &str) -> Option<String> {
 }
 
 /// A count of words and as many words, keys and values in turn. Nothing at all is none.
-fn pairs<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<Map<String, Value>, String> {
+pub(crate) fn pairs<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<Map<String, Value>, String> {
     let Some(count) = words.next() else { return Ok(Map::new()) };
     let count: usize =
         count.parse().map_err(|_| format!("the status has {count:?} for a number of words"))?;
@@ -265,9 +288,10 @@ mod tests {
 
     const LINE: &str = "5 131072 1024 77 76 70 1234 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 42 \
                         4 writeback_threshold 70 sync_data_interval 0 \
-                        20 state degraded free_segments 900 writeback_errors 3 read_errors 0 \
+                        28 state degraded free_segments 900 writeback_errors 3 read_errors 0 \
                         uuid 6ba7b810-9dad-11d1-80b4-00c04fd430c8 later x \
-                        fault cache_read,backing_write cache_write_errors 1 backing_read_errors 2 read_again 4";
+                        fault cache_read,backing_write cache_write_errors 1 backing_read_errors 2 read_again 4 \
+                        full 1 flushes 5 written_back 6 steering_expired 0";
 
     #[test]
     fn whole_line() {
@@ -280,6 +304,8 @@ mod tests {
         assert_eq!(s.uuid.as_deref(), Some("6ba7b810-9dad-11d1-80b4-00c04fd430c8"));
         assert_eq!(s.options["writeback_threshold"], 70);
         assert_eq!((s.cache_write_errors, s.backing_read_errors, s.read_again), (Some(1), Some(2), Some(4)));
+        assert_eq!((s.full, s.flushes), (Some(true), Some(5)));
+        assert_eq!((s.written_back_blocks, s.steering_expired), (Some(6), Some(false)));
         assert_eq!(s.fault.as_deref(), Some("cache_read,backing_write"));
         let advice = s.advice().join("\n");
         for words in ["from a backup", "wbctl drain", "dmesg"] {

@@ -2,7 +2,12 @@
 
 //! An active volume: what device-mapper and the target say about it, put together.
 
-use crate::{dm::Mapped, node, status::Status, Error};
+use crate::{
+    dm::Mapped,
+    node,
+    status::{self, Status},
+    Error,
+};
 use serde::Serialize;
 use std::path::PathBuf;
 use wbformat::host::{DevNo, Host};
@@ -46,6 +51,8 @@ pub struct Volume {
     pub read_hit_percent: Option<f64>,
     /// Writes whose block was in the cache, in percent; null before the first.
     pub write_hit_percent: Option<f64>,
+    /// Names of the options that were given, by the table line or by a message; the built-in policy decides about the rest.
+    pub given: Vec<String>,
     /// What the target says.
     #[serde(flatten)]
     pub status: Status,
@@ -57,14 +64,30 @@ impl Volume {
     /// # Errors
     /// [`Error::Failed`] when the target's answer is not understood.
     pub fn new(host: &Host, m: Mapped) -> Result<Self, Error> {
+        Self::again(host, m, None)
+    }
+
+    /// The same, when something is known of it from `before`: the paths of its devices, which take a while to find, are taken
+    /// from there where the numbers are the same.
+    ///
+    /// # Errors
+    /// Those of [`Volume::new`].
+    pub fn again(host: &Host, m: Mapped, before: Option<&Self>) -> Result<Self, Error> {
         let understood = |what: String| {
             Error::Failed(format!("{}: {what}; is the module of the same version as wbctl?", m.name))
         };
         let status = Status::parse(&m.status).map_err(understood)?;
-        let mut words = m.table.split_ascii_whitespace().map(|w| below(host, w));
+        let mut words = m.table.split_ascii_whitespace();
         let (Some(backing), Some(cache)) = (words.next(), words.next()) else {
             return Err(understood(format!("the table is {:?}", m.table)));
         };
+        let below = |word: &str, known: Option<&Below>| match known {
+            Some(known) if known.number == word => known.clone(),
+            _ => below(host, word),
+        };
+        let backing = below(backing, before.map(|b| &b.backing));
+        let cache = below(cache, before.map(|b| &b.cache));
+        let given = status::pairs(&mut words).map_err(understood)?.into_iter().map(|(key, _)| key).collect();
         let percent = |ratio: Option<f64>| ratio.map(|r| r * 100.0);
         Ok(Self {
             device: node::path(&m.name),
@@ -75,6 +98,7 @@ impl Volume {
             suspended: m.suspended,
             backing,
             cache,
+            given,
             dirty_bytes: status.dirty_blocks * BLOCK as u64,
             dirty_percent: status.dirty_percent(),
             read_hit_percent: percent(status.counters.read_hit_ratio()),

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What happens to volumes: device-mapper says that something has, and the status says what.
+//!
+//! An event that comes while another one is looked at is not missed, but of two changes of the same thing only the last may
+//! be seen.
+
+use crate::{
+    dm::Dm,
+    status::{State, Status},
+    volume::Volume,
+    Error,
+};
+use serde::Serialize;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+use wbformat::host::Host;
+
+/// Volumes come and go without an event on some kernels: they are looked for this often.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// What has happened; serialised, this is what `--json` prints, a line for each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// When it was seen, in UTC, as RFC 3339 has it.
+    pub time: String,
+    /// Name of the volume.
+    pub volume: String,
+    /// What it is.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What has happened to a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum What {
+    /// It is there: at the beginning, or because somebody has created it.
+    Active {
+        /// How it is doing.
+        state: State,
+    },
+    /// It is not there any more.
+    Gone,
+    /// It is doing otherwise than before.
+    State {
+        /// How it was doing.
+        from: State,
+        /// How it is doing.
+        to: State,
+        /// What is wrong: `none`, or words with commas between them.
+        fault: String,
+    },
+    /// Something failed, whether or not that changes the state.
+    Errors {
+        /// The counter's name, as in `wbctl status --json`.
+        counter: &'static str,
+        /// How many more there are than when it was last told.
+        more: u64,
+        /// How many there are.
+        total: u64,
+    },
+    /// The cache has run full: writes are as fast as the backing device.
+    Full,
+    /// The cache has room again.
+    Room,
+    /// Whoever steers writeback is silent, and the built-in policy has taken over.
+    SteeringExpired,
+    /// Writeback is steered again.
+    SteeringHeard,
+}
+
+impl std::fmt::Display for What {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            What::Active { state } => write!(f, "active, {}", state.word()),
+            What::Gone => f.write_str("gone"),
+            What::State { from, to, fault } => {
+                write!(f, "{}, was {}", to.word(), from.word())?;
+                if fault == "none" {
+                    Ok(())
+                } else {
+                    write!(f, ": {fault}")
+                }
+            }
+            What::Errors { counter, more, total } => write!(f, "{counter} {total}, {more} more"),
+            What::Full => f.write_str("the cache is full: writes are as fast as the backing device"),
+            What::Room => f.write_str("the cache has room again"),
+            What::SteeringExpired => {
+                f.write_str("whoever steers writeback is silent: the built-in policy has taken over")
+            }
+            What::SteeringHeard => f.write_str("writeback is steered again"),
+        }
+    }
+}
+
+/// What was last told of a volume.
+struct Told {
+    /// Events of the device.
+    event_nr: u32,
+    status: Status,
+}
+
+/// Watches volumes.
+pub struct Watch<'a> {
+    host: &'a Host,
+    dm: Dm,
+    /// Only this one.
+    name: Option<String>,
+    told: BTreeMap<String, Told>,
+}
+
+impl<'a> Watch<'a> {
+    /// Begins to watch the volume `name`, or all of them.
+    ///
+    /// # Errors
+    /// [`Error::NoVolume`], [`Error::NoModule`], [`Error::Kernel`].
+    pub fn new(host: &'a Host, name: Option<&str>) -> Result<Self, Error> {
+        let dm = Dm::open(false)?;
+        if let Some(name) = name {
+            dm.find(name)?;
+        }
+        Ok(Self { host, dm, name: name.map(str::to_owned), told: BTreeMap::new() })
+    }
+
+    /// What has happened since it was last called; the first time, which volumes there are.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`], [`Error::Failed`].
+    pub fn look(&mut self) -> Result<Vec<Event>, Error> {
+        let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+        let mut events = Vec::new();
+        let mut now = BTreeMap::new();
+        for mapped in self.dm.list()? {
+            if self.name.as_ref().is_some_and(|name| *name != mapped.name) {
+                continue;
+            }
+            let name = mapped.name.clone();
+            // Before the status: what comes between the two is seen the next time.
+            let event_nr = match self.dm.event_nr(&name) {
+                Err(Error::NoVolume(_)) => continue,
+                event_nr => event_nr?,
+            };
+            let told = self.told.get(&name);
+            if let Some(told) = told.filter(|told| told.event_nr == event_nr) {
+                now.insert(name, Told { event_nr, status: told.status.clone() });
+                continue;
+            }
+            let mapped = match self.dm.find(&name) {
+                Err(Error::NoVolume(_)) => continue,
+                mapped => mapped?,
+            };
+            let status = Volume::new(self.host, mapped)?.status;
+            let what = match told {
+                Some(told) => changes(&told.status, &status),
+                None => vec![What::Active { state: status.state }],
+            };
+            let event = |what| Event { time: time.clone(), volume: name.clone(), what };
+            events.extend(what.into_iter().map(event));
+            now.insert(name, Told { event_nr, status });
+        }
+        for name in self.told.keys().filter(|name| !now.contains_key(*name)) {
+            events.push(Event { time: time.clone(), volume: name.clone(), what: What::Gone });
+        }
+        self.told = now;
+        Ok(events)
+    }
+
+    /// Waits until there may be something to look at.
+    ///
+    /// # Errors
+    /// Those of [`Dm::wait_for_event`].
+    pub fn wait(&self) -> Result<(), Error> {
+        self.dm.wait_for_event(LOOK_EVERY).map(drop)
+    }
+}
+
+/// What has happened between two statuses.
+fn changes(before: &Status, now: &Status) -> Vec<What> {
+    let mut what = Vec::new();
+    if (now.state, &now.fault) != (before.state, &before.fault) {
+        let fault = now.fault.clone().unwrap_or_else(|| "none".to_owned());
+        what.push(What::State { from: before.state, to: now.state, fault });
+    }
+    for (counter, before, now) in [
+        ("read_errors", before.read_errors, now.read_errors),
+        ("cache_write_errors", before.cache_write_errors, now.cache_write_errors),
+        ("backing_read_errors", before.backing_read_errors, now.backing_read_errors),
+        ("writeback_errors", before.writeback_errors, now.writeback_errors),
+        ("lost_blocks", before.lost_blocks, now.lost_blocks),
+    ] {
+        let (before, total) = (before.unwrap_or(0), now.unwrap_or(0));
+        if total > before {
+            what.push(What::Errors { counter, more: total - before, total });
+        }
+    }
+    match (before.full == Some(true), now.full == Some(true)) {
+        (false, true) => what.push(What::Full),
+        (true, false) => what.push(What::Room),
+        _ => (),
+    }
+    match (before.steering_expired == Some(true), now.steering_expired == Some(true)) {
+        (false, true) => what.push(What::SteeringExpired),
+        (true, false) => what.push(What::SteeringHeard),
+        _ => (),
+    }
+    what
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(ours: &str) -> Status {
+        let n = ours.split(' ').count();
+        Status::parse(&format!("{} 0 {n} {ours}", "0 ".repeat(24))).unwrap()
+    }
+
+    #[test]
+    fn what_has_changed() {
+        let ok = status("state ok fault none writeback_errors 0 full 0 steering_expired 0");
+        assert_eq!(changes(&ok, &ok), []);
+        let bad = status("state degraded fault backing_write writeback_errors 3 full 1 steering_expired 1");
+        let found = changes(&ok, &bad);
+        let texts: Vec<_> = found.iter().map(What::to_string).collect();
+        assert_eq!(texts[0], "degraded, was ok: backing_write");
+        assert_eq!(texts[1], "writeback_errors 3, 3 more");
+        assert_eq!(found[2..], [What::Full, What::SteeringExpired]);
+        let found = changes(&bad, &ok);
+        let fault = "none".to_owned();
+        let state = What::State { from: State::Degraded, to: State::Ok, fault };
+        assert_eq!(found, [state, What::Room, What::SteeringHeard]);
+    }
+
+    #[test]
+    fn as_json() {
+        let what = What::Errors { counter: "read_errors", more: 1, total: 2 };
+        let event = Event { time: "t".into(), volume: "v".into(), what };
+        let json = serde_json::to_string(&event).unwrap();
+        let want = r#"{"time":"t","volume":"v","event":"errors","counter":"read_errors","more":1,"total":2}"#;
+        assert_eq!(json, want);
+    }
+}
