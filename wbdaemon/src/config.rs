@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The configuration file: TOML, with every key optional. What it says is checked as a whole before any of it counts.
+
+use crate::control::Tuning;
+use serde::Deserialize;
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+};
+use toml::Table;
+
+/// Where it is looked for unless said otherwise.
+pub const PATH: &str = "/etc/writeboost/wbdaemon.toml";
+
+/// What is in the file.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// How often volumes are looked at and steered, in seconds.
+    pub interval_s: f64,
+    /// After how many seconds without a word from us the kernel's built-in policy takes over.
+    pub steering_timeout_s: u32,
+    /// How it steers.
+    pub steering: Tuning,
+    /// Where it tells what it sees.
+    pub metrics: Metrics,
+    /// What is different for one volume, by name.
+    pub volume: BTreeMap<String, VolumeConfig>,
+}
+
+/// Where it tells what it sees.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    /// `ADDRESS:PORT` or `unix:/PATH`; nowhere if empty.
+    pub listen: String,
+    /// Listen on an address that other machines can reach, too: there is no encryption and no password.
+    pub allow_remote: bool,
+}
+
+/// Where to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// On an address.
+    Tcp(SocketAddr),
+    /// On a socket of this path.
+    Unix(PathBuf),
+}
+
+/// What is different for one volume.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VolumeConfig {
+    /// Whether it is steered at all.
+    pub steer: bool,
+    /// How; keys that are not there are as for all volumes.
+    pub steering: Table,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            interval_s: 1.0,
+            steering_timeout_s: 10,
+            steering: Tuning::default(),
+            metrics: Metrics::default(),
+            volume: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for VolumeConfig {
+    fn default() -> Self {
+        Self { steer: true, steering: Table::new() }
+    }
+}
+
+/// What is wrong with a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The file.
+    pub path: PathBuf,
+    /// The line, counted from 1, where it is about one.
+    pub line: Option<usize>,
+    /// What is wrong, and what to do.
+    pub what: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path.display())?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        write!(f, ": {}", self.what)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads the file at `path`. One that is not there is an error only if it `must` be.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn read(path: &Path, must: bool) -> Result<Self, ConfigError> {
+        let error = |what| ConfigError { path: path.to_owned(), line: None, what };
+        match fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text).map_err(|(line, what)| ConfigError { line, ..error(what) }),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !must => Ok(Self::default()),
+            Err(e) => Err(error(format!("cannot be read: {e}"))),
+        }
+    }
+
+    /// Reads a text.
+    fn parse(text: &str) -> Result<Self, (Option<usize>, String)> {
+        let config: Self = toml::from_str(text).map_err(|e| explain(text, &e))?;
+        config.check().map_err(|(key, what)| (line_of(text, &key), what))?;
+        Ok(config)
+    }
+
+    /// Checks the values. An error names the key that it is about.
+    fn check(&self) -> Result<(), (Vec<String>, String)> {
+        let at = |keys: &[&str]| keys.iter().map(|&k| k.to_owned()).collect::<Vec<_>>();
+        if !(0.1..=60.0).contains(&self.interval_s) {
+            return Err((at(&["interval_s"]), "interval_s is from 0.1 to 60".to_owned()));
+        }
+        // The target's own range; and a single late look must not be taken for death.
+        let least = (3.0 * self.interval_s).ceil() as u32;
+        if !(least..=3600).contains(&self.steering_timeout_s) {
+            let what = format!("steering_timeout_s is from {least} (three times interval_s) to 3600");
+            return Err((at(&["steering_timeout_s"]), what));
+        }
+        self.steering.validate().map_err(|what| (at(&["steering"]), what))?;
+        self.metrics.listen().map_err(|what| (at(&["metrics", "listen"]), what))?;
+        for name in self.volume.keys() {
+            let tuning = self.tuning(name);
+            let about = |what| (at(&["volume", name, "steering"]), format!("volume {name}: {what}"));
+            tuning.and_then(|t| t.validate()).map_err(about)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the volume `name` is to be steered.
+    pub fn steers(&self, name: &str) -> bool {
+        self.volume.get(name).is_none_or(|v| v.steer)
+    }
+
+    /// How the volume `name` is steered.
+    ///
+    /// # Errors
+    /// What is wrong with its own keys; never after the file was read without an error.
+    pub fn tuning(&self, name: &str) -> Result<Tuning, String> {
+        let Some(own) = self.volume.get(name) else { return Ok(self.steering.clone()) };
+        let mut table = Table::try_from(&self.steering).map_err(|e| e.to_string())?;
+        table.extend(own.steering.clone());
+        table.try_into().map_err(|e: toml::de::Error| with_nearest(e.message()))
+    }
+}
+
+impl Metrics {
+    /// Where to listen; `None` for nowhere.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn listen(&self) -> Result<Option<Listen>, String> {
+        if self.listen.is_empty() {
+            return Ok(None);
+        }
+        if let Some(path) = self.listen.strip_prefix("unix:") {
+            if !path.starts_with('/') {
+                return Err(
+                    "listen is unix: and a path from the root, such as unix:/run/wbdaemon/metrics.sock"
+                        .to_owned(),
+                );
+            }
+            return Ok(Some(Listen::Unix(path.into())));
+        }
+        let address: SocketAddr = self.listen.parse().map_err(|_| {
+            "listen is ADDRESS:PORT, such as 127.0.0.1:9837 or [::1]:9837, or unix:/PATH".to_owned()
+        })?;
+        let is_loopback = match address.ip() {
+            IpAddr::V4(ip) => ip.is_loopback(),
+            IpAddr::V6(ip) => ip.is_loopback(),
+        };
+        if !is_loopback && !self.allow_remote {
+            return Err(format!(
+                "listen is {address}, which other machines can reach, without encryption or a password; say \
+                 allow_remote = true if that is meant"
+            ));
+        }
+        Ok(Some(Listen::Tcp(address)))
+    }
+}
+
+/// Line and words of a parser's error.
+fn explain(text: &str, error: &toml::de::Error) -> (Option<usize>, String) {
+    let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    (line, with_nearest(error.message()))
+}
+
+/// The message; for an unknown key, in our words and with the known one that is most like it.
+fn with_nearest(message: &str) -> String {
+    // As serde says it: unknown field `x`, expected one of `a`, `b`.
+    let Some(rest) = message.strip_prefix("unknown field `") else { return message.to_owned() };
+    let mut quoted = rest.split('`').step_by(2);
+    let unknown = quoted.next().unwrap_or_default();
+    let known: Vec<&str> = quoted.filter(|word| !word.is_empty()).collect();
+    let nearest = known.iter().max_by(|a, b| {
+        let like = |k: &str| strsim::jaro_winkler(k, unknown);
+        like(a).total_cmp(&like(b))
+    });
+    match nearest {
+        Some(nearest) => {
+            format!("unknown key {unknown}; did you mean {nearest}? There are {}", known.join(", "))
+        }
+        None => format!("unknown key {unknown}"),
+    }
+}
+
+/// The line on which the innermost of `keys` is, or the next one around it that is in the text.
+fn line_of(text: &str, keys: &[String]) -> Option<usize> {
+    let is_key = |line: &str, key: &str| {
+        let line = line.trim_start();
+        let name = |s: &str| s.trim().trim_matches('"') == key;
+        match line.strip_prefix('[') {
+            Some(table) => table.split(']').next().is_some_and(|t| t.split('.').any(name)),
+            None => line.split('=').next().is_some_and(|k| k.split('.').any(name)),
+        }
+    };
+    let mut from = 0;
+    let mut found = None;
+    for key in keys {
+        let Some(at) = text.lines().skip(from).position(|line| is_key(line, key)) else { break };
+        from += at;
+        found = Some(from + 1);
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> (Option<usize>, String) {
+        Config::parse(text).unwrap_err()
+    }
+
+    #[test]
+    fn the_shipped_file_is_what_is_built_in() {
+        let text = include_str!("../share/wbdaemon.toml");
+        assert_eq!(Config::parse(text).unwrap(), Config::default());
+        // Every key is in it, commented out, and with its value.
+        let all: String = text
+            .lines()
+            .take_while(|l| !l.contains("One volume"))
+            .filter(|l| !l.starts_with("# "))
+            .map(|l| format!("{}\n", l.strip_prefix('#').unwrap_or(l)))
+            .collect();
+        assert_eq!(Config::parse(&all).unwrap(), Config::default(), "{all}");
+        for key in Table::try_from(Tuning::default()).unwrap().keys() {
+            assert!(all.contains(&format!("\n{key} = ")), "{key} is not in the file");
+        }
+    }
+
+    #[test]
+    fn unknown_keys() {
+        let (line, what) = error("# a comment\nintervall_s = 1\n");
+        assert_eq!(line, Some(2));
+        assert!(what.starts_with("unknown key intervall_s; did you mean interval_s? There are "), "{what}");
+        let (line, what) = error("[metrics]\n\nlisen = \"\"\n");
+        assert_eq!(line, Some(3));
+        assert!(what.contains("did you mean listen?"), "{what}");
+        let (line, what) = error("[volume.v]\nstear = false\n");
+        assert_eq!(line, Some(2));
+        assert!(what.contains("did you mean steer"), "{what}");
+        let (line, what) = error("[volume.v.steering]\nno_such_key = 1\n");
+        assert_eq!(line, Some(1), "{what}");
+        assert!(what.starts_with("volume v: unknown key no_such_key; did you mean "), "{what}");
+    }
+
+    #[test]
+    fn values() {
+        for (text, line, words) in [
+            ("interval_s = 0.01", 1, "from 0.1 to 60"),
+            ("\n\nsteering_timeout_s = 2", 3, "from 3 (three times interval_s) to 3600"),
+            ("interval_s = 10\nsteering_timeout_s = 20", 2, "from 30"),
+            ("interval_s = true", 1, "expected f64"),
+            ("[metrics]\nlisten = \"x\"", 2, "ADDRESS:PORT"),
+            ("[metrics]\nlisten = \"0.0.0.0:9837\"", 2, "allow_remote"),
+            ("[metrics]\nlisten = \"unix:run\"", 2, "a path from the root"),
+            ("interval_s = ", 1, ""),
+        ] {
+            let (at, what) = error(text);
+            assert_eq!(at, Some(line), "{text}: {what}");
+            assert!(what.contains(words), "{text}: {what}");
+        }
+    }
+
+    #[test]
+    fn where_to_listen() {
+        let metrics =
+            |text: &str| Config::parse(&format!("[metrics]\n{text}")).unwrap().metrics.listen().unwrap();
+        assert_eq!(metrics(""), None);
+        assert_eq!(metrics("listen = \"[::1]:9837\""), Some(Listen::Tcp("[::1]:9837".parse().unwrap())));
+        let remote = metrics("listen = \"0.0.0.0:9837\"\nallow_remote = true");
+        assert_eq!(remote, Some(Listen::Tcp("0.0.0.0:9837".parse().unwrap())));
+        assert_eq!(metrics("listen = \"unix:/run/x\""), Some(Listen::Unix("/run/x".into())));
+    }
+
+    #[test]
+    fn a_volume_of_its_own() {
+        let config = Config::parse("[volume.a]\nsteer = false\n[volume.\"b-1\".steering]\n").unwrap();
+        assert_eq!(["a", "b-1", "c"].map(|name| config.steers(name)), [false, true, true]);
+        assert_eq!(config.tuning("b-1").unwrap(), config.steering);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there() {
+        let none = Path::new("/nonexistent/wbdaemon.toml");
+        assert_eq!(Config::read(none, false), Ok(Config::default()));
+        let error = Config::read(none, true).unwrap_err().to_string();
+        assert!(error.starts_with("/nonexistent/wbdaemon.toml: cannot be read: No such file"), "{error}");
+    }
+}

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Steers the writeback of writeboost volumes.
+//!
+//! [`control`] decides, from what was seen, what is to be done; it is pure. [`volumes`] finds volumes, looks at them and tells them what
+//! was decided, [`service`] does that again and again, [`config`] is what the administrator wants, [`metrics`] what Prometheus sees.
+//! [`simulate`] and [`loads`] put the controller before models of disks and days.
+
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod loads;
+pub mod metrics;
+pub mod service;
+pub mod simulate;
+pub mod volumes;

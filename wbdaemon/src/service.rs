@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The service: looks at volumes and steers them, again and again, until it is told to end.
+
+use crate::{
+    cli::Args,
+    config::{Config, Listen},
+    metrics::{self, Exporter},
+    volumes::{words, Steering, Volumes},
+};
+use log::{error, info, warn};
+use sd_notify::NotifyState;
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    iterator::Signals,
+};
+use std::{
+    io,
+    process::ExitCode,
+    sync::{mpsc, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+use wbformat::host::Host;
+
+/// Runs until it is told to end.
+pub fn run(args: &Args, config: Config) -> ExitCode {
+    match Service::new(args, config).and_then(|mut service| service.run()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            error!("{e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct Service<'a> {
+    args: &'a Args,
+    config: Config,
+    volumes: Volumes,
+    page: metrics::Shared,
+    exporter: Option<Exporter>,
+    signals: mpsc::Receiver<i32>,
+}
+
+impl<'a> Service<'a> {
+    fn new(args: &'a Args, config: Config) -> io::Result<Self> {
+        let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+        let (send, receive) = mpsc::channel();
+        thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            for signal in signals.forever() {
+                if send.send(signal).is_err() {
+                    break;
+                }
+            }
+        })?;
+        let volumes = Volumes::new(Host::default(), args.dry_run);
+        let page = metrics::Shared::default();
+        let mut service = Self { args, config, volumes, page, exporter: None, signals: receive };
+        service.listen()?;
+        Ok(service)
+    }
+
+    fn run(&mut self) -> io::Result<()> {
+        let interval = |config: &Config| Duration::from_secs_f64(config.interval_s);
+        self.step();
+        if self.args.once {
+            // What is seen at the first look has no past.
+            thread::sleep(interval(&self.config));
+            self.step();
+            if let Some(trouble) = self.volumes.trouble() {
+                return Err(io::Error::other(format!("cannot look for volumes: {trouble}")));
+            }
+            self.print();
+            return Ok(());
+        }
+        tell(&[NotifyState::Ready]);
+        let mut next = Instant::now() + interval(&self.config);
+        loop {
+            match self.signals.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                Ok(SIGHUP) => self.reload(),
+                Ok(_) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    self.step();
+                    // Not in a hurry after the machine has slept.
+                    next = (next + interval(&self.config)).max(Instant::now());
+                }
+            }
+        }
+        tell(&[NotifyState::Stopping]);
+        self.volumes.release();
+        info!("ends");
+        Ok(())
+    }
+
+    fn step(&mut self) {
+        self.volumes.step(&self.config);
+        if self.exporter.is_some() {
+            let page = metrics::page(self.volumes.iter());
+            *self.page.lock().unwrap_or_else(PoisonError::into_inner) = page;
+        }
+        let status =
+            format!("{} volumes, {} steered", self.volumes.iter().count(), self.volumes.nr_steered());
+        tell(&[NotifyState::Watchdog, NotifyState::Status(&status)]);
+    }
+
+    /// Listens where the configuration says; what fails then leaves things as they are.
+    fn listen(&mut self) -> io::Result<()> {
+        let wanted: Option<Listen> = self.config.metrics.listen().map_err(io::Error::other)?;
+        if self.exporter.as_ref().map(Exporter::listen) == wanted.as_ref() {
+            return Ok(());
+        }
+        // Or a new one on the same port would find it in use.
+        self.exporter = None;
+        if let Some(listen) = wanted {
+            let exporter = Exporter::new(listen, self.page.clone());
+            self.exporter = Some(exporter.map_err(|e| {
+                io::Error::new(e.kind(), format!("cannot listen at {}: {e}", self.config.metrics.listen))
+            })?);
+        }
+        Ok(())
+    }
+
+    /// Reads the configuration again. One that is wrong changes nothing; steering goes on in any case.
+    fn reload(&mut self) {
+        tell(&[NotifyState::Reloading, NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading)]);
+        match self.args.read_config() {
+            Ok(config) => {
+                self.config = config;
+                self.volumes.reconfigure(&self.config);
+                if let Err(e) = self.listen() {
+                    warn!("{e}; there are no metrics until the configuration is read again");
+                }
+                info!("has read its configuration again");
+            }
+            Err(e) => error!("{e}; the configuration stays as it is"),
+        }
+        tell(&[NotifyState::Ready]);
+    }
+
+    /// What was seen and decided, for people.
+    fn print(&self) {
+        if self.volumes.iter().next().is_none() {
+            println!("There is no writeboost volume; `wbctl create` makes one.");
+        }
+        for (name, steered) in self.volumes.iter() {
+            let said =
+                if steered.steering == Steering::Daemon && !self.args.dry_run { "said" } else { "would say" };
+            if let (Some(o), Some(d)) = (&steered.observation, &steered.decision) {
+                println!(
+                    "{name}: backing device {:.0} % busy, {:.0} reads/s, {:.0} writes/s; {} of {} segments free, {} blocks \
+                     dirty; steered: {}; {said}: {}",
+                    o.utilisation * 100.0,
+                    o.reads_per_s,
+                    o.writes_per_s,
+                    o.free_segments,
+                    o.segments,
+                    o.dirty_blocks,
+                    steered.steering.word(),
+                    words(d)
+                );
+            }
+        }
+    }
+}
+
+/// Tells the service manager, if there is one.
+fn tell(states: &[NotifyState<'_>]) {
+    let _ = sd_notify::notify(states);
+}

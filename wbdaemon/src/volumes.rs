@@ -1,0 +1,554 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The volumes of this machine: finding them, looking at them, and steering those that are to be steered.
+//!
+//! # Invariants
+//! - Nothing is said to a volume before the dead man's rule is set there: whatever becomes of us, the kernel's built-in policy
+//!   takes over within `steering_timeout_s`.
+//! - What somebody else has set is left alone, and the dead man's rule is lifted then, or it would undo that.
+//! - A volume whose steering ends while we live is given back to the built-in policy.
+
+use crate::{
+    config::Config,
+    control::{Controller, Decision, Observation},
+};
+use log::{debug, error, info, warn};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+use wbctl::{
+    disk::{DiskReader, DiskStat},
+    dm::{Dm, Mapped},
+    volume::Volume,
+    Error,
+};
+use wbformat::host::{DevNo, Host};
+use writeboost::{arguments::DEFAULT, engine::format::BLOCK_SECTORS};
+
+/// The options that are ours to set.
+const THRESHOLD: &str = "writeback_threshold";
+const BATCHED: &str = "nr_max_batched_writeback";
+const LIMIT: &str = "writeback_rate_limit";
+const TIMEOUT: &str = "steering_timeout";
+const STEERED: [&str; 3] = [THRESHOLD, BATCHED, LIMIT];
+
+/// Volumes come and go without telling everybody: all devices are looked through this often.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// Who decides how much is written back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Steering {
+    /// We do.
+    Daemon,
+    /// Somebody has set the options by hand, and we leave them alone.
+    ByHand,
+    /// Nobody: the configuration says so, or it cannot be steered. The kernel's built-in policy.
+    Off,
+}
+
+impl Steering {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Steering::Daemon => "wbdaemon",
+            Steering::ByHand => "by hand",
+            Steering::Off => "built-in policy",
+        }
+    }
+}
+
+/// What is known of a volume.
+#[derive(Debug)]
+pub struct Steered {
+    /// What it said the last time.
+    pub volume: Volume,
+    /// Statistics of the backing device since the look before.
+    pub backing: DiskStat,
+    /// What was seen since the look before; `None` after the first.
+    pub observation: Option<Observation>,
+    /// What was decided last.
+    pub decision: Option<Decision>,
+    /// Who decides.
+    pub steering: Steering,
+    controller: Controller,
+    disks: Disks,
+    before: Look,
+    /// What was said, when, and to what end.
+    said: Option<Decision>,
+    said_at: Option<Instant>,
+    /// The last thing that went wrong, so that it is told once.
+    trouble: Option<String>,
+}
+
+/// One look at a volume.
+#[derive(Debug, Clone)]
+struct Look {
+    at: Instant,
+    backing: DiskStat,
+    own: DiskStat,
+    misses: u64,
+    written_back: u64,
+}
+
+/// All volumes.
+pub struct Volumes {
+    host: Host,
+    dm: Option<Dm>,
+    known: BTreeMap<String, Steered>,
+    looked_at: Option<Instant>,
+    /// Only looks.
+    dry_run: bool,
+    trouble: Option<String>,
+}
+
+impl Volumes {
+    /// None yet. With `dry_run` nothing is ever said to a volume.
+    pub fn new(host: Host, dry_run: bool) -> Self {
+        Self { host, dm: None, known: BTreeMap::new(), looked_at: None, dry_run, trouble: None }
+    }
+
+    /// The volumes by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &Steered)> {
+        self.known.iter()
+    }
+
+    /// Why the volumes cannot be looked for, if they cannot.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
+    /// How many are steered by us.
+    pub fn nr_steered(&self) -> usize {
+        self.known.values().filter(|s| s.steering == Steering::Daemon).count()
+    }
+
+    /// Looks at every volume and steers it. What goes wrong with one is logged and does not keep the others waiting.
+    pub fn step(&mut self, config: &Config) {
+        match self.find() {
+            Ok(found) => {
+                if self.trouble.take().is_some() {
+                    info!("device-mapper answers again");
+                }
+                for mapped in found {
+                    self.look_at(mapped, config);
+                }
+            }
+            Err(e) => {
+                let e = e.to_string();
+                if self.trouble.as_ref() != Some(&e) {
+                    warn!("cannot look for volumes, trying again: {e}");
+                    self.trouble = Some(e);
+                }
+                self.dm = None;
+            }
+        }
+    }
+
+    /// All volumes that there are now; those that are not there any more are forgotten.
+    fn find(&mut self) -> Result<Vec<Mapped>, Error> {
+        let dm = match &self.dm {
+            Some(dm) => dm,
+            None => match Dm::open(false) {
+                Ok(dm) => self.dm.insert(dm),
+                // The module may be loaded later.
+                Err(Error::NoModule(_)) => return Ok(Vec::new()),
+                Err(e) => return Err(e),
+            },
+        };
+        let has_event = dm.wait_for_event(Duration::ZERO)?;
+        let now = Instant::now();
+        let looks_for_new = has_event || self.looked_at.is_none_or(|at| now - at >= LOOK_EVERY);
+        let found = if looks_for_new {
+            self.looked_at = Some(now);
+            dm.list()?
+        } else {
+            let mut found = Vec::new();
+            for name in self.known.keys() {
+                match dm.find(name) {
+                    Ok(mapped) => found.push(mapped),
+                    Err(Error::NoVolume(_)) => (),
+                    Err(e) => return Err(e),
+                }
+            }
+            found
+        };
+        self.known.retain(|name, _| {
+            let is_there = found.iter().any(|m| m.name == *name);
+            if !is_there {
+                info!(volume = name.as_str(); "{name} is gone");
+            }
+            is_there
+        });
+        Ok(found)
+    }
+
+    fn look_at(&mut self, mapped: Mapped, config: &Config) {
+        let name = mapped.name.clone();
+        let Some(dm) = &self.dm else { return };
+        let device = mapped.device;
+        let before = self.known.get(&name).map(|s| &s.volume);
+        let volume = Volume::again(&self.host, mapped, before).map_err(|e| e.to_string());
+        let seen = volume.and_then(|volume| {
+            let numbers = numbers(&volume, device)?;
+            let disks = match self.known.get_mut(&name).map(|s| std::mem::take(&mut s.disks)) {
+                Some(disks) if disks.numbers == numbers => disks,
+                _ => Disks::open(&self.host, numbers)?,
+            };
+            Ok((look(&volume, disks.read()?), volume, disks))
+        });
+        let (look, volume, disks) = match seen {
+            Ok(seen) => seen,
+            Err(what) => {
+                match self.known.get_mut(&name) {
+                    Some(steered) => steered.note(&name, Some(what)),
+                    // The next time it is told again: there is nothing yet to remember that by.
+                    None => warn!(volume = name.as_str(); "{name}: {what}"),
+                }
+                return;
+            }
+        };
+        if volume.suspended {
+            // It would not answer before it is resumed.
+            return;
+        }
+        let uuid = |v: &Volume| v.status.uuid.clone();
+        if self.known.get(&name).is_some_and(|s| uuid(&s.volume) != uuid(&volume)) {
+            info!(volume = name.as_str(); "{name} is another volume now");
+            self.known.remove(&name);
+        }
+        let tuning = config.tuning(&name).unwrap_or_else(|_| config.steering.clone());
+        let steered = self.known.entry(name.clone()).or_insert_with(|| {
+            info!(
+                volume = name.as_str(), backing = volume.backing.device.as_str(), cache = volume.cache.device.as_str();
+                "found {name}: {} with {} as its cache", volume.backing.device, volume.cache.device
+            );
+            Steered::new(volume.clone(), look.clone(), Controller::new(tuning))
+        });
+        steered.disks = disks;
+        steered.see(volume, look);
+        let wanted = config.steers(&name);
+        steered.steer(&name, dm, wanted, config, self.dry_run);
+    }
+
+    /// A configuration has come: how each volume is steered may have changed.
+    pub fn reconfigure(&mut self, config: &Config) {
+        for (name, steered) in &mut self.known {
+            if let Ok(tuning) = config.tuning(name) {
+                steered.controller = Controller::new(tuning);
+            }
+        }
+    }
+
+    /// Gives all volumes back to the built-in policy.
+    pub fn release(&mut self) {
+        let Some(dm) = &self.dm else { return };
+        for (name, steered) in &mut self.known {
+            if steered.steering == Steering::Daemon && !self.dry_run {
+                match give_back(dm, name) {
+                    Ok(()) => info!(volume = name.as_str(); "{name}: the built-in policy takes over"),
+                    Err(e) => error!(volume = name.as_str(); "{name}: {e}"),
+                }
+                steered.steering = Steering::Off;
+            }
+        }
+    }
+}
+
+/// The devices whose statistics are read: the backing device and the volume itself.
+#[derive(Debug, Default)]
+struct Disks {
+    numbers: Option<[DevNo; 2]>,
+    readers: Vec<DiskReader>,
+}
+
+/// Their numbers.
+fn numbers(volume: &Volume, own: DevNo) -> Result<Option<[DevNo; 2]>, String> {
+    let backing = DevNo::parse(&volume.backing.number)
+        .ok_or_else(|| format!("the table has {} for its backing device", volume.backing.number))?;
+    Ok(Some([backing, own]))
+}
+
+impl Disks {
+    fn open(host: &Host, numbers: Option<[DevNo; 2]>) -> Result<Self, String> {
+        let open = |dev: DevNo| {
+            DiskReader::open(host, dev).map_err(|e| format!("cannot read the statistics of {dev}: {e}"))
+        };
+        let readers = numbers.into_iter().flatten().map(open).collect::<Result<_, _>>()?;
+        Ok(Self { numbers, readers })
+    }
+
+    fn read(&self) -> Result<[DiskStat; 2], String> {
+        let mut stats = [DiskStat::default(); 2];
+        for (stat, reader) in stats.iter_mut().zip(&self.readers) {
+            *stat = reader.read().map_err(|e| format!("cannot read the statistics of its devices: {e}"))?;
+        }
+        Ok(stats)
+    }
+}
+
+fn look(volume: &Volume, [backing, own]: [DiskStat; 2]) -> Look {
+    let counters = &volume.status.counters;
+    Look {
+        at: Instant::now(),
+        backing,
+        own,
+        misses: counters.reads() - counters.read_hits(),
+        written_back: volume.status.written_back_blocks.unwrap_or(0),
+    }
+}
+
+/// Says that the built-in policy is to decide. The dead man's rule goes last.
+fn give_back(dm: &Dm, name: &str) -> Result<(), Error> {
+    for key in STEERED.iter().chain([&TIMEOUT]) {
+        dm.message(name, &format!("{key} {DEFAULT}"))?;
+    }
+    Ok(())
+}
+
+impl Steered {
+    fn new(volume: Volume, look: Look, controller: Controller) -> Self {
+        Self {
+            volume,
+            backing: DiskStat::default(),
+            observation: None,
+            decision: None,
+            steering: Steering::Off,
+            controller,
+            disks: Disks::default(),
+            before: look,
+            said: None,
+            said_at: None,
+            trouble: None,
+        }
+    }
+
+    /// Notes what there is to see.
+    fn see(&mut self, volume: Volume, look: Look) {
+        let past = look.at - self.before.at;
+        self.backing = look.backing.since(&self.before.backing);
+        // The first look is at nothing.
+        self.observation = (!past.is_zero()).then(|| self.observe(&volume, &look, past));
+        self.volume = volume;
+        self.before = look;
+    }
+
+    fn observe(&self, volume: &Volume, look: &Look, past: Duration) -> Observation {
+        let seconds = past.as_secs_f64();
+        let (backing, own) = (&self.backing, look.own.since(&self.before.own));
+        let status = &volume.status;
+        Observation {
+            seconds,
+            utilisation: backing.busy_ms as f64 / 1000.0 / seconds,
+            reads_per_s: backing.reads as f64 / seconds,
+            writes_per_s: backing.writes as f64 / seconds,
+            read_latency_ms: (backing.reads > 0).then(|| backing.read_ms as f64 / backing.reads as f64),
+            queue_length: backing.queue_ms as f64 / 1000.0 / seconds,
+            cache_blocks: status.cache_blocks,
+            segments: status.segments,
+            free_segments: status.free_segments.unwrap_or(0),
+            dirty_blocks: status.dirty_blocks,
+            written_back_blocks: look.written_back.saturating_sub(self.before.written_back),
+            user_written_blocks: own.write_sectors / BLOCK_SECTORS,
+            read_misses: look.misses.saturating_sub(self.before.misses),
+            full: status.full == Some(true),
+        }
+    }
+
+    /// Decides, and says so where something is to change or silence would be taken for death.
+    fn steer(&mut self, name: &str, dm: &Dm, wanted: bool, config: &Config, dry_run: bool) {
+        let Some(observation) = &self.observation else { return };
+        let decision = self.controller.step(observation);
+        self.decision = Some(decision);
+        debug!(volume = name; "{name}: {observation:?} -> {decision:?}");
+        let now = match (wanted, self.is_set_by_hand()) {
+            (false, _) => Steering::Off,
+            (true, true) => Steering::ByHand,
+            (true, false) => Steering::Daemon,
+        };
+        if now != self.steering {
+            info!(volume = name, steering = now.word(); "{name} is steered: {}", now.word());
+        }
+        let before = std::mem::replace(&mut self.steering, now);
+        if dry_run {
+            if self.said != Some(decision) {
+                info!(volume = name; "{name}: would say {}", words(&decision));
+                self.said = Some(decision);
+            }
+            return;
+        }
+        let result = match (before, now) {
+            (Steering::Daemon, Steering::Off) => give_back(dm, name),
+            (Steering::Daemon, Steering::ByHand) => {
+                warn!(
+                    volume = name;
+                    "{name}: somebody has set its options, which are left alone from now on; `wbctl set {name} {THRESHOLD} \
+                     {DEFAULT}`, and the same with {BATCHED} and {LIMIT}, lets wbdaemon steer again"
+                );
+                dm.message(name, &format!("{TIMEOUT} {DEFAULT}"))
+            }
+            (_, Steering::Daemon) => self.say(name, dm, decision, config),
+            _ => Ok(()),
+        };
+        if now != Steering::Daemon {
+            (self.said, self.said_at) = (None, None);
+        }
+        self.note(name, result.err().map(|e| e.to_string()));
+    }
+
+    /// Whether the options of the volume are not those that we have set.
+    fn is_set_by_hand(&mut self) -> bool {
+        let given = |key: &str| self.volume.given.iter().any(|g| g == key);
+        if !STEERED.iter().any(|key| given(key)) {
+            // A new table, or all was taken back: nobody has a say yet.
+            self.said = None;
+            return false;
+        }
+        let value = |key: &str| self.volume.status.options.get(key).and_then(|v| v.as_u64());
+        match &self.said {
+            // Ours of a former life have the dead man's rule with them.
+            None => !given(TIMEOUT),
+            Some(said) => {
+                pairs(said).iter().any(|(key, want)| !given(key) || value(key) != Some((*want).into()))
+            }
+        }
+    }
+
+    fn say(&mut self, name: &str, dm: &Dm, decision: Decision, config: &Config) -> Result<(), Error> {
+        let timeout = Duration::from_secs(config.steering_timeout_s.into());
+        let is_due = self.said_at.is_none_or(|at| at.elapsed() * 3 >= timeout);
+        let timeout_set = self.volume.status.options.get(TIMEOUT).and_then(|v| v.as_u64());
+        if self.said.is_none() || timeout_set != Some(config.steering_timeout_s.into()) {
+            dm.message(name, &format!("{TIMEOUT} {}", config.steering_timeout_s))?;
+        }
+        let before = self.said.map(|said| pairs(&said));
+        for (i, (key, value)) in pairs(&decision).into_iter().enumerate() {
+            // A single word is enough to be heard.
+            let must = is_due && i == 0;
+            if must || before.is_none_or(|b| b[i].1 != value) {
+                dm.message(name, &format!("{key} {value}"))?;
+                self.said_at = Some(Instant::now());
+            }
+        }
+        self.said = Some(decision);
+        Ok(())
+    }
+
+    /// Logs what went wrong, if it is not what went wrong before, and when it does not any more.
+    fn note(&mut self, name: &str, trouble: Option<String>) {
+        if trouble == self.trouble {
+            return;
+        }
+        match &trouble {
+            Some(what) => {
+                error!(volume = name; "{name}: {what}");
+                // What it was told, it may not know.
+                self.said = None;
+            }
+            None => info!(volume = name; "{name}: all is well again"),
+        }
+        self.trouble = trouble;
+    }
+}
+
+/// Options and values of a decision.
+fn pairs(decision: &Decision) -> [(&'static str, u32); 3] {
+    [
+        (THRESHOLD, decision.writeback_threshold),
+        (BATCHED, decision.nr_max_batched_writeback),
+        (LIMIT, decision.writeback_rate_limit),
+    ]
+}
+
+/// A decision for people.
+pub fn words(decision: &Decision) -> String {
+    pairs(decision).map(|(key, value)| format!("{key} {value}")).join(", ")
+}
+
+#[cfg(test)]
+impl Steered {
+    /// One that was looked at once.
+    pub(crate) fn example() -> Self {
+        let mapped = Mapped {
+            name: "v".into(),
+            device: DevNo { major: 253, minor: 0 },
+            sectors: 8,
+            open_count: 0,
+            suspended: false,
+            table: "9999:16 9999:3 0".into(),
+            status: format!(
+                "0 1024 8 1 1 0 256 {} 0 0 8 state degraded writeback_errors 3 written_back 2 flushes 5",
+                "1 ".repeat(16)
+            ),
+        };
+        let volume = Volume::new(&Host::default(), mapped).unwrap();
+        let (disk, at) = (DiskStat::default(), Instant::now());
+        let look = Look { at, backing: disk, own: disk, misses: 0, written_back: 0 };
+        Self::new(volume, look, Controller::new(crate::control::Tuning::default()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decision(limit: u32) -> Decision {
+        Decision { writeback_threshold: 100, nr_max_batched_writeback: 8, writeback_rate_limit: limit }
+    }
+
+    /// A volume with these options given.
+    fn with(options: &[(&str, u64)]) -> Steered {
+        let mut steered = Steered::example();
+        for (key, value) in options {
+            steered.volume.given.push((*key).to_owned());
+            steered.volume.status.options.insert((*key).to_owned(), (*value).into());
+        }
+        steered
+    }
+
+    #[test]
+    fn who_has_set_the_options() {
+        assert!(!with(&[]).is_set_by_hand());
+        assert!(with(&[(THRESHOLD, 70)]).is_set_by_hand());
+        assert!(!with(&[("sync_data_interval", 5)]).is_set_by_hand(), "not ours to set");
+        assert!(!with(&[(THRESHOLD, 70), (TIMEOUT, 10)]).is_set_by_hand(), "ours of a former life");
+        let ours = [(THRESHOLD, 100), (BATCHED, 8), (LIMIT, 64), (TIMEOUT, 10)];
+        let mut steered = with(&ours);
+        steered.said = Some(decision(64));
+        assert!(!steered.is_set_by_hand());
+        steered.said = Some(decision(65));
+        assert!(steered.is_set_by_hand(), "another value");
+        let mut steered = with(&ours[1..]);
+        steered.said = Some(decision(64));
+        assert!(steered.is_set_by_hand(), "one was taken back");
+        let mut steered = with(&[]);
+        steered.said = Some(decision(64));
+        assert!(!steered.is_set_by_hand(), "a new table");
+        assert_eq!(steered.said, None, "and nothing was said to that");
+    }
+
+    #[test]
+    fn what_is_seen() {
+        let mut steered = Steered::example();
+        let mut look = steered.before.clone();
+        look.at += Duration::from_secs(2);
+        look.backing =
+            DiskStat { reads: 10, read_ms: 50, busy_ms: 1000, queue_ms: 3000, ..DiskStat::default() };
+        look.own.write_sectors = 80;
+        (look.misses, look.written_back) = (4, 6);
+        let volume = steered.volume.clone();
+        steered.see(volume, look);
+        let o = steered.observation.unwrap();
+        assert_eq!((o.seconds, o.utilisation, o.reads_per_s, o.read_latency_ms), (2.0, 0.5, 5.0, Some(5.0)));
+        assert_eq!(
+            (o.queue_length, o.user_written_blocks, o.read_misses, o.written_back_blocks),
+            (1.5, 10, 4, 6)
+        );
+    }
+
+    #[test]
+    fn words_of_a_decision() {
+        let text = words(&decision(64));
+        assert_eq!(text, "writeback_threshold 100, nr_max_batched_writeback 8, writeback_rate_limit 64");
+    }
+}
