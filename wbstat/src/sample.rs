@@ -1,0 +1,414 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What is known of all volumes at a moment. This is what is recorded, a line of JSON for each sample.
+
+use anyhow::{bail, Context, Result};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, Write},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use wbctl::{
+    disk::{DiskReader, DiskStat},
+    dm::Dm,
+    options,
+    report::Report,
+    volume::{Below, Volume},
+    Error,
+};
+use wbformat::host::{DevNo, Host};
+
+/// Version of a recording.
+const VERSION: u32 = 1;
+/// Cells of the map that are asked for: enough for a wide screen.
+const CELLS: u32 = 2048;
+/// So many segments are looked at in a sample without a thought; of a larger cache the map is not taken each time.
+const CHEAP_SEGMENTS: u64 = 1 << 18;
+/// Who steers when somebody does all the time.
+pub const STEERED: &str = "wbdaemon";
+/// How often that of a larger one is.
+const DEAR_PERIOD: Duration = Duration::from_secs(10);
+
+/// All volumes at a moment.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sample {
+    /// Milliseconds since 1970, in UTC.
+    pub at_ms: u64,
+    /// By name.
+    pub volumes: Vec<VolumeSample>,
+}
+
+/// One volume at a moment. Counts are since it was created; a block is 4 KiB.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct VolumeSample {
+    /// Its name.
+    pub name: String,
+    /// Its UUID, if the target said.
+    pub uuid: Option<String>,
+    /// `ok`, `degraded`, `failed` or `unknown`.
+    pub state: String,
+    /// What is wrong: `none`, or words with commas between them.
+    pub fault: String,
+    /// What to do about it.
+    pub advice: Vec<String>,
+    /// Whether it is suspended.
+    pub suspended: bool,
+    /// Whether writes are as fast as the backing device, for want of room.
+    pub full: bool,
+    /// Path of the backing device.
+    pub backing: String,
+    /// Path of the cache device.
+    pub cache: String,
+    /// Its size.
+    pub size_bytes: u64,
+    /// Blocks of the whole cache.
+    pub cache_blocks: u64,
+    /// Segments of the cache.
+    pub segments: u64,
+    /// Segments that can be written.
+    pub free_segments: u64,
+    /// Blocks that are not on the backing device.
+    pub dirty_blocks: u64,
+    /// Reads.
+    pub reads: u64,
+    /// Reads that the cache answered.
+    pub read_hits: u64,
+    /// Writes.
+    pub writes: u64,
+    /// Writes whose block was in the cache already.
+    pub write_hits: u64,
+    /// Flushes and FUA writes.
+    pub flushes: u64,
+    /// Blocks written back.
+    pub written_back_blocks: u64,
+    /// Errors: of the cache device in reads and in writes, of the backing device in reads and in writes.
+    pub errors: [u64; 4],
+    /// Dirty blocks that were given up.
+    pub lost_blocks: u64,
+    /// Options, and their values where they were given.
+    pub options: Vec<(String, Option<u64>)>,
+    /// Whether whoever steers is silent.
+    pub steering_expired: bool,
+    /// The state of the segments, if the target could say.
+    pub report: Option<Report>,
+    /// What the kernel counts of the volume itself, the backing and the cache device.
+    pub disks: [DiskStat; 3],
+}
+
+impl VolumeSample {
+    fn new(volume: &Volume, report: Option<Report>, disks: [DiskStat; 3]) -> Self {
+        let s = &volume.status;
+        Self {
+            name: volume.name.clone(),
+            uuid: s.uuid.clone(),
+            state: s.state.word().to_owned(),
+            fault: s.fault.clone().unwrap_or_else(|| "none".to_owned()),
+            advice: s.advice().iter().map(|a| (*a).to_owned()).collect(),
+            suspended: volume.suspended,
+            full: s.full == Some(true),
+            backing: volume.backing.device.clone(),
+            cache: volume.cache.device.clone(),
+            size_bytes: volume.size_bytes,
+            cache_blocks: s.cache_blocks,
+            segments: s.segments,
+            free_segments: s.free_segments.unwrap_or(0),
+            dirty_blocks: s.dirty_blocks,
+            reads: s.counters.reads(),
+            read_hits: s.counters.read_hits(),
+            writes: s.counters.writes(),
+            write_hits: s.counters.write_hits(),
+            flushes: s.flushes.unwrap_or(0),
+            written_back_blocks: s.written_back_blocks.unwrap_or(0),
+            errors: [s.read_errors, s.cache_write_errors, s.backing_read_errors, s.writeback_errors]
+                .map(|n| n.unwrap_or(0)),
+            lost_blocks: s.lost_blocks.unwrap_or(0),
+            options: options::settings(volume).into_iter().map(|o| (o.name, o.value)).collect(),
+            steering_expired: s.steering_expired == Some(true),
+            report,
+            disks,
+        }
+    }
+
+    /// The part of the log that is in use, from 0 to 1.
+    pub fn used(&self) -> f64 {
+        1.0 - part(self.free_segments, self.segments.max(1))
+    }
+
+    /// The part of the cache that is dirty, from 0 to 1.
+    pub fn dirty(&self) -> f64 {
+        part(self.dirty_blocks, self.cache_blocks)
+    }
+
+    /// The value of an option that was given.
+    pub fn option(&self, name: &str) -> Option<u64> {
+        self.options.iter().find(|(n, _)| n == name)?.1
+    }
+
+    /// Who decides how much is written back, for people.
+    pub fn steered_by(&self) -> &'static str {
+        let given = ["writeback_threshold", "nr_max_batched_writeback", "writeback_rate_limit"]
+            .iter()
+            .any(|o| self.option(o).is_some());
+        match (given, self.option("steering_timeout").is_some_and(|s| s > 0), self.steering_expired) {
+            (_, _, true) => "built-in policy (steering is silent)",
+            (false, ..) => "built-in policy",
+            (true, true, false) => STEERED,
+            (true, false, false) => "set by hand",
+        }
+    }
+
+    /// What writeback may do, for people.
+    pub fn throttle(&self) -> String {
+        if self.steering_expired {
+            return "as it sees fit".to_owned();
+        }
+        let limit = self.option("writeback_rate_limit").filter(|&kib| kib > 0);
+        match (self.option("writeback_threshold"), limit) {
+            (None, None) => "as it sees fit".to_owned(),
+            (Some(0), _) => "only when it must".to_owned(),
+            (Some(100), None) => "as fast as it can".to_owned(),
+            (Some(100) | None, Some(kib)) => format!("up to {}/s", human(kib * 1024)),
+            (Some(n), None) => format!("below {n} % busy"),
+            (Some(n), Some(kib)) => format!("below {n} % busy, up to {}/s", human(kib * 1024)),
+        }
+    }
+}
+
+/// A number of bytes with a binary unit.
+pub fn human(bytes: u64) -> String {
+    wbformat::size::human(bytes)
+}
+
+fn part(n: u64, of: u64) -> f64 {
+    if of == 0 {
+        0.0
+    } else {
+        (n as f64 / of as f64).clamp(0.0, 1.0)
+    }
+}
+
+/// The volumes of this machine.
+pub struct Live {
+    host: Host,
+    dm: Option<Dm>,
+    known: BTreeMap<String, Known>,
+}
+
+/// What is kept of a volume from sample to sample.
+struct Known {
+    volume: Volume,
+    /// The volume itself, the backing and the cache device, as far as the kernel counts them.
+    disks: [Option<DiskReader>; 3],
+    /// The map of a large cache, and when it was taken.
+    map: Option<(SystemTime, Report)>,
+    /// The target has no maps.
+    mute: bool,
+}
+
+impl Known {
+    fn new(host: &Host, number: DevNo, volume: Volume) -> Self {
+        let open = |number: Option<DevNo>| DiskReader::open(host, number?).ok();
+        let below = |b: &Below| open(DevNo::parse(&b.number));
+        let disks = [open(Some(number)), below(&volume.backing), below(&volume.cache)];
+        Self { volume, disks, map: None, mute: false }
+    }
+
+    fn report(&mut self, dm: &Dm, now: SystemTime) -> Option<Report> {
+        // A suspended one does not answer before it is resumed.
+        if self.mute || self.volume.suspended {
+            return None;
+        }
+        if let Some((at, map)) = &self.map {
+            if now.duration_since(*at).is_ok_and(|age| age < DEAR_PERIOD) {
+                return Some(map.clone());
+            }
+        }
+        match dm.report(&self.volume.name, CELLS) {
+            Ok(report) => {
+                let is_dear = self.volume.status.segments > CHEAP_SEGMENTS;
+                self.map = is_dear.then(|| (now, report.clone()));
+                Some(report)
+            }
+            // Each time it would log that it does not know the message.
+            Err(Error::Kernel(_) | Error::Failed(_)) => {
+                self.mute = true;
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    fn sample(&mut self, dm: &Dm, now: SystemTime) -> VolumeSample {
+        let report = self.report(dm, now);
+        let read = |disk: &Option<DiskReader>| disk.as_ref().and_then(|d| d.read().ok()).unwrap_or_default();
+        VolumeSample::new(&self.volume, report, self.disks.each_ref().map(read))
+    }
+}
+
+impl Live {
+    /// None yet.
+    pub fn new() -> Self {
+        Self { host: Host::default(), dm: None, known: BTreeMap::new() }
+    }
+
+    /// Looks at all of them.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] without the rights, [`Error::Kernel`].
+    pub fn sample(&mut self) -> Result<Sample, Error> {
+        let now = SystemTime::now();
+        let at_ms = now.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+        let dm = match self.dm.take() {
+            Some(dm) => dm,
+            None => match Dm::open(false) {
+                Ok(dm) => dm,
+                // No device-mapper, no volumes.
+                Err(Error::NoModule(_)) => return Ok(Sample { at_ms, volumes: Vec::new() }),
+                Err(e) => return Err(e),
+            },
+        };
+        let mut volumes = Vec::new();
+        for mapped in dm.list()? {
+            let (name, number) = (mapped.name.clone(), mapped.device);
+            let before = self.known.get(&name).map(|k| &k.volume);
+            let volume = Volume::again(&self.host, mapped, before)?;
+            let is_same = |k: &Known| {
+                let key = |v: &Volume| {
+                    (v.status.uuid.clone(), v.backing.clone(), v.cache.clone(), v.number.clone())
+                };
+                key(&k.volume) == key(&volume)
+            };
+            let known = match self.known.remove(&name).filter(is_same) {
+                Some(known) => Known { volume, ..known },
+                None => Known::new(&self.host, number, volume),
+            };
+            volumes.push(self.known.entry(name).or_insert(known).sample(&dm, now));
+        }
+        self.known.retain(|name, _| volumes.iter().any(|v| v.name == *name));
+        self.dm = Some(dm);
+        Ok(Sample { at_ms, volumes })
+    }
+
+    /// Sets an option of a volume.
+    ///
+    /// # Errors
+    /// Those of [`options::set`].
+    pub fn set(&self, volume: &str, key: &str, value: &str) -> Result<(), Error> {
+        options::set(&self.host, volume, key, value).map(drop)
+    }
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The first line of a recording.
+#[derive(Debug, Serialize, Deserialize)]
+struct Head {
+    wbstat_recording: u32,
+}
+
+/// Begins a recording.
+///
+/// # Errors
+/// Those of writing.
+pub fn begin_recording(out: &mut impl Write) -> Result<()> {
+    writeln!(out, "{}", serde_json::to_string(&Head { wbstat_recording: VERSION })?)?;
+    Ok(out.flush()?)
+}
+
+/// Adds a sample to a recording.
+///
+/// # Errors
+/// Those of writing.
+pub fn record(out: &mut impl Write, sample: &Sample) -> Result<()> {
+    writeln!(out, "{}", serde_json::to_string(sample)?)?;
+    Ok(out.flush()?)
+}
+
+/// Reads a recording. One that ends within a line, as when the power was cut, is good up to there.
+///
+/// # Errors
+/// What is wrong, and on which line.
+pub fn read_recording(input: impl BufRead) -> Result<Vec<Sample>> {
+    let mut lines = input.lines();
+    let head = lines.next().context("it is empty")??;
+    let head: Head =
+        serde_json::from_str(&head).ok().context("line 1: this is no recording of wbstat --record")?;
+    if head.wbstat_recording != VERSION {
+        bail!("it is of version {}, and this wbstat knows {VERSION}", head.wbstat_recording);
+    }
+    let mut samples: Vec<Sample> = Vec::new();
+    let mut lines = lines.enumerate().peekable();
+    while let Some((i, line)) = lines.next() {
+        let line = line?;
+        match serde_json::from_str::<Sample>(&line) {
+            Ok(sample) => {
+                if samples.last().is_some_and(|last| sample.at_ms < last.at_ms) {
+                    bail!("line {}: it is earlier than the line before", i + 2);
+                }
+                samples.push(sample);
+            }
+            Err(e) if e.is_eof() && lines.peek().is_none() => break,
+            Err(e) => bail!("line {}: {e}", i + 2),
+        }
+    }
+    if samples.is_empty() {
+        bail!("there is no sample in it");
+    }
+    Ok(samples)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(at_ms: u64) -> Sample {
+        let volume = VolumeSample { name: "v".into(), reads: at_ms, ..VolumeSample::default() };
+        Sample { at_ms, volumes: vec![volume] }
+    }
+
+    #[test]
+    fn what_is_recorded_is_read_again() {
+        let mut out = Vec::new();
+        begin_recording(&mut out).unwrap();
+        let samples = [sample(1), sample(2)];
+        samples.iter().for_each(|s| record(&mut out, s).unwrap());
+        assert_eq!(read_recording(&out[..]).unwrap(), samples);
+        // Cut off in the middle of a line.
+        assert_eq!(read_recording(&out[..out.len() - 10]).unwrap(), samples[..1]);
+    }
+
+    #[test]
+    fn what_is_no_recording() {
+        let error = |text: &str| read_recording(text.as_bytes()).unwrap_err().to_string();
+        let head = "{\"wbstat_recording\":1}\n";
+        assert_eq!(error(""), "it is empty");
+        assert!(error("x\n").starts_with("line 1: this is no recording"));
+        assert!(error("{\"wbstat_recording\":2}\n").starts_with("it is of version 2"));
+        assert_eq!(error(head), "there is no sample in it");
+        assert!(error(&format!("{head}x\n")).starts_with("line 2: "));
+        let line = |at| serde_json::to_string(&sample(at)).unwrap();
+        assert!(error(&format!("{head}{}\n{}\n", line(2), line(1))).starts_with("line 3: it is earlier"));
+    }
+
+    #[test]
+    fn who_steers() {
+        let of = |options: &[(&str, u64)], steering_expired| VolumeSample {
+            options: options.iter().map(|(k, v)| ((*k).to_owned(), Some(*v))).collect(),
+            steering_expired,
+            ..VolumeSample::default()
+        };
+        let words = |v: &VolumeSample| (v.steered_by(), v.throttle());
+        let (t, r, d) = ("writeback_threshold", "writeback_rate_limit", "steering_timeout");
+        assert_eq!(words(&of(&[], false)), ("built-in policy", "as it sees fit".into()));
+        assert_eq!(words(&of(&[(t, 70)], false)), ("set by hand", "below 70 % busy".into()));
+        assert_eq!(words(&of(&[(t, 100), (r, 1024), (d, 10)], false)), ("wbdaemon", "up to 1 MiB/s".into()));
+        assert_eq!(words(&of(&[(t, 0), (d, 10)], false)).1, "only when it must");
+        assert!(words(&of(&[(t, 0), (d, 10)], true)).0.contains("silent"));
+    }
+}

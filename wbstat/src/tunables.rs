@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The options that can be changed while one looks.
+
+use writeboost::arguments::{Known, Options, DEFAULT};
+
+/// All that do something, in the target's order.
+pub fn all() -> impl Iterator<Item = &'static Known> {
+    Options::known().iter().filter(|k| k.min < k.max)
+}
+
+/// Checks a value for an option.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(name: &str, value: &str) -> Result<(), String> {
+    Options::default().set(name, value).map_err(|e| e.to_string())
+}
+
+/// The value of an option, as it is typed.
+pub fn word(value: Option<u64>) -> String {
+    value.map_or_else(|| DEFAULT.to_owned(), |v| v.to_string())
+}
