@@ -14,6 +14,7 @@ mod demo;
 mod fuzz;
 mod mutants;
 mod races;
+mod screenshots;
 mod test;
 mod vm;
 
@@ -42,6 +43,8 @@ enum Command {
     Fuzz(Fuzz),
     Mutants(Mutants),
     Races(Races),
+    /// Take the pictures of wbstat in docs/ anew, on throw-away devices
+    Screenshots,
     Test(Test),
     Vm(Vm),
 }
@@ -268,6 +271,7 @@ fn main() -> ExitCode {
         Command::Fuzz(args) => fuzz::run(args, progress),
         Command::Mutants(args) => mutants::run(args, progress),
         Command::Races(args) => races::run(args, progress),
+        Command::Screenshots => screenshots::run(progress),
         Command::Test(args) => test::run(args, progress),
         Command::Vm(args) => vm::run(args, progress),
     };

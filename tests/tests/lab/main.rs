@@ -8,6 +8,7 @@
 
 mod admin;
 mod cutoff;
+mod daemon;
 mod debian;
 mod errors;
 mod faults;
@@ -15,6 +16,7 @@ mod fs;
 mod io;
 mod points;
 mod refuse;
+mod steer;
 mod support;
 
 use std::process::ExitCode;
@@ -46,9 +48,12 @@ fn main() -> ExitCode {
         refuse::TESTS,
         errors::TESTS,
         faults::TESTS,
+        steer::TESTS,
+        daemon::TESTS,
     ]
     .concat();
     tests.extend(debian::tests());
+    tests.extend(daemon::on_debian());
     // What takes long comes first, so that no CPU is idle at the end.
     tests.sort_by_key(|test| std::cmp::Reverse(setup.seconds(test)));
     if plan {

@@ -10,6 +10,16 @@ mkdir -p $m
 say() { echo "--- after $SECONDS s: $*"; }
 die() { echo "FAILED: $*"; exit 1; }
 
+# within SECONDS COMMAND...: the command succeeds by then.
+within() {
+    local until=$((SECONDS + $1))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt $until ] || die "not in time: $*"
+        sleep 0.1
+    done
+}
+
 # same WHAT IS WANTED
 same() { [ "$2" = "$3" ] || die "$1 is \"$2\", not \"$3\""; }
 
@@ -35,6 +45,8 @@ value() {
     words=${words##*" $2 "}
     echo "${words%% *}"
 }
+# has NAME KEY VALUE: the status says so.
+has() { [ "$(value "$1" "$2")" = "$3" ]; }
 drain() { dmsetup message "$1" 0 drop_caches; }
 
 # healthy NAME: nothing has failed.

@@ -117,6 +117,11 @@ impl<'a> Guest<'a> {
         self
     }
 
+    /// With systemd as process 1, and the script as a service of it.
+    pub fn systemd(self) -> Self {
+        self.param("wb_manager=systemd")
+    }
+
     /// To be killed after `timeout`, which is an error. Five minutes when not said.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

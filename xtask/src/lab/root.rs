@@ -60,6 +60,9 @@ const USERLAND: &[&str] = &[
     "busybox-static",
     "bcache-tools",
     "jq",
+    "tmux",
+    "prometheus",
+    "curl",
 ];
 
 /// How long an answer to "which kernels are there" is good for.
