@@ -29,6 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Policy::Steered(Tuning::default()),
     ];
     let mut loads = generated(1.0);
+    loads.push(recorded(include_str!("../loads/ext4.csv"), "ext4, recorded", 64)?);
     for file in std::env::args().skip(1) {
         let text = fs::read_to_string(&file).map_err(|e| format!("{file}: {e}"))?;
         loads.push(recorded(&text, &file, 1024).map_err(|e| format!("{file}: {e}"))?);

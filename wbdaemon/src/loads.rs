@@ -228,6 +228,13 @@ mod tests {
     }
 
     #[test]
+    fn the_recording_that_is_kept() {
+        let load = recorded(include_str!("../loads/ext4.csv"), "ext4", 64).unwrap();
+        let writes = load.requests.iter().filter(|r| r.write).count();
+        assert!(load.requests.len() > 10_000 && writes > 5000 && writes < load.requests.len());
+    }
+
+    #[test]
     fn recordings() {
         let load = recorded("# a comment\n0,W,10,2\n\n1.5, r, 4, 1\n", "x", 16).unwrap();
         let at = |at, block, write| Request { at, block, write };

@@ -165,6 +165,80 @@ pub const TESTS: &[Test] = &[
         ),
     ),
     script(
+        "daemon::dashboard",
+        30,
+        true,
+        with_helpers!(
+            r#"
+        hdd x 64
+        ram 1 64
+        wb() { tmux send-keys -t wb "$@"; }
+        screen() { tmux capture-pane -p -t wb; }
+        shows() { screen | grep -qE "$1"; }
+        starts() { tmux -f /dev/null new-session -d -s wb -x "$1" -y "$2" "TERM=screen-256color LC_ALL=C.UTF-8 wbstat --interval 0.5 $3; echo status \$?; sleep 1000"; }
+        say 'without volumes'
+        starts 80 24 ''
+        within 10 shows 'There is no writeboost volume'
+        say 'one that comes'
+        wbctl create v /dev/x /dev/ram0
+        within 10 shows '> v +ok .* idle'
+        shows 'free 126 +of 126 segments' || shows 'of 126 segments' || die "$(screen)"
+        say 'it is used'
+        fio --name=w --eta=never --filename=/dev/mapper/v --direct=1 --rw=randwrite --bs=4k --rate_iops=100 --time_based --runtime=600 \
+            --ioengine=psync --output=/dev/null &
+        fio=$!
+        within 10 shows '> v +ok .* 100 .* in use'
+        say 'an option is changed, after a question'
+        wb t
+        within 5 shows 'Options of v'
+        wb Enter
+        within 5 shows 'writeback_threshold = _'
+        wb 7 0 0 Enter
+        within 5 shows 'takes a number from 0 to 100'
+        wb BSpace Enter
+        within 5 shows 'Set writeback_threshold from default to 70\?'
+        same 'not yet' "$(wbctl get v writeback_threshold)" default
+        wb y
+        within 5 shows 'writeback_threshold is 70 now'
+        same 'now' "$(wbctl get v writeback_threshold)" 70
+        wb x
+        within 5 shows 'below 70 % busy, decided by: set by hand'
+        say 'it is steered'
+        wbctl set v writeback_threshold default
+        wbdaemon 2>/tmp/log &
+        daemon=$!
+        within 15 shows 'decided by: wbdaemon'
+        say 'another size'
+        tmux resize-window -t wb -x 150 -y 45
+        within 5 shows 'LOG IN USE'
+        screen
+        say 'it goes'
+        kill $fio $daemon
+        wait || true
+        wb Enter
+        wbctl remove v
+        within 10 shows 'There is no writeboost volume'
+        wb q
+        within 5 shows 'status 0'
+        tmux kill-server
+        say 'recorded, and shown again'
+        wbctl create v /dev/x /dev/ram0
+        starts 80 24 '--record /tmp/recording'
+        sleep 4
+        wb q
+        within 5 shows 'status 0'
+        tmux kill-server
+        wbctl remove v
+        wbstat --replay /tmp/recording --csv >/tmp/csv
+        [ "$(grep -c ',v,ok,' /tmp/csv)" -ge 3 ] || die "$(cat /tmp/csv)"
+        starts 80 24 '--replay /tmp/recording'
+        within 5 shows 'REPLAY'
+        within 5 shows '> v +ok'
+        tmux kill-server
+        "#
+        ),
+    ),
+    script(
         "daemon::overhead",
         100,
         false,
@@ -316,6 +390,19 @@ for name in $(grep 'expr:' /mnt/share/alerts.yml | grep -o 'writeboost_[a-z_]*')
 done
 fires() { curl -sf http://127.0.0.1:9090/api/v1/alerts | jq -e --arg a "$1" 'any(.data.alerts[]; .labels.alertname == $a and .state == "firing")' >/dev/null; }
 ! fires WriteboostNotSteered || die 'it fires'
+say 'under load, and the dashboard shows it'
+fio --name=load --eta=never --filename=/dev/mapper/v --direct=1 --rw=randrw --bs=4k --rate_iops=50,50 --time_based --runtime=30 \
+    --ioengine=psync --output=/dev/null &
+load=$!
+tmux -f /dev/null new-session -d -s wb -x 120 -y 32 'TERM=screen-256color LC_ALL=C.UTF-8 wbstat'
+shows() { tmux capture-pane -p -t wb | grep -qE "$1"; }
+within 30 shows 'decided by: wbdaemon'
+within 30 shows '> v +ok .* (in use|writing back)'
+tmux capture-pane -p -t wb
+tmux kill-server
+wait $load
+is_steered || die "$(wbctl get v)"
+within 60 is_clean
 say 'a watchdog: one that hangs is started again'
 mkdir -p /etc/systemd/system/wbdaemon.service.d
 printf '[Service]\nWatchdogSec=10\n' >/etc/systemd/system/wbdaemon.service.d/soon.conf
