@@ -162,13 +162,21 @@ fn execute(args: &Args) -> Result<()> {
             for signal in [SIGTERM, SIGHUP] {
                 signal_hook::flag::register(signal, stop.clone())?;
             }
-            // This also restores the terminal when there is a panic.
-            let mut terminal = ratatui::try_init().context("cannot use the terminal")?;
-            let result = show(args, &mut terminal, &mut source, first, recording.as_mut(), &stop);
-            ratatui::restore();
-            result
+            on_terminal(|terminal| show(args, terminal, &mut source, first, recording.as_mut(), &stop))
         }
     }
+}
+
+/// Runs `f` with the terminal, and gives that back as it was, also when there is a panic.
+///
+/// # Errors
+/// Those of `f`, and that the terminal cannot be used.
+pub fn on_terminal<R>(f: impl FnOnce(&mut DefaultTerminal) -> Result<R>) -> Result<R> {
+    // This also has a panic restore it.
+    let mut terminal = ratatui::try_init().context("cannot use the terminal")?;
+    let result = f(&mut terminal);
+    ratatui::restore();
+    result
 }
 
 fn print_samples(

@@ -79,11 +79,15 @@ struct Terminal {
 
 impl Terminal {
     fn new(args: &[&str], columns: u16, rows: u16, term: &str) -> Self {
-        let size = PtySize { rows, cols: columns, pixel_width: 0, pixel_height: 0 };
-        let pair = native_pty_system().openpty(size).unwrap();
         let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_wbstat"));
         command.args(args);
         command.env("TERM", term);
+        Self::with(command, columns, rows)
+    }
+
+    fn with(mut command: CommandBuilder, columns: u16, rows: u16) -> Self {
+        let size = PtySize { rows, cols: columns, pixel_width: 0, pixel_height: 0 };
+        let pair = native_pty_system().openpty(size).unwrap();
         command.env("LC_ALL", "C.UTF-8");
         command.env_remove("NO_COLOR");
         let child = pair.slave.spawn_command(command).unwrap();
@@ -229,4 +233,28 @@ fn told_to_end() {
         assert!(t.ends());
         t.is_restored();
     }
+}
+
+/// Not a test by itself: what [`in_a_panic`] runs on a terminal.
+#[test]
+fn panics() {
+    if std::env::var_os("WBSTAT_TEST_PANICS").is_some() {
+        let _ = wbstat::cli::on_terminal::<()>(|terminal| {
+            terminal.draw(|frame| frame.render_widget("on the other screen", frame.area()))?;
+            panic!("as a bug would");
+        });
+    }
+}
+
+#[test]
+fn in_a_panic() {
+    let mut command = CommandBuilder::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "panics", "--nocapture"]);
+    command.env("WBSTAT_TEST_PANICS", "1");
+    command.env("RUST_BACKTRACE", "0");
+    command.env("TERM", "xterm");
+    let mut t = Terminal::with(command, 80, 24);
+    assert!(!t.ends(), "it did not panic: {}", t.text());
+    assert!(t.text().contains("as a bug would"), "{}", t.text());
+    t.is_restored();
 }
