@@ -10,6 +10,10 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use clap::Parser;
+use nix::{
+    errno::Errno,
+    poll::{poll, PollFd, PollFlags, PollTimeout},
+};
 use ratatui::{
     crossterm::event::{self, Event},
     DefaultTerminal,
@@ -18,6 +22,7 @@ use signal_hook::consts::{SIGHUP, SIGTERM};
 use std::{
     fs::File,
     io::{self, BufReader, BufWriter, IsTerminal, Write},
+    os::fd::AsFd,
     path::PathBuf,
     process::ExitCode,
     sync::{
@@ -162,6 +167,7 @@ fn execute(args: &Args) -> Result<()> {
             for signal in [SIGTERM, SIGHUP] {
                 signal_hook::flag::register(signal, stop.clone())?;
             }
+            end_with_terminal()?;
             on_terminal(|terminal| show(args, terminal, &mut source, first, recording.as_mut(), &stop))
         }
     }
@@ -177,6 +183,26 @@ pub fn on_terminal<R>(f: impl FnOnce(&mut DefaultTerminal) -> Result<R>) -> Resu
     let result = f(&mut terminal);
     ratatui::restore();
     result
+}
+
+/// Ends the program as soon as its terminal is gone, as when a connection is cut: whoever waits for keys would be told for ever that
+/// there is something to read, and read nothing.
+fn end_with_terminal() -> Result<()> {
+    // The one that keys come from.
+    let tty = if io::stdin().is_terminal() {
+        io::stdin().as_fd().try_clone_to_owned()?
+    } else {
+        File::open("/dev/tty").context("there is no terminal that keys could come from")?.into()
+    };
+    thread::Builder::new().name("terminal".to_owned()).spawn(move || loop {
+        let mut fds = [PollFd::new(tty.as_fd(), PollFlags::empty())];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(n) if n > 0 => std::process::exit(1),
+            Ok(_) | Err(Errno::EINTR) => (),
+            Err(_) => return,
+        }
+    })?;
+    Ok(())
 }
 
 fn print_samples(

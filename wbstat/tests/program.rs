@@ -235,6 +235,27 @@ fn told_to_end() {
     }
 }
 
+#[test]
+fn the_terminal_goes_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = recording(dir.path());
+    let mut t = Terminal::new(&["--replay", &file], 80, 24, "xterm");
+    t.shows("perflv");
+    let Terminal { master, keys, output, mut child, .. } = t;
+    drop((master, keys));
+    // The thread that reads has the last end of it.
+    while output.recv_timeout(Duration::from_millis(100)).is_ok() {}
+    drop(output);
+    let until = Instant::now() + Duration::from_secs(20);
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > until {
+            child.kill().unwrap();
+            panic!("it goes on without a terminal");
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// Not a test by itself: what [`in_a_panic`] runs on a terminal.
 #[test]
 fn panics() {
