@@ -19,6 +19,12 @@ const UNSET: u32 = u32::MAX;
 /// Most cells that a report has: it has to fit into a message's answer, whatever the size of the cache.
 pub const MAX_CELLS: u32 = 4096;
 
+/// Version of a report.
+pub const REPORT_VERSION: u32 = 1;
+
+/// Highest limit of the rate of writeback, in KiB a second.
+pub const MAX_RATE_KIB: u32 = 4 << 20;
+
 /// Cells of a report unless a message says otherwise.
 pub const DEFAULT_CELLS: u32 = 64;
 
@@ -94,7 +100,7 @@ const KNOWN: [Known; 8] = [
     Known {
         name: "writeback_rate_limit",
         min: 0,
-        max: 4 << 20,
+        max: MAX_RATE_KIB,
         default: 0,
         unit: "KiB/s",
         summary: "most that writeback does while the cache is neither full nor drained; 0 for no limit",
@@ -161,6 +167,19 @@ impl Default for Options {
     }
 }
 
+/// Which option it is, and its value; [`UNSET`] to take it back.
+fn parse(name: &str, value: &str) -> Result<(usize, u32), OptionError> {
+    let i = KNOWN.iter().position(|k| k.name == name).ok_or(OptionError::Unknown)?;
+    let k = &KNOWN[i];
+    if value == DEFAULT {
+        return Ok((i, UNSET));
+    }
+    match value.parse() {
+        Ok(v) if (k.min..=k.max).contains(&v) => Ok((i, v)),
+        _ => Err(OptionError::Range { name: k.name, min: k.min, max: k.max }),
+    }
+}
+
 impl Options {
     /// All options, in the order in which status shows them.
     pub fn known() -> &'static [Known] {
@@ -172,19 +191,17 @@ impl Options {
     /// # Errors
     /// [`OptionError`]; then nothing has changed.
     pub fn set(&self, name: &str, value: &str) -> Result<(), OptionError> {
-        let i = KNOWN.iter().position(|k| k.name == name).ok_or(OptionError::Unknown)?;
-        let k = &KNOWN[i];
-        if value == DEFAULT {
-            self.values[i].store(UNSET, Ordering::Relaxed);
-            return Ok(());
-        }
-        match value.parse() {
-            Ok(v) if (k.min..=k.max).contains(&v) => {
-                self.values[i].store(v, Ordering::Relaxed);
-                Ok(())
-            }
-            _ => Err(OptionError::Range { name: k.name, min: k.min, max: k.max }),
-        }
+        let (i, v) = parse(name, value)?;
+        self.values[i].store(v, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether [`Options::set`] would take it.
+    ///
+    /// # Errors
+    /// [`OptionError`].
+    pub fn check(name: &str, value: &str) -> Result<(), OptionError> {
+        parse(name, value).map(drop)
     }
 
     fn get(&self, i: usize) -> u32 {

@@ -6,7 +6,7 @@ use crate::{
     error::{errno, words},
     kmsg::Kmsg,
     module, node,
-    report::{self, Report},
+    report::Report,
     udev, Error,
 };
 use devicemapper::{DevId, DeviceInfo, DmError, DmFlags, DmName, DmOptions, DmUuid, DM};
@@ -17,6 +17,7 @@ use nix::{
 use std::{os::fd::AsFd, path::PathBuf, time::Duration};
 use uuid::Uuid;
 use wbformat::host::DevNo;
+use writeboost::arguments::MAX_CELLS;
 
 /// Our target's name in a table.
 pub const TARGET: &str = "writeboost";
@@ -235,7 +236,7 @@ impl Dm {
     /// # Errors
     /// Those of [`Dm::message`], and [`Error::Failed`] when the answer is not understood.
     pub fn report(&self, name: &str, cells: u32) -> Result<Report, Error> {
-        let answer = self.ask_only(name, &format!("report {}", cells.clamp(1, report::MAX_CELLS)))?;
+        let answer = self.ask_only(name, &format!("report {}", cells.clamp(1, MAX_CELLS)))?;
         Report::parse(&answer).map_err(|what| {
             Error::Failed(format!("{name}: {what}; is the module of the same version as wbctl?"))
         })

@@ -83,7 +83,7 @@ pub fn set(host: &Host, name: &str, key: &str, value: &str) -> Result<Setting, E
 
 fn check(key: &str, value: &str) -> Result<(), Error> {
     // What the target does with it, without the target.
-    Options::default().set(key, value).map_err(|e| Error::Usage(format!("{key} {value}: {e}")))
+    Options::check(key, value).map_err(|e| Error::Usage(format!("{key} {value}: {e}")))
 }
 
 #[cfg(test)]

@@ -7,11 +7,7 @@
 //! `VERSION SEGMENTS FIRST COUNT FREE OPEN WRITING DIRTY CLEAN MAP`, with a character of `MAP` for each cell.
 
 use serde::{Deserialize, Serialize};
-
-/// The version of the answer that is understood here.
-pub const VERSION: u32 = 1;
-/// Most cells that the target answers with.
-pub const MAX_CELLS: u32 = 4096;
+use writeboost::arguments::REPORT_VERSION;
 
 /// What the segments of a cell are. Of several kinds in one cell, that which comes last here is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -79,8 +75,8 @@ impl Report {
             word.parse::<u32>().map_err(|_| format!("the report has {word:?} for a number"))
         };
         let version = number()?;
-        if version != VERSION {
-            return Err(format!("the report is of version {version}, and {VERSION} is known"));
+        if version != REPORT_VERSION {
+            return Err(format!("the report is of version {version}, and {REPORT_VERSION} is known"));
         }
         let [segments, first, count] = [number()?, number()?, number()?];
         let [free, open, writing, dirty, clean] = [number()?, number()?, number()?, number()?, number()?];

@@ -20,6 +20,7 @@
 //! - When the target makes room by itself, it is given batches that are small enough to make room soon.
 
 use serde::{Deserialize, Serialize};
+use writeboost::arguments::{MAX_BATCHED, MAX_RATE_KIB};
 
 /// What was seen in one tick. A block is 4 KiB.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -144,9 +145,6 @@ impl Tuning {
     }
 }
 
-/// The target's own ranges.
-const MAX_BATCHED: u32 = writeboost::arguments::MAX_BATCHED;
-const MAX_RATE_KIB: u32 = 4 << 20;
 /// A shorter tick says nothing about rates.
 const SHORTEST_S: f64 = 0.001;
 /// KiB of a block.

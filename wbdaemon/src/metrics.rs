@@ -12,7 +12,7 @@ use log::{info, warn};
 use prometheus_client::{
     encoding::{text::encode, EncodeLabelSet},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::{Registry, Unit},
+    registry::{Metric, Registry, Unit},
 };
 use std::{
     fs, io,
@@ -129,6 +129,24 @@ const COUNTERS: [(&str, &str, Option<&str>); 3] = [
     ("read_again", "Reads from the cache device that went well when repeated", None),
 ];
 
+/// Registers families with these names, explanations and units, and answers with them.
+fn families<M>(registry: &mut Registry, of: &[(&str, &str, Option<&str>)]) -> Vec<Family<OfVolume, M>>
+where
+    Family<OfVolume, M>: Metric + Default,
+{
+    let register = |&(name, help, unit): &(&str, &str, Option<&str>)| {
+        let family = Family::default();
+        match unit {
+            Some(unit) => {
+                registry.register_with_unit(name, help, Unit::Other(unit.to_owned()), family.clone())
+            }
+            None => registry.register(name, help, family.clone()),
+        }
+        family
+    };
+    of.iter().map(register).collect()
+}
+
 impl Page {
     fn new() -> Self {
         let mut registry = Registry::with_prefix("writeboost");
@@ -136,28 +154,8 @@ impl Page {
         registry.register("volume_info", "1 for each volume, with what it is made of", info.clone());
         let state = Family::default();
         registry.register("state", "1 for the state that the volume is in, 0 for the others", state.clone());
-        let mut gauges = Vec::new();
-        for (name, help, unit) in GAUGES {
-            let family = Family::default();
-            match unit {
-                Some(unit) => {
-                    registry.register_with_unit(name, help, Unit::Other(unit.to_owned()), family.clone())
-                }
-                None => registry.register(name, help, family.clone()),
-            }
-            gauges.push(family);
-        }
-        let mut counters = Vec::new();
-        for (name, help, unit) in COUNTERS {
-            let family = Family::default();
-            match unit {
-                Some(unit) => {
-                    registry.register_with_unit(name, help, Unit::Other(unit.to_owned()), family.clone())
-                }
-                None => registry.register(name, help, family.clone()),
-            }
-            counters.push(family);
-        }
+        let gauges = families(&mut registry, &GAUGES);
+        let counters = families(&mut registry, &COUNTERS);
         let requests = Family::default();
         registry.register("requests", "Requests, and whether the cache had the block", requests.clone());
         let failures = Family::default();

@@ -63,8 +63,6 @@ impl Steering {
 pub struct Steered {
     /// What it said the last time.
     pub volume: Volume,
-    /// Statistics of the backing device since the look before.
-    pub backing: DiskStat,
     /// What was seen since the look before; `None` after the first.
     pub observation: Option<Observation>,
     /// What was decided last.
@@ -72,7 +70,7 @@ pub struct Steered {
     /// Who decides.
     pub steering: Steering,
     controller: Controller,
-    disks: Disks,
+    disks: Option<Disks>,
     before: Look,
     /// What was said, when, and to what end.
     said: Option<Decision>,
@@ -191,9 +189,10 @@ impl Volumes {
         let volume = Volume::again(&self.host, mapped, before).map_err(|e| e.to_string());
         let seen = volume.and_then(|volume| {
             let numbers = numbers(&volume, device)?;
-            let disks = match self.known.get_mut(&name).map(|s| std::mem::take(&mut s.disks)) {
-                Some(disks) if disks.numbers == numbers => disks,
-                _ => Disks::open(&self.host, numbers)?,
+            let open = self.known.get_mut(&name).and_then(|s| s.disks.take());
+            let disks = match open.filter(|d| d.numbers == numbers) {
+                Some(disks) => disks,
+                None => Disks::open(&self.host, numbers)?,
             };
             Ok((look(&volume, disks.read()?), volume, disks))
         });
@@ -217,15 +216,15 @@ impl Volumes {
             info!(volume = name.as_str(); "{name} is another volume now");
             self.known.remove(&name);
         }
-        let tuning = config.tuning(&name).unwrap_or_else(|_| config.steering.clone());
         let steered = self.known.entry(name.clone()).or_insert_with(|| {
             info!(
                 volume = name.as_str(), backing = volume.backing.device.as_str(), cache = volume.cache.device.as_str();
                 "found {name}: {} with {} as its cache", volume.backing.device, volume.cache.device
             );
+            let tuning = config.tuning(&name).unwrap_or_else(|_| config.steering.clone());
             Steered::new(volume.clone(), look.clone(), Controller::new(tuning))
         });
-        steered.disks = disks;
+        steered.disks = Some(disks);
         steered.see(volume, look);
         let wanted = config.steers(&name);
         steered.steer(&name, dm, wanted, config, self.dry_run);
@@ -256,34 +255,32 @@ impl Volumes {
 }
 
 /// The devices whose statistics are read: the backing device and the volume itself.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Disks {
-    numbers: Option<[DevNo; 2]>,
-    readers: Vec<DiskReader>,
+    numbers: [DevNo; 2],
+    readers: [DiskReader; 2],
 }
 
 /// Their numbers.
-fn numbers(volume: &Volume, own: DevNo) -> Result<Option<[DevNo; 2]>, String> {
+fn numbers(volume: &Volume, own: DevNo) -> Result<[DevNo; 2], String> {
     let backing = DevNo::parse(&volume.backing.number)
         .ok_or_else(|| format!("the table has {} for its backing device", volume.backing.number))?;
-    Ok(Some([backing, own]))
+    Ok([backing, own])
 }
 
 impl Disks {
-    fn open(host: &Host, numbers: Option<[DevNo; 2]>) -> Result<Self, String> {
+    fn open(host: &Host, numbers: [DevNo; 2]) -> Result<Self, String> {
         let open = |dev: DevNo| {
             DiskReader::open(host, dev).map_err(|e| format!("cannot read the statistics of {dev}: {e}"))
         };
-        let readers = numbers.into_iter().flatten().map(open).collect::<Result<_, _>>()?;
-        Ok(Self { numbers, readers })
+        Ok(Self { numbers, readers: [open(numbers[0])?, open(numbers[1])?] })
     }
 
     fn read(&self) -> Result<[DiskStat; 2], String> {
-        let mut stats = [DiskStat::default(); 2];
-        for (stat, reader) in stats.iter_mut().zip(&self.readers) {
-            *stat = reader.read().map_err(|e| format!("cannot read the statistics of its devices: {e}"))?;
-        }
-        Ok(stats)
+        let read = |reader: &DiskReader| {
+            reader.read().map_err(|e| format!("cannot read the statistics of its devices: {e}"))
+        };
+        Ok([read(&self.readers[0])?, read(&self.readers[1])?])
     }
 }
 
@@ -310,12 +307,11 @@ impl Steered {
     fn new(volume: Volume, look: Look, controller: Controller) -> Self {
         Self {
             volume,
-            backing: DiskStat::default(),
             observation: None,
             decision: None,
             steering: Steering::Off,
             controller,
-            disks: Disks::default(),
+            disks: None,
             before: look,
             said: None,
             said_at: None,
@@ -326,7 +322,6 @@ impl Steered {
     /// Notes what there is to see.
     fn see(&mut self, volume: Volume, look: Look) {
         let past = look.at - self.before.at;
-        self.backing = look.backing.since(&self.before.backing);
         // The first look is at nothing.
         self.observation = (!past.is_zero()).then(|| self.observe(&volume, &look, past));
         self.volume = volume;
@@ -335,7 +330,7 @@ impl Steered {
 
     fn observe(&self, volume: &Volume, look: &Look, past: Duration) -> Observation {
         let seconds = past.as_secs_f64();
-        let (backing, own) = (&self.backing, look.own.since(&self.before.own));
+        let (backing, own) = (look.backing.since(&self.before.backing), look.own.since(&self.before.own));
         let status = &volume.status;
         Observation {
             seconds,

@@ -14,7 +14,7 @@ pub fn all() -> impl Iterator<Item = &'static Known> {
 /// # Errors
 /// What is wrong with it.
 pub fn check(name: &str, value: &str) -> Result<(), String> {
-    Options::default().set(name, value).map_err(|e| e.to_string())
+    Options::check(name, value).map_err(|e| e.to_string())
 }
 
 /// The value of an option, as it is typed.

@@ -18,6 +18,7 @@ use ratatui::{
     Frame,
 };
 use wbctl::report::Cell;
+use writeboost::engine::format::BLOCK;
 
 /// Smaller than this there is only a word about it.
 const LEAST: (u16, u16) = (40, 10);
@@ -284,9 +285,7 @@ fn volumes(app: &App, look: Look, area: Rect) -> Vec<Line<'static>> {
 /// The selected volume, on what is left of the screen.
 fn overview(frame: &mut Frame<'_>, area: Rect, seen: &Seen, look: Look) {
     let (v, r) = (&seen.now, &seen.rates);
-    let block = look.frame().title(Span::styled(title(v, r), look.of_state(&v.state)));
-    let inner = block.inner(area);
-    frame.render_widget(block, area);
+    let inner = framed(frame, area, v, r, look);
     let (width, height) = (usize::from(inner.width), usize::from(inner.height));
     let mut lines = vitals(v, look, width);
     if let Some(trouble) = trouble(v) {
@@ -315,6 +314,14 @@ fn labelled(label: &str, text: &str, width: usize) -> Vec<Line<'static>> {
         Line::from(format!("{label:LABEL$}{line}"))
     };
     text.into_iter().enumerate().map(line).collect()
+}
+
+/// Draws a frame with the state of a volume in it, and answers with what is inside.
+fn framed(frame: &mut Frame<'_>, area: Rect, v: &VolumeSample, r: &Rates, look: Look) -> Rect {
+    let block = look.frame().title(Span::styled(title(v, r), look.of_state(&v.state)));
+    let inner = block.inner(area);
+    frame.render_widget(block, area);
+    inner
 }
 
 /// State and activity of a volume.
@@ -478,9 +485,7 @@ fn digit(n: u8) -> char {
 /// One volume, with all that there is to know.
 fn details(frame: &mut Frame<'_>, area: Rect, seen: &Seen, look: Look) {
     let (v, r) = (&seen.now, &seen.rates);
-    let block = look.frame().title(Span::styled(title(v, r), look.of_state(&v.state)));
-    let inner = block.inner(area);
-    frame.render_widget(block, area);
+    let inner = framed(frame, area, v, r, look);
     let (width, height) = (usize::from(inner.width), usize::from(inner.height));
     let mut lines = vitals(v, look, width);
     lines.extend(trouble(v).map(|t| Line::styled(t, look.of_state("failed"))));
@@ -506,14 +511,14 @@ fn details(frame: &mut Frame<'_>, area: Rect, seen: &Seen, look: Look) {
         v.writes,
         v.write_hits,
         v.flushes,
-        human(v.written_back_blocks * 4096)
+        human(v.written_back_blocks * BLOCK as u64)
     );
     let options: Vec<String> =
         v.options.iter().filter_map(|(k, value)| Some(format!("{k} {}", (*value)?))).collect();
     let options = if options.is_empty() { "none given".to_owned() } else { options.join(", ") };
     for (label, text) in [
         ("backing", device(&v.backing, v.size_bytes, &r.backing)),
-        ("cache", device(&v.cache, v.cache_blocks * 4096, &r.cache)),
+        ("cache", device(&v.cache, v.cache_blocks * BLOCK as u64, &r.cache)),
         ("uuid", v.uuid.clone().unwrap_or_else(|| "-".to_owned())),
         ("so far", so_far),
         ("options", options),

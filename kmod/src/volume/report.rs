@@ -6,12 +6,10 @@
 //! I/O waits for it: what changes meanwhile may be in it or not.
 
 use super::Volume;
-use crate::arguments::Query;
+use crate::arguments::{Query, REPORT_VERSION};
 use crate::engine::map::{Cell, Kind};
 use core::fmt::{self, Write};
 
-/// Version of the answer.
-const VERSION: u32 = 1;
 /// Segments that the lock is held for at a time.
 const AT_ONCE: u32 = 256;
 
@@ -28,7 +26,7 @@ impl Volume {
         // Twice, because nothing may be allocated: a message keeps a suspend waiting, and memory may wait for that.
         let mut counts = [0u32; 5];
         self.for_each_segment(first, count, |kind, _, _| counts[kind as usize] += 1);
-        write!(out, "{VERSION} {nr_segments} {first} {count}")?;
+        write!(out, "{REPORT_VERSION} {nr_segments} {first} {count}")?;
         for kind in [Kind::Free, Kind::Open, Kind::Writing, Kind::Dirty, Kind::Clean] {
             write!(out, " {}", counts[kind as usize])?;
         }

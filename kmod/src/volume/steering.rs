@@ -61,7 +61,7 @@ impl Volume {
     /// [`OptionError`]; then nothing has changed.
     pub fn steer(&self, key: &str, value: &str) -> Result<(), OptionError> {
         // What is refused is not heard.
-        Options::default().set(key, value)?;
+        Options::check(key, value)?;
         // First, or a timeout that is set after a long silence would have passed already.
         self.steering.heard();
         self.options().set(key, value)?;
