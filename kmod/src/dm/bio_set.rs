@@ -60,7 +60,7 @@ impl BioSet {
             return;
         }
         let data = Arc::into_raw(whom.clone());
-        // SAFETY: The bytes are within `pages`, which are vmalloc'ed; whoever submits keeps them until `end_io`.
+        // SAFETY: The bytes are within `pages`, which are from `wb_pages_alloc`; whoever submits keeps them until `end_io`.
         // `end` takes what `data` is.
         unsafe {
             bindings::wb_bio_submit(

@@ -4,6 +4,7 @@
 #include "shim.h"
 #include <linux/blk-cgroup.h>
 #include <linux/crc32.h>
+#include <linux/gfp.h>
 #include <linux/ioprio.h>
 #include <linux/jiffies.h>
 #include <linux/kthread.h>
@@ -11,6 +12,7 @@
 #include <linux/part_stat.h>
 #include <linux/random.h>
 #include <linux/sched/mm.h>
+#include <linux/slab.h>
 #include <linux/vmalloc.h>
 
 #ifdef CONFIG_HIGHMEM
@@ -74,14 +76,43 @@ bool wb_thread_should_stop(void)
 	return kthread_should_stop();
 }
 
-void *wb_vzalloc(size_t size)
+/*
+ * Whole pages. In one piece when there is one, for then a bio of them has a single vec, and the processor needs few entries
+ * of its TLB for them. Neither kvzalloc() nor kmalloc(): these take a power of two, and the pages of a slab must not be sent
+ * over a network.
+ */
+static void *wb_pages(size_t size, gfp_t gfp)
 {
-	return vzalloc(size);
+	void *p = alloc_pages_exact(size, gfp | __GFP_NORETRY | __GFP_NOWARN);
+
+	return p ?: vmalloc_huge(size, gfp);
 }
 
-void wb_vfree(void *p)
+void *wb_pages_alloc(size_t size)
 {
-	vfree(p);
+	return wb_pages(size, GFP_KERNEL | __GFP_ZERO);
+}
+
+void wb_pages_free(void *p, size_t size)
+{
+	if (is_vmalloc_addr(p))
+		vfree(p);
+	else
+		free_pages_exact(p, size);
+}
+
+/* For a table of @size bytes, which are not zeroed. */
+void *wb_table_alloc(size_t size)
+{
+	return size < PAGE_SIZE ? kmalloc(size, GFP_KERNEL) : wb_pages(size, GFP_KERNEL);
+}
+
+void wb_table_free(void *p, size_t size)
+{
+	if (size < PAGE_SIZE)
+		kfree(p);
+	else
+		wb_pages_free(p, size);
 }
 
 /* The usual CRC-32C; the kernel's function leaves both inversions to its callers. */
@@ -264,19 +295,22 @@ static struct bio *wb_own_bio(struct bio_set *bs, struct block_device *bdev, uns
 	return bio;
 }
 
-/* One bio for @len bytes of whole pages that were vmalloc'ed; at most BIO_MAX_VECS pages. In a thread, not in map. */
+/* One bio for @len bytes at @buf, within wb_pages_alloc(); at most BIO_MAX_VECS pages. In a thread, not in map. */
 void wb_bio_submit(struct bio_set *bs, struct block_device *bdev, sector_t sector, void *buf, unsigned int len,
 		   bool write, bool fua, wb_end_fn end, void *data, unsigned long tag)
 {
 	blk_opf_t opf = write ? REQ_OP_WRITE | REQ_IDLE | (fua ? REQ_FUA | REQ_SYNC : 0) : REQ_OP_READ;
-	struct bio *bio = wb_own_bio(bs, bdev, DIV_ROUND_UP(offset_in_page(buf) + len, PAGE_SIZE), opf, end, data, tag);
+	bool scattered = is_vmalloc_addr(buf);
+	unsigned int vecs = scattered ? DIV_ROUND_UP(offset_in_page(buf) + len, PAGE_SIZE) : 1;
+	struct bio *bio = wb_own_bio(bs, bdev, vecs, opf, end, data, tag);
 
 	bio->bi_iter.bi_sector = sector;
 	while (len) {
-		unsigned int n = min_t(unsigned int, len, PAGE_SIZE - offset_in_page(buf));
+		unsigned int n = scattered ? min_t(unsigned int, len, PAGE_SIZE - offset_in_page(buf)) : len;
+		struct page *page = scattered ? vmalloc_to_page(buf) : virt_to_page(buf);
 
-		/* There is a vec for each page, so it cannot fail. */
-		__bio_add_page(bio, vmalloc_to_page(buf), n, offset_in_page(buf));
+		/* There is a vec for each piece, so it cannot fail. */
+		__bio_add_page(bio, page, n, offset_in_page(buf));
 		buf += n;
 		len -= n;
 	}

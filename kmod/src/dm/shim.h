@@ -58,8 +58,10 @@ struct task_struct *wb_thread_run(int (*fn)(void *data), void *data, const char 
 void wb_thread_stop(struct task_struct *task);
 bool wb_thread_should_stop(void);
 
-void *wb_vzalloc(size_t size);
-void wb_vfree(void *p);
+void *wb_pages_alloc(size_t size);
+void wb_pages_free(void *p, size_t size);
+void *wb_table_alloc(size_t size);
+void wb_table_free(void *p, size_t size);
 u32 wb_crc32c(u32 crc, const void *p, size_t len);
 void wb_random(void *p, size_t len);
 

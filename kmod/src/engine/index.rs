@@ -3,7 +3,7 @@
 //! Which slot holds which sectors of which backing block: a hash table with chains through a table of slots.
 //!
 //! A slot is one block of the log; slot `s` is block `s % segment_blocks` of segment `s / segment_blocks`. Several
-//! slots may hold sectors of the same block. 20 bytes of RAM per slot, all told.
+//! slots may hold sectors of the same block. 18 bytes of RAM per slot, all told.
 //!
 //! # Invariants
 //! - A slot is in the chain of its address if and only if its live mask is not 0.
@@ -13,6 +13,9 @@ use super::format::Entry;
 use crate::os::atomic::{AtomicU32, Ordering};
 use crate::os::{OutOfMemory, Table};
 
+/// So many slots share a bucket when all are live: each look into the index goes along a chain that is so long, and each
+/// slot takes 4 bytes by this less.
+const SLOTS_OF_A_BUCKET: usize = 2;
 /// Number of no slot: the end of a chain.
 const NONE: u32 = u32::MAX;
 /// The slot's data are not on the backing device.
@@ -65,7 +68,6 @@ pub(super) struct Overlap {
 pub(super) struct Index {
     slots: Table<Slot>,
     buckets: Table<u32>,
-    shift: u32,
 }
 
 /// CRC-32C of each slot's block. A slot's checksum does not change while its segment has readers, so that whoever
@@ -74,17 +76,17 @@ pub(super) type Checksums = Table<AtomicU32>;
 
 impl Index {
     pub(super) fn new(nr_slots: usize) -> Result<Self, OutOfMemory> {
-        let buckets = nr_slots.max(2).next_power_of_two();
         Ok(Self {
             slots: Table::new(nr_slots, |_| Slot { addr_low: 0, next: NONE, meta: 0 })?,
-            buckets: Table::new(buckets, |_| NONE)?,
-            shift: 64 - buckets.trailing_zeros(),
+            buckets: Table::new(nr_slots.div_ceil(SLOTS_OF_A_BUCKET), |_| NONE)?,
         })
     }
 
     fn bucket(&self, addr: u64) -> usize {
-        // Fibonacci hashing (Knuth, TAOCP 3, 6.4): neighbours spread over all buckets.
-        (addr.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as usize
+        // Fibonacci hashing (Knuth, TAOCP 3, 6.4): neighbours spread over all buckets. Of any number of them: a product
+        // takes the place of the remainder.
+        let hash = addr.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        ((hash * self.buckets.len() as u64) >> 32) as usize
     }
 
     /// The slot's address, live mask and whether it is dirty.

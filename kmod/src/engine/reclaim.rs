@@ -37,10 +37,13 @@ pub enum Relocation {
 }
 
 /// One dirty slot of a batch.
+// Packed because there are many: 10 bytes each, 1.3 MB for a volume.
 #[derive(Debug, Clone, Copy, Default)]
+#[repr(Rust, packed(2))]
 pub struct Item {
-    /// High and low half of address and mask, in halves because there are many items: 12 bytes each.
-    key: [u32; 2],
+    /// Address, 40 bits, and mask.
+    key_high: u16,
+    key_low: u32,
     /// The slot.
     pub slot: u32,
 }
@@ -48,12 +51,12 @@ pub struct Item {
 impl Item {
     fn new(addr: u64, mask: u8, slot: u32) -> Self {
         let key = addr << 8 | u64::from(mask);
-        Self { key: [(key >> 32) as u32, key as u32], slot }
+        Self { key_high: (key >> 32) as u16, key_low: key as u32, slot }
     }
 
     /// Address and mask, in this order so that sorting by it sorts by address.
     fn key(&self) -> u64 {
-        u64::from(self.key[0]) << 32 | u64::from(self.key[1])
+        u64::from(self.key_high) << 32 | u64::from(self.key_low)
     }
 
     /// Block number on the backing device.
@@ -63,7 +66,7 @@ impl Item {
 
     /// The sectors of the block that were live in the slot.
     pub fn mask(&self) -> u8 {
-        self.key[1] as u8
+        self.key_low as u8
     }
 }
 

@@ -9,14 +9,28 @@ use core::ffi::c_void;
 use core::marker::PhantomPinned;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
-use kernel::alloc::KVVec;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
 pub use core::sync::atomic;
 
-/// An array whose length is fixed when it is made.
-pub struct Table<T>(KVVec<T>);
+/// An array whose length is fixed when it is made. It takes no more memory than that, where [`KVVec`] takes a power of two.
+///
+/// # Invariants
+/// - `start` is from `wb_table_alloc` with `size` bytes, or dangling if that is 0.
+/// - The first `len` elements are initialised, and there is room for them.
+///
+/// [`KVVec`]: kernel::alloc::KVVec
+pub struct Table<T> {
+    start: NonNull<T>,
+    len: usize,
+    size: usize,
+}
+
+// SAFETY: It owns its elements, as a vector does.
+unsafe impl<T: Send> Send for Table<T> {}
+// SAFETY: As above.
+unsafe impl<T: Sync> Sync for Table<T> {}
 
 impl<T> Table<T> {
     /// Makes a table of `len` elements, each made by `f` from its index.
@@ -24,25 +38,40 @@ impl<T> Table<T> {
     /// # Errors
     /// [`OutOfMemory`] when the host has no room for it.
     pub fn new(len: usize, mut f: impl FnMut(usize) -> T) -> core::result::Result<Self, OutOfMemory> {
-        let mut v = KVVec::with_capacity(len, GFP_KERNEL).map_err(|_| OutOfMemory)?;
-        for i in 0..len {
-            v.push(f(i), GFP_KERNEL).map_err(|_| OutOfMemory)?;
-        }
-        Ok(Self(v))
+        Self::try_new(len, |i| Ok(f(i))).map_err(|_| OutOfMemory)
     }
-}
 
-impl<T> Table<T> {
     /// As [`Table::new`], for elements that may fail to be made.
     ///
     /// # Errors
     /// What `f` says, or `ENOMEM`.
     pub fn try_new(len: usize, mut f: impl FnMut(usize) -> Result<T>) -> Result<Self> {
-        let mut v = KVVec::with_capacity(len, GFP_KERNEL)?;
+        const { assert!(align_of::<T>() <= align_of::<u64>(), "kmalloc aligns to no more than this") };
+        let size = len.checked_mul(size_of::<T>()).ok_or(ENOMEM)?;
+        let start = match size {
+            0 => NonNull::dangling(),
+            // SAFETY: It has no preconditions.
+            _ => NonNull::new(unsafe { bindings::wb_table_alloc(size) }).ok_or(ENOMEM)?.cast(),
+        };
+        let mut table = Self { start, len: 0, size };
         for i in 0..len {
-            v.push(f(i)?, GFP_KERNEL)?;
+            let element = f(i)?;
+            // SAFETY: There is room for `len` elements, aligned as is checked above.
+            unsafe { table.start.add(i).write(element) };
+            table.len = i + 1;
         }
-        Ok(Self(v))
+        Ok(table)
+    }
+}
+
+impl<T> Drop for Table<T> {
+    fn drop(&mut self) {
+        // SAFETY: By the invariants; nobody uses the elements any more.
+        unsafe { core::ptr::drop_in_place(&raw mut **self) };
+        if self.size != 0 {
+            // SAFETY: By the invariants, and nothing uses it any more.
+            unsafe { bindings::wb_table_free(self.start.as_ptr().cast(), self.size) };
+        }
     }
 }
 
@@ -55,13 +84,15 @@ impl<T> core::fmt::Debug for Table<T> {
 impl<T> Deref for Table<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
-        &self.0
+        // SAFETY: By the invariants; what is dangling has no elements, or such of no size.
+        unsafe { core::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
 
 impl<T> DerefMut for Table<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut self.0
+        // SAFETY: By the invariants; what is dangling has no elements, or such of no size.
+        unsafe { core::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 }
 
@@ -318,7 +349,7 @@ impl Drop for Thread {
 /// Whole zeroed pages of memory that several threads use at the same time, each its own part of it.
 ///
 /// # Invariants
-/// `start` is from `wb_vzalloc` with `len` bytes.
+/// `start` is from `wb_pages_alloc` with `len` bytes.
 pub struct Pages {
     start: NonNull<u8>,
     len: usize,
@@ -336,7 +367,7 @@ impl Pages {
     /// `ENOMEM`.
     pub fn new(len: usize) -> Result<Self> {
         // SAFETY: It has no preconditions.
-        let start = unsafe { bindings::wb_vzalloc(len) };
+        let start = unsafe { bindings::wb_pages_alloc(len) };
         Ok(Self { start: NonNull::new(start.cast()).ok_or(ENOMEM)?, len })
     }
 
@@ -378,7 +409,7 @@ impl Pages {
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        // SAFETY: From `wb_vzalloc` by the invariant, and nothing uses it any more.
-        unsafe { bindings::wb_vfree(self.start.as_ptr().cast()) }
+        // SAFETY: From `wb_pages_alloc` with this length by the invariant, and nothing uses it any more.
+        unsafe { bindings::wb_pages_free(self.start.as_ptr().cast(), self.len) }
     }
 }

@@ -46,10 +46,10 @@ use kernel::prelude::*;
 use kernel::sync::{new_mutex, new_spinlock, Arc, Mutex, SpinLock};
 use steering::Steering;
 
-/// RAM buffers of a volume, each the size of a segment: at most 1/1024 of the cache, which is 4 bytes for each block of 4 KiB,
+/// RAM buffers of a volume, each the size of a segment: at most 1/2048 of the cache, which is 2 bytes for each block of 4 KiB,
 /// and of a small cache as many as keep a device busy. More would take up a longer burst, but only as fast as it can be copied.
 fn nr_buffers(sb: &Superblock) -> u8 {
-    (sb.nr_segments / 1024).clamp(4, 16) as u8
+    (sb.nr_segments / 2048).clamp(4, 16) as u8
 }
 
 /// What the target keeps beside each bio.

@@ -682,7 +682,8 @@ impl Sim {
             let live =
                 self.engine.begin_item(&batch, item).expect("nobody has changed it since it was planned");
             let block = self.cache.read(block_sector(&self.sb, item.slot), BLOCK_SECTORS);
-            assert_eq!(crc32c(0, &block), self.pins.checksum(item.slot), "checksum of slot {}", item.slot);
+            let slot = item.slot;
+            assert_eq!(crc32c(0, &block), self.pins.checksum(slot), "checksum of slot {slot}");
             for i in (0..BLOCK_SECTORS).filter(|i| live & 1 << i != 0) {
                 let data = &block[i as usize * SECTOR..(i as usize + 1) * SECTOR];
                 self.backing.write(item.addr() * BLOCK_SECTORS + i, data, false);

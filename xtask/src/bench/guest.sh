@@ -157,9 +157,13 @@ fill() {
 }
 fill_512() { fill 512; }
 
-# memory ROUND TARGET MIB: free memory before there is the target, and when its cache is full.
+# memory ROUND TARGET MIB: free memory before there is the target, and when so much of its cache is filled.
 memory() {
     local name=$1.$2
+    # What the kernel keeps for later once the load has run is nobody's.
+    make_linear
+    fill $3
+    drop_linear
     echo 3 >/proc/sys/vm/drop_caches
     sleep 0.5
     snapshot $out/$name.before
@@ -172,33 +176,37 @@ memory() {
     echo "done $name"
 }
 
-# resume ROUND TARGET MIB: in ms, to make the target on devices that are new, and on such with so much dirty data; and to drain it.
-resume() {
-    local name=$1.$2 a b
+# timed WORD COMMAND...: in ms, without udev.
+timed() {
+    local word=$1 a b
+    shift
     quick=--noudevsync
     a=$(ms)
-    make_$2
+    "$@"
     b=$(ms)
     quick=
     udevadm settle
-    echo "format $((b - a))" >$out/$name.times
+    echo "$word $((b - a))" >>$out/$name.times
+}
+
+# resume ROUND TARGET MIB: how long it takes to make the target on devices that are new, on the same with nothing and with so much
+# dirty data in the cache, and to drain that.
+resume() {
+    local name=$1.$2 keep=
+    timed format make_$2
+    keep=1
+    drop_$2
+    udevadm settle
+    timed empty make_$2
     fill $3
     sync
     # As after a crash: what is dirty stays so. Writeback of this much takes longer than this.
-    keep=1 drop_$2
+    drop_$2
     udevadm settle
-    quick=--noudevsync
-    a=$(ms)
-    keep=1 make_$2
-    b=$(ms)
-    quick=
-    udevadm settle
-    echo "resume $((b - a))" >>$out/$name.times
+    timed resume make_$2
     [ ! -b /dev/mapper/t ] || dmsetup status t >$out/$name.status
-    a=$(ms)
-    drain_$2
-    b=$(ms)
-    echo "drain $((b - a))" >>$out/$name.times
+    timed drain drain_$2
+    keep=
     drop_$2
     echo "done $name"
 }

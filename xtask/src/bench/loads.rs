@@ -39,9 +39,9 @@ impl Bed {
 pub enum Work {
     /// fio with these arguments for so many seconds, after a function of the guest has prepared the target.
     Fio { prepare: Option<&'static str>, args: &'static str, seconds: u32 },
-    /// Free memory before and after so many MiB are cached.
-    Memory { mib: u32 },
-    /// Format, resume and drain of so many MiB.
+    /// Free memory before and after there is a cache of so many MiB and some of them are filled.
+    Memory { cache_mib: u32, filled_mib: u32 },
+    /// Format, resume of what is empty and of so many MiB, and drain of these.
     Resume { mib: u32 },
 }
 
@@ -291,11 +291,11 @@ pub const LOADS: &[Load] = &[
         // The linear one says what the method adds to all of them.
         targets: &["linear", "writeboost", C_WRITEBOOST, "writecache", "cache", "bcache"],
         bed: Bed::Ram(4096),
-        work: Work::Memory { mib: 3700 },
+        work: Work::Memory { cache_mib: 4096, filled_mib: 3700 },
         most_rounds: 3,
         ..fio(
             "memory",
-            "RAM for each 4 KiB cached, 3,700 MiB of 4 GiB",
+            "RAM for each 4 KiB of the cache, 4 GiB with 3,700 MiB in it",
             "",
             &[figure(Unit::BytesPerBlock, &[Goal::AtMost(24.0)])],
         )
@@ -311,6 +311,7 @@ pub const LOADS: &[Load] = &[
             "",
             &[
                 figure(Unit::ResumeMs, &[Goal::BestPeer(10.0)]),
+                figure(Unit::EmptyMs, &[]),
                 figure(Unit::FormatMs, &[]),
                 figure(Unit::DrainMs, &[]),
             ],

@@ -101,7 +101,7 @@ fn runtime(load: &Load, quick: bool) -> u32 {
     match load.work {
         Work::Fio { seconds, .. } if quick => (seconds / 5).max(1),
         Work::Fio { seconds, .. } => seconds,
-        Work::Memory { .. } => 3,
+        Work::Memory { .. } => 8,
         // Mostly the drain.
         Work::Resume { .. } => 30,
     }
@@ -149,7 +149,7 @@ fn measure(
                     round + 1,
                     runtime(load, quick)
                 ),
-                Work::Memory { mib } => writeln!(script, "memory {round} {target} {mib}"),
+                Work::Memory { filled_mib, .. } => writeln!(script, "memory {round} {target} {filled_mib}"),
                 Work::Resume { mib } => writeln!(script, "resume {round} {target} {mib}"),
             };
         }
@@ -188,7 +188,7 @@ fn measure(
 fn read(dir: &Path, name: &str, load: &Load) -> Result<Figures> {
     let mut figures = match load.work {
         Work::Fio { .. } => result::of_fio(dir, name),
-        Work::Memory { mib } => result::of_memory(dir, name, mib),
+        Work::Memory { cache_mib, .. } => result::of_memory(dir, name, cache_mib),
         Work::Resume { .. } => result::of_resume(dir, name),
     }
     .with_context(|| format!("{} of {name}", load.name))?;

@@ -27,9 +27,11 @@ pub enum Unit {
     /// For each write of the user's.
     CacheWrites,
     CacheFlushes,
-    /// RAM for each 4 KiB cached.
+    /// RAM for each 4 KiB of the cache device.
     BytesPerBlock,
     FormatMs,
+    /// Of what was formatted, and nothing written to it.
+    EmptyMs,
     ResumeMs,
     DrainMs,
 }
@@ -52,6 +54,7 @@ impl Unit {
             Self::CacheFlushes => "flushes of the cache device per write",
             Self::BytesPerBlock => "bytes of RAM per 4 KiB",
             Self::FormatMs => "format, ms",
+            Self::EmptyMs => "resume of an empty one, ms",
             Self::ResumeMs => "resume, ms",
             Self::DrainMs => "drain, ms",
         }
@@ -172,7 +175,7 @@ pub fn of_fio(dir: &Path, name: &str) -> Result<Figures> {
     Ok(figures)
 }
 
-/// Bytes of RAM per 4 KiB of `mib` MiB.
+/// Bytes of RAM per 4 KiB of a cache of `mib` MiB.
 pub fn of_memory(dir: &Path, name: &str, mib: u32) -> Result<Figures> {
     let before = Snapshot::read(&dir.join(format!("{name}.before")))?;
     let after = Snapshot::read(&dir.join(format!("{name}.after")))?;
@@ -189,6 +192,7 @@ pub fn of_resume(dir: &Path, name: &str) -> Result<Figures> {
         let (word, number) = line.split_once(' ').context("no time")?;
         let unit = match word {
             "format" => Unit::FormatMs,
+            "empty" => Unit::EmptyMs,
             "resume" => Unit::ResumeMs,
             "drain" => Unit::DrainMs,
             _ => anyhow::bail!("what is {line:?}?"),
