@@ -13,6 +13,7 @@
 //! - [`map`]: what the segments are, for people to look at.
 //! - [`flight`]: what the end of an I/O leaves for the thread that waits for it, without the lock.
 //! - [`replay`]: from the bytes on the cache device to an engine.
+//! - [`ahead`]: what a replay will want, read before it does.
 //! - `index`: which slot holds which sectors.
 //!
 //! # Invariants that keep data
@@ -25,6 +26,7 @@
 //!    are written and nobody copies from it.
 //! 5. Log order is the order of claims. A write that is claimed after another one was completed is later in the log.
 
+pub mod ahead;
 pub mod flight;
 pub mod format;
 mod index;

@@ -5,6 +5,7 @@
 use super::{nr_buffers, Disks, Running, Transfer};
 use crate::arguments::Options;
 use crate::dm::{Events, Refusal};
+use crate::engine::ahead::{Ahead, Look};
 use crate::engine::format::{
     Checkpoint, Invalid, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK,
     DEFAULT_SEGMENT_BLOCKS, FIRST_BLOCK, MAX_SEGMENT_BLOCKS, MIN_SEGMENT_BLOCKS, SECTOR,
@@ -18,8 +19,61 @@ use kernel::sync::Arc;
 /// What has to be zero for nobody to see that there was a volume: the superblock and the checkpoints.
 const BLANK_BYTES: u64 = (CHECKPOINT_BLOCK + 2) * BLOCK as u64;
 
-/// Blocks that a replay reads at most at once: the data of one record.
-const READ_BLOCKS: usize = crate::engine::format::MAX_SEGMENT_BLOCKS as usize;
+/// Blocks that a replay reads ahead: 2 MiB, which is enough to keep a device busy.
+const AHEAD_BLOCKS: u32 = 2 * MAX_SEGMENT_BLOCKS;
+
+/// All that it reads to: by itself it reads at most the data of one record.
+const READ_BLOCKS: usize = (AHEAD_BLOCKS + MAX_SEGMENT_BLOCKS) as usize;
+
+/// The log on the cache device, for a replay.
+struct Log<'a> {
+    disks: &'a Disks,
+    sb: &'a Superblock,
+    /// What is read ahead comes first, tagged with the index of its piece; then what is read by itself.
+    t: &'a Arc<Transfer>,
+    ahead: Ahead,
+}
+
+impl Log<'_> {
+    /// Reads `blocks` blocks from `slot` on and lends them to `f`.
+    fn read<R>(&mut self, slot: u32, blocks: u32, f: impl FnOnce(&[u8]) -> R) -> Result<R> {
+        let mut look = self.ahead.look(slot, blocks);
+        if let Look::Batch(count) = look {
+            for i in 0..count {
+                let p = self.ahead.piece(i);
+                self.begin(p.slot, p.blocks, p.at, p.index);
+            }
+            self.t.wait();
+            look = self.ahead.look(slot, blocks);
+        }
+        let at = match look {
+            // What cannot be read ahead may never be needed, or be read by itself.
+            Look::Memory { piece, at } if self.t.is_ok(piece as usize) => at,
+            _ => {
+                self.begin(slot, blocks, AHEAD_BLOCKS, AHEAD_BLOCKS);
+                self.t.wait();
+                if !self.t.is_ok(AHEAD_BLOCKS as usize) {
+                    return Err(EIO);
+                }
+                AHEAD_BLOCKS
+            }
+        };
+        self.t.pages.with(at as usize * BLOCK, blocks as usize * BLOCK, f).ok_or(EIO)
+    }
+
+    fn begin(&self, slot: u32, blocks: u32, at: u32, tag: u32) {
+        let part = (at as usize * BLOCK, blocks as usize * BLOCK);
+        self.t.forgive(tag as usize);
+        self.t.read(self.disks, &self.disks.cache, self.sb.slot_sector(slot), part, tag as usize);
+    }
+}
+
+impl Drop for Log<'_> {
+    fn drop(&mut self) {
+        // Pieces that could not be read are no failure of what comes now.
+        self.t.reset();
+    }
+}
 
 impl Disks {
     fn read_sector(&self, t: &Arc<Transfer>, block: u64) -> Result<[u8; SECTOR]> {
@@ -176,13 +230,11 @@ impl Disks {
         let checkpoint = self.checkpoint(t, sb)?;
         let mut replay = Replay::new(sb, checkpoint, nr_buffers(sb))
             .map_err(|_| (c"Not enough memory for the index of the cache device", ENOMEM))?;
+        let ahead = Ahead::new(sb, AHEAD_BLOCKS).map_err(|_| (c"Not enough memory", ENOMEM))?;
+        let mut log = Log { disks: self, sb, t, ahead };
         let mut noted = 0;
         while let Want::Read { slot, blocks } = replay.want() {
-            let sector = sb.slot_sector(slot);
-            let len = blocks as usize * BLOCK;
-            t.read(self, &self.cache, sector, (0, len), 0);
-            t.finish().map_err(cannot_read)?;
-            let fed = t.pages.with(0, len, |b| replay.feed(b)).unwrap_or(Ok(()));
+            let fed = log.read(slot, blocks, |b| replay.feed(b)).map_err(cannot_read)?;
             if let Err(damage) = fed {
                 log_err!("{}: refusing the cache device: {}", self, damage);
                 return Err((c"The log on the cache device is damaged: see the kernel log", damaged()));
@@ -193,6 +245,7 @@ impl Disks {
                 log_info!("{}: replaying, {} records so far", self, records);
             }
         }
+        drop(log);
         let (records, _) = replay.progress();
         let (engine, checkpoint) = replay.finish();
         self.flush_cache(t)

@@ -156,6 +156,10 @@ fill() {
     fio --name=fill --eta=never --filename=$dev --direct=1 --rw=randwrite --bs=64k --size=$1M --ioengine=io_uring --iodepth=16 --output=/dev/null
 }
 fill_512() { fill 512; }
+# The same, each 4 KiB committed by itself.
+fill_fsync() {
+    fio --name=fill --eta=never --filename=$dev --direct=1 --rw=randwrite --bs=4k --size=$1M --ioengine=psync --fsync=1 --output=/dev/null
+}
 
 # memory ROUND TARGET MIB: free memory before there is the target, and when so much of its cache is filled.
 memory() {
@@ -189,24 +193,25 @@ timed() {
     echo "$word $((b - a))" >>$out/$name.times
 }
 
-# resume ROUND TARGET MIB: how long it takes to make the target on devices that are new, on the same with nothing and with so much
-# dirty data in the cache, and to drain that.
+# resume ROUND TARGET DRAIN FILL...: how long it takes to make the target on devices that are new, on the same with nothing in the
+# cache and with what the function FILL leaves dirty there, and, if DRAIN is true, to drain that.
 resume() {
-    local name=$1.$2 keep=
-    timed format make_$2
+    local name=$1.$2 target=$2 drain=$3 keep=
+    shift 3
+    timed format make_$target
     keep=1
-    drop_$2
+    drop_$target
     udevadm settle
-    timed empty make_$2
-    fill $3
+    timed empty make_$target
+    "$@"
     sync
     # As after a crash: what is dirty stays so. Writeback of this much takes longer than this.
-    drop_$2
+    drop_$target
     udevadm settle
-    timed resume make_$2
+    timed resume make_$target
     [ ! -b /dev/mapper/t ] || dmsetup status t >$out/$name.status
-    timed drain drain_$2
+    ! $drain || timed drain drain_$target
     keep=
-    drop_$2
+    drop_$target
     echo "done $name"
 }

@@ -41,8 +41,8 @@ pub enum Work {
     Fio { prepare: Option<&'static str>, args: &'static str, seconds: u32 },
     /// Free memory before and after there is a cache of so many MiB and some of them are filled.
     Memory { cache_mib: u32, filled_mib: u32 },
-    /// Format, resume of what is empty and of so many MiB, and drain of these.
-    Resume { mib: u32 },
+    /// Format, resume of what is empty and of what a function of the guest with its arguments has filled, and drain of that.
+    Resume { fill: &'static str, drain: bool },
 }
 
 /// What a figure should be.
@@ -303,7 +303,7 @@ pub const LOADS: &[Load] = &[
     Load {
         bed: Bed::Disk(1024),
         targets: DRAINED,
-        work: Work::Resume { mib: 900 },
+        work: Work::Resume { fill: "fill 900", drain: true },
         most_rounds: 3,
         ..fio(
             "resume",
@@ -315,6 +315,30 @@ pub const LOADS: &[Load] = &[
                 figure(Unit::FormatMs, &[]),
                 figure(Unit::DrainMs, &[]),
             ],
+        )
+    },
+    Load {
+        bed: Bed::Ssd(1024),
+        targets: DRAINED,
+        work: Work::Resume { fill: "fill 900", drain: false },
+        most_rounds: 3,
+        ..fio(
+            "resume_ssd",
+            "resume with 900 MiB dirty, SSD model",
+            "",
+            &[figure(Unit::ResumeMs, &[]), figure(Unit::EmptyMs, &[])],
+        )
+    },
+    Load {
+        bed: Bed::Ssd(1024),
+        targets: DRAINED,
+        work: Work::Resume { fill: "fill_fsync 300", drain: false },
+        most_rounds: 3,
+        ..fio(
+            "resume_fsync_ssd",
+            "resume with 300 MiB of fsync'd 4 KiB writes, SSD model",
+            "",
+            &[figure(Unit::ResumeMs, &[]), figure(Unit::EmptyMs, &[])],
         )
     },
 ];

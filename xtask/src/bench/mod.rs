@@ -102,7 +102,7 @@ fn runtime(load: &Load, quick: bool) -> u32 {
         Work::Fio { seconds, .. } if quick => (seconds / 5).max(1),
         Work::Fio { seconds, .. } => seconds,
         Work::Memory { .. } => 8,
-        // Mostly the drain.
+        // Mostly the drain, and how slowly some get to be filled.
         Work::Resume { .. } => 30,
     }
 }
@@ -150,7 +150,7 @@ fn measure(
                     runtime(load, quick)
                 ),
                 Work::Memory { filled_mib, .. } => writeln!(script, "memory {round} {target} {filled_mib}"),
-                Work::Resume { mib } => writeln!(script, "resume {round} {target} {mib}"),
+                Work::Resume { fill, drain } => writeln!(script, "resume {round} {target} {drain} {fill}"),
             };
         }
         // Nobody is always the first one, or the one after the same neighbour.

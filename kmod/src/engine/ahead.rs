@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Reading ahead of a replay. Where the next record begins is known only when the header before it was read, so a replay alone
+//! waits for the device once for each record. But each segment begins with a header, if with any: those of the segments that come
+//! are read together, and where segments have many small records, these segments as a whole.
+//!
+//! The host asks [`Ahead::look`] where to find what the replay wants, and reads what that says.
+//!
+//! # Invariant
+//! A place that [`Ahead::look`] names was in a batch that it asked for before, and no batch since has used that memory.
+
+use super::format::Superblock;
+use crate::os::{OutOfMemory, Table};
+
+/// A segment with so many records or more, beside the first, has many.
+const MANY: u32 = 8;
+/// No segment.
+const NONE: u32 = u32::MAX;
+
+/// What is read from one segment in one go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// Which one, below [`Ahead::most_pieces`].
+    pub index: u32,
+    /// Slot of its first block.
+    pub slot: u32,
+    /// Number of blocks.
+    pub blocks: u32,
+    /// Block of the memory where they belong.
+    pub at: u32,
+}
+
+/// Where to find what the replay wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// In memory, from block `at` on, unless the piece could not be read.
+    Memory {
+        /// [`Piece::index`] of the piece.
+        piece: u32,
+        /// Block of the memory.
+        at: u32,
+    },
+    /// First so many pieces have to be read, all at once: [`Ahead::piece`] says which. Then it is in memory.
+    Batch(u32),
+    /// On the device, to be read by itself.
+    Alone,
+}
+
+/// What was read ahead and what will be. Memory is divided into equal pieces, used in turn.
+#[derive(Debug)]
+pub struct Ahead {
+    segment_blocks: u32,
+    nr_segments: u32,
+    /// Blocks of memory.
+    room: u32,
+    /// Blocks of each piece: 1, or a segment's.
+    piece_blocks: u32,
+    /// Segment of each piece, by index.
+    held: Table<u32>,
+    /// The newest batch: its first segment, index of its first piece, and number.
+    batch: (u32, u32, u32),
+    /// Pieces of the next batch.
+    window: u32,
+    /// The segment whose inner records were wanted last, how many of them, and how many segments have begun since.
+    segment: u32,
+    inner: u32,
+    begun: u32,
+    newest: u32,
+}
+
+impl Ahead {
+    /// For a replay of the volume `sb`, with memory of `room` blocks: that of two segments at least.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn new(sb: &Superblock, room: u32) -> Result<Self, OutOfMemory> {
+        Ok(Self {
+            segment_blocks: sb.segment_blocks,
+            nr_segments: sb.nr_segments,
+            room,
+            piece_blocks: 1,
+            held: Table::new(room as usize, |_| NONE)?,
+            batch: (0, 0, 0),
+            window: 1,
+            segment: NONE,
+            inner: 0,
+            begun: 0,
+            newest: NONE,
+        })
+    }
+
+    /// Indices of pieces are below this.
+    pub fn most_pieces(&self) -> u32 {
+        self.room
+    }
+
+    fn pieces(&self) -> u32 {
+        self.room / self.piece_blocks
+    }
+
+    /// Where `blocks` blocks from `slot` on are to be found, which the replay wants now.
+    pub fn look(&mut self, slot: u32, blocks: u32) -> Look {
+        let (segment, offset) = (slot / self.segment_blocks, slot % self.segment_blocks);
+        self.note(segment, offset);
+        let begins = offset == 0;
+        let whole = self.inner >= MANY;
+        let held = self.held[..self.pieces() as usize].iter().position(|&s| s == segment);
+        match held {
+            // Its first block alone is of little use when more of it will be wanted.
+            Some(_) if begins && whole && self.piece_blocks == 1 => (),
+            Some(i) if offset + blocks <= self.piece_blocks => {
+                return Look::Memory { piece: i as u32, at: i as u32 * self.piece_blocks + offset };
+            }
+            _ => (),
+        }
+        if !begins {
+            return Look::Alone;
+        }
+        Look::Batch(self.plan(segment, if whole { self.segment_blocks } else { 1 }))
+    }
+
+    /// Takes notice of how many records segments have.
+    fn note(&mut self, segment: u32, offset: u32) {
+        if offset == 0 {
+            if segment != self.newest {
+                self.newest = segment;
+                self.begun += 1;
+            }
+            // A replay may want to know how the next segment begins before it goes on in this one.
+            if self.begun > 2 {
+                self.inner = 0;
+            }
+        } else {
+            self.begun = 0;
+            if segment != self.segment {
+                self.segment = segment;
+                self.inner = 0;
+            }
+            self.inner += 1;
+        }
+    }
+
+    fn plan(&mut self, segment: u32, piece_blocks: u32) -> u32 {
+        if piece_blocks != self.piece_blocks {
+            self.piece_blocks = piece_blocks;
+            self.held.fill(NONE);
+            self.batch = (0, 0, 0);
+        }
+        let pieces = self.pieces();
+        // Half of the memory, so that the segment that the replay is in is still there when it asks for the one behind.
+        let count = self.window.min(pieces / 2).min(self.nr_segments / 2).max(1);
+        let first = (self.batch.1 + self.batch.2) % pieces;
+        self.batch = (segment, first, count);
+        // Most logs are short, so it begins with little.
+        self.window = (self.window * 2).min(self.room);
+        for i in 0..count {
+            let p = self.piece(i);
+            self.held[p.index as usize] = p.slot / self.segment_blocks;
+        }
+        count
+    }
+
+    /// Piece `i` of the batch that [`Ahead::look`] has asked for.
+    pub fn piece(&self, i: u32) -> Piece {
+        let (segment, first, _) = self.batch;
+        let index = (first + i) % self.pieces();
+        Piece {
+            index,
+            slot: (segment + i) % self.nr_segments * self.segment_blocks,
+            blocks: self.piece_blocks,
+            at: index * self.piece_blocks,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+    use std::vec::Vec;
+
+    const SEGMENTS: u32 = 3000;
+    const BLOCKS: u32 = 128;
+    const ROOM: u32 = 512;
+
+    /// A host whose memory knows which slot each of its blocks is of; counts how often it waits for the device, and blocks.
+    struct Host {
+        ahead: Ahead,
+        memory: Vec<u32>,
+        waits: u32,
+        blocks: u32,
+    }
+
+    impl Host {
+        fn new() -> Self {
+            let mut sb = Superblock::new(1 << 30, 1 << 30, BLOCKS, [0; 16], 1).unwrap();
+            sb.nr_segments = SEGMENTS;
+            let ahead = Ahead::new(&sb, ROOM).unwrap();
+            Self { ahead, memory: vec![NONE; ROOM as usize], waits: 0, blocks: 0 }
+        }
+
+        fn want(&mut self, slot: u32, blocks: u32) {
+            let mut look = self.ahead.look(slot, blocks);
+            if let Look::Batch(count) = look {
+                self.waits += 1;
+                for i in 0..count {
+                    let p = self.ahead.piece(i);
+                    assert!(
+                        p.index < self.ahead.most_pieces() && p.at + p.blocks <= ROOM && p.slot % BLOCKS == 0
+                    );
+                    for k in 0..p.blocks {
+                        self.memory[(p.at + k) as usize] = p.slot + k;
+                    }
+                    self.blocks += p.blocks;
+                }
+                look = self.ahead.look(slot, blocks);
+                assert!(matches!(look, Look::Memory { .. }), "{look:?} after the batch");
+            }
+            match look {
+                Look::Memory { at, .. } => {
+                    assert!((0..blocks).all(|k| self.memory[(at + k) as usize] == slot + k), "slot {slot}");
+                }
+                _ => {
+                    self.waits += 1;
+                    self.blocks += blocks;
+                }
+            }
+        }
+
+        /// A replay of `segments` segments from `first` on, of which the `i`th has records of `sizes(i)` blocks, headers
+        /// included; `peeks`: it looks at the next segment first.
+        fn replay(&mut self, first: u32, segments: u32, peeks: bool, sizes: impl Fn(u32) -> u32) {
+            for i in 0..segments {
+                let start = (first + i) % SEGMENTS * BLOCKS;
+                let mut at = 0;
+                while at + 2 <= BLOCKS {
+                    self.want(start + at, 1);
+                    if at == 0 && peeks {
+                        self.want((first + i + 1) % SEGMENTS * BLOCKS, 1);
+                    }
+                    at += sizes(i);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn full_segments_are_waited_for_once_in_many() {
+        let mut h = Host::new();
+        h.replay(2900, 2048, false, |_| BLOCKS);
+        // 1, 2, ... 128 and then 256 at a time.
+        assert!(h.waits <= 8 + 8, "{} waits", h.waits);
+        assert!(h.blocks < 2048 + 256, "{} blocks", h.blocks);
+    }
+
+    #[test]
+    fn segments_of_small_records_are_read_as_a_whole() {
+        for peeks in [false, true] {
+            let mut h = Host::new();
+            h.replay(0, 2048, peeks, |_| 2);
+            // The first by itself, then two at a time.
+            assert!(h.waits < 64 + 10 + 2048 / 2, "{} waits, {peeks}", h.waits);
+            assert!(h.blocks < (2048 + 4) * BLOCKS, "{} blocks, {peeks}", h.blocks);
+        }
+    }
+
+    #[test]
+    fn an_empty_log_is_one_block() {
+        let mut h = Host::new();
+        h.want(77 * BLOCKS, 1);
+        assert_eq!((h.waits, h.blocks), (1, 1));
+    }
+
+    #[test]
+    fn what_is_in_memory_is_what_is_wanted_whatever_the_records_are_like() {
+        for seed in 0..200u32 {
+            let mut h = Host::new();
+            // Runs of segments that are alike, and such of all kinds.
+            let sizes = |i: u32| {
+                let x = (i / (1 + seed % 50))
+                    .wrapping_mul(0x9e37_79b9)
+                    .wrapping_add(seed)
+                    .wrapping_mul(0x85eb_ca6b)
+                    >> 16;
+                [2, 2, 3, 10, 64, BLOCKS, BLOCKS][x as usize % 7]
+            };
+            h.replay(seed * 15, 600, seed % 2 == 0, sizes);
+            // The data of a record at the end.
+            h.want((seed * 15 + 599) % SEGMENTS * BLOCKS + 1, BLOCKS - 1);
+        }
+    }
+}
