@@ -323,7 +323,7 @@ pub const LOADS: &[Load] = &[
         work: Work::Resume { fill: "fill 900", drain: false },
         most_rounds: 3,
         ..fio(
-            "resume_ssd",
+            "ssd-resume",
             "resume with 900 MiB dirty, SSD model",
             "",
             &[figure(Unit::ResumeMs, &[]), figure(Unit::EmptyMs, &[])],
@@ -335,7 +335,7 @@ pub const LOADS: &[Load] = &[
         work: Work::Resume { fill: "fill_fsync 300", drain: false },
         most_rounds: 3,
         ..fio(
-            "resume_fsync_ssd",
+            "ssd-resume-fsync",
             "resume with 300 MiB of fsync'd 4 KiB writes, SSD model",
             "",
             &[figure(Unit::ResumeMs, &[]), figure(Unit::EmptyMs, &[])],

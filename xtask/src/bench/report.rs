@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use plotters::prelude::*;
 use serde_json::{json, Value};
 
-use super::loads::{Figure, Goal, C_WRITEBOOST};
+use super::loads::{Figure, Goal, C_WRITEBOOST, LOADS};
 use super::result::Unit;
 use super::{Measured, Run};
 
@@ -122,21 +122,25 @@ pub fn print(all: &[Measured]) {
 pub fn write(dir: &Path, run: &Run, all: &[Measured]) -> Result<PathBuf> {
     draw_all(dir, all)?;
     let path = dir.join("report.md");
-    fs::write(&path, text(run, all, "")).with_context(|| format!("cannot write {}", path.display()))?;
+    fs::write(&path, Report::of(run, all, "").text())
+        .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
 }
 
 /// What is above this line in `docs/benchmarks.md` was written by hand.
 const MARKER: &str = "<!-- From here on written by cargo xtask bench --keep -->\n";
 
-/// Puts the report into `benchmarks.md` of `docs`, and its plots beside it.
+/// Puts the report into `benchmarks.md` of `docs`, and its plots beside it. Loads that were not measured this time stay as they are
+/// there.
 pub fn keep(docs: &Path, run: &Run, all: &[Measured]) -> Result<()> {
     draw_all(&docs.join("benchmarks"), all)?;
     let path = docs.join("benchmarks.md");
     let old = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let (head, _) =
+    let (head, kept) =
         old.split_once(MARKER).with_context(|| format!("{} has lost its line {MARKER}", path.display()))?;
-    let new = format!("{head}{MARKER}\n{}", text(run, all, "benchmarks/"));
+    let mut report = Report::of(run, all, "benchmarks/");
+    report.take_missing(Report::parse(kept));
+    let new = format!("{head}{MARKER}\n{}", report.text());
     fs::write(&path, new).with_context(|| format!("cannot write {}", path.display()))
 }
 
@@ -156,63 +160,122 @@ fn plot(measured: &Measured) -> String {
     format!("{}.svg", measured.load.name)
 }
 
-/// The report; its plots are in `plots`, which is empty or ends with a slash.
-fn text(run: &Run, all: &[Measured], plots: &str) -> String {
-    let mut text = String::new();
-    let _ = writeln!(
-        text,
-        "Commit {}, kernel {}, {} in {} min. Each figure is the median of {} round{}, with the lowest and the highest; what \
-         takes minutes has one round.\n",
+const GOALS: &str = "| load | figure | goal | is | reached |\n| --- | --- | --- | ---: | --- |\n";
+
+/// A report in Markdown: what is said of each load, by its name. Each was measured in a run of its own, as its section says.
+#[derive(Debug, Default, PartialEq)]
+struct Report {
+    /// Above everything.
+    head: String,
+    /// Rows of the table of goals.
+    goals: BTreeMap<String, String>,
+    sections: BTreeMap<String, String>,
+}
+
+impl Report {
+    /// What was measured; the plots are in `plots`, which is empty or ends with a slash.
+    fn of(run: &Run, all: &[Measured], plots: &str) -> Self {
+        let head = format!(
+            "Each figure is the median of its rounds, with the lowest and the highest. {}\n",
+            run.c_writeboost
+        );
+        let mut report = Self { head, ..Self::default() };
+        for measured in all {
+            let name = measured.load.name.to_owned();
+            report.goals.insert(name.clone(), goals(measured));
+            report.sections.insert(name, section(run, measured, plots));
+        }
+        report
+    }
+
+    /// What [`Report::text`] has written before.
+    fn parse(text: &str) -> Self {
+        let mut report = Self::default();
+        let mut sections = text.split("\n### ");
+        let head = sections.next().unwrap_or_default();
+        let (head, rows) = head.split_once(GOALS).unwrap_or((head, ""));
+        report.head = head.trim().to_owned() + "\n";
+        for section in sections {
+            // The line below the title: `NAME`, on DEVICES. Commit ...
+            let (Some(title), Some(line)) = (section.lines().next(), section.lines().nth(2)) else {
+                continue;
+            };
+            let Some((name, devices)) = line.split_once("`, on ") else { continue };
+            let name = name.trim_start_matches('`');
+            let devices = devices.split_once(". ").map_or(devices, |(devices, _)| devices);
+            let of_it = |row: &&str| row.starts_with(&format!("| {title}, {devices} |"));
+            let rows: String = rows.lines().filter(of_it).map(|row| format!("{row}\n")).collect();
+            report.goals.insert(name.to_owned(), rows);
+            report.sections.insert(name.to_owned(), format!("### {}\n", section.trim()));
+        }
+        report
+    }
+
+    /// Takes over what `older` says of loads that there are and that this one has nothing of.
+    fn take_missing(&mut self, older: Self) {
+        for (name, section) in older.sections {
+            if LOADS.iter().any(|load| load.name == name) && !self.sections.contains_key(&name) {
+                self.goals.insert(name.clone(), older.goals.get(&name).cloned().unwrap_or_default());
+                self.sections.insert(name, section);
+            }
+        }
+    }
+
+    fn text(&self) -> String {
+        let of = |what: &BTreeMap<String, String>| -> Vec<String> {
+            LOADS.iter().filter_map(|load| what.get(load.name).cloned()).collect()
+        };
+        let rows = of(&self.goals).concat();
+        let table = if rows.is_empty() { String::new() } else { format!("\n{GOALS}{rows}") };
+        format!("{}{table}\n{}", self.head, of(&self.sections).join("\n"))
+    }
+}
+
+/// What there is to say about one load.
+fn section(run: &Run, measured: &Measured, plots: &str) -> String {
+    let load = measured.load;
+    let rounds = measured.targets.values().flat_map(BTreeMap::values).map(Vec::len).max().unwrap_or(0);
+    let mut text = format!(
+        "### {}\n\n`{}`, on {}. Commit {}, kernel {}, {rounds} round{}{}.\n\n![{}]({plots}{})\n\n",
+        capital(load.title),
+        load.name,
+        load.bed.name(),
         run.commit,
         run.kernel,
-        if run.quick { "a quick run" } else { "measured" },
-        run.seconds.div_ceil(60),
-        run.rounds,
-        if run.rounds == 1 { "" } else { "s" }
+        if rounds == 1 { "" } else { "s" },
+        if run.quick { ", a quick run" } else { "" },
+        load.title,
+        plot(measured)
     );
-    let _ = writeln!(text, "{}\n", run.c_writeboost);
-    goals(&mut text, all);
-    for measured in all {
-        let load = measured.load;
-        let _ = writeln!(text, "### {}\n\n`{}`, on {}.\n", capital(load.title), load.name, load.bed.name());
-        let _ = writeln!(text, "![{}]({plots}{})\n", load.title, plot(measured));
-        let _ = writeln!(
-            text,
-            "| |{}",
-            load.figures.iter().map(|f| format!(" {} |", f.unit.name())).collect::<String>()
-        );
-        let _ = writeln!(text, "| --- |{}", " ---: |".repeat(load.figures.len()));
-        for target in load.targets.iter().filter(|target| measured.targets.contains_key(**target)) {
-            let _ = write!(text, "| {} |", label(target));
-            for figure in load.figures {
-                let shown = medians(measured, figure.unit).get(target).map(|s| s.show(figure.unit));
-                let _ = write!(text, " {} |", shown.unwrap_or_else(|| "-".to_owned()));
-            }
-            let _ = writeln!(text);
+    let units: String = load.figures.iter().map(|f| format!(" {} |", f.unit.name())).collect();
+    let _ = writeln!(text, "| |{units}\n| --- |{}", " ---: |".repeat(load.figures.len()));
+    for target in load.targets.iter().filter(|target| measured.targets.contains_key(**target)) {
+        let _ = write!(text, "| {} |", label(target));
+        for figure in load.figures {
+            let shown = medians(measured, figure.unit).get(target).map(|s| s.show(figure.unit));
+            let _ = write!(text, " {} |", shown.unwrap_or_else(|| "-".to_owned()));
         }
         let _ = writeln!(text);
     }
     text
 }
 
-/// What should be and what is, in one table.
-fn goals(text: &mut String, all: &[Measured]) {
+/// What should be and what is: rows of the table.
+fn goals(measured: &Measured) -> String {
     let mut rows = String::new();
-    for measured in all {
-        for figure in measured.load.figures {
-            for verdict in figure.goals.iter().filter_map(|goal| verdict(measured, figure, *goal)) {
-                let (title, unit) = (capital(measured.load.title), figure.unit.name());
-                let is = if verdict.reached { "yes" } else { "**no**" };
-                let _ = writeln!(rows, "| {title} | {unit} | {} | {} | {is} |", verdict.goal, verdict.ours);
-            }
+    for figure in measured.load.figures {
+        for verdict in figure.goals.iter().filter_map(|goal| verdict(measured, figure, *goal)) {
+            let (title, devices) = (capital(measured.load.title), measured.load.bed.name());
+            let unit = figure.unit.name();
+            let is = if verdict.reached { "yes" } else { "**no**" };
+            let _ = writeln!(
+                rows,
+                "| {title}, {devices} | {unit} | {} | {} | {is} |",
+                verdict.goal, verdict.ours
+            );
         }
     }
-    if !rows.is_empty() {
-        let _ = writeln!(
-            text,
-            "| load | figure | goal | is | reached |\n| --- | --- | --- | ---: | --- |\n{rows}"
-        );
-    }
+    rows
 }
 
 fn capital(text: &str) -> String {
@@ -281,7 +344,6 @@ pub fn json(run: &Run, all: &[Measured]) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::loads::LOADS;
     use super::*;
 
     fn measured(values: &[(&'static str, Unit, f64)]) -> Measured {
@@ -321,5 +383,45 @@ mod tests {
         assert!(verdict(&m, &figure, Goal::BestPeer(10.0)).unwrap().reached);
         assert!(!verdict(&m, &figure, Goal::BestPeer(10.1)).unwrap().reached);
         assert!(!verdict(&m, &figure, Goal::AtMost(9.0)).unwrap().reached);
+    }
+
+    #[test]
+    fn what_was_not_measured_again_is_kept() {
+        let run = |commit: &str| Run {
+            kernel: "7.3".to_owned(),
+            rounds: 1,
+            quick: false,
+            seconds: 1,
+            commit: commit.to_owned(),
+            c_writeboost: "It is missing.".to_owned(),
+        };
+        let of = |load: &'static super::super::Load, ours: f64| {
+            let unit = load.figures[0].unit;
+            Measured {
+                load,
+                ..measured(&[
+                    ("writeboost", unit, ours),
+                    ("writecache", unit, 1.0),
+                    ("linear", unit, 1.0),
+                    ("fast", unit, 1.0),
+                ])
+            }
+        };
+        let both = Report::of(&run("one"), &[of(&LOADS[0], 2.0), of(&LOADS[1], 3.0)], "");
+        // Titles are not unique.
+        let all = Report::of(&run("all"), &LOADS.iter().map(|load| of(load, 2.0)).collect::<Vec<_>>(), "");
+        assert_eq!(Report::parse(&all.text()), all);
+        let mut second = Report::of(&run("two"), &[of(&LOADS[1], 4.0)], "");
+        second.take_missing(Report::parse(&both.text()));
+        let text = second.text();
+        assert_eq!(text.matches("Commit one").count(), 1, "{text}");
+        assert_eq!(text.matches("Commit two").count(), 1, "{text}");
+        let rows = text.lines().filter(|line| line.contains("times as good as")).count();
+        assert_eq!(rows, both.goals.values().map(|rows| rows.lines().count()).sum::<usize>(), "{text}");
+        // A load that is not there any more goes.
+        let mut third = Report::of(&run("three"), &[], "");
+        let old = both.text().replace(&format!("`{}`", LOADS[0].name), "`gone`");
+        third.take_missing(Report::parse(&old));
+        assert_eq!(third.sections.len(), 1);
     }
 }
