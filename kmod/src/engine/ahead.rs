@@ -12,8 +12,11 @@
 use super::format::Superblock;
 use crate::os::{OutOfMemory, Table};
 
-/// A segment with so many records or more, beside the first, has many.
+/// A segment with so many records or more, beside the first, has many; so does a small one of which an eighth are headers.
 const MANY: u32 = 8;
+/// Segments are read as a whole until so many have begun since one had many records: a log may have some of either kind by turns,
+/// and whatever is read ahead is dropped when that changes.
+const LASTING: u32 = 8;
 /// No segment.
 const NONE: u32 = u32::MAX;
 
@@ -61,11 +64,12 @@ pub struct Ahead {
     batch: (u32, u32, u32),
     /// Pieces of the next batch.
     window: u32,
-    /// The segment whose inner records were wanted last, how many of them, and how many segments have begun since.
+    /// The segment whose inner records were wanted last, and how many of them.
     segment: u32,
     inner: u32,
-    begun: u32,
+    /// The segment whose beginning was wanted last, and how many have begun since one had many records.
     newest: u32,
+    begun: u32,
 }
 
 impl Ahead {
@@ -84,8 +88,8 @@ impl Ahead {
             window: 1,
             segment: NONE,
             inner: 0,
-            begun: 0,
             newest: NONE,
+            begun: LASTING + 1,
         })
     }
 
@@ -103,7 +107,7 @@ impl Ahead {
         let (segment, offset) = (slot / self.segment_blocks, slot % self.segment_blocks);
         self.note(segment, offset);
         let begins = offset == 0;
-        let whole = self.inner >= MANY;
+        let whole = self.begun <= LASTING;
         let held = self.held[..self.pieces() as usize].iter().position(|&s| s == segment);
         match held {
             // Its first block alone is of little use when more of it will be wanted.
@@ -122,21 +126,20 @@ impl Ahead {
     /// Takes notice of how many records segments have.
     fn note(&mut self, segment: u32, offset: u32) {
         if offset == 0 {
+            // A replay may want to know how the next segment begins before it goes on in this one, and wants that again then.
             if segment != self.newest {
                 self.newest = segment;
-                self.begun += 1;
+                self.begun = self.begun.saturating_add(1);
             }
-            // A replay may want to know how the next segment begins before it goes on in this one.
-            if self.begun > 2 {
-                self.inner = 0;
-            }
-        } else {
+            return;
+        }
+        if segment != self.segment {
+            self.segment = segment;
+            self.inner = 0;
+        }
+        self.inner += 1;
+        if self.inner >= MANY.min(self.segment_blocks / 8) {
             self.begun = 0;
-            if segment != self.segment {
-                self.segment = segment;
-                self.inner = 0;
-            }
-            self.inner += 1;
         }
     }
 
@@ -145,6 +148,7 @@ impl Ahead {
             self.piece_blocks = piece_blocks;
             self.held.fill(NONE);
             self.batch = (0, 0, 0);
+            self.window = 1;
         }
         let pieces = self.pieces();
         // Half of the memory, so that the segment that the replay is in is still there when it asks for the one behind.
@@ -176,6 +180,7 @@ impl Ahead {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::format;
     use std::vec;
     use std::vec::Vec;
 
@@ -183,20 +188,25 @@ mod tests {
     const BLOCKS: u32 = 128;
     const ROOM: u32 = 512;
 
-    /// A host whose memory knows which slot each of its blocks is of; counts how often it waits for the device, and blocks.
+    /// A host whose memory knows which slot each of its blocks is of; counts how often it waits for the device, reads and blocks.
     struct Host {
         ahead: Ahead,
         memory: Vec<u32>,
         waits: u32,
+        reads: u32,
         blocks: u32,
     }
 
     impl Host {
         fn new() -> Self {
-            let mut sb = Superblock::new(1 << 30, 1 << 30, BLOCKS, [0; 16], 1).unwrap();
-            sb.nr_segments = SEGMENTS;
+            Self::of(SEGMENTS, BLOCKS)
+        }
+
+        fn of(nr_segments: u32, segment_blocks: u32) -> Self {
+            let mut sb = Superblock::new(1 << 30, 1 << 30, segment_blocks, [0; 16], 1).unwrap();
+            sb.nr_segments = nr_segments;
             let ahead = Ahead::new(&sb, ROOM).unwrap();
-            Self { ahead, memory: vec![NONE; ROOM as usize], waits: 0, blocks: 0 }
+            Self { ahead, memory: vec![NONE; ROOM as usize], waits: 0, reads: 0, blocks: 0 }
         }
 
         fn want(&mut self, slot: u32, blocks: u32) {
@@ -206,11 +216,14 @@ mod tests {
                 for i in 0..count {
                     let p = self.ahead.piece(i);
                     assert!(
-                        p.index < self.ahead.most_pieces() && p.at + p.blocks <= ROOM && p.slot % BLOCKS == 0
+                        p.index < self.ahead.most_pieces()
+                            && p.at + p.blocks <= ROOM
+                            && p.slot % self.ahead.segment_blocks == 0
                     );
                     for k in 0..p.blocks {
                         self.memory[(p.at + k) as usize] = p.slot + k;
                     }
+                    self.reads += 1;
                     self.blocks += p.blocks;
                 }
                 look = self.ahead.look(slot, blocks);
@@ -222,6 +235,7 @@ mod tests {
                 }
                 _ => {
                     self.waits += 1;
+                    self.reads += 1;
                     self.blocks += blocks;
                 }
             }
@@ -230,13 +244,14 @@ mod tests {
         /// A replay of `segments` segments from `first` on, of which the `i`th has records of `sizes(i)` blocks, headers
         /// included; `peeks`: it looks at the next segment first.
         fn replay(&mut self, first: u32, segments: u32, peeks: bool, sizes: impl Fn(u32) -> u32) {
+            let (all, blocks) = (self.ahead.nr_segments, self.ahead.segment_blocks);
             for i in 0..segments {
-                let start = (first + i) % SEGMENTS * BLOCKS;
+                let start = (first + i) % all * blocks;
                 let mut at = 0;
-                while at + 2 <= BLOCKS {
+                while at + 2 <= blocks {
                     self.want(start + at, 1);
                     if at == 0 && peeks {
-                        self.want((first + i + 1) % SEGMENTS * BLOCKS, 1);
+                        self.want((first + i + 1) % all * blocks, 1);
                     }
                     at += sizes(i);
                 }
@@ -265,6 +280,30 @@ mod tests {
     }
 
     #[test]
+    fn segments_of_both_kinds_by_turns_cost_little_more_than_without_reading_ahead() {
+        for (every, size, peeks) in [
+            (2, 2, false),
+            (3, 4, false),
+            (3, 4, true),
+            (4, 4, true),
+            (10, 8, false),
+            (10, 2, true),
+            (100, 8, false),
+        ] {
+            let mut h = Host::new();
+            h.replay(0, 2000, peeks, |i| if i % every == 0 { size } else { BLOCKS });
+            // One wait for each header, and one for each peek.
+            let headers = 2000 / every * (BLOCKS / size) + (2000 - 2000 / every);
+            let before = headers + if peeks { 2000 } else { 0 };
+            let what =
+                format!("1 of {every}, records of {size} blocks, {peeks}: {} waits for {before}", h.waits);
+            assert!(h.waits <= before, "{what}");
+            assert!(h.reads <= before + before / 2, "{what}, {} reads", h.reads);
+            assert!(h.blocks <= before + 2100 * BLOCKS, "{what}, {} blocks", h.blocks);
+        }
+    }
+
+    #[test]
     fn an_empty_log_is_one_block() {
         let mut h = Host::new();
         h.want(77 * BLOCKS, 1);
@@ -273,8 +312,10 @@ mod tests {
 
     #[test]
     fn what_is_in_memory_is_what_is_wanted_whatever_the_records_are_like() {
-        for seed in 0..200u32 {
-            let mut h = Host::new();
+        for seed in 0..300u32 {
+            let all = [3000, 300, 16][seed as usize % 3];
+            let blocks = [16, 128, 256][seed as usize / 3 % 3];
+            let mut h = Host::of(all, blocks);
             // Runs of segments that are alike, and such of all kinds.
             let sizes = |i: u32| {
                 let x = (i / (1 + seed % 50))
@@ -282,11 +323,12 @@ mod tests {
                     .wrapping_add(seed)
                     .wrapping_mul(0x85eb_ca6b)
                     >> 16;
-                [2, 2, 3, 10, 64, BLOCKS, BLOCKS][x as usize % 7]
+                [2, 2, 3, 10, 64, blocks, blocks][x as usize % 7].min(blocks)
             };
-            h.replay(seed * 15, 600, seed % 2 == 0, sizes);
+            let used = all.min(600) - 1;
+            h.replay(seed * 15, used, seed % 2 == 0, sizes);
             // The data of a record at the end.
-            h.want((seed * 15 + 599) % SEGMENTS * BLOCKS + 1, BLOCKS - 1);
+            h.want((seed * 15 + used - 1) % all * blocks + 1, blocks - 1);
         }
     }
 }

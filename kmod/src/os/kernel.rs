@@ -14,7 +14,8 @@ use kernel::sync::Arc;
 
 pub use core::sync::atomic;
 
-/// An array whose length is fixed when it is made. It takes no more memory than that, where [`KVVec`] takes a power of two.
+/// An array whose length is fixed when it is made. A large one takes the pages that it needs, where [`KVVec`] may take a power of
+/// two.
 ///
 /// # Invariants
 /// - `start` is from `wb_table_alloc` with `size` bytes, or dangling if that is 0.
