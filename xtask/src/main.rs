@@ -72,8 +72,8 @@ struct Bench {
     /// Also writes everything that was measured to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Also puts the report into docs/benchmarks.md
-    #[arg(long, conflicts_with_all = ["quick", "only"])]
+    /// Also puts the report into docs/benchmarks.md; loads that are not measured stay as they are there
+    #[arg(long, conflicts_with = "quick")]
     keep: bool,
 }
 
