@@ -164,11 +164,17 @@ impl Terminal {
     }
 }
 
-#[test]
-fn on_a_terminal() {
+/// A recording, played in a terminal; it goes with the directory.
+fn replaying(columns: u16, rows: u16, term: &str) -> (tempfile::TempDir, Terminal) {
     let dir = tempfile::tempdir().unwrap();
     let file = recording(dir.path());
-    let mut t = Terminal::new(&["--replay", &file], 80, 24, "xterm-256color");
+    let t = Terminal::new(&["--replay", &file], columns, rows, term);
+    (dir, t)
+}
+
+#[test]
+fn on_a_terminal() {
+    let (_dir, mut t) = replaying(80, 24, "xterm-256color");
     t.shows("REPLAY");
     t.shows("backup");
     assert!(t.screen.screen().alternate_screen());
@@ -200,9 +206,7 @@ fn on_a_terminal() {
 
 #[test]
 fn in_a_serial_console() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = recording(dir.path());
-    let mut t = Terminal::new(&["--replay", &file], 80, 24, "vt100");
+    let (_dir, mut t) = replaying(80, 24, "vt100");
     t.shows("perflv");
     t.types("j");
     t.shows("> perflv");
@@ -223,10 +227,8 @@ fn in_a_serial_console() {
 
 #[test]
 fn told_to_end() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = recording(dir.path());
     for signal in ["TERM", "HUP"] {
-        let mut t = Terminal::new(&["--replay", &file], 80, 24, "xterm");
+        let (_dir, mut t) = replaying(80, 24, "xterm");
         t.shows("perflv");
         let pid = t.child.process_id().unwrap().to_string();
         assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
@@ -237,9 +239,7 @@ fn told_to_end() {
 
 #[test]
 fn the_terminal_goes_away() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = recording(dir.path());
-    let mut t = Terminal::new(&["--replay", &file], 80, 24, "xterm");
+    let (_dir, mut t) = replaying(80, 24, "xterm");
     t.shows("perflv");
     let Terminal { master, keys, output, mut child, .. } = t;
     drop((master, keys));

@@ -23,7 +23,7 @@ const NONE: u32 = u32::MAX;
 /// What is read from one segment in one go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
-    /// Which one, below [`Ahead::most_pieces`].
+    /// Which one, below the number of blocks of the memory.
     pub index: u32,
     /// Slot of its first block.
     pub slot: u32,
@@ -93,11 +93,6 @@ impl Ahead {
         })
     }
 
-    /// Indices of pieces are below this.
-    pub fn most_pieces(&self) -> u32 {
-        self.room
-    }
-
     fn pieces(&self) -> u32 {
         self.room / self.piece_blocks
     }
@@ -108,14 +103,13 @@ impl Ahead {
         self.note(segment, offset);
         let begins = offset == 0;
         let whole = self.begun <= LASTING;
-        let held = self.held[..self.pieces() as usize].iter().position(|&s| s == segment);
-        match held {
-            // Its first block alone is of little use when more of it will be wanted.
-            Some(_) if begins && whole && self.piece_blocks == 1 => (),
-            Some(i) if offset + blocks <= self.piece_blocks => {
+        // Its first block alone is of little use when more of it will be wanted.
+        let too_little = begins && whole && self.piece_blocks == 1;
+        if offset + blocks <= self.piece_blocks && !too_little {
+            let held = &self.held[..self.pieces() as usize];
+            if let Some(i) = held.iter().position(|&s| s == segment) {
                 return Look::Memory { piece: i as u32, at: i as u32 * self.piece_blocks + offset };
             }
-            _ => (),
         }
         if !begins {
             return Look::Alone;
@@ -216,9 +210,7 @@ mod tests {
                 for i in 0..count {
                     let p = self.ahead.piece(i);
                     assert!(
-                        p.index < self.ahead.most_pieces()
-                            && p.at + p.blocks <= ROOM
-                            && p.slot % self.ahead.segment_blocks == 0
+                        p.index < ROOM && p.at + p.blocks <= ROOM && p.slot % self.ahead.segment_blocks == 0
                     );
                     for k in 0..p.blocks {
                         self.memory[(p.at + k) as usize] = p.slot + k;

@@ -24,6 +24,13 @@ impl Bed {
         }
     }
 
+    /// MiB of the cache device.
+    pub fn cache_mib(self) -> u32 {
+        match self {
+            Self::Ram(mib) | Self::Disk(mib) | Self::Ssd(mib) => mib,
+        }
+    }
+
     /// Its command for the guest.
     pub fn command(self) -> String {
         match self {
@@ -39,8 +46,8 @@ impl Bed {
 pub enum Work {
     /// fio with these arguments for so many seconds, after a function of the guest has prepared the target.
     Fio { prepare: Option<&'static str>, args: &'static str, seconds: u32 },
-    /// Free memory before and after there is a cache of so many MiB and some of them are filled.
-    Memory { cache_mib: u32, filled_mib: u32 },
+    /// Free memory before and after there is a cache, so many MiB of which are filled.
+    Memory { mib: u32 },
     /// Format, resume of what is empty and of what a function of the guest with its arguments has filled, and drain of that.
     Resume { fill: &'static str, drain: bool },
 }
@@ -291,7 +298,7 @@ pub const LOADS: &[Load] = &[
         // The linear one says what the method adds to all of them.
         targets: &["linear", "writeboost", C_WRITEBOOST, "writecache", "cache", "bcache"],
         bed: Bed::Ram(4096),
-        work: Work::Memory { cache_mib: 4096, filled_mib: 3700 },
+        work: Work::Memory { mib: 3700 },
         most_rounds: 3,
         ..fio(
             "memory",

@@ -149,7 +149,7 @@ fn measure(
                     round + 1,
                     runtime(load, quick)
                 ),
-                Work::Memory { filled_mib, .. } => writeln!(script, "memory {round} {target} {filled_mib}"),
+                Work::Memory { mib } => writeln!(script, "memory {round} {target} {mib}"),
                 Work::Resume { fill, drain } => writeln!(script, "resume {round} {target} {drain} {fill}"),
             };
         }
@@ -188,7 +188,7 @@ fn measure(
 fn read(dir: &Path, name: &str, load: &Load) -> Result<Figures> {
     let mut figures = match load.work {
         Work::Fio { .. } => result::of_fio(dir, name),
-        Work::Memory { cache_mib, .. } => result::of_memory(dir, name, cache_mib),
+        Work::Memory { .. } => result::of_memory(dir, name, load.bed.cache_mib()),
         Work::Resume { .. } => result::of_resume(dir, name),
     }
     .with_context(|| format!("{} of {name}", load.name))?;
