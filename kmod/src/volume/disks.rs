@@ -5,10 +5,11 @@
 use crate::dm::{BioSet, Device, EndIo};
 use crate::engine::flight::{Doubts, Pending};
 use crate::engine::format::BLOCK;
+use crate::engine::lost::Word;
 use crate::os::{synchronize, Event, Pages, Shared, Sleep, Table};
 use core::fmt;
 use core::ops::Deref;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -54,7 +55,8 @@ pub struct Transfer {
     /// The memory.
     pub pages: Pages,
     pending: Pending,
-    failed: Table<AtomicBool>,
+    /// What has failed, by tag: an error number, 0 for nothing.
+    errors: Table<AtomicI32>,
     /// Blocks of memory that a write with this tag comes from.
     blocks: Table<AtomicU32>,
     /// How many were written.
@@ -99,7 +101,7 @@ impl Transfer {
             try_pin_init!(Self {
                 pages: Pages::new(blocks * BLOCK)?,
                 pending: Pending::new(),
-                failed: Table::new(blocks + 1, |_| AtomicBool::new(false))?,
+                errors: Table::new(blocks + 1, |_| AtomicI32::new(0))?,
                 blocks: Table::new(blocks + 1, |_| AtomicU32::new(0))?,
                 written,
                 doubts,
@@ -112,8 +114,8 @@ impl Transfer {
 
     /// Forgets the failures of what has returned.
     pub fn reset(&self) {
-        for f in self.failed.iter() {
-            f.store(false, Ordering::Relaxed);
+        for error in self.errors.iter() {
+            error.store(0, Ordering::Relaxed);
         }
     }
 
@@ -153,7 +155,7 @@ impl Transfer {
 
     /// The tag of flushes.
     pub fn flush_tag(&self) -> usize {
-        self.failed.len() - 1
+        self.errors.len() - 1
     }
 
     /// Waits until all of it has returned.
@@ -168,29 +170,43 @@ impl Transfer {
         }
     }
 
+    /// Notes that something tagged `tag` has failed. In any context.
+    fn note(&self, tag: usize, errno: i32) {
+        let worst = |known| (known == 0 || Word::of(errno) < Word::of(known)).then_some(errno);
+        // An error means that what is there says at least as little.
+        let _ = self.errors[tag].fetch_update(Ordering::Relaxed, Ordering::Relaxed, worst);
+    }
+
     /// Forgets that what was tagged `tag` has failed, before it is tried again.
     pub fn forgive(&self, tag: usize) {
-        self.failed[tag].store(false, Ordering::Relaxed);
+        self.errors[tag].store(0, Ordering::Relaxed);
     }
 
     /// Whether all that was tagged `tag` since the last [`Transfer::reset`] went well.
     pub fn is_ok(&self, tag: usize) -> bool {
-        !self.failed[tag].load(Ordering::Relaxed)
+        self.error(tag).is_none()
+    }
+
+    /// The error of what was tagged `tag` and has failed since the last [`Transfer::reset`]. When several have, it is the one
+    /// of them that says least about the medium: see [`Word`].
+    pub fn error(&self, tag: usize) -> Option<Error> {
+        match self.errors[tag].load(Ordering::Relaxed) {
+            0 => None,
+            errno => Some(Error::from_errno(errno)),
+        }
     }
 
     /// Waits, says whether all since the last [`Transfer::reset`] went well, and resets.
     ///
     /// # Errors
-    /// `EIO`.
+    /// What has failed, as [`Transfer::error`] says it.
     pub fn finish(&self) -> Result {
         self.wait();
-        let ok = (0..self.failed.len()).all(|tag| self.is_ok(tag));
+        let worst = (0..self.errors.len())
+            .filter_map(|tag| self.error(tag))
+            .min_by_key(|e| Word::of(e.to_errno()));
         self.reset();
-        if ok {
-            Ok(())
-        } else {
-            Err(EIO)
-        }
+        worst.map_or(Ok(()), Err)
     }
 }
 
@@ -217,13 +233,13 @@ impl EndIo for Transfer {
     fn end_io(&self, tag: usize, result: Result) {
         // None for a read or a flush.
         let blocks = self.blocks[tag].swap(0, Ordering::Relaxed);
-        if result.is_ok() {
-            self.written.fetch_add(blocks.into(), Ordering::Relaxed);
-        } else {
-            self.failed[tag].store(true, Ordering::Relaxed);
+        if let Err(e) = result {
+            self.note(tag, e.to_errno());
             if let Some(doubts) = self.doubts.as_ref().filter(|_| blocks != 0) {
                 doubts.add();
             }
+        } else {
+            self.written.fetch_add(blocks.into(), Ordering::Relaxed);
         }
         if self.pending.end() {
             self.landed.notify();
