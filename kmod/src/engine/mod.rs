@@ -15,6 +15,7 @@
 //! - [`flight`]: what the end of an I/O leaves for the thread that waits for it, without the lock.
 //! - [`replay`]: from the bytes on the cache device to an engine.
 //! - [`ahead`]: what a replay will want, read before it does.
+//! - [`seldom`]: what may happen once in a while only.
 //! - `index`: which slot holds which sectors.
 //!
 //! # Invariants that keep data
@@ -39,6 +40,7 @@ pub mod rate;
 pub mod read;
 pub mod reclaim;
 pub mod replay;
+pub mod seldom;
 
 use crate::os::atomic::{AtomicU32, Ordering};
 use crate::os::{OutOfMemory, Shared, Table};

@@ -15,6 +15,7 @@
 
 use super::Volume;
 use crate::dm::Events;
+use crate::engine::seldom::Seldom;
 use crate::os::{now_ms, should_stop, Sleep};
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -45,6 +46,8 @@ pub mod trouble {
     pub const BACKING_WRITE: u32 = 4;
 }
 
+/// Errors of one kind have a line in the log again after so many milliseconds.
+const LINE_MS: u64 = 1000;
 /// Errors of one kind have an event again after so many milliseconds.
 const AGAIN_MS: u64 = 60_000;
 
@@ -73,8 +76,8 @@ pub struct Faults {
     pub(super) salvaging: AtomicBool,
     /// The backing device has written nothing the last time it was tried.
     pub(super) dead: AtomicBool,
-    /// When one of its kind was last logged, in milliseconds since boot.
-    logged: [AtomicU64; KINDS],
+    /// Lines about each kind.
+    logged: [Seldom; KINDS],
 }
 
 impl Faults {
@@ -107,10 +110,7 @@ impl Faults {
 
     /// Whether a line about one may be logged now: at most one of each kind a second.
     pub(super) fn may_log(&self, kind: Kind) -> bool {
-        let (now, logged) = (now_ms(), &self.logged[kind as usize]);
-        let last = logged.load(Ordering::Relaxed);
-        (last == 0 || now - last >= 1000)
-            && logged.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        self.logged[kind as usize].may(now_ms(), LINE_MS)
     }
 }
 
@@ -169,7 +169,7 @@ impl Fullness {
             self.room_since = None;
         }
         let since = *self.room_since.get_or_insert(now_ms);
-        if full == self.told || (!full && now_ms - since < ROOM_MS) {
+        if full == self.told || (!full && now_ms.saturating_sub(since) < ROOM_MS) {
             return None;
         }
         self.told = full;
@@ -231,7 +231,7 @@ impl Volume {
             for (i, count) in self.faults.counts.iter().enumerate() {
                 let count = count.load(Ordering::Relaxed);
                 let now = now_ms();
-                if count != counts[i] && told_at[i].is_none_or(|at| now - at >= AGAIN_MS) {
+                if count != counts[i] && told_at[i].is_none_or(|at| now.saturating_sub(at) >= AGAIN_MS) {
                     told_at[i] = Some(now);
                     event = true;
                 }
