@@ -9,7 +9,9 @@
 #include <linux/jiffies.h>
 #include <linux/kthread.h>
 #include <linux/ktime.h>
+#include <linux/overflow.h>
 #include <linux/part_stat.h>
+#include <linux/percpu.h>
 #include <linux/random.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
@@ -119,6 +121,42 @@ void wb_table_free(void *p, size_t size)
 u32 wb_crc32c(u32 crc, const void *p, size_t len)
 {
 	return ~crc32c(~crc, p, len);
+}
+
+/*
+ * @n counters that each processor has for itself, all 0, or NULL. The pointer is one to memory of each processor's, which only
+ * the functions below can follow.
+ */
+void *wb_counters_alloc(unsigned int n)
+{
+	u64 __percpu *c = __alloc_percpu(array_size(n, sizeof(u64)), __alignof__(u64));
+
+	return (void *)(__force unsigned long)c;
+}
+
+void wb_counters_free(void *counters)
+{
+	free_percpu((u64 __percpu *)(__force unsigned long)counters);
+}
+
+/* In any context. */
+void wb_counters_add(void *counters, unsigned int i, u64 n)
+{
+	u64 __percpu *c = (u64 __percpu *)(__force unsigned long)counters;
+
+	this_cpu_add(c[i], n);
+}
+
+u64 wb_counters_sum(void *counters, unsigned int i)
+{
+	u64 __percpu *c = (u64 __percpu *)(__force unsigned long)counters;
+	u64 sum = 0;
+	int cpu;
+
+	/* Those that are offline have counted, too. */
+	for_each_possible_cpu(cpu)
+		sum += READ_ONCE(*per_cpu_ptr(&c[i], cpu));
+	return sum;
 }
 
 void wb_random(void *p, size_t len)

@@ -62,6 +62,10 @@ void *wb_pages_alloc(size_t size);
 void wb_pages_free(void *p, size_t size);
 void *wb_table_alloc(size_t size);
 void wb_table_free(void *p, size_t size);
+void *wb_counters_alloc(unsigned int n);
+void wb_counters_free(void *counters);
+void wb_counters_add(void *counters, unsigned int i, u64 n);
+u64 wb_counters_sum(void *counters, unsigned int i);
 u32 wb_crc32c(u32 crc, const void *p, size_t len);
 void wb_random(void *p, size_t len);
 

@@ -135,6 +135,59 @@ impl From<OutOfMemory> for Error {
     }
 }
 
+/// Counters that only grow, and that many processors add to at the same time: each has its own, so that no line of memory passes
+/// from one to the other.
+///
+/// # Invariants
+/// `start` is from `wb_counters_alloc` for `len` counters.
+pub struct Counters {
+    start: NonNull<c_void>,
+    len: u32,
+}
+
+// SAFETY: Each processor adds to its own, in one step; reading needs no more than that.
+unsafe impl Send for Counters {}
+// SAFETY: As above.
+unsafe impl Sync for Counters {}
+
+impl Counters {
+    /// `len` counters, all 0.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] when the host has no room for it.
+    pub fn new(len: u32) -> core::result::Result<Self, OutOfMemory> {
+        // SAFETY: It has no preconditions but that the caller may sleep.
+        let start = NonNull::new(unsafe { bindings::wb_counters_alloc(len) }).ok_or(OutOfMemory)?;
+        Ok(Self { start, len })
+    }
+
+    /// Adds `n` to counter `i`, if there is one. In any context.
+    pub fn add(&self, i: u32, n: u64) {
+        if i < self.len {
+            // SAFETY: There is such a counter, by the invariant.
+            unsafe { bindings::wb_counters_add(self.start.as_ptr(), i, n) }
+        }
+    }
+
+    /// What was added to counter `i` so far: all that the caller can know of, and perhaps more. Never less than what anybody was
+    /// told before, and 0 if there is no such counter.
+    pub fn sum(&self, i: u32) -> u64 {
+        if i < self.len {
+            // SAFETY: There is such a counter, by the invariant.
+            unsafe { bindings::wb_counters_sum(self.start.as_ptr(), i) }
+        } else {
+            0
+        }
+    }
+}
+
+impl Drop for Counters {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant, and nobody counts any more.
+        unsafe { bindings::wb_counters_free(self.start.as_ptr()) }
+    }
+}
+
 /// CRC-32C (Castagnoli, RFC 3720 B.4) of `data`, continued from `crc`, which is 0 at the start.
 pub fn crc32c(crc: u32, data: &[u8]) -> u32 {
     // SAFETY: `data` is readable for its length.

@@ -71,7 +71,58 @@ impl<T> Deref for Shared<T> {
     }
 }
 
+/// Counters that only grow, and that many threads add to at the same time.
+#[derive(Debug)]
+pub struct Counters(Table<atomic::AtomicU64>);
+
+impl Counters {
+    /// `len` counters, all 0.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] when the host has no room for it.
+    pub fn new(len: u32) -> Result<Self, OutOfMemory> {
+        Ok(Self(Table::new(len as usize, |_| atomic::AtomicU64::new(0))?))
+    }
+
+    /// Adds `n` to counter `i`, if there is one.
+    pub fn add(&self, i: u32, n: u64) {
+        if let Some(counter) = self.0.get(i as usize) {
+            counter.fetch_add(n, atomic::Ordering::Relaxed);
+        }
+    }
+
+    /// What was added to counter `i` so far: all that the caller can know of, and perhaps more. Never less than what anybody was
+    /// told before, and 0 if there is no such counter.
+    pub fn sum(&self, i: u32) -> u64 {
+        self.0.get(i as usize).map_or(0, |counter| counter.load(atomic::Ordering::Relaxed))
+    }
+}
+
 /// CRC-32C (Castagnoli, RFC 3720 B.4) of `data`, continued from `crc`, which is 0 at the start.
 pub fn crc32c(crc: u32, data: &[u8]) -> u32 {
     ::crc32c::crc32c_append(crc, data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(not(any(feature = "loom", feature = "shuttle")))]
+    fn counters_count_what_all_threads_add() {
+        let counters = Counters::new(3).unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let counters = &counters;
+                scope.spawn(move || {
+                    for i in 0..1000 {
+                        counters.add(i % 2, thread);
+                    }
+                });
+            }
+        });
+        // There is no fourth one.
+        counters.add(3, 1);
+        assert_eq!([0, 1, 2, 3].map(|i| counters.sum(i)), [3000, 3000, 0, 0]);
+    }
 }

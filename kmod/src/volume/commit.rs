@@ -470,7 +470,7 @@ impl Volume {
     pub(super) fn gives_up(&self) -> bool {
         let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
         // Acquire: as `call_writeback` sets it.
-        self.full.load(Ordering::Acquire)
+        self.flags.full.load(Ordering::Acquire)
             && (is(&self.faults.dead) || self.faults.is_helpless_for(PATIENCE_MS))
             && self.core.lock().engine.is_full()
     }

@@ -38,7 +38,9 @@ use crate::engine::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS};
 use crate::engine::map::Span;
 use crate::engine::pace::{Moment, Pace};
 use crate::engine::{Engine, Pins, State};
-use crate::os::{now_ms, should_stop, synchronize, Event, Pages, Shared, Sleep, Table, Thread, Work};
+use crate::os::{
+    now_ms, should_stop, synchronize, Counters, Event, Pages, Shared, Sleep, Table, Thread, Work,
+};
 use commit::Attempts;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use faults::Faults;
@@ -92,6 +94,19 @@ struct Core {
     reads: BioList<PerBio>,
 }
 
+/// What bios look at on their way, and what changes rarely. In lines of memory that nothing else is in, so that no processor has
+/// to fetch them again because another one has counted something, or has taken a lock.
+#[repr(align(128))]
+struct Flags {
+    suspended: AtomicBool,
+    /// The volume is all of its device: nothing else holds bios while map is called.
+    alone: AtomicBool,
+    /// Segments run short, and relocation is not worth it or cannot read: only writeback makes room.
+    full: AtomicBool,
+    /// Segments run short, and relocation, which could help, rests for a drain.
+    resting: AtomicBool,
+}
+
 /// One volume.
 #[pin_data]
 pub struct Volume {
@@ -132,11 +147,9 @@ pub struct Volume {
     reclaim_busy: Mutex<()>,
     /// For the checkpoint of a suspend; under `reclaim_busy`.
     spare: OwnTransfer,
-    suspended: AtomicBool,
     /// Somebody is about to suspend the volume.
     leaving: AtomicBool,
-    /// The volume is all of its device: nothing else holds bios while map is called.
-    alone: AtomicBool,
+    flags: Flags,
     /// How many drains are under way.
     draining: AtomicU32,
     /// The newest record that a drain has ever been for.
@@ -147,20 +160,15 @@ pub struct Volume {
     hopes: AtomicU64,
     /// The last writeback has found nothing more to do, or got nothing done.
     exhausted: AtomicBool,
-    /// Segments run short, and relocation is not worth it or cannot read: only writeback makes room.
-    full: AtomicBool,
-    /// Segments run short, and relocation, which could help, rests for a drain.
-    resting: AtomicBool,
     /// Blocks written back so far, as soon as their own writes are done.
     written_back: Shared<AtomicU64>,
-    /// Bios mapped so far: how writeback knows that the volume is idle.
-    mapped: AtomicU64,
-    /// Flushes and FUA writes taken.
-    flushes: AtomicU64,
     /// The segments that are being written back: the first in the upper half, and how many.
     writing: AtomicU64,
-    /// Counts by four bits: write 8, hit 4, in RAM 2, whole blocks 1; as in dm-writeboost 2.2.
-    stat: [AtomicU64; 16],
+    /// What bios were mapped, by four bits: write 8, hit 4, in RAM 2, whole blocks 1; as in dm-writeboost 2.2. Behind them
+    /// [`FLUSHES`].
+    counts: Counters,
+    /// What of them does not count any more.
+    cleared: [AtomicU64; COUNTS],
     /// What has gone wrong.
     pub faults: Faults,
     /// There is something to say about `faults`.
@@ -247,21 +255,22 @@ impl Running {
                 writeback_busy <- new_mutex!((), "writeboost_writeback"),
                 reclaim_busy <- new_mutex!((), "writeboost_reclaim"),
                 spare: Transfer::doubting(1, doubts)?,
-                suspended: AtomicBool::new(true),
                 leaving: AtomicBool::new(false),
-                alone: AtomicBool::new(false),
+                flags: Flags {
+                    suspended: AtomicBool::new(true),
+                    alone: AtomicBool::new(false),
+                    full: AtomicBool::new(false),
+                    resting: AtomicBool::new(false),
+                },
                 draining: AtomicU32::new(0),
                 drain_goal: AtomicU64::new(0),
                 carried: AtomicU64::new(0),
                 hopes: AtomicU64::new(0),
                 exhausted: AtomicBool::new(false),
-                full: AtomicBool::new(false),
-                resting: AtomicBool::new(false),
                 written_back: Shared::new(AtomicU64::new(0))?,
-                mapped: AtomicU64::new(0),
-                flushes: AtomicU64::new(0),
                 writing: AtomicU64::new(0),
-                stat: Default::default(),
+                counts: Counters::new(COUNTS as u32)?,
+                cleared: Default::default(),
                 faults: Faults::default(),
                 alarm <- Event::new(),
             }? Error),
@@ -303,33 +312,46 @@ fn until_made<T>(event: &Event, mut make: impl FnMut() -> Result<T>) -> Option<T
 }
 
 /// Bits of the index of [`Volume::count`].
-const WRITE: usize = 8;
-const HIT: usize = 4;
-const IN_RAM: usize = 2;
-const WHOLE: usize = 1;
+const WRITE: u32 = 8;
+const HIT: u32 = 4;
+const IN_RAM: u32 = 2;
+const WHOLE: u32 = 1;
+/// Behind these, flushes and FUA writes taken.
+const FLUSHES: u32 = 16;
+const COUNTS: usize = 17;
 
 impl Volume {
-    fn count(&self, what: usize, bio: &Bio<PerBio>) {
+    fn count(&self, what: u32, bio: &Bio<PerBio>) {
         let whole = bio.sector() % 8 == 0 && bio.sectors() % 8 == 0;
-        self.stat[what | if whole { WHOLE } else { 0 }].fetch_add(1, Ordering::Relaxed);
-        self.mapped.fetch_add(1, Ordering::Relaxed);
+        self.counts.add(what | if whole { WHOLE } else { 0 }, 1);
+    }
+
+    /// Bios other than flushes that were mapped so far: how writeback knows that the volume is idle.
+    fn mapped(&self) -> u64 {
+        (0..FLUSHES).fold(0, |n, i| n.wrapping_add(self.counts.sum(i)))
+    }
+
+    /// How often it was counted since the counters were cleared.
+    fn counted(&self, i: u32) -> u64 {
+        let cleared = self.cleared.get(i as usize).map_or(0, |c| c.load(Ordering::Relaxed));
+        self.counts.sum(i).saturating_sub(cleared)
     }
 
     /// The counters, in the order of dm-writeboost 2.2.
     pub fn counters(&self) -> impl Iterator<Item = u64> + '_ {
-        self.stat.iter().map(|s| s.load(Ordering::Relaxed))
+        (0..FLUSHES).map(|i| self.counted(i))
     }
 
     /// Sets the counters to zero.
     pub fn clear_counters(&self) {
-        for s in Iterator::chain(self.stat.iter(), [&self.flushes]) {
-            s.store(0, Ordering::Relaxed);
+        for (i, cleared) in (0..).zip(&self.cleared) {
+            cleared.store(self.counts.sum(i), Ordering::Relaxed);
         }
     }
 
     /// Flushes and FUA writes taken.
     pub fn flushes(&self) -> u64 {
-        self.flushes.load(Ordering::Relaxed)
+        self.counted(FLUSHES)
     }
 
     /// Blocks written back since the volume was created.
@@ -339,12 +361,12 @@ impl Volume {
 
     /// Whether segments run short and only writeback makes room.
     pub fn is_full(&self) -> bool {
-        self.full.load(Ordering::Relaxed)
+        self.flags.full.load(Ordering::Relaxed)
     }
 
     fn set_full(&self, full: bool) {
         // Release: who sees it sees what was noted before.
-        if self.full.swap(full, Ordering::AcqRel) != full {
+        if self.flags.full.swap(full, Ordering::AcqRel) != full {
             self.alarm.notify();
         }
     }
@@ -432,7 +454,7 @@ impl Volume {
     /// # Errors
     /// `EINTR` after a signal, `EBUSY` when the volume is suspended, `EIO` when it cannot be done: then what is dirty stays so.
     pub fn drain(&self) -> Result {
-        if self.suspended.load(Ordering::Relaxed) || self.leaving.load(Ordering::Relaxed) {
+        if self.flags.suspended.load(Ordering::Relaxed) || self.leaving.load(Ordering::Relaxed) {
             return Err(EBUSY);
         }
         let (goal, carried) = {
@@ -492,7 +514,7 @@ impl Volume {
         if self.sync(Sleep::Busy).is_err() {
             log_err!("{}: what was written last is not on the cache device, which has failed", &*self.disks);
         }
-        self.suspended.store(true, Ordering::SeqCst);
+        self.flags.suspended.store(true, Ordering::SeqCst);
         // Whoever works holds one of these, and sees the flag before the next step.
         drop(self.writeback_busy.lock());
         let _busy = self.reclaim_busy.lock();
@@ -519,7 +541,7 @@ impl Volume {
 
     /// Bios come again.
     pub fn resume(&self, alone: bool) {
-        self.alone.store(alone, Ordering::Relaxed);
+        self.flags.alone.store(alone, Ordering::Relaxed);
         self.set_leaving(false);
         {
             // The devices may be others now. The lock, so that no verdict from before comes behind this.
@@ -528,7 +550,7 @@ impl Volume {
             self.faults.note_hope();
         }
         self.steering.heard();
-        self.suspended.store(false, Ordering::SeqCst);
+        self.flags.suspended.store(false, Ordering::SeqCst);
         self.writeback.notify();
         self.reclaim.notify();
     }

@@ -63,7 +63,7 @@ impl Volume {
             let seen = self.reclaim.count();
             let worked = {
                 let _busy = self.reclaim_busy.lock();
-                !self.suspended.load(Ordering::SeqCst)
+                !self.flags.suspended.load(Ordering::SeqCst)
                     && (self.move_tail(&tools.transfer) | self.relocate(&mut tools))
             };
             if !worked {
@@ -101,7 +101,7 @@ impl Volume {
             let mut core = self.core.lock();
             let state = core.engine.state();
             if state.free_segments >= low_water(state.nr_segments) {
-                self.resting.store(false, Ordering::Relaxed);
+                self.flags.resting.store(false, Ordering::Relaxed);
                 return false;
             }
             core.engine.begin_batch(batch);
@@ -113,7 +113,7 @@ impl Volume {
                 Relocation::MakesRoom if rests => (Relocation::Useless, true),
                 verdict => (verdict, false),
             };
-            self.resting.store(rests, Ordering::Relaxed);
+            self.flags.resting.store(rests, Ordering::Relaxed);
             if verdict == Relocation::MakesRoom && self.draining.load(Ordering::Relaxed) != 0 {
                 // Under the lock, and so before the tail that it moves is seen.
                 self.carried.fetch_add(1, Ordering::Relaxed);
@@ -132,7 +132,7 @@ impl Volume {
         match verdict {
             // Who was delayed need not be any more.
             Relocation::MakesRoom => self.commit.notify(),
-            Relocation::Useless if self.resting.load(Ordering::Relaxed) => {
+            Relocation::Useless if self.flags.resting.load(Ordering::Relaxed) => {
                 // Only until the drain is over, or gets nothing done: nobody has to give up.
                 self.set_full(false);
                 self.writeback.notify();
@@ -184,7 +184,7 @@ impl Volume {
 
     /// Relocation makes no room: it is up to writeback.
     fn call_writeback(&self) {
-        let is_news = !self.full.load(Ordering::Relaxed);
+        let is_news = !self.flags.full.load(Ordering::Relaxed);
         if is_news {
             // That it got nothing done when little was dirty and it was not needed says nothing. Whoever sees the flag sees
             // that, too. A device that is still dead shows so in the next pass.

@@ -2,7 +2,7 @@
 
 //! Writes and flushes.
 
-use super::{Core, PerBio, Volume, IN_RAM, WRITE};
+use super::{Core, PerBio, Volume, FLUSHES, IN_RAM, WRITE};
 use crate::dm::{Bio, Cursor};
 use crate::engine::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::engine::log::{Claim, Refused, Wait};
@@ -138,9 +138,9 @@ impl Volume {
 
     fn end_when_durable(self: &Arc<Self>, mut bio: Bio<PerBio>, seq: u64) {
         bio.data().seq = seq;
-        self.flushes.fetch_add(1, Ordering::Relaxed);
+        self.counts.add(FLUSHES, 1);
         // In a plug, a commit would wait until the task is done with other things, and everybody with it.
-        let may_send = bio.may_wait() && bio.submits_now() && self.alone.load(Ordering::Relaxed);
+        let may_send = bio.may_wait() && bio.submits_now() && self.flags.alone.load(Ordering::Relaxed);
         let mut core = self.core.lock();
         if core.engine.failed() {
             drop(core);

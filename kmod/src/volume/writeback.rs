@@ -225,7 +225,7 @@ impl Volume {
             self.tick(&mut tick);
             let worked = {
                 let busy = self.writeback_busy.lock();
-                !self.suspended.load(Ordering::SeqCst)
+                !self.flags.suspended.load(Ordering::SeqCst)
                     && self.wants_writeback(&tick)
                     && self.write_back(&mut tools, &mut tick, busy)
             };
@@ -244,13 +244,14 @@ impl Volume {
         if past < u64::from(TICK_MS) {
             return;
         }
-        let (mapped, busy_ms) = (self.mapped.load(Ordering::Relaxed), self.disks.backing.busy_ms());
+        let (mapped, busy_ms) = (self.mapped(), self.disks.backing.busy_ms());
         tick.idle = mapped == tick.mapped;
         tick.utilisation = (u64::from(busy_ms.wrapping_sub(tick.busy_ms)) * 100 / past).min(100) as u32;
         (tick.mapped, tick.busy_ms, tick.at_ms) = (mapped, busy_ms, now);
         self.note_silence();
         let interval = u64::from(self.options().sync_data_interval()) * 1000;
-        if interval != 0 && now - tick.synced_ms >= interval && !self.suspended.load(Ordering::Relaxed) {
+        if interval != 0 && now - tick.synced_ms >= interval && !self.flags.suspended.load(Ordering::Relaxed)
+        {
             tick.synced_ms = now;
             self.core.lock().engine.flush();
             self.commit.notify();
@@ -286,7 +287,9 @@ impl Volume {
     /// Whatever the options say.
     fn has_to_write_back(&self) -> bool {
         // A cache device that fails may be gone for good soon.
-        self.draining.load(Ordering::Relaxed) != 0 || self.full.load(Ordering::Relaxed) || self.state().failed
+        self.draining.load(Ordering::Relaxed) != 0
+            || self.flags.full.load(Ordering::Relaxed)
+            || self.state().failed
     }
 
     /// What the built-in policy says.
@@ -319,7 +322,7 @@ impl Volume {
             failures.device = Pause::default();
             failures.all = Pause::default();
         }
-        let urgent = self.full.load(Ordering::Relaxed) || self.resting.load(Ordering::Relaxed);
+        let urgent = self.flags.full.load(Ordering::Relaxed) || self.flags.resting.load(Ordering::Relaxed);
         if urgent && !failures.urgent {
             // Much may have become dirty since then.
             failures.all = Pause::default();
@@ -378,7 +381,7 @@ impl Volume {
             self.tick(tick);
             let must = self.has_to_write_back();
             let leaves = if must { early && !self.state().failed } else { !self.still_has_time(tick) };
-            if should_stop() || self.suspended.load(Ordering::SeqCst) || leaves {
+            if should_stop() || self.flags.suspended.load(Ordering::SeqCst) || leaves {
                 // What is written back so far counts; a batch for what is wanted now makes room sooner.
                 over = false;
                 break;
