@@ -16,8 +16,11 @@ use writeboost::engine::log::{Claim, Io, Refused, Wait};
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Relocation};
 use writeboost::engine::replay::{self, Replay, Want};
-use writeboost::engine::{Engine, Entry, Part, State};
+use writeboost::engine::{Engine, Entry, Part, Secret, State};
 use writeboost::os::crc32c;
+
+/// Of the index: the same in each run.
+const SECRET: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];
 
 /// What came of an image.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
@@ -86,7 +89,7 @@ fn replay(
     nr_buffers: u8,
 ) -> Result<(Engine, Checkpoint), Fate> {
     let nr_slots = sb.nr_segments * sb.segment_blocks;
-    let mut replay = Replay::new(sb, cp, nr_buffers).unwrap();
+    let mut replay = Replay::with_secret(sb, cp, nr_buffers, Secret::new(SECRET)).unwrap();
     let mut data = Vec::new();
     // Each segment's start may be looked at twice and one block behind each record; data are read once.
     let mut left = 4 * nr_slots;

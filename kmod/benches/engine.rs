@@ -19,8 +19,11 @@ use writeboost::engine::log::{Io, Refused, Wait};
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::Batch;
 use writeboost::engine::replay::{Replay, Want};
-use writeboost::engine::{Engine, Entry, Pins, RESERVED_SEGMENTS};
+use writeboost::engine::{Engine, Entry, Pins, Secret, RESERVED_SEGMENTS};
 use writeboost::os::Shared;
+
+/// Of the index: the same in each run.
+const SECRET: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];
 
 /// Powers of two: how many slots an index has.
 const SIZES: [u32; 2] = [18, 26];
@@ -78,7 +81,8 @@ impl Volume {
 
     /// Replays the log; `header` fills in that of a segment.
     fn replay(&self, mut header: impl FnMut(u32, &mut [u8; BLOCK])) -> Engine {
-        let mut replay = Replay::new(&self.sb, self.checkpoint(), NR_BUFFERS).expect("memory");
+        let mut replay = Replay::with_secret(&self.sb, self.checkpoint(), NR_BUFFERS, Secret::new(SECRET))
+            .expect("memory");
         let mut block = [0; BLOCK];
         while let Want::Read { slot, .. } = replay.want() {
             let segment = slot / SEGMENT_BLOCKS;

@@ -12,6 +12,7 @@
 #include <linux/overflow.h>
 #include <linux/part_stat.h>
 #include <linux/percpu.h>
+#include <linux/prefetch.h>
 #include <linux/random.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
@@ -157,6 +158,11 @@ u64 wb_counters_sum(void *counters, unsigned int i)
 	for_each_possible_cpu(cpu)
 		sum += READ_ONCE(*per_cpu_ptr(&c[i], cpu));
 	return sum;
+}
+
+void wb_prefetch(const void *p)
+{
+	prefetch(p);
 }
 
 void wb_random(void *p, size_t len)

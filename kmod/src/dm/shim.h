@@ -67,6 +67,7 @@ void wb_counters_free(void *counters);
 void wb_counters_add(void *counters, unsigned int i, u64 n);
 u64 wb_counters_sum(void *counters, unsigned int i);
 u32 wb_crc32c(u32 crc, const void *p, size_t len);
+void wb_prefetch(const void *p);
 void wb_random(void *p, size_t len);
 
 enum wb_op wb_bio_op(const struct bio *bio);

@@ -5,17 +5,27 @@
 //! A slot is one block of the log; slot `s` is block `s % segment_blocks` of segment `s / segment_blocks`. Several
 //! slots may hold sectors of the same block. 18 bytes of RAM per slot, all told.
 //!
+//! The bucket of an address depends on a [`Secret`] that each index has for itself. Or whoever may write to the volume could choose
+//! addresses that all share a bucket, and each look into the index would go along all of them, with the lock held.
+//!
 //! # Invariants
 //! - A slot is in the chain of its address if and only if its live mask is not 0.
 //! - The live masks of the slots of one address are disjoint: every sector is live in one slot at most.
+//! - Only who has the engine's lock changes anything, or relies on what he finds. Without it a chain may be followed to have it in
+//!   the processor's cache later: see [`Chains`].
 
 use super::format::Entry;
 use crate::os::atomic::{AtomicU32, Ordering};
-use crate::os::{OutOfMemory, Table};
+use crate::os::{prefetch, random, OutOfMemory, Shared, Table};
+
+/// Not the host's, which a model checker watches: what the lock protects has no order of its own.
+type Word = core::sync::atomic::AtomicU32;
 
 /// So many slots share a bucket when all are live: each look into the index goes along a chain that is so long, and each
 /// slot takes 4 bytes by this less.
 const SLOTS_OF_A_BUCKET: usize = 2;
+/// So many slots of a chain are looked at before the lock is taken: most chains have no more.
+const AHEAD: usize = 4;
 /// Number of no slot: the end of a chain.
 const NONE: u32 = u32::MAX;
 /// The slot's data are not on the backing device.
@@ -24,6 +34,41 @@ const DIRTY: u32 = 1 << 24;
 const MOVED: u32 = 1 << 25;
 /// What the slot holds stands for a block that is lost.
 const LOST: u32 = 1 << 26;
+
+/// What only the index knows: which addresses share a bucket depends on it.
+#[derive(Clone, Copy)]
+pub struct Secret([u64; 2]);
+
+impl Secret {
+    /// One that nobody can guess.
+    pub fn random() -> Self {
+        let mut bytes = [[0; 8]; 2];
+        bytes.iter_mut().for_each(|b| random(b));
+        Self::new(bytes.map(u64::from_le_bytes))
+    }
+
+    /// The one that `seed` stands for, for whoever wants the same again.
+    pub fn new(seed: [u64; 2]) -> Self {
+        // Multipliers: an even one would lose what is in the address' last bits.
+        Self(seed.map(|s| s | 1))
+    }
+
+    /// Which of `buckets` buckets, at most 2^32, the address belongs to.
+    fn bucket(self, addr: u64, buckets: usize) -> usize {
+        // One multiplication by a secret (Dietzfelbinger and others, 1997) keeps any two addresses apart, but not a row of them
+        // with equal gaps, which filesystems are full of. So the result is folded, and multiplied once more.
+        let product = addr.wrapping_mul(self.0[0]);
+        let hash = (product ^ product >> 32).wrapping_mul(self.0[1]) >> 32;
+        // Of any number of buckets: a product takes the place of the remainder.
+        (hash.wrapping_mul(buckets as u64) >> 32) as usize
+    }
+}
+
+impl core::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Secret")
+    }
+}
 
 /// The block that a slot holds, packed into 12 bytes.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +80,8 @@ struct Slot {
 }
 
 impl Slot {
+    const EMPTY: Self = Self { addr_low: 0, next: NONE, meta: 0 };
+
     fn addr(&self) -> u64 {
         u64::from(self.addr_low) | u64::from(self.meta & 0xff) << 32
     }
@@ -46,9 +93,85 @@ impl Slot {
     fn written(&self) -> u8 {
         (self.meta >> 16) as u8
     }
+}
 
-    fn set_live(&mut self, mask: u8) {
-        self.meta = self.meta & !0xff00 | u32::from(mask) << 8;
+/// Where a [`Slot`] lies.
+#[derive(Debug)]
+struct Place {
+    addr_low: Word,
+    next: Word,
+    meta: Word,
+}
+
+impl Place {
+    fn new(slot: Slot) -> Self {
+        Self { addr_low: slot.addr_low.into(), next: slot.next.into(), meta: slot.meta.into() }
+    }
+
+    fn get(&self) -> Slot {
+        Slot {
+            addr_low: self.addr_low.load(Ordering::Relaxed),
+            next: self.next(),
+            meta: self.meta.load(Ordering::Relaxed),
+        }
+    }
+
+    fn set(&self, slot: Slot) {
+        self.addr_low.store(slot.addr_low, Ordering::Relaxed);
+        self.set_next(slot.next);
+        self.set_meta(slot.meta);
+    }
+
+    fn next(&self) -> u32 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    fn set_next(&self, next: u32) {
+        self.next.store(next, Ordering::Relaxed);
+    }
+
+    fn set_meta(&self, meta: u32) {
+        self.meta.store(meta, Ordering::Relaxed);
+    }
+
+    fn set_live(&self, mask: u8) {
+        self.set_meta(self.get().meta & !0xff00 | u32::from(mask) << 8);
+    }
+}
+
+/// The tables of the index. They never move, so who is about to take the engine's lock for an address can see to it before that the
+/// lines of memory are there which will be looked at: with the lock held, all others would wait for them, too.
+#[derive(Debug)]
+pub struct Chains {
+    slots: Table<Place>,
+    buckets: Table<Word>,
+    secret: Secret,
+}
+
+impl Chains {
+    fn bucket(&self, addr: u64) -> usize {
+        self.secret.bucket(addr, self.buckets.len())
+    }
+
+    /// The block `addr` will be asked for: its bucket is fetched while the caller does something else.
+    pub fn expect(&self, addr: u64) {
+        if let Some(bucket) = self.buckets.get(self.bucket(addr)) {
+            prefetch(bucket);
+        }
+    }
+
+    /// As [`Chains::expect`], a moment before the lock is taken: goes along the chain. What is found is out of date at once, and
+    /// good for nothing else.
+    pub fn warm(&self, addr: u64) {
+        let Some(bucket) = self.buckets.get(self.bucket(addr)) else { return };
+        let mut at = bucket.load(Ordering::Relaxed);
+        for _ in 0..AHEAD {
+            // The end of a chain is not in the table.
+            let Some(slot) = self.slots.get(at as usize) else { break };
+            at = slot.next();
+        }
+        // Or the compiler would see that nobody wants to know.
+        core::hint::black_box(at);
     }
 }
 
@@ -63,11 +186,10 @@ pub(super) struct Overlap {
     pub(super) dirty: bool,
 }
 
-/// The index. Everything but the checksums is reached through the engine's lock only.
+/// The index. Everything but the checksums is reached through the engine's lock only, but for what [`Chains`] allows.
 #[derive(Debug)]
 pub(super) struct Index {
-    slots: Table<Slot>,
-    buckets: Table<u32>,
+    chains: Shared<Chains>,
 }
 
 /// CRC-32C of each slot's block. A slot's checksum does not change while its segment has readers, so that whoever
@@ -75,37 +197,50 @@ pub(super) struct Index {
 pub(super) type Checksums = Table<AtomicU32>;
 
 impl Index {
-    pub(super) fn new(nr_slots: usize) -> Result<Self, OutOfMemory> {
+    pub(super) fn new(nr_slots: usize, secret: Secret) -> Result<Self, OutOfMemory> {
         Ok(Self {
-            slots: Table::new(nr_slots, |_| Slot { addr_low: 0, next: NONE, meta: 0 })?,
-            buckets: Table::new(nr_slots.div_ceil(SLOTS_OF_A_BUCKET), |_| NONE)?,
+            chains: Shared::new(Chains {
+                slots: Table::new(nr_slots, |_| Place::new(Slot::EMPTY))?,
+                buckets: Table::new(nr_slots.div_ceil(SLOTS_OF_A_BUCKET), |_| NONE.into())?,
+                secret,
+            })?,
         })
     }
 
-    fn bucket(&self, addr: u64) -> usize {
-        // Fibonacci hashing (Knuth, TAOCP 3, 6.4): neighbours spread over all buckets. Of any number of them: a product
-        // takes the place of the remainder.
-        let hash = addr.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        ((hash * self.buckets.len() as u64) >> 32) as usize
+    /// What may be touched without the lock.
+    pub(super) fn chains(&self) -> Shared<Chains> {
+        self.chains.clone()
+    }
+
+    fn slot(&self, slot: u32) -> &Place {
+        &self.chains.slots[slot as usize]
+    }
+
+    fn head(&self, bucket: usize) -> u32 {
+        self.chains.buckets[bucket].load(Ordering::Relaxed)
+    }
+
+    fn set_head(&mut self, bucket: usize, slot: u32) {
+        self.chains.buckets[bucket].store(slot, Ordering::Relaxed);
     }
 
     /// The slot's address, live mask and whether it is dirty.
     pub(super) fn get(&self, slot: u32) -> (u64, u8, bool) {
-        let s = &self.slots[slot as usize];
+        let s = self.slot(slot).get();
         (s.addr(), s.live(), s.meta & DIRTY != 0)
     }
 
     /// The entry that a record header holds for the slot: what was written, whatever has been superseded since.
     pub(super) fn entry(&self, slot: u32, checksums: &Checksums) -> Entry {
-        let s = &self.slots[slot as usize];
+        let s = self.slot(slot).get();
         Entry { addr: s.addr(), mask: s.written(), crc: checksums[slot as usize].load(Ordering::Relaxed) }
     }
 
     /// Calls `f(slot, live mask)` for each slot that holds sectors of the block.
     pub(super) fn find(&self, addr: u64, mut f: impl FnMut(u32, u8)) {
-        let mut at = self.buckets[self.bucket(addr)];
+        let mut at = self.head(self.chains.bucket(addr));
         while at != NONE {
-            let s = &self.slots[at as usize];
+            let s = self.slot(at).get();
             if s.addr() == addr {
                 f(at, s.live());
             }
@@ -115,7 +250,7 @@ impl Index {
 
     /// Makes a free slot hold nothing: the entry of a record header that stands for no block.
     pub(super) fn insert_nothing(&mut self, slot: u32) {
-        self.slots[slot as usize] = Slot { addr_low: 0, next: NONE, meta: 0 };
+        self.slot(slot).set(Slot::EMPTY);
     }
 
     /// Puts the written sectors `mask` of block `addr` into the free slot `slot`, dirty.
@@ -130,12 +265,12 @@ impl Index {
         newer: impl Fn(u32) -> bool,
         mut lost: impl FnMut(Overlap),
     ) {
-        let bucket = self.bucket(addr);
+        let bucket = self.chains.bucket(addr);
         let mut live = mask;
         let mut prev = NONE;
-        let mut at = self.buckets[bucket];
+        let mut at = self.head(bucket);
         while at != NONE {
-            let s = &mut self.slots[at as usize];
+            let s = self.slot(at).get();
             let next = s.next;
             let both = if s.addr() == addr { s.live() & mask } else { 0 };
             let mut unlinked = false;
@@ -145,7 +280,7 @@ impl Index {
                     lost(Overlap { slot, dead: live == 0, dirty: true });
                 } else {
                     let rest = s.live() & !both;
-                    s.set_live(rest);
+                    self.slot(at).set_live(rest);
                     lost(Overlap { slot: at, dead: rest == 0, dirty: s.meta & DIRTY != 0 });
                     unlinked = rest == 0;
                 }
@@ -157,76 +292,80 @@ impl Index {
             }
             at = next;
         }
-        let head = self.buckets[bucket];
-        let s = &mut self.slots[slot as usize];
+        let place = self.slot(slot);
+        let mut s = place.get();
         s.addr_low = addr as u32;
         s.meta = (addr >> 32) as u32 & 0xff | u32::from(live) << 8 | u32::from(mask) << 16 | DIRTY;
         if live != 0 {
-            s.next = head;
-            self.buckets[bucket] = slot;
+            s.next = self.head(bucket);
+        }
+        place.set(s);
+        if live != 0 {
+            self.set_head(bucket, slot);
         }
     }
 
     fn link(&mut self, bucket: usize, prev: u32, next: u32) {
         if prev == NONE {
-            self.buckets[bucket] = next;
+            self.set_head(bucket, next);
         } else {
-            self.slots[prev as usize].next = next;
+            self.slot(prev).set_next(next);
         }
     }
 
     /// Makes the slot clean; says whether it was live and dirty.
     pub(super) fn clean(&mut self, slot: u32) -> bool {
-        let s = &mut self.slots[slot as usize];
-        let was = s.live() != 0 && s.meta & DIRTY != 0;
-        s.meta &= !DIRTY;
-        was
+        let place = self.slot(slot);
+        let s = place.get();
+        place.set_meta(s.meta & !DIRTY);
+        s.live() != 0 && s.meta & DIRTY != 0
     }
 
     /// Notes that what was live in `slot`, in which nothing is live any more, was copied to `to`.
     pub(super) fn set_moved(&mut self, slot: u32, to: u32) {
-        let s = &mut self.slots[slot as usize];
+        let place = self.slot(slot);
+        let s = place.get();
         if s.live() == 0 {
-            s.next = to;
-            s.meta |= MOVED;
+            place.set_next(to);
+            place.set_meta(s.meta | MOVED);
         }
     }
 
     /// Notes that what the slot holds stands for a block that is lost.
     pub(super) fn set_lost(&mut self, slot: u32) {
-        self.slots[slot as usize].meta |= LOST;
+        let place = self.slot(slot);
+        place.set_meta(place.get().meta | LOST);
     }
 
     /// Whether what the slot holds stands for a block that is lost; a replay does not know, and has it read.
     pub(super) fn is_lost(&self, slot: u32) -> bool {
-        self.slots[slot as usize].meta & LOST != 0
+        self.slot(slot).get().meta & LOST != 0
     }
 
     /// Where what was live in the slot was copied to, if it was.
     pub(super) fn moved_to(&self, slot: u32) -> Option<u32> {
-        let s = &self.slots[slot as usize];
+        let s = self.slot(slot).get();
         (s.meta & MOVED != 0).then_some(s.next)
     }
 
     /// Forgets what the slot holds, and where that was copied to.
     pub(super) fn remove(&mut self, slot: u32) {
-        let s = &mut self.slots[slot as usize];
+        let s = self.slot(slot).get();
         if s.live() == 0 {
-            s.meta &= !MOVED;
+            self.slot(slot).set_meta(s.meta & !MOVED);
             return;
         }
-        let s = *s;
-        let bucket = self.bucket(s.addr());
+        let bucket = self.chains.bucket(s.addr());
         let mut prev = NONE;
-        let mut at = self.buckets[bucket];
+        let mut at = self.head(bucket);
         while at != NONE && at != slot {
             prev = at;
-            at = self.slots[at as usize].next;
+            at = self.slot(at).next();
         }
         if at == slot {
             self.link(bucket, prev, s.next);
         }
-        self.slots[slot as usize].set_live(0);
+        self.slot(slot).set_live(0);
     }
 }
 
@@ -244,7 +383,7 @@ mod tests {
 
     #[test]
     fn a_sector_is_live_in_one_slot_only() {
-        let mut ix = Index::new(8).unwrap();
+        let mut ix = Index::new(8, Secret::new([1, 2])).unwrap();
         ix.insert(0, 5, 0xff, |_| false, |_| panic!());
         ix.insert(1, 5, 0x0f, |_| false, |o| assert_eq!(o, Overlap { slot: 0, dead: false, dirty: true }));
         assert_eq!(found(&ix, 5), [(0, 0xf0), (1, 0x0f)]);
@@ -255,7 +394,7 @@ mod tests {
 
     #[test]
     fn what_is_newer_in_the_log_stays() {
-        let mut ix = Index::new(8).unwrap();
+        let mut ix = Index::new(8, Secret::new([1, 2])).unwrap();
         ix.insert(3, 9, 0x3c, |_| false, |_| panic!());
         let mut lost = Vec::new();
         ix.insert(2, 9, 0xff, |s| s == 3, |o| lost.push(o));
@@ -267,7 +406,7 @@ mod tests {
 
     #[test]
     fn removal_keeps_the_rest_of_the_chain() {
-        let mut ix = Index::new(2).unwrap();
+        let mut ix = Index::new(2, Secret::new([1, 2])).unwrap();
         ix.insert(0, 1, 0xff, |_| false, |_| ());
         ix.insert(1, 1 << 39, 0x01, |_| false, |_| ());
         ix.remove(0);
@@ -276,5 +415,83 @@ mod tests {
         assert!(ix.clean(1));
         assert!(!ix.clean(1));
         assert!(!ix.clean(0));
+    }
+
+    /// How many of `addrs` share a bucket with most others, of so many buckets.
+    fn longest(secret: Secret, buckets: usize, addrs: impl Iterator<Item = u64>) -> u32 {
+        let mut chains = std::vec![0u32; buckets];
+        addrs.for_each(|addr| chains[secret.bucket(addr, buckets)] += 1);
+        chains.into_iter().max().unwrap()
+    }
+
+    fn secrets() -> impl Iterator<Item = Secret> {
+        (1..=20u64)
+            .map(|i| Secret::new([i, !i].map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29))))
+    }
+
+    const BUCKETS: usize = 1 << 14;
+
+    /// With as many addresses as there are buckets in a row that somebody has drawn for each, 7 or 8 are the most that share one
+    /// (Gonnet, 1981). So many would be a wonder.
+    const WONDER: u32 = 16;
+
+    #[test]
+    fn who_knows_one_secret_cannot_make_chains_under_another() {
+        let known = Secret::new([0x1234_5678_9abc_def1, 0xfedc_ba98_7654_3211]);
+        let own: Vec<u64> = (0..)
+            .filter(|&a| known.bucket(a, BUCKETS) == known.bucket(1, BUCKETS))
+            .take(BUCKETS / 8)
+            .collect();
+        assert_eq!(longest(known, BUCKETS, own.iter().copied()), own.len() as u32);
+        for secret in secrets() {
+            let longest = longest(secret, BUCKETS, own.iter().copied());
+            assert!(longest < WONDER / 2, "{longest} of {} addresses share a bucket", own.len());
+        }
+    }
+
+    #[test]
+    fn no_pattern_of_addresses_makes_long_chains() {
+        // Rows with equal gaps; those that shared a bucket when the hash had no secret.
+        let gaps = (0..26).map(|i| 1 << i).chain([3, 127, 1000, 32_768 + 1, 10_946, 28_657, 46_368]);
+        let golden = |addr: u64| {
+            ((addr.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32).wrapping_mul(BUCKETS as u64) >> 32) as usize
+        };
+        let once: Vec<u64> = (0..).filter(|&a| golden(a) == 5).take(BUCKETS / 8).collect();
+        for secret in secrets() {
+            for gap in gaps.clone() {
+                let row = (0..BUCKETS as u64).map(|i| i * gap);
+                let longest = longest(secret, BUCKETS, row);
+                assert!(longest < WONDER, "{longest} in a row with gaps of {gap}");
+            }
+            let longest = longest(secret, BUCKETS, once.iter().copied());
+            assert!(longest < WONDER / 2, "{longest} of what was one chain");
+        }
+    }
+
+    #[test]
+    fn what_is_found_does_not_depend_on_the_secret() {
+        let trace = |secret| {
+            let mut ix = Index::new(64, secret).unwrap();
+            let mut seen = Vec::new();
+            for i in 0..256u32 {
+                ix.remove(i % 64);
+                let mask = (i % 7 * 37 + 1) as u8;
+                ix.insert(
+                    i % 64,
+                    u64::from(i * i % 23),
+                    mask,
+                    |s| s % 5 == 0,
+                    |o| seen.push((o.slot, o.dead, 0)),
+                );
+                ix.chains().expect(u64::from(i));
+                ix.chains().warm(u64::from(i));
+                // In this order, too.
+                ix.find(u64::from(i % 23), |s, live| seen.push((s, false, live)));
+            }
+            seen
+        };
+        let first = trace(Secret::new([1, 1]));
+        assert!(secrets().all(|secret| trace(secret) == first));
+        assert_eq!(trace(Secret::random()), first);
     }
 }

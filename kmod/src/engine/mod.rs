@@ -49,6 +49,7 @@ use index::{Checksums, Index};
 use log::Record;
 
 pub use format::Entry;
+pub use index::{Chains, Secret};
 
 /// Segments that only relocation may use: so that reclaim can always make room, even in a full log.
 pub const RESERVED_SEGMENTS: u32 = 4;
@@ -224,7 +225,7 @@ pub struct State {
 impl Engine {
     /// An engine for the volume `sb` in which nothing is cached, with `nr_buffers` RAM buffers of a segment each. Where its
     /// log begins is up to the replay.
-    fn empty(sb: &Superblock, nr_buffers: u8) -> Result<Self, OutOfMemory> {
+    fn empty(sb: &Superblock, nr_buffers: u8, secret: Secret) -> Result<Self, OutOfMemory> {
         let nr_slots = sb.nr_segments as usize * sb.segment_blocks as usize;
         let pins = Shared::new(Pins {
             checksums: Table::new(nr_slots, |_| AtomicU32::new(0))?,
@@ -233,7 +234,7 @@ impl Engine {
         })?;
         let segment = Segment { first_seq: 0, superseded_by: 0, dirty: 0, pending: 0, buffer: None };
         Ok(Self {
-            index: Index::new(nr_slots)?,
+            index: Index::new(nr_slots, secret)?,
             pins,
             segments: Table::new(sb.nr_segments as usize, |_| segment)?,
             buffers: Table::new(nr_buffers.into(), |_| Buffer::default())?,
@@ -267,6 +268,11 @@ impl Engine {
     /// What readers need without the lock.
     pub fn pins(&self) -> Shared<Pins> {
         self.pins.clone()
+    }
+
+    /// What may be touched before the lock is taken.
+    pub fn chains(&self) -> Shared<Chains> {
+        self.index.chains()
     }
 
     /// The volume's superblock.

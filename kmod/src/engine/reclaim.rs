@@ -404,6 +404,7 @@ impl Engine {
 mod tests {
     use super::*;
     use crate::engine::format::Superblock;
+    use crate::engine::Secret;
 
     #[test]
     fn relocation_is_worth_a_tenth_of_the_room_that_it_reads() {
@@ -413,7 +414,7 @@ mod tests {
         {
             let sb = Superblock::new(1 << 30, 1 << 30, blocks, [0; 16], 1).unwrap();
             let sb = Superblock { nr_segments: 100, ..sb };
-            let e = Engine::empty(&sb, 1).unwrap();
+            let e = Engine::empty(&sb, 1, Secret::new([1, 2])).unwrap();
             let found = (0..).take_while(|&dirty| e.is_worth(dirty, segments)).count() as u64 - 1;
             assert_eq!(found, most, "{segments} segments of {blocks} blocks");
         }

@@ -15,7 +15,7 @@
 //! - Every checkpoint that is written from here on can be read: one that is not would give way to an older one.
 
 use super::format::{Checkpoint, RecordHeader, Superblock, BLOCK, WINDOW};
-use super::{Engine, Entry};
+use super::{Engine, Entry, Secret};
 use crate::os::{OutOfMemory, Table};
 use core::fmt;
 
@@ -148,7 +148,20 @@ impl Replay {
     /// # Errors
     /// [`OutOfMemory`].
     pub fn new(sb: &Superblock, checkpoint: Checkpoint, nr_buffers: u8) -> Result<Self, OutOfMemory> {
-        let mut engine = Engine::empty(sb, nr_buffers)?;
+        Self::with_secret(sb, checkpoint, nr_buffers, Secret::random())
+    }
+
+    /// As [`Replay::new`], with a secret of the index's that is known: for a test that does the same each time.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn with_secret(
+        sb: &Superblock,
+        checkpoint: Checkpoint,
+        nr_buffers: u8,
+        secret: Secret,
+    ) -> Result<Self, OutOfMemory> {
+        let mut engine = Engine::empty(sb, nr_buffers, secret)?;
         let tail = checkpoint.tail_segment;
         engine.tail = tail;
         engine.tail_seq = checkpoint.tail;

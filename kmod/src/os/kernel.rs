@@ -194,6 +194,12 @@ pub fn crc32c(crc: u32, data: &[u8]) -> u32 {
     unsafe { bindings::wb_crc32c(crc, data.as_ptr().cast(), data.len()) }
 }
 
+/// Lets the processor fetch what is at `t` while it does other things.
+pub fn prefetch<T>(t: &T) {
+    // SAFETY: It has no preconditions.
+    unsafe { bindings::wb_prefetch((&raw const *t).cast()) }
+}
+
 /// Fills `data` with random bytes.
 pub fn random(data: &mut [u8]) {
     // SAFETY: `data` is writable for its length.

@@ -9,14 +9,14 @@
 mod kernel;
 #[cfg(MODULE)]
 pub use self::kernel::{
-    atomic, crc32c, damaged, init_module, not_supported, now_ms, random, should_stop, sleep_ms, synchronize,
-    Counters, Event, InUse, Pages, Shared, Sleep, Table, Thread, Work,
+    atomic, crc32c, damaged, init_module, not_supported, now_ms, prefetch, random, should_stop, sleep_ms,
+    synchronize, Counters, Event, InUse, Pages, Shared, Sleep, Table, Thread, Work,
 };
 
 #[cfg(not(MODULE))]
 mod plain;
 #[cfg(not(MODULE))]
-pub use self::plain::{atomic, crc32c, Counters, Shared, Table};
+pub use self::plain::{atomic, crc32c, prefetch, random, Counters, Shared, Table};
 
 /// The host has no memory for a table of this size. Only while a volume is made; later nothing is allocated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 
 use super::OutOfMemory;
 use core::ops::{Deref, DerefMut};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::{sync::Arc, vec::Vec};
 
 // Under a model checker the very same code runs on atomics that it watches: `tests/loom.rs`, `tests/shuttle.rs`.
@@ -95,6 +96,18 @@ impl Counters {
     /// told before, and 0 if there is no such counter.
     pub fn sum(&self, i: u32) -> u64 {
         self.0.get(i as usize).map_or(0, |counter| counter.load(atomic::Ordering::Relaxed))
+    }
+}
+
+/// Would let the processor fetch what is at `t` while it does other things. Not here: it takes `unsafe`.
+pub fn prefetch<T>(_: &T) {}
+
+/// Fills `data` with random bytes.
+pub fn random(data: &mut [u8]) {
+    for bytes in data.chunks_mut(8) {
+        // What keeps the standard library's hash tables from being attacked.
+        let word = RandomState::new().build_hasher().finish().to_le_bytes();
+        bytes.copy_from_slice(&word[..bytes.len()]);
     }
 }
 

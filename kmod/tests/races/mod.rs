@@ -6,8 +6,11 @@
 
 use writeboost::engine::format::{Checkpoint, Superblock, BLOCK_SECTORS};
 use writeboost::engine::replay::Replay;
-use writeboost::engine::Engine;
+use writeboost::engine::{Engine, Secret};
 use writeboost::os::atomic::{AtomicU32, Ordering};
+
+/// Of the index: the same in each run.
+const SECRET: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];
 
 #[cfg(feature = "loom")]
 pub use loom::{
@@ -29,7 +32,7 @@ pub fn engine(backing_sectors: u64, nr_buffers: u8) -> Engine {
     let sectors = Superblock::min_cache_sectors(SEGMENT_BLOCKS);
     let sb = Superblock::new(sectors, backing_sectors, SEGMENT_BLOCKS, [7; 16], 99).unwrap();
     assert_eq!(sb.nr_segments, NR_SEGMENTS);
-    Replay::new(&sb, Checkpoint::first(sb.nonce), nr_buffers).unwrap().finish().0
+    Replay::with_secret(&sb, Checkpoint::first(sb.nonce), nr_buffers, Secret::new(SECRET)).unwrap().finish().0
 }
 
 /// Number of the block that `sector` lies in.

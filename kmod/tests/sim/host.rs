@@ -9,8 +9,11 @@ use writeboost::engine::log::{Claim, Io, Refused};
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Item};
 use writeboost::engine::replay::{Damage, Replay, Want};
-use writeboost::engine::{Engine, Entry, Part};
+use writeboost::engine::{Engine, Entry, Part, Secret};
 use writeboost::os::crc32c;
+
+/// Of the index: the same in each run.
+const SECRET: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];
 
 pub const SEGMENT_BLOCKS: u32 = 16;
 const NR_BUFFERS: u8 = 4;
@@ -54,7 +57,7 @@ impl Host {
         let first = Checkpoint::first(sb.nonce);
         cache.poke(0, &sb.encode());
         cache.poke(first.block() * BLOCK_SECTORS, &first.encode());
-        let engine = Replay::new(&sb, first, NR_BUFFERS).unwrap().finish().0;
+        let engine = Replay::with_secret(&sb, first, NR_BUFFERS, Secret::new(SECRET)).unwrap().finish().0;
         let buffers = (0..NR_BUFFERS).map(|_| vec![0; segment_blocks as usize * BLOCK]).collect();
         let mut host = Self { sb, cache, backing: Disk::new(backing_sectors), engine, buffers };
         host.resume().unwrap();
@@ -196,7 +199,8 @@ impl Host {
 
     /// Replays what the cache device holds. Also says which blocks it has read: the first slot and how many.
     pub fn replay(&self) -> Result<(Replay, Vec<(u32, u32)>), Damage> {
-        let mut replay = Replay::new(&self.sb, self.checkpoint(), NR_BUFFERS).unwrap();
+        let mut replay =
+            Replay::with_secret(&self.sb, self.checkpoint(), NR_BUFFERS, Secret::new(SECRET)).unwrap();
         let mut reads = Vec::new();
         while let Want::Read { slot, blocks } = replay.want() {
             replay.feed(&self.cache.read(self.sector_of(slot), u64::from(blocks) * BLOCK_SECTORS))?;

@@ -35,8 +35,11 @@ use writeboost::engine::log::{Claim, Io, Refused};
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::Batch;
 use writeboost::engine::replay::{Replay, Want};
-use writeboost::engine::{Engine, Entry, Part};
+use writeboost::engine::{Engine, Entry, Part, Secret};
 use writeboost::os::crc32c;
+
+/// Of the index: the same in each run.
+const SECRET: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];
 
 const SEGMENT_BLOCKS: u32 = 16;
 const NR_BUFFERS: u8 = 3;
@@ -228,7 +231,7 @@ impl Image {
 fn replay(sb: &Superblock, cache: &Disk) -> (Engine, Checkpoint) {
     let slot = |i: u64| cache.sector((CHECKPOINT_BLOCK + i) * BLOCK_SECTORS);
     let cp = Checkpoint::choose(&slot(0), &slot(1), sb).unwrap();
-    let mut replay = Replay::new(sb, cp, NR_BUFFERS).unwrap();
+    let mut replay = Replay::with_secret(sb, cp, NR_BUFFERS, Secret::new(SECRET)).unwrap();
     let mut reads = 0;
     while let Want::Read { slot, blocks } = replay.want() {
         let data = cache.read(block_sector(sb, slot), u64::from(blocks) * BLOCK_SECTORS);

@@ -40,8 +40,11 @@ use writeboost::engine::log::{Claim, Io, Refused, Wait};
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Item, Relocation};
 use writeboost::engine::replay::{Replay, Want};
-use writeboost::engine::{Engine, Entry, Part, Pins, RESERVED_SEGMENTS};
+use writeboost::engine::{Engine, Entry, Part, Pins, Secret, RESERVED_SEGMENTS};
 use writeboost::os::{crc32c, Shared};
+
+/// Of the index: the same in each run.
+const SECRET: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];
 
 /// Steps within which everything that waits must have ended once nothing new comes.
 const PATIENCE: u32 = 400_000;
@@ -437,7 +440,8 @@ impl Sim {
         let first = Checkpoint::first(sb.nonce);
         cache.write(0, &sb.encode(), true);
         cache.write(first.block() * BLOCK_SECTORS, &first.encode(), true);
-        let engine = Replay::new(&sb, first, plan.nr_buffers).unwrap().finish().0;
+        let engine =
+            Replay::with_secret(&sb, first, plan.nr_buffers, Secret::new(SECRET)).unwrap().finish().0;
         let n = plan.backing_sectors as usize;
         let slots = (sb.nr_segments * sb.segment_blocks) as usize;
         Self {
@@ -802,7 +806,8 @@ impl Sim {
         let (a, b) = (sector(&self.cache, CHECKPOINT_BLOCK), sector(&self.cache, CHECKPOINT_BLOCK + 1));
         let cp = Checkpoint::choose(&a, &b, &self.sb).unwrap();
         self.say(|| format!("replay from {cp:?}"));
-        let mut replay = Replay::new(&self.sb, cp, self.plan.nr_buffers).unwrap();
+        let mut replay =
+            Replay::with_secret(&self.sb, cp, self.plan.nr_buffers, Secret::new(SECRET)).unwrap();
         let mut reads = 0;
         while let Want::Read { slot, blocks } = replay.want() {
             if unstable && self.rng.one_in(40) {
