@@ -134,6 +134,24 @@ const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "loom",
+        "who is about to wait is not seen, and does not see the event (wb_event_notify in shim.c without its second barrier)",
+        "tests/races/mod.rs",
+        "        // `smp_mb__after_atomic`.
+        full_barrier();
+",
+        "",
+    ),
+    mutant(
+        "loom",
+        "who is about to wait looks before he can be seen (prepare_to_wait_event without its barrier)",
+        "tests/races/mod.rs",
+        "        // `set_current_state` in `prepare_to_wait_event`.
+        full_barrier();
+",
+        "",
+    ),
+    mutant(
+        "loom",
         "a segment is opened while it is read",
         LOG,
         "if self.pins.is_pinned(next) {",

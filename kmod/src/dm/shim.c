@@ -34,8 +34,14 @@ void wb_event_notify(struct wb_event *event)
 	/* Whoever sees the count sees what has happened, too: tests/races/mod.rs has the model of this. */
 	smp_mb__before_atomic();
 	atomic_inc(&event->count);
+	/*
+	 * Mostly nobody waits, and the queue's lock is for nothing. Who is about to wait gets into the queue, has a full barrier
+	 * behind that (set_current_state() in prepare_to_wait_event()), and looks at the count; here it is the other way round.
+	 * So either he is seen here, or he sees the count.
+	 */
 	smp_mb__after_atomic();
-	wake_up_all(&event->wait);
+	if (waitqueue_active(&event->wait))
+		wake_up_all(&event->wait);
 }
 
 int wb_event_count(struct wb_event *event)

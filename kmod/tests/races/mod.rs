@@ -125,24 +125,35 @@ mod watched {
     }
 }
 
-/// `os::Event` in the kernel, as `wb_event_*` in `shim.c` does it: a counter, and a queue with a lock of its own. Waiting
-/// has no timeout here, so that a wake-up that is missed stops the test.
+/// `os::Event` in the kernel, as `wb_event_*` in `shim.c` does it: a counter, and a queue with a lock of its own, which is only taken
+/// when somebody is in it. Waiting has no timeout here, so that a wake-up that is missed stops the test.
 pub struct Event {
     count: AtomicU32,
     queue: Mutex<()>,
+    /// How many are in the queue: what `waitqueue_active` looks at without the lock.
+    waiting: AtomicU32,
     wake: Condvar,
 }
 
 impl Event {
     pub fn new() -> Self {
-        Self { count: AtomicU32::new(0), queue: Mutex::new(()), wake: Condvar::new() }
+        Self {
+            count: AtomicU32::new(0),
+            queue: Mutex::new(()),
+            waiting: AtomicU32::new(0),
+            wake: Condvar::new(),
+        }
     }
 
     pub fn notify(&self) {
         // Release: `smp_mb__before_atomic`. What happened is seen by whoever sees the count.
         self.count.fetch_add(1, Ordering::Release);
-        let _queue = self.queue.lock().unwrap();
-        self.wake.notify_all();
+        // `smp_mb__after_atomic`.
+        full_barrier();
+        if self.waiting.load(Ordering::Relaxed) != 0 {
+            let _queue = self.queue.lock().unwrap();
+            self.wake.notify_all();
+        }
     }
 
     pub fn count(&self) -> u32 {
@@ -150,9 +161,22 @@ impl Event {
     }
 
     pub fn wait(&self, seen: u32) {
+        if self.count() != seen {
+            return;
+        }
         let mut queue = self.queue.lock().unwrap();
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        // `set_current_state` in `prepare_to_wait_event`.
+        full_barrier();
         while self.count() == seen {
             queue = self.wake.wait(queue).unwrap();
         }
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Shuttle knows no other order than that in which things are done.
+fn full_barrier() {
+    #[cfg(feature = "loom")]
+    loom::sync::atomic::fence(Ordering::SeqCst);
 }
