@@ -12,6 +12,15 @@ use core::marker::PhantomPinned;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
+/// How something is written.
+#[derive(Clone, Copy)]
+pub struct How {
+    /// With FUA: it is on stable storage when it returns.
+    pub fua: bool,
+    /// Nobody waits for it, and it may be held back while others read from the device.
+    pub background: bool,
+}
+
 /// Who is told that a bio has returned.
 pub trait EndIo: Send + Sync {
     /// The bio tagged `tag` has returned. In any context: nothing here may sleep or take a lock that threads take.
@@ -52,10 +61,10 @@ impl BioSet {
         device: &Device,
         sector: u64,
         (pages, offset, len): (&Pages, usize, usize),
-        (write, fua): (bool, bool),
+        write: Option<How>,
         (whom, tag): (&Arc<E>, usize),
     ) {
-        if len == 0 || offset > pages.len() || len > pages.len() - offset || len > MAX_BYTES {
+        if len == 0 || offset > pages.len() || len > pages.len().saturating_sub(offset) || len > MAX_BYTES {
             whom.end_io(tag, Err(EINVAL));
             return;
         }
@@ -69,8 +78,9 @@ impl BioSet {
                 sector,
                 pages.at(offset).cast(),
                 len as u32,
-                write,
-                fua,
+                write.is_some(),
+                write.is_some_and(|how| how.fua),
+                write.is_some_and(|how| how.background),
                 Some(end::<E>),
                 data.cast_mut().cast(),
                 tag,
@@ -95,20 +105,26 @@ impl BioSet {
         device: &Device,
         sector: u64,
         part: (&Pages, usize, usize),
-        fua: bool,
+        how: How,
         whom: (&Arc<E>, usize),
     ) {
-        self.submit(device, sector, part, (true, fua), whom);
+        self.submit(device, sector, part, Some(how), whom);
     }
 
-    /// Flushes the device's write cache. May sleep.
-    pub fn flush<E: EndIo + 'static>(&self, device: &Device, (whom, tag): (&Arc<E>, usize)) {
+    /// Flushes the device's write cache, in the `background` or because somebody waits for that. May sleep.
+    pub fn flush<E: EndIo + 'static>(
+        &self,
+        device: &Device,
+        background: bool,
+        (whom, tag): (&Arc<E>, usize),
+    ) {
         let data = Arc::into_raw(whom.clone());
         // SAFETY: The pool and the device are valid; `end` takes what `data` is.
         unsafe {
             bindings::wb_bio_submit_flush(
                 self.inner.get(),
                 device.bdev(),
+                background,
                 Some(end::<E>),
                 data.cast_mut().cast(),
                 tag,

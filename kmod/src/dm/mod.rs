@@ -25,7 +25,7 @@ mod device;
 mod target;
 
 pub use bio::{Bio, BioList, BioStack, Cursor, Op};
-pub use bio_set::{BioSet, EndIo};
+pub use bio_set::{BioSet, EndIo, How};
 pub use device::Device;
 pub use target::{
     Args, Construction, Events, Mapping, Outcome, Refusal, Registration, Returned, StatusKind, Target, Writer,

@@ -243,10 +243,13 @@ bool wb_bio_may_wait(const struct bio *bio)
 	return !(bio->bi_opf & REQ_NOWAIT);
 }
 
-/* Whether what is submitted now goes to the device now, and does not wait until the task is done with other things. */
+/*
+ * Whether what is submitted now goes to the device now: it does not wait until the task is done with other things, and the task is
+ * not one that may be kept from running for as long as others want to.
+ */
 bool wb_submits_now(void)
 {
-	return !current->plug;
+	return !current->plug && current->policy != SCHED_IDLE && task_nice(current) <= 0;
 }
 
 /* Whether the target is all of its device. */
@@ -345,15 +348,27 @@ static struct bio *wb_own_bio(struct bio_set *bs, struct block_device *bdev, uns
 	return bio;
 }
 
-/* One bio for @len bytes at @buf, within wb_pages_alloc(); at most BIO_MAX_VECS pages. In a thread, not in map. */
+/*
+ * What blk-wbt does not hold back while reads of the device are slow, because somebody waits for it: as for a write with O_DIRECT,
+ * which has both. One of them is not enough.
+ */
+#define WB_OPF_AWAITED (REQ_SYNC | REQ_IDLE)
+
+/*
+ * One bio for @len bytes at @buf, within wb_pages_alloc(); at most BIO_MAX_VECS pages. In a thread, not in map. A write in the
+ * @background is one that nobody waits for.
+ */
 void wb_bio_submit(struct bio_set *bs, struct block_device *bdev, sector_t sector, void *buf, unsigned int len,
-		   bool write, bool fua, wb_end_fn end, void *data, unsigned long tag)
+		   bool write, bool fua, bool background, wb_end_fn end, void *data, unsigned long tag)
 {
-	blk_opf_t opf = write ? REQ_OP_WRITE | REQ_IDLE | (fua ? REQ_FUA | REQ_SYNC : 0) : REQ_OP_READ;
+	blk_opf_t opf = REQ_OP_READ;
 	bool scattered = is_vmalloc_addr(buf);
 	unsigned int vecs = scattered ? DIV_ROUND_UP(offset_in_page(buf) + len, PAGE_SIZE) : 1;
-	struct bio *bio = wb_own_bio(bs, bdev, vecs, opf, end, data, tag);
+	struct bio *bio;
 
+	if (write)
+		opf = REQ_OP_WRITE | (background ? REQ_IDLE : WB_OPF_AWAITED) | (fua ? REQ_FUA : 0);
+	bio = wb_own_bio(bs, bdev, vecs, opf, end, data, tag);
 	bio->bi_iter.bi_sector = sector;
 	while (len) {
 		unsigned int n = scattered ? min_t(unsigned int, len, PAGE_SIZE - offset_in_page(buf)) : len;
@@ -367,10 +382,12 @@ void wb_bio_submit(struct bio_set *bs, struct block_device *bdev, sector_t secto
 	submit_bio(bio);
 }
 
-void wb_bio_submit_flush(struct bio_set *bs, struct block_device *bdev, wb_end_fn end, void *data,
+void wb_bio_submit_flush(struct bio_set *bs, struct block_device *bdev, bool background, wb_end_fn end, void *data,
 			 unsigned long tag)
 {
-	submit_bio(wb_own_bio(bs, bdev, 0, REQ_OP_WRITE | REQ_PREFLUSH | REQ_SYNC, end, data, tag));
+	blk_opf_t opf = REQ_OP_WRITE | REQ_PREFLUSH | (background ? REQ_SYNC : WB_OPF_AWAITED);
+
+	submit_bio(wb_own_bio(bs, bdev, 0, opf, end, data, tag));
 }
 
 sector_t wb_bdev_sectors(struct block_device *bdev)

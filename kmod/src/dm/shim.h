@@ -92,8 +92,8 @@ void wb_bio_set_next(struct bio *bio, struct bio *next);
 int wb_bio_set_init(struct bio_set *bs, unsigned int pool_size);
 void wb_bio_set_exit(struct bio_set *bs);
 void wb_bio_submit(struct bio_set *bs, struct block_device *bdev, sector_t sector, void *buf, unsigned int len,
-		   bool write, bool fua, wb_end_fn end, void *data, unsigned long tag);
-void wb_bio_submit_flush(struct bio_set *bs, struct block_device *bdev, wb_end_fn end, void *data,
+		   bool write, bool fua, bool background, wb_end_fn end, void *data, unsigned long tag);
+void wb_bio_submit_flush(struct bio_set *bs, struct block_device *bdev, bool background, wb_end_fn end, void *data,
 			 unsigned long tag);
 
 sector_t wb_bdev_sectors(struct block_device *bdev);

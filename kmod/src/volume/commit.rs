@@ -17,13 +17,14 @@
 //!   means that the log has failed. Of a record with FUA and of a checkpoint all before is durable; they are only repeated,
 //!   when something failed while they were under way.
 //! - `riders` wait for the commit that is under way, if there is one, and were put there before it was sent: for a record
-//!   with FUA or a flush, of which there is one at a time. So whoever sees that go well may end them.
+//!   with FUA or a flush, of which there is one at a time. So whoever sees that go well may end them. When there are many he
+//!   ends some of them, and leaves the others in `arrived`, before the commit has landed: what is there is over, and well.
 //! - Nobody but the thread sends more than one bio of ours before those that it has sent are really submitted, or a pool
 //!   that is exhausted would wait for itself.
 
 use super::faults::{trouble, Kind};
-use super::{Core, PerBio, Transfer, Volume};
-use crate::dm::{Bio, BioList, EndIo};
+use super::{bytes, Core, PerBio, Transfer, Volume};
+use crate::dm::{Bio, BioList, EndIo, How};
 use crate::engine::flight::{Flights, Landing};
 use crate::engine::format::{Checkpoint, RecordHeader, BLOCK, WINDOW};
 use crate::engine::log::Io;
@@ -354,30 +355,21 @@ impl Volume {
         let disks = &this.disks;
         match *io {
             Io::Record { slot, blocks, buffer, offset, fua, .. } => {
-                let part =
-                    (&this.buffers[usize::from(buffer)], offset as usize * BLOCK, blocks as usize * BLOCK);
-                disks.bios.write(&disks.cache, this.slot_sector(slot), part, fua, (this, tag));
+                let part = (&this.buffers[usize::from(buffer)], bytes(offset), bytes(blocks));
+                disks.bios.write(
+                    &disks.cache,
+                    this.slot_sector(slot),
+                    part,
+                    How { fua, background: false },
+                    (this, tag),
+                );
             }
-            Io::Flush { .. } => disks.bios.flush(&disks.cache, (this, tag)),
+            Io::Flush { .. } => disks.bios.flush(&disks.cache, false, (this, tag)),
         }
     }
 
-    /// Ends the flushes and FUA writes whose data are durable, or all of them with an error when the log has failed.
-    fn end_waiting(&self) {
-        let mut done = BioList::new();
-        let result = {
-            let mut core = self.core.lock();
-            if core.engine.failed() {
-                done = core.waiting.take();
-                Err(EIO)
-            } else {
-                let durable = core.engine.durable();
-                while let Some(bio) = pop_waiting(&mut core, durable) {
-                    done.push(bio);
-                }
-                Ok(())
-            }
-        };
+    /// Ends what [`take_done`] has taken.
+    fn end_done(&self, (mut done, result): (BioList<PerBio>, Result)) {
         if result.is_err() {
             self.trouble(trouble::CACHE_WRITE, true);
             let mut riders = self.riders.take();

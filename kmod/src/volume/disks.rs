@@ -2,7 +2,7 @@
 
 //! The two devices, and I/O of our own that a thread waits for.
 
-use crate::dm::{BioSet, Device, EndIo};
+use crate::dm::{BioSet, Device, EndIo, How};
 use crate::engine::flight::{Doubts, Pending};
 use crate::engine::format::BLOCK;
 use crate::engine::lost::Word;
@@ -35,6 +35,14 @@ impl Disks {
     /// `ENOMEM`.
     pub fn new(backing: Device, cache: Device) -> Result<Arc<Self>> {
         Arc::pin_init(try_pin_init!(Self { backing, cache, bios <- BioSet::new(RESERVE) }? Error), GFP_KERNEL)
+    }
+}
+
+impl Disks {
+    /// Whether nobody waits for what is written to the device: writeback has time. For what is written to the cache device somebody
+    /// waits: an `fsync`, a write that needs room.
+    fn is_background(&self, device: &Device) -> bool {
+        device.id() == self.backing.id()
     }
 }
 
@@ -143,19 +151,21 @@ impl Transfer {
         tag: usize,
     ) {
         self.pending.begin();
-        self.blocks[tag].store((offset % BLOCK + len).div_ceil(BLOCK) as u32, Ordering::Relaxed);
-        disks.bios.write(device, sector, (&self.pages, offset, len), fua, (self, tag));
+        self.blocks[tag]
+            .store((offset % BLOCK).saturating_add(len).div_ceil(BLOCK) as u32, Ordering::Relaxed);
+        let how = How { fua, background: disks.is_background(device) };
+        disks.bios.write(device, sector, (&self.pages, offset, len), how, (self, tag));
     }
 
     /// Flushes the device's write cache.
     pub fn flush(self: &Arc<Self>, disks: &Disks, device: &Device) {
         self.pending.begin();
-        disks.bios.flush(device, (self, self.flush_tag()));
+        disks.bios.flush(device, disks.is_background(device), (self, self.flush_tag()));
     }
 
     /// The tag of flushes.
     pub fn flush_tag(&self) -> usize {
-        self.errors.len() - 1
+        self.errors.len().saturating_sub(1)
     }
 
     /// Waits until all of it has returned.
