@@ -5,6 +5,7 @@
 #include <linux/blk-cgroup.h>
 #include <linux/crc32.h>
 #include <linux/gfp.h>
+#include <linux/highmem.h>
 #include <linux/ioprio.h>
 #include <linux/jiffies.h>
 #include <linux/kthread.h>
@@ -265,6 +266,16 @@ void wb_bio_take_back(struct bio *bio)
 	bio_clear_flag(bio, BIO_QOS_MERGED);
 }
 
+/* @len bytes of @bv were written by us: the processor may have other caches, for instructions or for other addresses. */
+static void wb_written(const struct bio_vec *bv, unsigned int len)
+{
+	struct page *page = bv->bv_page + bv->bv_offset / PAGE_SIZE;
+	struct page *last = bv->bv_page + (bv->bv_offset + len - 1) / PAGE_SIZE;
+
+	for (; page <= last; page++)
+		flush_dcache_page(page);
+}
+
 /* Copies @len bytes between @buf and the bio at @iter, and moves @iter behind them. */
 void wb_bio_copy(struct bio *bio, struct bvec_iter *iter, void *buf, unsigned int len, bool to_bio)
 {
@@ -273,10 +284,12 @@ void wb_bio_copy(struct bio *bio, struct bvec_iter *iter, void *buf, unsigned in
 		unsigned int n = min(len, bv.bv_len);
 		void *p = page_address(bv.bv_page) + bv.bv_offset;
 
-		if (to_bio)
+		if (to_bio) {
 			memcpy(p, buf, n);
-		else
+			wb_written(&bv, n);
+		} else {
 			memcpy(buf, p, n);
+		}
 		bvec_iter_advance(bio->bi_io_vec, iter, n);
 		buf += n;
 		len -= n;
