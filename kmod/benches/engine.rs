@@ -19,7 +19,7 @@ use writeboost::engine::log::{Io, Refused, Wait};
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::Batch;
 use writeboost::engine::replay::{Replay, Want};
-use writeboost::engine::{Engine, Entry, Pins, Secret, RESERVED_SEGMENTS};
+use writeboost::engine::{Chains, Engine, Entry, Pins, Secret, RESERVED_SEGMENTS};
 use writeboost::os::Shared;
 
 /// Of the index: the same in each run.
@@ -119,14 +119,15 @@ impl Rng {
 struct Host {
     engine: Mutex<Engine>,
     pins: Shared<Pins>,
+    chains: Shared<Chains>,
     batch: Mutex<Batch>,
 }
 
 impl Host {
     fn new(engine: Engine) -> Self {
-        let pins = engine.pins();
+        let (pins, chains) = (engine.pins(), engine.chains());
         let batch = Batch::new(64 * SEGMENT_BLOCKS as usize).expect("memory");
-        Self { engine: Mutex::new(engine), pins, batch: Mutex::new(batch) }
+        Self { engine: Mutex::new(engine), pins, chains, batch: Mutex::new(batch) }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Engine> {
@@ -159,6 +160,7 @@ impl Host {
                 Err(Refused::Failed) => panic!("the log has failed"),
             }
         };
+        self.chains.warm(addr);
         let mut engine = self.lock();
         engine.stored(&claim, claim.slot, Entry { addr, mask: 0xff, crc: addr as u32 });
         engine.copied(&claim);
@@ -192,6 +194,7 @@ impl Host {
 
     /// Looks one block up; says whether it was cached.
     fn read(&self, addr: u64) -> bool {
+        self.chains.warm(addr);
         let run = self.lock().lookup(addr * BLOCK_SECTORS, BLOCK_SECTORS);
         match black_box(run) {
             Run::Backing(_) => return false,

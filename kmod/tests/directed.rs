@@ -1753,3 +1753,33 @@ fn a_cell_shows_what_matters_most_of_its_segments() {
     assert_eq!(cell(&[(Kind::Dirty, 127), (Kind::Writing, 1)]), 'w');
     assert_eq!(cell(&[(Kind::Open, 0), (Kind::Writing, 1), (Kind::Dirty, 9)]), 'o');
 }
+
+#[test]
+fn what_the_next_segment_held_is_forgotten_ahead_and_piece_by_piece() {
+    let mut h = host();
+    // A segment each, once round the log, and all of it is clean.
+    for i in 0..16 {
+        h.write(i * 100, 15, i + 1);
+        h.drain();
+    }
+    assert_eq!(h.slots_of(3), [(4, 0xff)]);
+    assert_eq!(h.engine.to_prepare(100), 0..SEGMENT_BLOCKS);
+    assert!(h.engine.prepare(5));
+    // The header and four blocks.
+    assert!((0..4).all(|addr| h.slots_of(addr).is_empty()));
+    assert_eq!(h.slots_of(4), [(5, 0xff)]);
+    assert_eq!(h.engine.to_prepare(3), 5..8);
+    assert!(h.engine.prepare(100) && !h.engine.prepare(100));
+    assert!((0..15).all(|addr| h.slots_of(addr).is_empty()));
+    assert_eq!((h.read(0), h.read(14), h.slots_of(100).len()), (1, 1, 1));
+    // It is opened, and the one behind it is next. That one is opened with what it still holds.
+    assert_eq!(h.write(1700, 15, 20)[0].slot, 1);
+    assert_eq!(h.engine.to_prepare(100), SEGMENT_BLOCKS..2 * SEGMENT_BLOCKS);
+    assert!(h.engine.prepare(1) && h.slots_of(100).len() == 1);
+    assert_eq!(h.write(1800, 15, 21)[0].slot, SEGMENT_BLOCKS + 1);
+    assert!((100..115).all(|addr| h.slots_of(addr).is_empty()));
+    assert_eq!(h.engine.to_prepare(1), 2 * SEGMENT_BLOCKS..2 * SEGMENT_BLOCKS + 1);
+    h.flush();
+    h.crash().unwrap();
+    assert_eq!((h.read(100), h.read(200), h.read(1700), h.read(1814)), (2, 3, 20, 21));
+}

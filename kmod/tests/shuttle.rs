@@ -37,6 +37,8 @@ const BLOCKS: u64 = 64;
 const SECTORS: u64 = BLOCKS * BLOCK_SECTORS;
 /// Blocks that are put into the index, or begun to be written back, under one hold of the lock.
 const AT_ONCE: usize = 3;
+/// Riders that the end of a commit ends itself.
+const MOST_AT_ONCE: usize = 1;
 /// Items that are written back together.
 const CHUNK: usize = 8;
 
@@ -225,6 +227,7 @@ struct Volume {
     attempts: Mutex<()>,
     /// Who waits for the commit that is under way. Taken from without a lock in the kernel.
     riders: Mutex<Vec<Arc<Ended>>>,
+    arrived: Mutex<Vec<Arc<Ended>>>,
     queue: Mutex<Queue>,
     queued: Condvar,
     commit: Event,
@@ -260,6 +263,7 @@ impl Volume {
             flights: Flights::new().unwrap(),
             attempts: Mutex::new(()),
             riders: Mutex::new(Vec::new()),
+            arrived: Mutex::new(Vec::new()),
             queue: Mutex::new(Queue::default()),
             queued: Condvar::new(),
             commit: Event::new(),
@@ -460,12 +464,16 @@ impl Volume {
                 }
                 (landed, sent)
             };
+            this.end_arrived();
             if landed {
                 this.end_waiting();
             }
             Self::retry_deferred(this);
+            let prepared = this.core.lock().unwrap().engine.prepare(AT_ONCE as u32);
             if landed || sent {
                 this.progress.notify();
+            }
+            if landed || sent || prepared {
                 continue;
             }
             if this.stop_commit.load(Ordering::SeqCst) && !this.flights.is_flying() {
@@ -549,9 +557,18 @@ impl Volume {
     }
 
     fn end_riders(&self) {
-        let riders = std::mem::take(&mut *self.riders.lock().unwrap());
+        let mut riders = std::mem::take(&mut *self.riders.lock().unwrap());
         self.count(|c| c.riders += riders.len() as u64);
+        let left = riders.split_off(riders.len().min(MOST_AT_ONCE));
         for rider in riders {
+            rider.end();
+        }
+        self.arrived.lock().unwrap().extend(left);
+    }
+
+    fn end_arrived(&self) {
+        let arrived = std::mem::take(&mut *self.arrived.lock().unwrap());
+        for rider in arrived {
             rider.end();
         }
     }

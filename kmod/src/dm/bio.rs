@@ -288,16 +288,25 @@ impl<P> BioStack<P> {
 
     /// Puts a bio on it. In any context.
     pub fn push(&self, bio: Bio<P>) {
-        let bio = bio.into_raw();
+        // SAFETY: The bio is ours.
+        unsafe { bindings::wb_bio_take_back(bio.as_raw()) };
+        let mut list = BioList::new();
+        list.push(bio);
+        self.push_all(list);
+    }
+
+    /// Puts all bios of a list on it that was taken from such a stack. In any context.
+    pub fn push_all(&self, list: BioList<P>) {
+        let list = ManuallyDrop::new(list);
+        if list.first.is_null() {
+            return;
+        }
         let mut first = self.first.load(Ordering::Relaxed);
         loop {
-            // SAFETY: The bio is ours until the exchange below gives it away.
-            unsafe {
-                bindings::wb_bio_take_back(bio);
-                bindings::wb_bio_set_next(bio, first);
-            }
-            // Release: who takes the bio sees the rest of the list.
-            match self.first.compare_exchange_weak(first, bio, Ordering::Release, Ordering::Relaxed) {
+            // SAFETY: The bios are ours until the exchange below gives them away.
+            unsafe { bindings::wb_bio_set_next(list.last, first) };
+            // Release: who takes the bios sees the rest of the list.
+            match self.first.compare_exchange_weak(first, list.first, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => first = now,
             }

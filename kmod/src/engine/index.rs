@@ -160,6 +160,13 @@ impl Chains {
         }
     }
 
+    /// As [`Chains::warm`], for the block that a slot holds.
+    pub fn warm_slot(&self, slot: u32) {
+        if let Some(place) = self.slots.get(slot as usize) {
+            self.warm(place.get().addr());
+        }
+    }
+
     /// As [`Chains::expect`], a moment before the lock is taken: goes along the chain. What is found is out of date at once, and
     /// good for nothing else.
     pub fn warm(&self, addr: u64) {

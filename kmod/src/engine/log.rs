@@ -12,6 +12,7 @@
 
 use super::format::{RecordHeader, BLOCK, WINDOW};
 use super::{Engine, Entry, Failed, RESERVED_SEGMENTS};
+use core::ops::Range;
 
 /// What has happened to a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -191,6 +192,27 @@ impl Engine {
         Claim { seq, slot: self.head * segment_blocks + offset, blocks, buffer: self.head_buffer(), offset }
     }
 
+    /// The slots that [`Engine::prepare`] would begin with, at most so many; none when there is nothing to prepare. Before it takes
+    /// the lock for that the host may have them looked at: [`super::Chains::warm_slot`].
+    pub fn to_prepare(&self, most: u32) -> Range<u32> {
+        // As in `open_segment`.
+        let is_free = self.free_segments() > 1;
+        let first = self.next_segment(self.head) * self.sb.segment_blocks;
+        let left = if is_free { self.sb.segment_blocks - self.prepared } else { 0 };
+        first + self.prepared..first + self.prepared + left.min(most)
+    }
+
+    /// Forgets what the next slots hold of the segment that will be opened next, at most so many. It is free, so all of that is on
+    /// the backing device, and would be forgotten anyway; but with all slots of a segment in one hold of the lock, others wait for
+    /// that. Says whether there were any.
+    pub fn prepare(&mut self, most: u32) -> bool {
+        let slots = self.to_prepare(most);
+        self.prepared += slots.len() as u32;
+        let any = !slots.is_empty();
+        slots.for_each(|slot| self.index.remove(slot));
+        any
+    }
+
     /// Makes the segment behind the head the new head, with `buffer` as its image.
     pub(super) fn open_segment(&mut self, buffer: u8) -> Result<(), Wait> {
         let next = self.next_segment(self.head);
@@ -201,10 +223,9 @@ impl Engine {
         if self.pins.is_pinned(next) {
             return Err(Wait::Progress);
         }
-        let first = next * self.sb.segment_blocks;
-        for slot in first..first + self.sb.segment_blocks {
-            self.index.remove(slot);
-        }
+        // What was not prepared in time, or all of it.
+        self.prepare(self.sb.segment_blocks);
+        self.prepared = 0;
         if let Some(s) = self.buffers[usize::from(buffer)].segment.take() {
             self.segments[s as usize].buffer = None;
         }

@@ -26,7 +26,9 @@
 //!    records that superseded one of its slots are durable.
 //! 4. A segment is opened again only when it is free and nobody reads from it; a buffer only when all its records
 //!    are written and nobody copies from it.
-//! 5. Log order is the order of claims. A write that is claimed after another one was completed is later in the log.
+//! 5. What a segment held is forgotten when it is free and not before, whether it is opened again at once or later: somebody may
+//!    still read there, and his slot and its checksum stay what they are until he is done.
+//! 6. Log order is the order of claims. A write that is claimed after another one was completed is later in the log.
 
 pub mod ahead;
 pub mod flight;
@@ -138,6 +140,8 @@ pub struct Engine {
     /// The segment that new records go to, and the first block in it that no record has.
     head: u32,
     head_next: u32,
+    /// So many slots of the segment behind the head, from its first on, hold nothing any more: see [`Engine::prepare`].
+    prepared: u32,
     /// Sequence number of the next record to open.
     next_seq: u64,
     /// The record that accepts claims: always `next_seq - 1`.
@@ -245,6 +249,7 @@ impl Engine {
             noted: 0,
             head: 0,
             head_next: sb.segment_blocks,
+            prepared: 0,
             next_seq: 1,
             open: false,
             sent: 0,

@@ -42,18 +42,26 @@ const PAUSES_MS: [u64; 5] = [100, 400, 1500, 3000, 5000];
 /// cache device are repeated.
 const PATIENCE_MS: u64 = 10_000;
 
+/// So many riders are ended where their commit ends, which may be an interrupt, at about a microsecond each. The rest is left to
+/// the thread.
+const MOST_AT_ONCE: usize = 64;
+
+/// Slots of the next segment that are made ready with one hold of the lock.
+const PREPARED_AT_ONCE: u32 = 16;
+
 impl EndIo for Volume {
     fn end_io(&self, tag: usize, result: Result) {
         let ok = self.flights.is_believed(tag, result.is_ok());
+        let mut are_left = false;
         if ok && Flights::is_commit(tag) {
             // Before it has landed: then there may be another commit with riders of its own.
             let mut riders = self.riders.take();
-            while let Some(bio) = riders.pop() {
-                bio.end(Ok(()));
-            }
+            (0..MOST_AT_ONCE).map_while(|_| riders.pop()).for_each(|bio| bio.end(Ok(())));
+            are_left = !riders.is_empty();
+            self.arrived.push_all(riders);
         }
         self.flights.land(tag, ok);
-        if !self.flights.is_watched() {
+        if !self.flights.is_watched() || are_left {
             self.commit.notify();
         }
     }
@@ -63,6 +71,19 @@ impl EndIo for Volume {
 fn pop_waiting(core: &mut Core, upto: u64) -> Option<Bio<PerBio>> {
     core.waiting.front().filter(|p| p.seq <= upto)?;
     core.waiting.pop()
+}
+
+/// Takes the flushes and FUA writes whose data are durable, or all of them with an error when the log has failed.
+fn take_done(core: &mut Core) -> (BioList<PerBio>, Result) {
+    if core.engine.failed() {
+        return (core.waiting.take(), Err(EIO));
+    }
+    let mut done = BioList::new();
+    let durable = core.engine.durable();
+    while let Some(bio) = pop_waiting(core, durable) {
+        done.push(bio);
+    }
+    (done, Ok(()))
 }
 
 /// What the commit thread has submitted, or will: until the engine has been told of its end.
@@ -129,16 +150,16 @@ impl Volume {
                 }
                 (landed, sent, attempts.due())
             };
+            this.end_arrived();
             // A checkpoint that could not be written makes the log fail, too, and lands nothing here.
-            if landed || this.core.lock().engine.failed() {
-                this.end_waiting();
-            }
-            this.retry_deferred();
+            let (lets_in_at, next) = this.retry_deferred();
             if landed || sent {
                 this.progress.notify();
+            }
+            if this.prepare(next) | landed | sent {
                 continue;
             }
-            let due = Iterator::chain(due.into_iter(), this.lets_in_at());
+            let due = Iterator::chain(due.into_iter(), lets_in_at);
             let pause = due.min().map(|due| due.saturating_sub(now_ms()).clamp(1, 10_000) as u32);
             if should_stop() {
                 if pause.is_none() && !this.flights.is_flying() {
@@ -322,30 +343,29 @@ impl Volume {
     /// Somebody waits for a commit: sends what it needs, if nobody else is about to and that is one bio. Otherwise the thread
     /// does. May sleep.
     pub(super) fn commit_now(this: &Arc<Self>) {
-        let (landed, sent, more) = match this.attempts.try_lock() {
-            Some(mut attempts) => {
-                // A device that is done at once needs no thread to be told of it.
-                this.flights.watch();
-                let mut landed = Self::land(this, &mut attempts);
-                let sent = Self::send(this, &mut attempts);
-                if this.flights.unwatch() {
-                    landed |= Self::land(this, &mut attempts);
-                }
-                let core = this.core.lock();
-                let more = core.engine.has_work() || !core.deferred.is_empty();
-                drop(core);
-                (landed, sent, more || attempts.due().is_some())
-            }
+        let Some(mut attempts) = this.attempts.try_lock() else {
             // Who has it may have looked already what there is to do.
-            None => (false, false, true),
+            this.commit.notify();
+            return;
         };
-        if landed {
-            this.end_waiting();
+        // A device that is done at once needs no thread to be told of it.
+        this.flights.watch();
+        let mut landed = Self::land(this, &mut attempts);
+        let sent = Self::send(this, &mut attempts);
+        if this.flights.unwatch() {
+            landed |= Self::land(this, &mut attempts);
         }
+        let due = attempts.due();
+        drop(attempts);
+        let (done, more) = {
+            let mut core = this.core.lock();
+            (take_done(&mut core), core.engine.has_work() || !core.deferred.is_empty())
+        };
+        this.end_done(done);
         if landed || sent {
             this.progress.notify();
         }
-        if more {
+        if more || due.is_some() {
             this.commit.notify();
         }
     }
@@ -382,6 +402,14 @@ impl Volume {
         }
     }
 
+    /// Ends the riders that were too many for the end of their commit.
+    fn end_arrived(&self) {
+        let mut arrived = self.arrived.take();
+        while let Some(bio) = arrived.pop() {
+            bio.end(Ok(()));
+        }
+    }
+
     /// Writes a checkpoint with FUA, and tries again a few times. It is the same sector each time, and the older
     /// checkpoint stays what it is.
     ///
@@ -412,6 +440,18 @@ impl Volume {
         }
     }
 
+    /// Makes the slots `next`, of the segment that comes next, ready, so that the write that opens it is not kept for that, nor all
+    /// others with it. Says whether there were any.
+    fn prepare(&self, next: Range<u32>) -> bool {
+        let any = !next.is_empty();
+        if any {
+            next.for_each(|slot| self.chains.warm_slot(slot));
+            // The same ones, or those behind them, or none if the segment is open by now.
+            self.core.lock().engine.prepare(PREPARED_AT_ONCE);
+        }
+        any
+    }
+
     /// When the next write is to be let in that the pace delays, in milliseconds since boot.
     fn lets_in_at(&self) -> Option<u64> {
         let core = self.core.lock();
@@ -419,34 +459,38 @@ impl Volume {
             return None;
         }
         let moment = self.moment(&core.engine);
-        core.pace.due_ms(&moment).map(|ms| moment.now_ms + ms)
+        core.pace.due_ms(&moment).map(|ms| moment.now_ms.saturating_add(ms))
     }
 
-    /// Goes on with the writes that found no room, or that the pace delays.
-    fn retry_deferred(self: &Arc<Self>) {
+    /// Ends those whose data are durable, and goes on with the writes that found no room, or that the pace delays. Says when the
+    /// next of these is to be let in, in milliseconds since boot, if the pace says so; and what [`Volume::prepare`] can do.
+    fn retry_deferred(self: &Arc<Self>) -> (Option<u64>, Range<u32>) {
         let mut was_high = false;
         loop {
-            let (bio, is_low) = {
+            // All that a turn of the thread wants to know, at once: everybody waits for this lock.
+            let (done, bio, is_low, next) = {
                 let mut core = self.core.lock();
+                let done = take_done(&mut core);
                 let state = core.engine.state();
                 let is_low = state.free_segments < low_water(state.nr_segments);
                 if !is_low {
                     self.set_full(false);
                     core.pace.end();
                 }
-                (core.deferred.pop(), is_low)
+                (done, core.deferred.pop(), is_low, core.engine.to_prepare(PREPARED_AT_ONCE))
             };
+            self.end_done(done);
             if is_low && (was_high || bio.is_none()) {
                 // It finds out whether only writeback makes room, before all of it is taken.
                 self.reclaim.notify();
             }
             was_high = !is_low;
-            let Some(bio) = bio else { return };
+            let Some(bio) = bio else { return (None, next) };
             if self.go_on_writing(bio, true) {
                 continue;
             }
             if !self.gives_up() {
-                return;
+                return (self.lets_in_at(), next);
             }
             // It is in front again.
             let bio = self.core.lock().deferred.pop();

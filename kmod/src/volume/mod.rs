@@ -113,6 +113,7 @@ pub struct Volume {
     disks: Arc<Disks>,
     steering: Steering,
     pins: Shared<Pins>,
+    chains: Shared<Chains>,
     /// First sector on the cache device of slot 0.
     first_sector: u64,
     buffers: Table<Pages>,
@@ -125,6 +126,8 @@ pub struct Volume {
     attempts: Mutex<Attempts>,
     /// Flushes and FUA writes that wait for the commit that is under way.
     riders: BioStack<PerBio>,
+    /// Those whose commit is over, and who are to be ended.
+    arrived: BioStack<PerBio>,
     #[pin]
     core: SpinLock<Core>,
     /// The commit thread has something to do.
@@ -230,12 +233,14 @@ impl Running {
                 disks,
                 steering: Steering::new(options),
                 pins: engine.pins(),
+                chains: engine.chains(),
                 first_sector: engine.slot_sector(0),
                 buffers,
                 flights,
                 again: Transfer::doubting(segment_bytes / BLOCK, doubts.clone())?,
                 attempts <- new_mutex!(Attempts::new()?, "writeboost_attempts"),
                 riders: BioStack::new(),
+                arrived: BioStack::new(),
                 core <- new_spinlock!(
                     Core {
                         engine,
@@ -365,6 +370,10 @@ impl Volume {
     }
 
     fn set_full(&self, full: bool) {
+        // Mostly it is known, and nobody is to lose the line of memory for that.
+        if self.flags.full.load(Ordering::Relaxed) == full {
+            return;
+        }
         // Release: who sees it sees what was noted before.
         if self.flags.full.swap(full, Ordering::AcqRel) != full {
             self.alarm.notify();

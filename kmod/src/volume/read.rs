@@ -30,6 +30,7 @@ impl Volume {
         let mut done = 0;
         while done < sectors {
             let part = Part::first_of(sector + done, sectors - done);
+            self.chains.warm(part.addr);
             let run = self.core.lock().engine.lookup(sector + done, sectors - done);
             match run {
                 Run::Backing(n) if done == 0 => {

@@ -98,24 +98,29 @@ impl Volume {
     fn copy(&self, bio: &mut Bio<PerBio>, at: &mut Cursor, sector: u64, left: u64, claim: &Claim) -> u64 {
         let mut entries = [Entry::default(); AT_ONCE];
         let mut copied = 0;
-        let mut block = 0;
-        while block < claim.blocks {
-            let n = (claim.blocks - block).min(AT_ONCE as u32);
-            for (i, entry) in entries[..n as usize].iter_mut().enumerate() {
-                let part = Part::first_of(sector + copied, left - copied);
-                let offset = (claim.offset as usize + block as usize + i) * BLOCK;
+        let (mut slot, mut block) = (claim.slot, claim.offset);
+        let end = block.saturating_add(claim.blocks);
+        while block < end {
+            let n = end.saturating_sub(block).min(AT_ONCE as u32);
+            let entries = &mut entries[..n as usize];
+            for (entry, block) in entries.iter_mut().zip(block..) {
+                let part = Part::first_of(sector.saturating_add(copied), left.saturating_sub(copied));
+                self.chains.expect(part.addr);
                 let crc = self.buffers[usize::from(claim.buffer)]
-                    .with_mut(offset, BLOCK, |to| fill(bio, at, &part, to));
+                    .with_mut(bytes(block), BLOCK, |to| fill(bio, at, &part, to));
                 // The engine claims blocks within the buffer only.
                 *entry = Entry { addr: part.addr, mask: part.mask(), crc: crc.unwrap_or(0) };
-                copied += u64::from(part.sectors);
+                copied = copied.saturating_add(part.sectors.into());
             }
+            // Now, and not while everybody waits for the lock.
+            entries.iter().for_each(|entry| self.chains.warm(entry.addr));
             let mut core = self.core.lock();
-            for (i, entry) in entries[..n as usize].iter().enumerate() {
-                core.engine.stored(claim, claim.slot + block + i as u32, *entry);
+            for (entry, slot) in entries.iter().zip(slot..) {
+                core.engine.stored(claim, slot, *entry);
             }
-            block += n;
-            if block == claim.blocks {
+            slot = slot.saturating_add(n);
+            block = block.saturating_add(n);
+            if block == end {
                 core.engine.copied(claim);
                 let (work, paused) = (core.engine.has_work(), core.engine.is_paused());
                 drop(core);

@@ -984,6 +984,10 @@ impl Sim {
 
     fn step(&mut self, mode: Mode) {
         self.counts.steps += 1;
+        if self.counts.steps % 16 == 3 {
+            // As the commit thread does, ahead of the head, but by pieces of any size.
+            self.engine.prepare((self.counts.steps / 16 % 7 * 5 + 1) as u32);
+        }
         match self.rng.below(16) {
             0..=5 => {
                 if !self.jobs.is_empty() {
