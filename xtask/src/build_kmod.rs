@@ -23,3 +23,10 @@ pub fn run(kernel: Option<Kernel>, progress: Progress) -> Result<ExitCode> {
     println!("{}", module.display());
     Ok(ExitCode::SUCCESS)
 }
+
+/// Says what clippy has against it.
+pub fn clippy(kernel: Option<Kernel>, progress: Progress) -> Result<ExitCode> {
+    let found = lab::clippy_module(kernel.unwrap_or(Kernel::UML), progress)?;
+    print!("{}", found.as_deref().unwrap_or_default());
+    Ok(if found.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

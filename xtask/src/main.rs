@@ -84,6 +84,9 @@ struct BuildKmod {
     /// that can work, else uml
     #[arg(long)]
     kernel: Option<Kernel>,
+    /// Do not build it: ask clippy what it has against the module's Rust, as `cargo xtask test` does
+    #[arg(long)]
+    clippy: bool,
 }
 
 /// Check the engine in simulated crashes: of random lives of a volume, and what is left of it after each
@@ -265,6 +268,7 @@ fn main() -> ExitCode {
     let progress = Progress::new();
     let result = match Cli::parse().command {
         Command::Bench(args) => bench::run(args, progress),
+        Command::BuildKmod(BuildKmod { kernel, clippy: true }) => build_kmod::clippy(kernel, progress),
         Command::BuildKmod(args) => build_kmod::run(args.kernel, progress),
         Command::Crash(args) => crash::run(args, progress),
         Command::Demo => demo::run(progress),

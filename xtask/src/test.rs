@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use xtask::lab::{checkout, Flavour, Kernel, Lab, SUPPORTED};
+use xtask::lab::{checkout, clippy_module, Flavour, Kernel, Lab, SUPPORTED};
 use xtask::progress::Progress;
 
 use super::{crash, mutants, races, Test};
@@ -154,6 +154,9 @@ pub fn run(args: Test, progress: Progress) -> Result<ExitCode> {
         command.current_dir(checkout()).args(["--check", "--edition", "2021", "kmod/src/writeboost_main.rs"]);
         total.add(check("check::format_kmod", command)?);
     }
+    if !args.quick && "check::clippy_kmod".contains(filter) {
+        total.add(clippy_kmod(progress)?);
+    }
     let mut host =
         cargo("test --no-fail-fast --workspace --lib --bins --tests --exclude writeboost-tests --");
     host.arg(filter);
@@ -219,6 +222,15 @@ fn check(name: &str, mut command: Command) -> Result<Count> {
     println!("test {name} ... FAILED");
     println!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     Ok(Count { failed: 1, ..Count::default() })
+}
+
+/// Clippy on what only Kbuild compiles, where code runs in interrupts: a panic there takes the machine with it.
+fn clippy_kmod(progress: Progress) -> Result<Count> {
+    let found = clippy_module(Kernel::UML, progress)?;
+    let (word, passed) = if found.is_none() { ("ok", 1) } else { ("FAILED", 0) };
+    println!("test check::clippy_kmod ... {word}");
+    print!("{}", found.unwrap_or_default());
+    Ok(Count { passed, failed: 1 - passed, ..Count::default() })
 }
 
 /// Runs tests, shows their output as it comes, and adds up their results. Tests that end without a result, because they

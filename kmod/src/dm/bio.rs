@@ -103,7 +103,8 @@ impl<P> Bio<P> {
         unsafe { bindings::wb_bio_may_wait(self.bio.as_ptr()) }
     }
 
-    /// Whether a bio that is submitted now, within map, goes to its device as soon as map is over.
+    /// Whether a bio that is submitted now, within map, goes to its device as soon as map is over: neither in a plug, nor by a task
+    /// that has to stand back for others.
     pub fn submits_now(&self) -> bool {
         // SAFETY: It has no preconditions.
         unsafe { bindings::wb_submits_now() }

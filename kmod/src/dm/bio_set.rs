@@ -96,7 +96,7 @@ impl BioSet {
         part: (&Pages, usize, usize),
         whom: (&Arc<E>, usize),
     ) {
-        self.submit(device, sector, part, (false, false), whom);
+        self.submit(device, sector, part, None, whom);
     }
 
     /// Writes `len` bytes at `sector` from `pages` from `offset` on: at most [`MAX_BYTES`], whole sectors. May sleep.

@@ -5,6 +5,9 @@
 /// What bindgen makes of `bindings.h`: see `Kbuild`.
 #[allow(
     clippy::all,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
     dead_code,
     improper_ctypes,
     missing_docs,

@@ -81,9 +81,12 @@ pub struct Writer<'a> {
 impl Write for Writer<'_> {
     fn write_str(&mut self, s: &str) -> core::fmt::Result {
         // One byte is kept for the NUL that ends it.
-        let n = s.len().min(self.buffer.len().saturating_sub(self.len + 1));
-        self.buffer[self.len..self.len + n].copy_from_slice(&s.as_bytes()[..n]);
-        self.len += n;
+        let free = self.buffer.get_mut(self.len..).unwrap_or_default();
+        let n = s.len().min(free.len().saturating_sub(1));
+        for (to, from) in free.iter_mut().zip(s.as_bytes().iter().take(n)) {
+            *to = *from;
+        }
+        self.len = self.len.saturating_add(n);
         Ok(())
     }
 }

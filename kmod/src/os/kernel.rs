@@ -59,7 +59,7 @@ impl<T> Table<T> {
             let element = f(i)?;
             // SAFETY: There is room for `len` elements, aligned as is checked above.
             unsafe { table.start.add(i).write(element) };
-            table.len = i + 1;
+            table.len = i.saturating_add(1);
         }
         Ok(table)
     }
@@ -208,12 +208,12 @@ pub fn random(data: &mut [u8]) {
 
 /// The operation is not supported. Not every kernel that is supported names it in its `kernel` crate.
 pub fn not_supported() -> Error {
-    Error::from_errno(-(kernel::bindings::EOPNOTSUPP as i32))
+    Error::from_errno((kernel::bindings::EOPNOTSUPP as i32).wrapping_neg())
 }
 
 /// What is on the device is damaged. As [`not_supported`].
 pub fn damaged() -> Error {
-    Error::from_errno(-(kernel::bindings::EUCLEAN as i32))
+    Error::from_errno((kernel::bindings::EUCLEAN as i32).wrapping_neg())
 }
 
 /// Milliseconds since boot.
@@ -435,7 +435,7 @@ impl Pages {
     ///
     /// The callers see to it that nobody writes to these bytes meanwhile: the engine's claims and pins say who may.
     pub fn with<R>(&self, offset: usize, len: usize, f: impl FnOnce(&[u8]) -> R) -> Option<R> {
-        if offset > self.len || len > self.len - offset {
+        if offset > self.len || len > self.len.saturating_sub(offset) {
             return None;
         }
         // SAFETY: In range by the check above, and initialised, being zeroed at first. Who reads a block of a buffer has
@@ -447,7 +447,7 @@ impl Pages {
     ///
     /// The callers see to it that nobody else touches these bytes meanwhile: the engine's claims say who may.
     pub fn with_mut<R>(&self, offset: usize, len: usize, f: impl FnOnce(&mut [u8]) -> R) -> Option<R> {
-        if offset > self.len || len > self.len - offset {
+        if offset > self.len || len > self.len.saturating_sub(offset) {
             return None;
         }
         // SAFETY: In range by the check above, and initialised, being zeroed at first. The engine grants each block

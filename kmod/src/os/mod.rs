@@ -6,6 +6,7 @@
 //! which one it has.
 
 #[cfg(MODULE)]
+#[deny(clippy::arithmetic_side_effects, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 mod kernel;
 #[cfg(MODULE)]
 pub use self::kernel::{

@@ -30,6 +30,7 @@ use crate::engine::format::{Checkpoint, RecordHeader, BLOCK, WINDOW};
 use crate::engine::log::Io;
 use crate::engine::pace::low_water;
 use crate::os::{now_ms, should_stop, sleep_ms, Sleep, Table};
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -196,8 +197,8 @@ impl Volume {
         if !ok {
             self.fault(Kind::CacheWrite);
             if let Some(pause) = PAUSES_MS.get(attempt.failed).filter(|_| !self.core.lock().engine.failed()) {
-                attempt.failed += 1;
-                attempt.due = Some(now_ms() + pause);
+                attempt.failed = attempt.failed.saturating_add(1);
+                attempt.due = Some(now_ms().saturating_add(*pause));
                 self.trouble(trouble::CACHE_WRITE, true);
                 return false;
             }
@@ -270,7 +271,7 @@ impl Volume {
         let (sb, epoch, first) = {
             let core = self.core.lock();
             let e = &core.engine;
-            (e.superblock().clone(), e.epoch(), e.durable() + 1)
+            (e.superblock().clone(), e.epoch(), e.durable().saturating_add(1))
         };
         // Whatever fails from now on makes the next flush suspect again.
         self.flights.trust();
@@ -281,22 +282,24 @@ impl Volume {
                 log_info!(
                     "{}: after an error, {} records were written again before they are flushed",
                     &*self.disks,
-                    seq - first
+                    seq.saturating_sub(first)
                 );
                 return Ok(true);
             };
-            let (sector, len) = (self.slot_sector(slot), blocks as usize * BLOCK);
+            let (sector, len) = (self.slot_sector(slot), bytes(blocks));
             t.read(&self.disks, &self.disks.cache, sector, (0, len), 0);
             t.finish()?;
             let is_there = t.pages.with(0, len, |record| {
                 let Some((header, data)) = record.split_first_chunk::<BLOCK>() else { return false };
-                RecordHeader::decode(header, &sb, slot % sb.segment_blocks).is_ok_and(|h| {
-                    (h.seq, h.epoch, u32::from(h.blocks) + 1) == (seq, epoch, blocks)
-                        && data.chunks_exact(BLOCK).enumerate().all(|(i, block)| {
-                            let entry = RecordHeader::entry(header, i);
-                            entry.mask == 0 || entry.is_stored_as(block)
-                        })
-                })
+                RecordHeader::decode(header, &sb, slot.checked_rem(sb.segment_blocks).unwrap_or(0)).is_ok_and(
+                    |h| {
+                        (h.seq, h.epoch, u32::from(h.blocks).saturating_add(1)) == (seq, epoch, blocks)
+                            && data.chunks_exact(BLOCK).enumerate().all(|(i, block)| {
+                                let entry = RecordHeader::entry(header, i);
+                                entry.mask == 0 || entry.is_stored_as(block)
+                            })
+                    },
+                )
             });
             if is_there != Some(true) {
                 log_err!("{}: after an error, record {} is lost", &*self.disks, seq);
@@ -304,7 +307,7 @@ impl Volume {
             }
             t.write(&self.disks, &self.disks.cache, sector, (0, len), false, 0);
             t.finish()?;
-            seq += 1;
+            seq = seq.saturating_add(1);
         }
     }
 
@@ -318,7 +321,7 @@ impl Volume {
             let mut core = this.core.lock();
             let Some(io) = core.engine.poll() else { return false };
             if let Io::Record { seq, buffer, offset, .. } = io {
-                this.buffers[usize::from(buffer)].with_mut(offset as usize * BLOCK, BLOCK, |block| {
+                this.buffers[usize::from(buffer)].with_mut(bytes(offset), BLOCK, |block| {
                     if let Some(block) = block.first_chunk_mut::<BLOCK>() {
                         core.engine.encode_header(seq, block);
                     }

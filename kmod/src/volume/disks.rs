@@ -107,10 +107,10 @@ impl Transfer {
     ) -> Result<OwnTransfer> {
         let transfer = Arc::pin_init(
             try_pin_init!(Self {
-                pages: Pages::new(blocks * BLOCK)?,
+                pages: Pages::new(blocks.checked_mul(BLOCK).ok_or(ENOMEM)?)?,
                 pending: Pending::new(),
-                errors: Table::new(blocks + 1, |_| AtomicI32::new(0))?,
-                blocks: Table::new(blocks + 1, |_| AtomicU32::new(0))?,
+                errors: Table::new(blocks.saturating_add(1), |_| AtomicI32::new(0))?,
+                blocks: Table::new(blocks.saturating_add(1), |_| AtomicU32::new(0))?,
                 written,
                 doubts,
                 landed <- Event::new(),
@@ -212,9 +212,8 @@ impl Transfer {
     /// What has failed, as [`Transfer::error`] says it.
     pub fn finish(&self) -> Result {
         self.wait();
-        let worst = (0..self.errors.len())
-            .filter_map(|tag| self.error(tag))
-            .min_by_key(|e| Word::of(e.to_errno()));
+        let worst =
+            (0..self.errors.len()).filter_map(|tag| self.error(tag)).min_by_key(|e| Word::of(e.to_errno()));
         self.reset();
         worst.map_or(Ok(()), Err)
     }

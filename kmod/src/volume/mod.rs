@@ -19,12 +19,16 @@
 mod commit;
 mod disks;
 mod faults;
+#[allow(clippy::arithmetic_side_effects)]
 mod read;
+#[allow(clippy::arithmetic_side_effects)]
 mod reclaim;
 mod report;
+#[allow(clippy::arithmetic_side_effects)]
 mod resume;
 mod steering;
 mod write;
+#[allow(clippy::arithmetic_side_effects)]
 mod writeback;
 
 pub use disks::{Disks, OwnTransfer, Transfer};
@@ -37,7 +41,7 @@ use crate::engine::flight::Flights;
 use crate::engine::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS};
 use crate::engine::map::Span;
 use crate::engine::pace::{Moment, Pace};
-use crate::engine::{Engine, Pins, State};
+use crate::engine::{Chains, Engine, Pins, State};
 use crate::os::{
     now_ms, should_stop, synchronize, Counters, Event, Pages, Shared, Sleep, Table, Thread, Work,
 };
@@ -52,6 +56,11 @@ use steering::Steering;
 /// and of a small cache as many as keep a device busy. More would take up a longer burst, but only as fast as it can be copied.
 fn nr_buffers(sb: &Superblock) -> u8 {
     (sb.nr_segments / 2048).clamp(4, 16) as u8
+}
+
+/// So many blocks in bytes.
+fn bytes(blocks: u32) -> usize {
+    (blocks as usize).saturating_mul(BLOCK)
 }
 
 /// What the target keeps beside each bio.
@@ -224,7 +233,7 @@ impl Running {
     /// # Errors
     /// `ENOMEM`, mostly.
     pub fn start(disks: Arc<Disks>, events: Events, engine: Engine, options: Options) -> Result<Self> {
-        let segment_bytes = engine.superblock().segment_blocks as usize * BLOCK;
+        let segment_bytes = bytes(engine.superblock().segment_blocks);
         let buffers = Table::try_new(nr_buffers(engine.superblock()).into(), |_| Pages::new(segment_bytes))?;
         let flights = Flights::new()?;
         let doubts = flights.doubts();
@@ -407,7 +416,7 @@ impl Volume {
 
     /// First sector on the cache device of the block in `slot`; without the lock.
     fn slot_sector(&self, slot: u32) -> u64 {
-        self.first_sector + u64::from(slot) * BLOCK_SECTORS
+        u64::from(slot).saturating_mul(BLOCK_SECTORS).saturating_add(self.first_sector)
     }
 
     /// The devices.

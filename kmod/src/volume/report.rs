@@ -25,7 +25,10 @@ impl Volume {
         let (first, count) = query.segments(nr_segments).map_err(|_| fmt::Error)?;
         // Twice, because nothing may be allocated: a message keeps a suspend waiting, and memory may wait for that.
         let mut counts = [0u32; 5];
-        self.for_each_segment(first, count, |kind, _, _| counts[kind as usize] += 1);
+        self.for_each_segment(first, count, |kind, _, _| {
+            let n = &mut counts[kind as usize];
+            *n = n.saturating_add(1);
+        });
         write!(out, "{REPORT_VERSION} {nr_segments} {first} {count}")?;
         for kind in [Kind::Free, Kind::Open, Kind::Writing, Kind::Dirty, Kind::Clean] {
             write!(out, " {}", counts[kind as usize])?;
@@ -34,27 +37,30 @@ impl Volume {
         let size = count.div_ceil(query.cells);
         let mut done = 0;
         while done < count {
-            let n = size.min(count - done);
+            let n = size.min(count.saturating_sub(done));
             let mut cell = Cell::default();
-            self.for_each_segment(first + done, n, |kind, dirty, blocks| cell.add(kind, dirty, blocks));
+            self.for_each_segment(first.saturating_add(done), n, |kind, dirty, blocks| {
+                cell.add(kind, dirty, blocks)
+            });
             out.write_char(cell.char().into())?;
-            done += n;
+            done = done.saturating_add(n);
         }
         Ok(())
     }
 
     /// Calls `f` with what each of `count` segments from number `first` on is, its dirty blocks, and all of its blocks.
     fn for_each_segment(&self, first: u32, count: u32, mut f: impl FnMut(Kind, u32, u32)) {
-        let end = first + count;
+        let end = first.saturating_add(count);
         let mut next = first;
         while next < end {
             let core = self.core.lock();
             let (blocks, writing) = (core.engine.superblock().segment_blocks, self.writing());
-            for segment in next..end.min(next + AT_ONCE) {
+            let to = end.min(next.saturating_add(AT_ONCE));
+            for segment in next..to {
                 let (kind, dirty) = core.engine.kind(segment, writing);
                 f(kind, dirty, blocks);
             }
-            next = end.min(next + AT_ONCE);
+            next = to;
         }
     }
 }

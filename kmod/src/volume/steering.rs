@@ -47,7 +47,7 @@ impl Steering {
     }
 
     fn is_expired(&self) -> bool {
-        let timeout_ms = u64::from(self.options.steering_timeout()) * 1000;
+        let timeout_ms = u64::from(self.options.steering_timeout()).saturating_mul(1000);
         // Whoever sets it first is heard only then.
         let silence_ms = now_ms().saturating_sub(self.heard_ms.load(Ordering::Relaxed));
         timeout_ms != 0 && silence_ms >= timeout_ms

@@ -2,7 +2,7 @@
 
 //! Writes and flushes.
 
-use super::{Core, PerBio, Volume, FLUSHES, IN_RAM, WRITE};
+use super::{bytes, Core, PerBio, Volume, FLUSHES, IN_RAM, WRITE};
 use crate::dm::{Bio, Cursor};
 use crate::engine::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::engine::log::{Claim, Refused, Wait};
@@ -32,8 +32,9 @@ impl Volume {
             if done == sectors {
                 break;
             }
-            let (first, left) = (sector + done, sectors - done);
-            let blocks = (first + left).div_ceil(BLOCK_SECTORS) - first / BLOCK_SECTORS;
+            let (first, left) = (sector.saturating_add(done), sectors.saturating_sub(done));
+            let end = first.saturating_add(left).div_ceil(BLOCK_SECTORS);
+            let blocks = end.saturating_sub(first / BLOCK_SECTORS);
             let claim = {
                 let mut core = self.core.lock();
                 // Nobody overtakes a write that waits. One that has begun goes on.
@@ -75,7 +76,7 @@ impl Volume {
             };
             let copied = self.copy(&mut bio, &mut at, first, left, &claim);
             let data = bio.data();
-            data.done += copied as u32;
+            data.done = data.done.saturating_add(copied as u32);
             data.seq = claim.seq;
         }
         if bio.is_fua() {
@@ -181,10 +182,11 @@ impl Volume {
 
 /// Copies one part of a write to the block `to`, zeroes the rest of the block, and returns its CRC-32C.
 fn fill(bio: &Bio<PerBio>, at: &mut Cursor, part: &Part, to: &mut [u8]) -> u32 {
-    let begin = part.first as usize * SECTOR;
-    let end = begin + part.sectors as usize * SECTOR;
-    to[..begin].fill(0);
-    bio.read(at, &mut to[begin..end]);
-    to[end..].fill(0);
+    let (before, rest) = to.split_at_mut((part.first as usize).saturating_mul(SECTOR).min(BLOCK));
+    let len = (part.sectors as usize).saturating_mul(SECTOR).min(rest.len());
+    let (data, behind) = rest.split_at_mut(len);
+    before.fill(0);
+    bio.read(at, data);
+    behind.fill(0);
     crc32c(0, to)
 }

@@ -152,6 +152,16 @@ pub fn build_module(kernel: Kernel, progress: Progress) -> Result<(String, PathB
     Ok((release, result))
 }
 
+/// What clippy has against the module's Rust, built for `kernel`, which is not the host's: nothing, when there is nothing that the
+/// crate denies.
+///
+/// # Errors
+/// When the lab cannot be set up.
+pub fn clippy_module(kernel: Kernel, progress: Progress) -> Result<Option<String>> {
+    let root = Root::setup(&Cache::open()?, progress)?;
+    module::clippy(&root, &ready_kernel(&root, kernel)?, &checkout().join("kmod"))
+}
+
 /// The kernel from the cache, or built.
 fn ready_kernel(root: &Root, kernel: Kernel) -> Result<Built> {
     let (Kernel::Uml(_, series) | Kernel::Debian(series)) = kernel else {

@@ -81,6 +81,29 @@ pub fn build(root: &Root, kernel: &Built, kmod: &Path, name: &str) -> Result<Pat
     Ok(ko)
 }
 
+/// What clippy has against the Rust in `kmod`, most of which only Kbuild compiles: nothing, when there is nothing that the crate
+/// denies.
+pub fn clippy(root: &Root, kernel: &Built, kmod: &Path) -> Result<Option<String>> {
+    let place = cache::key([kmod.as_os_str().as_encoded_bytes()]);
+    // Beside the module itself, whose object files are not clippy's.
+    let inside = format!("/build/kmod/clippy-{}-{place}", kernel.id);
+    let dir = root.on_host(&inside);
+    let _lock = root.cache().lock(&format!("clippy-{place}"), root.progress())?;
+    mirror(kmod, &sources(kmod)?, &dir)?;
+    let step = root
+        .progress()
+        .step(format!("checking the module's Rust for {}", kernel.release), Duration::from_secs(10));
+    // Only what is denied: the kernel has opinions of its own, most of them about what bindgen has made.
+    let script = format!(
+        "cd {inside}\nmake -C {} M={inside} {} CLIPPY=1 KRUSTFLAGS=-Awarnings src/writeboost_main.o",
+        kernel.kdir,
+        kernel.make.join(" ")
+    );
+    let failed = step.run_collect(&mut root.chroot(&script)?, &root.cache().log("clippy"))?;
+    step.done();
+    Ok(failed.map(|lines| readable(&lines, &inside, kmod)))
+}
+
 /// Builds the module for the kernel that runs on this machine, with this machine's compilers.
 pub fn build_for_host(host: &HostKernel, kmod: &Path, cache: &Cache, progress: &Progress) -> Result<PathBuf> {
     let place = cache::key([kmod.as_os_str().as_encoded_bytes()]);

@@ -26,6 +26,7 @@ const TOOLCHAIN: &[&str] = &[
     "rust-src",
     "bindgen",
     "rustfmt",
+    "rust-clippy",
     "clang",
     "lld",
     "llvm",
