@@ -23,7 +23,13 @@ macro_rules! log_info {
 mod arguments;
 // What runs in interrupts is in these two, and a panic there takes the machine with it: the kernel is built with checks for overflow.
 // So each calculation says what it does when it leaves its range. `cargo xtask test check::clippy_kmod` sees to it.
-#[deny(clippy::arithmetic_side_effects, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
+#[deny(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
 #[allow(unsafe_code)]
 mod dm;
 #[allow(dead_code)]

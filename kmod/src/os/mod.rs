@@ -6,7 +6,13 @@
 //! which one it has.
 
 #[cfg(MODULE)]
-#[deny(clippy::arithmetic_side_effects, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
+#[deny(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
 mod kernel;
 #[cfg(MODULE)]
 pub use self::kernel::{

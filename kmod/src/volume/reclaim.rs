@@ -94,7 +94,7 @@ impl Volume {
     /// did.
     fn relocate(&self, tools: &mut Tools) -> bool {
         let Tools { batch, transfer: t, found, trouble } = tools;
-        if trouble.slots != 0 && now_ms() - trouble.at_ms < PAUSE_MS {
+        if trouble.slots != 0 && now_ms().saturating_sub(trouble.at_ms) < PAUSE_MS {
             return false;
         }
         let verdict = {

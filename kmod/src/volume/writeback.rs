@@ -240,7 +240,7 @@ impl Volume {
 
     fn tick(&self, tick: &mut Tick) {
         let now = now_ms();
-        let past = now - tick.at_ms;
+        let past = now.saturating_sub(tick.at_ms);
         if past < u64::from(TICK_MS) {
             return;
         }
@@ -250,7 +250,9 @@ impl Volume {
         (tick.mapped, tick.busy_ms, tick.at_ms) = (mapped, busy_ms, now);
         self.note_silence();
         let interval = u64::from(self.options().sync_data_interval()) * 1000;
-        if interval != 0 && now - tick.synced_ms >= interval && !self.flags.suspended.load(Ordering::Relaxed)
+        if interval != 0
+            && now.saturating_sub(tick.synced_ms) >= interval
+            && !self.flags.suspended.load(Ordering::Relaxed)
         {
             tick.synced_ms = now;
             self.core.lock().engine.flush();
@@ -398,7 +400,7 @@ impl Volume {
             let to = (from + most).min(tools.batch.items().len());
             let (begin, written) = (now_ms(), self.blocks_written_back());
             self.write_chunk(tools, from, to, &mut pass);
-            tools.chunk = next_chunk(tools.chunk, to - from, now_ms() - begin);
+            tools.chunk = next_chunk(tools.chunk, to - from, now_ms().saturating_sub(begin));
             if let Some(limit) = limit {
                 tools.rate.took((self.blocks_written_back() - written) as usize, limit, begin);
             }
