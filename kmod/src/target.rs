@@ -67,6 +67,10 @@ impl Target for Writeboost {
 
     fn map(&self, bio: Mapping<'_, PerBio>) -> Outcome<PerBio> {
         let volume = &self.running.volume;
+        if volume.refuses(&bio) {
+            bio.into_bio().end(Err(EIO));
+            return Outcome::Submitted;
+        }
         match bio.op() {
             Op::Read => return volume.read(bio),
             Op::Write => volume.write(bio.into_bio()),

@@ -50,11 +50,14 @@ module! {
 
 struct Module {
     _target: dm::Registration<target::Writeboost>,
+    // Behind `_target`: as long as there may be volumes.
+    _hibernation: os::Hibernation,
 }
 
 impl kernel::Module for Module {
     fn init(module: &'static ThisModule) -> Result<Self> {
         os::init_module();
-        Ok(Self { _target: dm::Registration::new(module)? })
+        let hibernation = os::Hibernation::new()?;
+        Ok(Self { _target: dm::Registration::new(module)?, _hibernation: hibernation })
     }
 }

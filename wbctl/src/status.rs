@@ -238,6 +238,11 @@ impl Status {
                     "Blocks that are only in the cache cannot be read from the cache device. The kernel's log names them, and \
                      reading them is an error. Write them again from a backup; everything else is unharmed.",
                 ),
+                ("changed", _) => Some(
+                    "While the machine hibernated somebody else has used the volume, so that what memory knows of it is no \
+                     longer true. It takes and gives nothing. Stop what uses it, then `wbctl remove` and `wbctl create` it: it is \
+                     as the other one has left it.",
+                ),
                 ("backing_write", _) => Some(
                     "Blocks cannot be written back. They are safe in the cache, and it is tried again by itself. Repair the \
                      backing device, then `wbctl drain` shows whether all is well.",

@@ -2,7 +2,7 @@
 //!
 //! A mutant is a file in `kmod/mutants`: a sentence that says what is wrong, and a patch without line numbers, whose old
 //! lines must be found exactly once. It is applied to a copy of the engine in `target/mutants`; the copy is built with
-//! the crash model and the directed tests, and these run until one of them fails. `docs/mutants.md` is the list.
+//! the crash model, the directed tests and those of hibernation, and these run until one of them fails. `docs/mutants.md` is the list.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -175,6 +175,7 @@ impl Copy {
             ("crash model", "crash", "a_volume_survives_any_crash", "10000"),
             ("small histories", "crash", "small_histories_survive_every_crash", ""),
             ("directed test", "directed", "", ""),
+            ("hibernation", "sleep", "", ""),
             ("crash model", "crash", "a_volume_survives_any_crash", "200000"),
         ];
         for (what, test, name, states) in stages {

@@ -13,11 +13,14 @@
 #include <linux/overflow.h>
 #include <linux/part_stat.h>
 #include <linux/percpu.h>
+#include <linux/platform_device.h>
 #include <linux/prefetch.h>
 #include <linux/random.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
+#include <linux/suspend.h>
 #include <linux/vmalloc.h>
+#include <linux/workqueue.h>
 
 #ifdef CONFIG_HIGHMEM
 #error "dm-writeboost reaches the pages of a bio by their address, so it needs a 64-bit kernel"
@@ -84,6 +87,121 @@ void wb_thread_stop(struct task_struct *task)
 bool wb_thread_should_stop(void)
 {
 	return kthread_should_stop();
+}
+
+/*
+ * Hibernation. volume/sleep.rs says what is done when, and why; here is how the kernel tells.
+ *
+ * The power management of a device is called when all tasks are frozen, and before the snapshot: so there is a device, which
+ * is none. It has nothing to do for a suspend to RAM, so nothing is called then.
+ */
+static const struct wb_sleep_ops *wb_sleep_ops;
+static struct platform_device *wb_sleep_device;
+static struct workqueue_struct *wb_sleep_queue;
+static bool wb_sleep_restored;
+
+static void wb_sleep_over(struct work_struct *work)
+{
+	wb_sleep_ops->wake();
+}
+
+static DECLARE_WORK(wb_sleep_work, wb_sleep_over);
+
+/* A snapshot follows, or an image replaces this kernel. */
+static int wb_sleep_freeze(struct device *dev)
+{
+	bool ok = wb_sleep_ops->sleep();
+
+	/*
+	 * The queue is frozen, and thawed with the tasks: in this kernel, when something has failed, and in the one that comes
+	 * out of the image. The notifier would come too late, for there may be I/O before that somebody waits for.
+	 */
+	queue_work(wb_sleep_queue, &wb_sleep_work);
+	return ok ? 0 : -EBUSY;
+}
+
+/* This is the kernel that comes out of the image; other devices may not work yet. Not before an image is written. */
+static int wb_sleep_restore(struct device *dev)
+{
+	wb_sleep_restored = true;
+	return 0;
+}
+
+/* All devices work. */
+static void wb_sleep_complete(struct device *dev)
+{
+	if (wb_sleep_restored)
+		wb_sleep_ops->compare();
+	wb_sleep_restored = false;
+}
+
+static const struct dev_pm_ops wb_sleep_pm = {
+	.freeze = wb_sleep_freeze,
+	.restore = wb_sleep_restore,
+	.complete = wb_sleep_complete,
+};
+
+static struct platform_driver wb_sleep_driver = {
+	.driver = { .name = "dm-writeboost", .pm = &wb_sleep_pm },
+};
+
+static int wb_sleep_notify(struct notifier_block *nb, unsigned long event, void *data)
+{
+	switch (event) {
+	case PM_HIBERNATION_PREPARE:
+	case PM_RESTORE_PREPARE:
+		wb_sleep_ops->drowse();
+		break;
+	case PM_POST_HIBERNATION:
+	case PM_POST_RESTORE:
+		/* Nothing was frozen, if that has failed before. */
+		wb_sleep_ops->wake();
+		break;
+	}
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block wb_sleep_notifier = { .notifier_call = wb_sleep_notify };
+
+/* Calls @ops from now on. */
+int wb_sleep_init(const struct wb_sleep_ops *ops)
+{
+	int error;
+
+	wb_sleep_ops = ops;
+	wb_sleep_queue = alloc_workqueue("wb_sleep", WQ_FREEZABLE | WQ_MEM_RECLAIM | WQ_UNBOUND, 1);
+	if (!wb_sleep_queue)
+		return -ENOMEM;
+	error = platform_driver_register(&wb_sleep_driver);
+	if (error)
+		goto no_driver;
+	wb_sleep_device = platform_device_register_simple("dm-writeboost", PLATFORM_DEVID_NONE, NULL, 0);
+	error = PTR_ERR_OR_ZERO(wb_sleep_device);
+	if (error)
+		goto no_device;
+	error = register_pm_notifier(&wb_sleep_notifier);
+	if (!error)
+		return 0;
+	platform_device_unregister(wb_sleep_device);
+no_device:
+	platform_driver_unregister(&wb_sleep_driver);
+no_driver:
+	destroy_workqueue(wb_sleep_queue);
+	return error;
+}
+
+void wb_sleep_exit(void)
+{
+	unregister_pm_notifier(&wb_sleep_notifier);
+	platform_device_unregister(wb_sleep_device);
+	platform_driver_unregister(&wb_sleep_driver);
+	destroy_workqueue(wb_sleep_queue);
+}
+
+/* Whether it is the task that hibernates the machine, and writes the image: the only one of user space that is not frozen. */
+bool wb_task_hibernates(void)
+{
+	return current->flags & PF_SUSPEND_TASK;
 }
 
 /*

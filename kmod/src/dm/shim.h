@@ -39,6 +39,14 @@ struct wb_event {
 	wait_queue_head_t wait;
 };
 
+/* What the module does when the machine hibernates; each in a task that may sleep, one at a time. */
+struct wb_sleep_ops {
+	void (*drowse)(void);	/* it is about to hibernate, or to be replaced by an image */
+	bool (*sleep)(void);	/* from now on nothing may be written; false when something is still being written */
+	void (*compare)(void);	/* memory may be that of an image: devices work, and all tasks still rest */
+	void (*wake)(void);	/* tasks run again */
+};
+
 typedef void (*wb_end_fn)(void *data, unsigned long tag, int error);
 
 /* A bio of the module's own, with whom to tell when it has returned. */
@@ -57,6 +65,10 @@ int wb_event_wait(struct wb_event *event, int seen, unsigned int timeout_ms, enu
 struct task_struct *wb_thread_run(int (*fn)(void *data), void *data, const char *name);
 void wb_thread_stop(struct task_struct *task);
 bool wb_thread_should_stop(void);
+
+int wb_sleep_init(const struct wb_sleep_ops *ops);
+void wb_sleep_exit(void);
+bool wb_task_hibernates(void);
 
 void *wb_pages_alloc(size_t size);
 void wb_pages_free(void *p, size_t size);

@@ -16,6 +16,7 @@
 //! - [`replay`]: from the bytes on the cache device to an engine.
 //! - [`ahead`]: what a replay will want, read before it does.
 //! - [`seldom`]: what may happen once in a while only.
+//! - [`sleep`]: whether the cache device is as it was left when the machine went to sleep.
 //! - `index`: which slot holds which sectors.
 //!
 //! # Invariants that keep data
@@ -43,6 +44,7 @@ pub mod read;
 pub mod reclaim;
 pub mod replay;
 pub mod seldom;
+pub mod sleep;
 
 use crate::os::atomic::{AtomicU32, Ordering};
 use crate::os::{OutOfMemory, Shared, Table};

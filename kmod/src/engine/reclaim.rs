@@ -378,15 +378,7 @@ impl Engine {
     pub(super) fn next_checkpoint(&mut self) -> Checkpoint {
         self.generation += 1;
         self.noted = self.durable;
-        Checkpoint {
-            nonce: self.sb.nonce,
-            generation: self.generation,
-            epoch: self.epoch,
-            epoch_start: self.epoch_start,
-            tail: self.tail_seq,
-            durable: self.durable,
-            tail_segment: self.tail,
-        }
+        self.newest_checkpoint()
     }
 
     /// The checkpoint is durable (`ok`), or writing it failed: then nothing is freed and the log has failed.

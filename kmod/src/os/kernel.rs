@@ -243,6 +243,112 @@ kernel::sync::global_lock! {
 pub fn init_module() {
     // SAFETY: Called once.
     unsafe { IN_USE.init() };
+    // SAFETY: Called once.
+    unsafe { SLEEPERS.init() };
+}
+
+/// Somebody who has to know when the machine hibernates. Called one at a time, where one may sleep.
+pub trait Sleeper: Send + Sync {
+    /// The machine is about to hibernate, or this kernel to be replaced by an image; tasks still run.
+    fn drowse(&self);
+    /// All other tasks rest. When this has returned true, nothing is written to any device before [`Sleeper::wake`]; false when
+    /// that cannot be had, and then the machine does not hibernate.
+    fn sleep(&self) -> bool;
+    /// Memory may have come out of an image; devices work, and tasks still rest.
+    fn compare(&self);
+    /// Tasks run again, or will soon. Also called without any of the others before.
+    fn wake(&self);
+}
+
+struct Sleepers {
+    all: KVec<Arc<dyn Sleeper>>,
+    drowsy: bool,
+}
+
+kernel::sync::global_lock! {
+    // SAFETY: Initialised by `init_module` before anything is registered, and so before any use.
+    unsafe(uninit) static SLEEPERS: Mutex<Sleepers> = Sleepers { all: KVec::new(), drowsy: false };
+}
+
+/// A [`Sleeper`] is told of hibernation until this is dropped.
+pub struct Asleep(Arc<dyn Sleeper>);
+
+impl Asleep {
+    /// Tells `sleeper` from now on, and at once when the machine is about to hibernate.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(sleeper: Arc<dyn Sleeper>) -> Result<Self> {
+        let mut sleepers = SLEEPERS.lock();
+        sleepers.all.push(sleeper.clone(), GFP_KERNEL)?;
+        if sleepers.drowsy {
+            sleeper.drowse();
+        }
+        Ok(Self(sleeper))
+    }
+}
+
+impl Drop for Asleep {
+    fn drop(&mut self) {
+        SLEEPERS.lock().all.retain(|s| !Arc::ptr_eq(s, &self.0));
+    }
+}
+
+extern "C" fn drowse() {
+    let mut sleepers = SLEEPERS.lock();
+    sleepers.drowsy = true;
+    sleepers.all.iter().for_each(|s| s.drowse());
+}
+
+extern "C" fn sleep() -> bool {
+    // All of them, also when one cannot: they are all woken.
+    SLEEPERS.lock().all.iter().fold(true, |ok, s| s.sleep() && ok)
+}
+
+extern "C" fn compare() {
+    SLEEPERS.lock().all.iter().for_each(|s| s.compare());
+}
+
+extern "C" fn wake() {
+    let mut sleepers = SLEEPERS.lock();
+    sleepers.drowsy = false;
+    sleepers.all.iter().for_each(|s| s.wake());
+}
+
+static SLEEP_OPS: bindings::wb_sleep_ops = bindings::wb_sleep_ops {
+    drowse: Some(drowse),
+    sleep: Some(sleep),
+    compare: Some(compare),
+    wake: Some(wake),
+};
+
+/// The kernel tells the module of hibernation until this is dropped.
+pub struct Hibernation(());
+
+impl Hibernation {
+    /// Asks the kernel for that.
+    ///
+    /// # Errors
+    /// `ENOMEM`, mostly.
+    pub fn new() -> Result<Self> {
+        // SAFETY: What it calls is there for as long as the module, and the drop below ends that before; `init_module` was
+        // called before.
+        kernel::error::to_result(unsafe { bindings::wb_sleep_init(&raw const SLEEP_OPS) })?;
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Hibernation {
+    fn drop(&mut self) {
+        // SAFETY: Once, after the `wb_sleep_init` of `new`.
+        unsafe { bindings::wb_sleep_exit() }
+    }
+}
+
+/// Whether it is the current task that hibernates the machine, and writes its image.
+pub fn is_hibernating() -> bool {
+    // SAFETY: It has no preconditions.
+    unsafe { bindings::wb_task_hibernates() }
 }
 
 /// A device that a volume uses; no other volume gets it before this is dropped.

@@ -37,7 +37,7 @@ use kernel::sync::Arc;
 
 /// Milliseconds before the second attempt to write something to the cache device, and before those that follow: 10 s in
 /// all. Long enough for a device to be reset, and short enough for those who wait.
-const PAUSES_MS: [u64; 5] = [100, 400, 1500, 3000, 5000];
+pub(super) const PAUSES_MS: [u64; 5] = [100, 400, 1500, 3000, 5000];
 
 /// Who waits for room is told that there will be none when nobody could make any for so long: as long as writes to the
 /// cache device are repeated.
@@ -149,7 +149,7 @@ impl Volume {
                 while Self::send(this, &mut attempts) {
                     sent = true;
                 }
-                (landed, sent, attempts.due())
+                (landed, sent, attempts.due().filter(|_| !this.flags.depth.is_asleep()))
             };
             this.end_arrived();
             // A checkpoint that could not be written makes the log fail, too, and lands nothing here.
@@ -221,7 +221,7 @@ impl Volume {
         let Some(due) = attempts.due() else { return false };
         let now = now_ms();
         let failed = this.core.lock().engine.failed();
-        if due > now && !failed {
+        if (due > now || this.flags.depth.is_asleep()) && !failed {
             return false;
         }
         let mut any = false;
@@ -314,7 +314,7 @@ impl Volume {
     /// Sends the next thing that the engine wants to be written. Says whether there was one.
     fn send(this: &Arc<Self>, attempts: &mut Attempts) -> bool {
         // Whatever is sent while a flush waits to be repeated would have to be written again, too.
-        if attempts.flush.due.is_some() {
+        if attempts.flush.due.is_some() || this.flags.depth.is_asleep() {
             return false;
         }
         let io = {

@@ -44,6 +44,8 @@ pub mod trouble {
     pub const CACHE_READ: u32 = 2;
     /// Something could not be written back.
     pub const BACKING_WRITE: u32 = 4;
+    /// Somebody else has had the cache device while the machine hibernated: see [`super::super::sleep`].
+    pub const CHANGED: u32 = 8;
 }
 
 /// Errors of one kind have a line in the log again after so many milliseconds.
@@ -142,6 +144,7 @@ impl fmt::Display for Health {
             (trouble::CACHE_WRITE, "cache_write"),
             (trouble::CACHE_READ, "cache_read"),
             (trouble::BACKING_WRITE, "backing_write"),
+            (trouble::CHANGED, "changed"),
         ] {
             if self.trouble & bit != 0 {
                 write!(f, "{comma}{word}")?;
@@ -207,6 +210,10 @@ impl Volume {
     pub fn health(&self) -> Health {
         let failed = self.core.lock().engine.failed();
         let trouble = self.faults.trouble.load(Ordering::Relaxed);
+        // Nothing else matters then, nor is it known.
+        if trouble & trouble::CHANGED != 0 {
+            return Health { failed, trouble: trouble::CHANGED };
+        }
         Health { failed, trouble: trouble | if failed { trouble::CACHE_WRITE } else { 0 } }
     }
 
@@ -274,6 +281,14 @@ impl Volume {
 
     fn log_health(&self, before: Health, now: Health) {
         let disks = &*self.disks;
+        if now.trouble & trouble::CHANGED != 0 {
+            log_err!(
+                "{}: somebody else has used the volume while the machine hibernated: it refuses everything from now on, and \
+                 changes nothing; stop what uses it, remove it, and create it again",
+                disks
+            );
+            return;
+        }
         if now.failed && !before.failed {
             log_err!(
                 "{}: cannot write to the cache device: the volume refuses writes and flushes from now on; \

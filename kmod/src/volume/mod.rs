@@ -9,6 +9,7 @@
 //! - `resume`: from what is on the devices to a volume.
 //! - `disks`: I/O of our own.
 //! - `steering`: what decides how much is written back: options, or nobody.
+//! - `sleep`: the machine hibernates.
 //! - `faults`: what has gone wrong, and the thread that says so.
 //! - `report`: what the segments are, for people to look at.
 //!
@@ -26,6 +27,7 @@ mod reclaim;
 mod report;
 #[allow(clippy::arithmetic_side_effects)]
 mod resume;
+mod sleep;
 mod steering;
 mod write;
 #[allow(clippy::arithmetic_side_effects)]
@@ -45,9 +47,11 @@ use crate::engine::{Chains, Engine, Pins, State};
 use crate::os::{
     now_ms, should_stop, synchronize, Counters, Event, Pages, Shared, Sleep, Table, Thread, Work,
 };
+use crate::os::Asleep;
 use commit::Attempts;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use faults::Faults;
+use sleep::Depth;
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, new_spinlock, Arc, Mutex, SpinLock};
 use steering::Steering;
@@ -108,6 +112,8 @@ struct Core {
 #[repr(align(128))]
 struct Flags {
     suspended: AtomicBool,
+    /// Whether the machine hibernates.
+    depth: Depth,
     /// The volume is all of its device: nothing else holds bios while map is called.
     alone: AtomicBool,
     /// Segments run short, and relocation is not worth it or cannot read: only writeback makes room.
@@ -193,6 +199,7 @@ pub struct Running {
     /// The volume.
     pub volume: Arc<Volume>,
     threads: KVec<Thread>,
+    _asleep: Asleep,
 }
 
 struct Committer(Arc<Volume>);
@@ -272,6 +279,7 @@ impl Running {
                 leaving: AtomicBool::new(false),
                 flags: Flags {
                     suspended: AtomicBool::new(true),
+                depth: Depth::default(),
                     alone: AtomicBool::new(false),
                     full: AtomicBool::new(false),
                     resting: AtomicBool::new(false),
@@ -290,7 +298,11 @@ impl Running {
             }? Error),
             GFP_KERNEL,
         )?;
-        let mut running = Self { volume: volume.clone(), threads: KVec::with_capacity(5, GFP_KERNEL)? };
+        let mut running = Self {
+            volume: volume.clone(),
+            threads: KVec::with_capacity(5, GFP_KERNEL)?,
+            _asleep: Asleep::new(volume.clone())?,
+        };
         let mut run = |thread: Result<Thread>| running.threads.push(thread?, GFP_KERNEL).map_err(Error::from);
         // The committer first, and so stopped last: it is the one that the others wait for.
         run(Thread::run(Arc::new(Committer(volume.clone()), GFP_KERNEL)?, c"wb_commit"))?;
@@ -511,7 +523,7 @@ impl Volume {
                 return if all { Ok(()) } else { Err(EIO) };
             }
             // A log that has failed never becomes empty, but what is durable can be written back all the same.
-            let over = s.failed && self.exhausted.load(Ordering::Relaxed);
+            let over = s.failed && (self.exhausted.load(Ordering::Relaxed) || self.flags.depth.is_gone());
             if over || self.faults.stuck.load(Ordering::Relaxed) {
                 return Err(EIO);
             }
@@ -542,6 +554,11 @@ impl Volume {
         if let Some(checkpoint) = checkpoint {
             self.write_checkpoint(&self.spare, &checkpoint);
         }
+    }
+
+    /// Whether writeback, relocation and the tail have to rest. To be asked with the mutex of that kind of work.
+    fn rests(&self) -> bool {
+        self.flags.suspended.load(Ordering::SeqCst) || self.flags.depth.is_resting()
     }
 
     /// Writes a checkpoint. Says whether it could.

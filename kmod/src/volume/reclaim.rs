@@ -63,8 +63,7 @@ impl Volume {
             let seen = self.reclaim.count();
             let worked = {
                 let _busy = self.reclaim_busy.lock();
-                !self.flags.suspended.load(Ordering::SeqCst)
-                    && (self.move_tail(&tools.transfer) | self.relocate(&mut tools))
+                !self.rests() && (self.move_tail(&tools.transfer) | self.relocate(&mut tools))
             };
             if !worked {
                 let _ = self.reclaim.wait(seen, TICK_MS, Sleep::Idle);

@@ -225,7 +225,7 @@ impl Volume {
             self.tick(&mut tick);
             let worked = {
                 let busy = self.writeback_busy.lock();
-                !self.flags.suspended.load(Ordering::SeqCst)
+                !self.rests()
                     && self.wants_writeback(&tick)
                     && self.write_back(&mut tools, &mut tick, busy)
             };
@@ -278,6 +278,9 @@ impl Volume {
         if self.has_to_write_back() {
             return true;
         }
+        if self.flags.depth.is_drowsy() {
+            return false;
+        }
         match self.policy().threshold {
             // Its own writes may keep the device busy all the time.
             Some(100) => true,
@@ -303,6 +306,9 @@ impl Volume {
     /// Whether a pass that has begun because there was time for it should go on. A threshold between the ends is for the
     /// beginning of a pass: its own writes would make the device too busy for it at once.
     fn still_has_time(&self, tick: &Tick) -> bool {
+        if self.flags.depth.is_drowsy() {
+            return false;
+        }
         match self.policy().threshold {
             Some(threshold) => threshold != 0,
             None => self.is_time_for_writeback(tick),
@@ -383,7 +389,7 @@ impl Volume {
             self.tick(tick);
             let must = self.has_to_write_back();
             let leaves = if must { early && !self.state().failed } else { !self.still_has_time(tick) };
-            if should_stop() || self.flags.suspended.load(Ordering::SeqCst) || leaves {
+            if should_stop() || self.rests() || leaves {
                 // What is written back so far counts; a batch for what is wanted now makes room sooner.
                 over = false;
                 break;

@@ -16,6 +16,7 @@ mod fs;
 mod io;
 mod points;
 mod refuse;
+mod sleep;
 mod steer;
 mod support;
 
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
     ]
     .concat();
     tests.extend(debian::tests());
+    tests.extend(sleep::tests());
     tests.extend(daemon::on_debian());
     // What takes long comes first, so that no CPU is idle at the end.
     tests.sort_by_key(|test| std::cmp::Reverse(setup.seconds(test)));

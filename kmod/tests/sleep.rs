@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A machine that hibernates: the same life twice up to the snapshot. One is the image, the other one is whoever had the devices
+//! until that came back. If he has written anything to the cache device the image must notice, or lose what it is asked to
+//! keep from then on.
+
+mod sim;
+
+use sim::host::{Host, SEGMENT_BLOCKS};
+use sim::rng::Rng;
+use writeboost::engine::format::{Checkpoint, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK};
+use writeboost::engine::sleep::Changed;
+
+/// What the image finds on the cache device.
+fn compare(h: &Host) -> Result<(), Changed> {
+    let slot = |i: u64| h.cache.sector((CHECKPOINT_BLOCK + i) * BLOCK_SECTORS);
+    h.engine.compare_checkpoints(&[slot(0), slot(1)])?;
+    for slot in h.engine.telling_slots().into_iter().flatten() {
+        let block = h.cache.read(h.sector_of(slot), BLOCK_SECTORS);
+        h.engine.compare_block(slot, block.first_chunk::<BLOCK>().unwrap())?;
+    }
+    Ok(())
+}
+
+/// The memory of `image` comes back on the disks that `other` has left.
+fn come_back(image: &mut Host, other: &Host) -> Result<(), Changed> {
+    image.cache = other.cache.clone();
+    image.backing = other.backing.clone();
+    compare(image)
+}
+
+/// A life and its twin.
+fn twins(life: impl Fn() -> Host) -> (Host, Host) {
+    let (image, other) = (life(), life());
+    assert_eq!(image.engine.state(), other.engine.state());
+    assert_eq!(compare(&image), Ok(()));
+    (image, other)
+}
+
+fn some_writes() -> Host {
+    let mut h = Host::new(16, 16_000);
+    h.write(0, 20, 1);
+    h.flush();
+    h
+}
+
+#[test]
+fn nobody_was_there() {
+    let (mut image, other) = twins(some_writes);
+    assert_eq!(come_back(&mut image, &other), Ok(()));
+    image.write(100, 3, 7);
+    image.flush();
+    image.crash().unwrap();
+    assert_eq!([image.read(0), image.read(100)], [1, 7]);
+}
+
+#[test]
+fn writeback_that_goes_on_after_the_snapshot_is_noticed() {
+    let (mut image, mut other) = twins(some_writes);
+    let before = other.checkpoint();
+    other.write_back();
+    other.move_tail(true);
+    let generation = other.checkpoint().generation;
+    assert_eq!(generation, before.generation + 1);
+    assert_eq!(
+        come_back(&mut image, &other),
+        Err(Changed::Checkpoint { expected: before.generation, found: Some(generation) })
+    );
+    // This is why: who goes on all the same loses what he has acknowledged.
+    image.write(100, 3, 7);
+    image.flush();
+    assert_eq!(image.read(100), 7);
+    image.crash().unwrap();
+    assert_eq!(image.read(100), 0);
+}
+
+#[test]
+fn a_record_behind_the_head_is_noticed() {
+    // The head has room, or is full, or has an open record.
+    for (blocks, open) in [(3, 0), (15, 0), (3, 2), (14, 0), (3, 12)] {
+        let (mut image, mut other) = twins(|| {
+            let mut h = Host::new(16, 16_000);
+            h.write(0, blocks, 1);
+            h.flush();
+            if open != 0 {
+                h.write(50, open, 2);
+            }
+            h
+        });
+        let newest = other.checkpoint();
+        other.write(100, 1, 3);
+        other.flush();
+        assert_eq!(other.checkpoint(), newest, "no checkpoint tells");
+        assert_eq!(come_back(&mut image, &other), Err(Changed::Appended { found: 2 }), "{blocks} {open}");
+    }
+}
+
+#[test]
+fn another_resume_is_noticed_whatever_came_of_it() {
+    let (mut image, mut other) = twins(some_writes);
+    let expected = other.checkpoint().generation;
+    other.resume().unwrap();
+    let changed = Changed::Checkpoint { expected, found: Some(expected + 1) };
+    assert_eq!(come_back(&mut image, &other), Err(changed));
+    other.write(0, 30, 2);
+    other.drain();
+    assert!(come_back(&mut image, &other).is_err());
+}
+
+#[test]
+fn another_format_is_noticed() {
+    let (mut image, mut other) = twins(some_writes);
+    let expected = other.checkpoint().generation;
+    let first = Checkpoint::first(other.sb.nonce + 1);
+    other.cache.poke((CHECKPOINT_BLOCK + 1) * BLOCK_SECTORS, &[0; BLOCK]);
+    other.cache.poke(first.block() * BLOCK_SECTORS, &first.encode());
+    let changed = Changed::Checkpoint { expected, found: None };
+    assert_eq!(come_back(&mut image, &other), Err(changed));
+}
+
+#[test]
+fn an_older_state_of_the_device_is_noticed() {
+    let newest = some_writes().engine.durable();
+    let with_one_more = || {
+        let mut h = some_writes();
+        h.write(40, 3, 2);
+        h.flush();
+        h
+    };
+    // The checkpoint is the same, and the last record is not there.
+    let mut image = with_one_more();
+    assert_eq!(come_back(&mut image, &some_writes()), Err(Changed::Missing { expected: newest + 1 }));
+    // There is an older checkpoint.
+    let mut image = with_one_more();
+    image.drain();
+    let expected = image.checkpoint().generation;
+    let found = Some(some_writes().checkpoint().generation);
+    assert_eq!(come_back(&mut image, &with_one_more()), Err(Changed::Checkpoint { expected, found }));
+}
+
+#[test]
+fn a_checkpoint_with_the_right_number_must_be_the_same_in_all_else() {
+    let (mut image, mut other) = twins(some_writes);
+    let cp = other.checkpoint();
+    for wrong in [
+        Checkpoint { epoch: cp.epoch + 1, ..cp },
+        Checkpoint { epoch_start: cp.epoch_start + 1, ..cp },
+        Checkpoint { durable: cp.durable + 1, ..cp },
+        Checkpoint { tail: cp.tail + 1, durable: cp.durable + 1, ..cp },
+        Checkpoint { tail_segment: cp.tail_segment + 1, ..cp },
+    ] {
+        other.write_checkpoint(&wrong);
+        let changed = Changed::Checkpoint { expected: cp.generation, found: Some(cp.generation) };
+        assert_eq!(come_back(&mut image, &other), Err(changed), "{wrong:?}");
+    }
+}
+
+/// One thing that a life does.
+fn step(h: &mut Host, rng: &mut Rng) {
+    match rng.below(8) {
+        0..=3 => {
+            let (addr, blocks) = (rng.below(60), 1 + rng.below(u64::from(SEGMENT_BLOCKS) + 4));
+            // A full cache refuses a part of it.
+            let _ = h.write_sectors(addr * BLOCK_SECTORS, blocks * BLOCK_SECTORS, rng.below(1000));
+        }
+        4 => drop(h.flush()),
+        5 => drop(h.pump()),
+        6 => {
+            h.flush();
+            h.write_back();
+        }
+        _ => h.move_tail(rng.below(2) == 0),
+    }
+}
+
+#[test]
+fn whatever_is_written_to_the_cache_device_is_noticed() {
+    let (mut noticed, mut unharmed) = (0, 0);
+    for seed in 0..4000 {
+        let life = || {
+            let mut rng = Rng::new(seed);
+            let mut h = Host::new(16, 1000);
+            for _ in 0..rng.below(60) {
+                step(&mut h, &mut rng);
+            }
+            if rng.below(4) == 0 {
+                h.crash().unwrap();
+            }
+            // Nothing is under way at the snapshot. What is in RAM only may be sealed or not.
+            if rng.below(2) == 0 {
+                h.pump();
+            }
+            (h, rng)
+        };
+        let (mut image, _) = life();
+        let (mut other, mut rng) = life();
+        assert_eq!(compare(&image), Ok(()), "seed {seed}: what nobody has touched");
+        let before = other.cache.clone();
+        for _ in 0..1 + rng.below(4) {
+            step(&mut other, &mut rng);
+        }
+        let all = |d: &sim::disk::Disk| d.read(0, other.sb.cache_sectors()).to_vec();
+        let is_touched = all(&before) != all(&other.cache);
+        let found = come_back(&mut image, &other);
+        assert_eq!(found.is_err(), is_touched, "seed {seed}: {found:?}");
+        noticed += u32::from(is_touched);
+        unharmed += u32::from(!is_touched);
+    }
+    assert!(noticed > 1000 && unharmed > 500, "{noticed} {unharmed}");
+}

@@ -1,0 +1,276 @@
+//! Hibernation, on Debian's own kernels, which write an image of their memory to a disk and come back out of it at once
+//! (`test_resume`).
+//!
+//! What counts is what the cache device holds afterwards: memory is that of the snapshot again, and if anything was written
+//! since, what is acknowledged from then on is lost by the next power cut.
+
+use std::borrow::Cow;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, ensure, Context, Result};
+use writeboost::engine::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK, SECTOR};
+use writeboost::engine::replay::{Replay, Want};
+use xtask::lab::{Running, Series, SUPPORTED};
+
+use crate::support::{Bench, Body, Level, Test};
+
+/// The tests, on each supported series when there is time, else on the newest.
+pub fn tests() -> Vec<Test> {
+    let test = |series: Series, what: &str, seconds, body| Test {
+        name: Cow::Owned(format!("sleep::{what}_{}_{}", series.major, series.minor)),
+        seconds,
+        full_seconds: seconds,
+        level: if Some(&series) == SUPPORTED.last() { Level::Normal } else { Level::Full },
+        body: Body::Debian(series, body),
+    };
+    SUPPORTED
+        .iter()
+        .flat_map(|&series| {
+            [
+                test(series, "hibernation", 120, hibernation),
+                test(series, "somebody_else", 60, somebody_else),
+                test(series, "image_on_the_volume", 60, image_on_the_volume),
+            ]
+        })
+        .collect()
+}
+
+/// How long a guest may take for one thing.
+const PATIENCE: Duration = Duration::from_secs(500);
+
+/// Puts what follows into a room of its own in RAM, with the few programs that it needs: virtio's driver for 9p cannot hibernate,
+/// so that the guest's root is gone afterwards. The host reads what is printed, and cuts the power at last.
+const ROOM: &str = r#"
+    modprobe dm-writeboost
+    room=/tmp/room
+    mkdir -p $room/dev $room/proc $room/sys $room/tmp $room/bin
+    for dir in dev proc sys; do mount --rbind /$dir $room/$dir; done
+    for program in dmsetup wbtest busybox mkswap swapon; do
+        path=$(type -P $program)
+        cp -L --parents $path $(ldd $path 2>/dev/null | grep -o '/[^ ]*' || true) $room
+    done
+    for applet in sh echo cat dd sleep grep; do
+        printf '#!/usr/bin/busybox sh\nexec /usr/bin/busybox %s "$@"\n' $applet >$room/bin/$applet
+        chmod 755 $room/bin/$applet
+    done
+    # From here on nobody answers it.
+    udevadm control --exit
+    export DM_DISABLE_UDEV=1
+    cat >$room/script <<'END'
+set -eu
+die() { echo "FAILED: $*"; sleep 1000; }
+# Which of them it is does not matter: there is one.
+backing=$(echo /dev/lab/disk0) cache=/dev/lab/disk1 swap=/dev/lab/disk2
+sectors() { cat /sys/class/block/$(busybox basename $(busybox readlink $1))/size; }
+volume() { dmsetup create --noudevsync v --table "0 $(sectors $backing) writeboost $backing $cache"; }
+echo test_resume >/sys/power/disk
+volume
+"#;
+
+const GO: &str = r#"
+END
+    exec chroot $room /usr/bin/busybox sh /script
+"#;
+
+/// A guest that runs `script` in its room.
+fn sleeper(cx: &Bench, disks: &[&Path], script: &str) -> Result<Running> {
+    let mut guest = cx.guest()?.cpus(2).mem(512).timeout(PATIENCE * 2).param("no_console_suspend");
+    for disk in disks {
+        guest = guest.disk(*disk);
+    }
+    cx.spawn(guest, &format!("{ROOM}{script}{GO}"))
+}
+
+/// Waits until `is_there` is true of the guest, or the script says that something has failed.
+fn wait(running: &Running, what: &str, is_there: impl Fn() -> bool) -> Result<()> {
+    let until = Instant::now() + PATIENCE;
+    while !is_there() {
+        let output = running.output();
+        let is_late = running.has_ended() || Instant::now() > until || output.contains("FAILED");
+        ensure!(!is_late, "no {what:?}; the script says:\n{output}\n{}", running.kernel_log());
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Waits until the script says `word`.
+fn says(running: &Running, word: &str) -> Result<()> {
+    wait(running, word, || running.output().contains(word))
+}
+
+/// Waits until the kernel says `words`.
+fn logs(running: &Running, words: &str) -> Result<()> {
+    wait(running, words, || running.kernel_log().contains(words))
+}
+
+/// What the kernel says when the snapshot is made, and when it has read half of the image again.
+const SAVING: &str = "saving image data";
+const HALF_LOADED: &str = "Image loading progress:  50%";
+
+/// Nothing is written to either device from the snapshot until the memory in it comes back; then writing goes on, and all that is made
+/// durable is there after a power cut.
+fn hibernation(cx: &Bench) -> Result<()> {
+    let disks = [cx.disk("backing", 48)?, cx.disk("cache", 24)?, cx.disk("swap", 512)?];
+    let [backing, cache, swap] = &disks;
+    let script = format!(
+        r#"
+mkswap $swap >/dev/null
+swapon $swap
+seed={}
+wbtest history-write /dev/mapper/v --seed $seed --last 400 --every 5 >/dev/null
+echo "BEFORE $(dmsetup status v)"
+# User space is frozen for seconds: for the volume, nobody is there.
+echo disk >/sys/power/state || die 'it does not hibernate'
+echo "AFTER $(dmsetup status v)"
+wbtest history-write /dev/mapper/v --seed $seed --from 401 --last 600 --every 5
+echo DONE
+sleep 1000
+"#,
+        cx.seed
+    );
+    let running = sleeper(cx, &[backing, cache, swap], &script)?;
+    logs(&running, SAVING)?;
+    let content = || -> Result<_> { Ok([fs::read(backing)?, fs::read(cache)?]) };
+    let at_first = content()?;
+    logs(&running, HALF_LOADED)?;
+    ensure!(content()? == at_first, "something was written after the snapshot");
+    says(&running, "DONE")?;
+    let outcome = cx.cut(running)?;
+    let hibernations = outcome.kernel_log.matches("hibernation exit").count();
+    ensure!(hibernations == 1, "it has hibernated {hibernations} times");
+    let status = |word: &str| {
+        outcome
+            .output
+            .lines()
+            .find_map(|line| line.strip_prefix(word))
+            .map(str::to_owned)
+            .context("no status")
+    };
+    let (before, after) = (status("BEFORE ")?, status("AFTER ")?);
+    let dirty = |status: &str| status.split_whitespace().nth(9).and_then(|word| word.parse::<u64>().ok());
+    ensure!(dirty(&before).is_some_and(|n| n > 0), "there was nothing to write back: {before}");
+    ensure!(after.contains(" state ok "), "{after}");
+    let durable = outcome.output.lines().filter_map(|line| line.strip_prefix("durable ")).next_back();
+    let durable: u64 = durable.context("nothing was durable")?.parse()?;
+    cx.report(&format!("write {durable} is durable after the hibernation"));
+    let guest = cx.guest()?.cpus(2).mem(512).disk(backing).disk(cache);
+    cx.run(
+        guest,
+        &format!(
+            r#"
+            modprobe dm-writeboost
+            volume v /dev/lab/disk0 /dev/lab/disk1
+            say "$(wbtest history-check /dev/mapper/v --seed $SEED --durable {durable} --reads 200)"
+            finish v /dev/lab/disk0 /dev/lab/disk1
+            "#
+        ),
+    )?;
+    Ok(())
+}
+
+/// While the image is being written somebody else opens the volume: another kernel, which resumes it and writes its checkpoint. The
+/// memory that comes back must not go on with a log that is not where it was.
+fn somebody_else(cx: &Bench) -> Result<()> {
+    let disks = [cx.disk("backing", 48)?, cx.disk("cache", 24)?, cx.disk("swap", 512)?];
+    let [backing, cache, swap] = &disks;
+    let script = format!(
+        r#"
+mkswap $swap >/dev/null
+swapon $swap
+seed={}
+wbtest history-write /dev/mapper/v --seed $seed --last 300 --every 5
+echo disk >/sys/power/state || die 'it does not hibernate'
+status=$(dmsetup status v)
+case "$status" in
+*' state failed '*' fault changed '*) ;;
+*) die "status $status" ;;
+esac
+for io in if of; do
+    case $io in if) other='of=/dev/null iflag=direct' ;; of) other='if=/dev/zero oflag=direct' ;; esac
+    if busybox dd $io=/dev/mapper/v $other bs=4096 count=1 2>/dev/null; then die "dd $io works"; fi
+done
+if dmsetup message v 0 drop_caches; then die 'it drains'; fi
+busybox dmesg | grep 'has changed since the machine hibernated'
+dmsetup remove --noudevsync v
+volume
+wbtest history-check /dev/mapper/v --seed $seed --durable 300
+echo DONE
+sleep 1000
+"#,
+        cx.seed
+    );
+    let running = sleeper(cx, &[backing, cache, swap], &script)?;
+    logs(&running, SAVING)?;
+    resume_elsewhere(cache)?;
+    says(&running, "DONE")?;
+    cx.cut(running)?;
+    Ok(())
+}
+
+/// What a kernel does that resumes the volume: it replays the log and writes a checkpoint.
+fn resume_elsewhere(cache: &Path) -> Result<()> {
+    let file = File::options().read(true).write(true).open(cache)?;
+    let sector = |block: u64| -> Result<[u8; SECTOR]> {
+        let mut bytes = [0; SECTOR];
+        file.read_exact_at(&mut bytes, block * BLOCK as u64)?;
+        Ok(bytes)
+    };
+    let Ok(sb) = Superblock::decode(&sector(0)?) else { bail!("no superblock") };
+    let slots = [sector(CHECKPOINT_BLOCK)?, sector(CHECKPOINT_BLOCK + 1)?];
+    let Ok(checkpoint) = Checkpoint::choose(&slots[0], &slots[1], &sb) else { bail!("no checkpoint") };
+    let mut replay = Replay::new(&sb, checkpoint, 4).ok().context("no memory")?;
+    while let Want::Read { slot, blocks } = replay.want() {
+        let mut bytes = vec![0; blocks as usize * BLOCK];
+        file.read_exact_at(&mut bytes, sb.slot_sector(slot) / BLOCK_SECTORS * BLOCK as u64)?;
+        ensure!(replay.feed(&bytes).is_ok(), "the log is damaged");
+    }
+    let (_, checkpoint) = replay.finish();
+    file.write_all_at(&checkpoint.encode(), checkpoint.block() * BLOCK as u64)?;
+    Ok(())
+}
+
+/// The image would go to the volume itself: then there is no hibernation, and the system goes on.
+fn image_on_the_volume(cx: &Bench) -> Result<()> {
+    let disks = [cx.disk("backing", 600)?, cx.disk("cache", 24)?];
+    let [backing, cache] = &disks;
+    let script = format!(
+        r#"
+dmsetup create --noudevsync upper --table "0 1048576 linear /dev/mapper/v 0"
+dmsetup create --noudevsync lower --table "0 98304 linear /dev/mapper/v 1048576"
+mkswap /dev/mapper/upper >/dev/null
+swapon /dev/mapper/upper
+seed={}
+wbtest history-write /dev/mapper/lower --seed $seed --last 300 --every 5
+for try in 1 2; do
+    if echo disk >/sys/power/state; then die 'it hibernates'; fi
+    case "$(dmsetup status v)" in
+    *' state ok '*) ;;
+    *) die "status $(dmsetup status v)" ;;
+    esac
+done
+wbtest history-write /dev/mapper/lower --seed $seed --from 301 --last 400 --every 5
+echo DONE
+sleep 1000
+"#,
+        cx.seed
+    );
+    let running = sleeper(cx, &[backing, cache], &script)?;
+    says(&running, "DONE")?;
+    cx.cut(running)?;
+    let guest = cx.guest()?.cpus(2).mem(512).disk(backing).disk(cache);
+    cx.run(
+        guest,
+        r#"
+        modprobe dm-writeboost
+        volume v /dev/lab/disk0 /dev/lab/disk1
+        dmsetup create lower --table "0 98304 linear /dev/mapper/v 1048576"
+        say "$(wbtest history-check /dev/mapper/lower --seed $SEED --durable 400)"
+        healthy v
+        "#,
+    )?;
+    Ok(())
+}
