@@ -169,9 +169,10 @@ impl Writeboost {
         write!(out, " {} ", s.partial_records)?;
         volume.options().write(out, false)?;
         let (faults, health) = (&volume.faults, volume.health());
+        let [backing_silent_s, cache_silent_s] = volume.silent_s();
         write!(
             out,
-            " 28 state {} free_segments {} read_errors {} writeback_errors {} lost_blocks {} uuid ",
+            " 32 state {} free_segments {} read_errors {} writeback_errors {} lost_blocks {} uuid ",
             health.word(),
             s.free_segments,
             faults.count(Kind::CacheRead),
@@ -190,11 +191,13 @@ impl Writeboost {
         )?;
         write!(
             out,
-            " full {} flushes {} written_back {} steering_expired {}",
+            " full {} flushes {} written_back {} steering_expired {} backing_silent_s {} cache_silent_s {}",
             u32::from(volume.is_full()),
             volume.flushes(),
             volume.blocks_written_back(),
-            u32::from(volume.is_steering_expired())
+            u32::from(volume.is_steering_expired()),
+            backing_silent_s,
+            cache_silent_s
         )
     }
 

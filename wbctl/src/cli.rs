@@ -9,6 +9,7 @@ use crate::{
     events::Watch,
     options::{self, Setting},
     remove::{self, Removed},
+    status::{Side, State, Status},
     volume::Volume,
     Error,
 };
@@ -19,10 +20,19 @@ use std::{
     io::Write,
     path::PathBuf,
     process::ExitCode,
-    sync::{atomic::AtomicBool, Arc},
+    sync::{
+        atomic::AtomicBool,
+        mpsc::{self, RecvTimeoutError, Sender},
+        Arc, Mutex,
+    },
+    thread,
+    time::{Duration, Instant},
 };
 use wbformat::{host::Host, size};
 use writeboost::engine::format::{BLOCK, SECTOR};
+
+/// After so long somebody wants to know what is being waited for.
+const LONG: Duration = Duration::from_secs(10);
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -175,7 +185,9 @@ fn execute(host: &Host, args: &Args) -> Result<String, Error> {
                 options: options.clone(),
                 force: *force,
             };
-            let created = create::create(host, &args_of)?;
+            let waiting = Waiting::new(name);
+            let created = create::create(host, &args_of, &|step| waiting.step(step))?;
+            drop(waiting);
             for note in &created.notes {
                 eprintln!("wbctl: note: {note}");
             }
@@ -184,7 +196,14 @@ fn execute(host: &Host, args: &Args) -> Result<String, Error> {
         Command::Remove { name, drain } => {
             let stop = if *drain { on_signals()? } else { Arc::default() };
             let mut bar = Bar::new(args.json);
-            let removed = remove::remove(host, name, *drain, &stop, &mut |left| bar.show(left));
+            let waiting = Waiting::new(name);
+            if !*drain {
+                waiting.step(
+                    "the kernel, which ends what is under way (dmesg says whether a device is silent)"
+                        .to_owned(),
+                );
+            }
+            let removed = remove::remove(host, name, *drain, &stop, &mut |status| bar.show(name, status));
             bar.clear();
             Ok(show(args.json, &removed?, removed_text))
         }
@@ -241,7 +260,7 @@ fn execute(host: &Host, args: &Args) -> Result<String, Error> {
         Command::Drain { name } => {
             let stop = on_signals()?;
             let mut bar = Bar::new(args.json);
-            let drained = drain::drain(host, name, &stop, &mut |left| bar.show(left));
+            let drained = drain::drain(host, name, &stop, &mut |status| bar.show(name, status));
             bar.clear();
             Ok(show(args.json, &drained?, drained_text))
         }
@@ -258,19 +277,77 @@ fn on_signals() -> Result<Arc<AtomicBool>, Error> {
     Ok(stop)
 }
 
-/// A progress bar; on nothing but a terminal.
+/// What is being waited for, when that takes longer than it should: words on stderr after ten seconds, twenty, forty and so on.
+struct Waiting {
+    step: Arc<Mutex<String>>,
+    /// When it goes, the thread that says so ends.
+    _end: Sender<()>,
+}
+
+impl Waiting {
+    /// For the volume `name`; it waits for nothing yet.
+    fn new(name: &str) -> Self {
+        let step = Arc::new(Mutex::new(String::new()));
+        let (end, ended) = mpsc::channel();
+        let (name, what) = (name.to_owned(), step.clone());
+        thread::spawn(move || {
+            let begin = Instant::now();
+            let mut due = LONG;
+            while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(due.saturating_sub(begin.elapsed()))
+            {
+                let what = what.lock().map(|what| what.clone()).unwrap_or_default();
+                if !what.is_empty() {
+                    eprintln!("wbctl: {name}: after {} s still waiting for {what}", due.as_secs());
+                }
+                due *= 2;
+            }
+        });
+        Self { step, _end: end }
+    }
+
+    /// From now on it is waited for this.
+    fn step(&self, what: String) {
+        if let Ok(mut step) = self.step.lock() {
+            *step = what;
+        }
+    }
+}
+
+/// A progress bar; on nothing but a terminal. And words, on anything, about devices that make it wait.
 struct Bar {
     bar: Option<ProgressBar>,
     quiet: bool,
+    told: Vec<Side>,
 }
 
 impl Bar {
     fn new(quiet: bool) -> Self {
-        Self { bar: None, quiet }
+        Self { bar: None, quiet, told: Vec::new() }
+    }
+
+    /// Shows how far the volume `name` is.
+    fn show(&mut self, name: &str, status: &Status) {
+        self.show_left(status.dirty_blocks);
+        let silent: Vec<_> = status.silent().collect();
+        for news in silent.iter().filter(|s| !self.told.contains(&s.side)) {
+            self.say(&format!("wbctl: {name}: {news}; waiting for it"));
+        }
+        let is_silent = |side: &Side| silent.iter().any(|s| s.side == *side);
+        for side in self.told.iter().filter(|side| !is_silent(side)) {
+            self.say(&format!("wbctl: {name}: {} answers again", side.name()));
+        }
+        self.told = silent.iter().map(|s| s.side).collect();
+    }
+
+    fn say(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{line}")),
+            None => eprintln!("{line}"),
+        }
     }
 
     /// Shows that `left` blocks are dirty.
-    fn show(&mut self, left: u64) {
+    fn show_left(&mut self, left: u64) {
         if self.quiet || self.bar.is_none() && left == 0 {
             return;
         }
@@ -343,12 +420,20 @@ fn drained_text(d: &Drained) -> String {
     format!("Drained {}: {} in {:.1} s, {now}\n", d.name, blocks(d.dirty_blocks_before), d.seconds)
 }
 
+/// The state in a word: that of a device that does not answer, when nothing is wrong otherwise.
+fn state_word(s: &Status) -> &'static str {
+    match s.state {
+        State::Ok if s.silent().next().is_some() => "silent",
+        state => state.word(),
+    }
+}
+
 fn list_text(volumes: &[Volume]) -> String {
     let mut rows = vec![["NAME", "STATE", "SIZE", "DIRTY", "BACKING", "CACHE"].map(str::to_owned)];
     rows.extend(volumes.iter().map(|v| {
         [
             v.name.clone(),
-            v.status.state.word().to_owned(),
+            state_word(&v.status).to_owned(),
             size::human(v.size_bytes),
             size::human(v.dirty_bytes),
             v.backing.device.clone(),
@@ -380,7 +465,15 @@ fn status_text(v: &Volume) -> String {
         Some(p) => format!("{n}, {p:.1} % in the cache"),
         None => n.to_string(),
     };
-    let mut out = format!("{}: {}{}\n", v.name, s.state.word(), if v.suspended { ", suspended" } else { "" });
+    let mut out = format!("{}: {}{}", v.name, s.state.word(), if v.suspended { ", suspended" } else { "" });
+    for silent in s.silent() {
+        out.push_str(&format!(", but {silent}"));
+    }
+    out.push('\n');
+    let silence = |silent_s: Option<u64>| match silent_s {
+        None | Some(0) => String::new(),
+        Some(s) => format!(", no answer for {s} s"),
+    };
     let mut line = |key: &str, value: String| out.push_str(&format!("  {key:<9}{value}\n"));
     line(
         "device",
@@ -393,15 +486,16 @@ fn status_text(v: &Volume) -> String {
         ),
     );
     line("uuid", s.uuid.clone().unwrap_or("?".to_owned()));
-    line("backing", format!("{} ({})", v.backing.device, v.backing.number));
+    line("backing", format!("{} ({}){}", v.backing.device, v.backing.number, silence(s.backing_silent_s)));
     line(
         "cache",
         format!(
-            "{} ({}), {} segments, {}",
+            "{} ({}), {} segments, {}{}",
             v.cache.device,
             v.cache.number,
             s.segments,
-            blocks(s.cache_blocks)
+            blocks(s.cache_blocks),
+            silence(s.cache_silent_s)
         ),
     );
     line("dirty", format!("{}, {:.1} % of the cache", blocks(s.dirty_blocks), v.dirty_percent));
@@ -500,6 +594,18 @@ mod tests {
         let list = list_text(&[v]);
         assert_eq!(list.lines().count(), 2);
         assert!(list.contains("1 GiB"), "{list}");
+        let mut v = volume();
+        (v.status.backing_silent_s, v.status.cache_silent_s) = (Some(3), Some(42));
+        let text = status_text(&v);
+        for words in [
+            "perflv: ok, but the cache device has not answered for 42 s\n",
+            "9999:16 (9999:16), no answer for 3 s\n",
+            "no answer for 42 s\n",
+            "neither data nor errors",
+        ] {
+            assert!(text.contains(words), "{words:?} is not in {text}");
+        }
+        assert!(list_text(&[v]).contains(" silent "));
     }
 
     #[test]

@@ -81,16 +81,20 @@ fn parameters(backing: DevNo, cache: DevNo, options: &[(String, String)]) -> Str
     line
 }
 
-/// Creates the volume. Its node exists when this returns.
+/// Creates the volume. Its node exists when this returns. Tells `step` what comes next that may have to be waited for, so that it
+/// completes the sentence "waiting for ...".
 ///
 /// # Errors
 /// Every refusal of [`Error`]. The cache device is unchanged then, unless the message says that it was formatted.
-pub fn create(host: &Host, args: &Create) -> Result<Created, Error> {
+pub fn create(host: &Host, args: &Create, step: &dyn Fn(String)) -> Result<Created, Error> {
     check_arguments(args)?;
     let dm = Dm::open(true)?;
     dm.check_free(&args.name)?;
+    let read = |device: &Path| step(format!("{} to be read", device.display()));
+    read(&args.cache);
     let cache = Device::open(host, &args.cache, Access::Exclusive)?;
     let cache_number = block_device(&cache)?;
+    read(&args.backing);
     let look = Device::open(host, &args.backing, Access::Read)?;
     if let Some(words) = overlap::between(host, &cache, &look) {
         return Err(Error::Usage(words));
@@ -100,6 +104,7 @@ pub fn create(host: &Host, args: &Create) -> Result<Created, Error> {
     let backing_number = block_device(&backing)?;
 
     let mut notes = Vec::new();
+    read(&args.cache);
     let (uuid, formatted) = match inspect::contents(&cache, Depth::Glance)? {
         Contents::Blank => {
             let identity = identity::of(host, &backing).into_iter().next();
@@ -118,6 +123,7 @@ pub fn create(host: &Host, args: &Create) -> Result<Created, Error> {
     let sectors = backing.sectors();
     drop((cache, backing));
 
+    step(format!("the kernel, which reads the log on {}", args.cache.display()));
     let line = parameters(backing_number, cache_number, &args.options);
     let device = dm.create(&args.name, uuid, sectors, &line).map_err(|e| match e {
         Error::Kernel(text) if formatted => Error::Kernel(format!(

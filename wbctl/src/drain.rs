@@ -2,7 +2,7 @@
 
 //! Writing everything dirty back.
 
-use crate::{dm::Dm, volume::Volume, Error};
+use crate::{dm::Dm, status::Status, volume::Volume, Error};
 use serde::Serialize;
 use std::{
     sync::{
@@ -31,8 +31,8 @@ pub struct Drained {
     pub seconds: f64,
 }
 
-/// Writes everything back that is dirty in the volume `name`, which stays in use. Calls `progress` with the number of
-/// dirty blocks again and again.
+/// Writes everything back that is dirty in the volume `name`, which stays in use. Calls `progress` with its status again and
+/// again.
 ///
 /// Gives up when `stop` becomes true. The kernel's part of it then ends with this process, or when it is done.
 ///
@@ -42,13 +42,13 @@ pub fn drain(
     host: &Host,
     name: &str,
     stop: &AtomicBool,
-    progress: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(&Status),
 ) -> Result<Drained, Error> {
     let dm = Dm::open(false)?;
     let start = Instant::now();
-    let dirty = || Ok::<_, Error>(Volume::new(host, dm.find(name)?)?.status.dirty_blocks);
-    let before = dirty()?;
-    progress(before);
+    let status = || Ok::<_, Error>(Volume::new(host, dm.find(name)?)?.status);
+    let before = status()?;
+    progress(&before);
     let (done, result) = mpsc::channel();
     let volume = name.to_owned();
     // The message returns when what was dirty before it is written back; meanwhile somebody has to look.
@@ -65,25 +65,25 @@ pub fn drain(
     loop {
         match result.recv_timeout(PERIOD) {
             Ok(Ok(())) => break,
-            Ok(Err(Error::Interrupted(_))) => return Err(interrupted(dirty()?)),
+            Ok(Err(Error::Interrupted(_))) => return Err(interrupted(status()?.dirty_blocks)),
             Ok(Err(e)) => return Err(e),
             Err(RecvTimeoutError::Timeout) => (),
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(Error::Failed("the thread that drains has died".to_owned()))
             }
         }
-        let left = dirty()?;
+        let now = status()?;
         if stop.load(Ordering::Relaxed) {
-            return Err(interrupted(left));
+            return Err(interrupted(now.dirty_blocks));
         }
-        progress(left);
+        progress(&now);
     }
-    let after = dirty()?;
-    progress(after);
+    let after = status()?;
+    progress(&after);
     Ok(Drained {
         name: name.to_owned(),
-        dirty_blocks_before: before,
-        dirty_blocks_after: after,
+        dirty_blocks_before: before.dirty_blocks,
+        dirty_blocks_after: after.dirty_blocks,
         seconds: start.elapsed().as_secs_f64(),
     })
 }

@@ -7,7 +7,7 @@
 
 use crate::{
     dm::Dm,
-    status::{State, Status},
+    status::{Side, Silent, State, Status},
     volume::Volume,
     Error,
 };
@@ -66,6 +66,18 @@ pub enum What {
     Full,
     /// The cache has room again.
     Room,
+    /// A device does not answer, or still does not.
+    Silent {
+        /// Which one.
+        device: Side,
+        /// For how long it has not.
+        seconds: u64,
+    },
+    /// It answers again.
+    Answers {
+        /// Which one.
+        device: Side,
+    },
     /// Whoever steers writeback is silent, and the built-in policy has taken over.
     SteeringExpired,
     /// Writeback is steered again.
@@ -88,6 +100,8 @@ impl std::fmt::Display for What {
             What::Errors { counter, more, total } => write!(f, "{counter} {total}, {more} more"),
             What::Full => f.write_str("the cache is full: writes are as fast as the backing device"),
             What::Room => f.write_str("the cache has room again"),
+            What::Silent { device, seconds } => Silent { side: *device, seconds: *seconds }.fmt(f),
+            What::Answers { device } => write!(f, "{} answers again", device.name()),
             What::SteeringExpired => {
                 f.write_str("whoever steers writeback is silent: the built-in policy has taken over")
             }
@@ -201,6 +215,10 @@ fn changes(before: &Status, now: &Status) -> Vec<What> {
         (true, false) => what.push(What::Room),
         _ => (),
     }
+    what.extend(now.silent().map(|s| What::Silent { device: s.side, seconds: s.seconds }));
+    let is_silent = |side| now.silent().any(|s| s.side == side);
+    let answers = before.silent().filter(|s| !is_silent(s.side));
+    what.extend(answers.map(|s| What::Answers { device: s.side }));
     match (before.steering_expired == Some(true), now.steering_expired == Some(true)) {
         (false, true) => what.push(What::SteeringExpired),
         (true, false) => what.push(What::SteeringHeard),
@@ -232,6 +250,25 @@ mod tests {
         let fault = "none".to_owned();
         let state = What::State { from: State::Degraded, to: State::Ok, fault };
         assert_eq!(found, [state, What::Room, What::SteeringHeard]);
+    }
+
+    #[test]
+    fn devices_fall_silent() {
+        let of = |backing, cache| {
+            status(&format!("state ok fault none backing_silent_s {backing} cache_silent_s {cache}"))
+        };
+        let texts = |before, now| changes(&before, &now).iter().map(What::to_string).collect::<Vec<_>>();
+        assert_eq!(texts(of(0, 0), of(29, 0)), [""; 0]);
+        assert_eq!(texts(of(0, 0), of(30, 0)), ["the backing device has not answered for 30 s"]);
+        let still =
+            ["the backing device has not answered for 60 s", "the cache device has not answered for 31 s"];
+        assert_eq!(texts(of(30, 0), of(60, 31)), still);
+        assert_eq!(
+            texts(of(60, 31), of(0, 33)),
+            ["the cache device has not answered for 33 s", "the backing device answers again"]
+        );
+        let event = serde_json::to_value(What::Silent { device: Side::Cache, seconds: 31 }).unwrap();
+        assert_eq!(event, serde_json::json!({"event": "silent", "device": "cache", "seconds": 31}));
     }
 
     #[test]

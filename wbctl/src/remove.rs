@@ -2,7 +2,7 @@
 
 //! Taking a volume down. What is dirty stays on the cache device, from where the volume can be resumed.
 
-use crate::{create::resume_command, dm::Dm, drain, volume::Volume, Error};
+use crate::{create::resume_command, dm::Dm, drain, status::Status, volume::Volume, Error};
 use serde::Serialize;
 use std::{
     path::Path,
@@ -43,7 +43,7 @@ pub fn remove(
     name: &str,
     drained: bool,
     stop: &AtomicBool,
-    progress: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(&Status),
 ) -> Result<Removed, Error> {
     let dm = Dm::open(false)?;
     // Looked at when nobody has it open: whoever had may have written.

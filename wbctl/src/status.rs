@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use writeboost::engine::silence::SILENT_MS;
 
 /// Bits of a counter's index: dm-writeboost's.
 const WRITE: usize = 8;
@@ -34,6 +35,51 @@ impl State {
             State::Failed => "failed",
             State::Unknown => "unknown",
         }
+    }
+}
+
+/// A device of a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// Where the data belong.
+    Backing,
+    /// Where the log is.
+    Cache,
+}
+
+impl Side {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Side::Backing => "the backing device",
+            Side::Cache => "the cache device",
+        }
+    }
+}
+
+/// A device that has not answered for so long that something is wrong with it: 30 s, as the kernel sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Silent {
+    /// Which one.
+    pub side: Side,
+    /// For how many seconds.
+    pub seconds: u64,
+}
+
+impl Silent {
+    /// The devices that are silent, of which the target says that the backing device and the cache device have not answered for so
+    /// many seconds.
+    pub fn among([backing, cache]: [u64; 2]) -> impl Iterator<Item = Self> {
+        let all = [(Side::Backing, backing), (Side::Cache, cache)];
+        let silent = all.into_iter().filter(|(_, seconds)| seconds.saturating_mul(1000) >= SILENT_MS);
+        silent.map(|(side, seconds)| Self { side, seconds })
+    }
+}
+
+impl std::fmt::Display for Silent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} has not answered for {} s", self.side.name(), self.seconds)
     }
 }
 
@@ -85,6 +131,10 @@ pub struct Status {
     /// Whether whoever steers has been silent for longer than `steering_timeout`, and the built-in policy is at work, if the
     /// target said.
     pub steering_expired: Option<bool>,
+    /// For how many seconds the backing device has not answered though somebody waits for it, if the target said.
+    pub backing_silent_s: Option<u64>,
+    /// The same of the cache device, if the target said.
+    pub cache_silent_s: Option<u64>,
     /// Requests.
     pub counters: Counters,
     /// The target's options and their values.
@@ -211,12 +261,24 @@ impl Status {
             flushes: count("flushes"),
             written_back_blocks: count("written_back"),
             steering_expired: count("steering_expired").map(|n| n != 0),
+            backing_silent_s: count("backing_silent_s"),
+            cache_silent_s: count("cache_silent_s"),
             uuid: take_string(&mut other, "uuid"),
             fault: take_string(&mut other, "fault"),
             counters: Counters(counters),
             options,
             other,
         })
+    }
+
+    /// For how many seconds the backing device and the cache device have not answered.
+    pub fn silent_s(&self) -> [u64; 2] {
+        [self.backing_silent_s, self.cache_silent_s].map(Option::unwrap_or_default)
+    }
+
+    /// The devices that are silent.
+    pub fn silent(&self) -> impl Iterator<Item = Silent> {
+        Silent::among(self.silent_s())
     }
 
     /// What is wrong and what to do, a sentence or two for each thing; nothing when all is well.
@@ -250,6 +312,13 @@ impl Status {
                 _ => None,
             })
             .collect();
+        if self.silent().next().is_some() {
+            advice.push(
+                "A device that is silent gives neither data nor errors. Whatever needs it waits, and goes on when it answers; nothing \
+                 is lost. Look at what lies below it: the server and the way to it of a network device, the paths of a \
+                 multipath device, the room in a thin pool; `dmsetup info` says whether it is suspended.",
+            );
+        }
         if matches!(self.state, State::Degraded | State::Failed) {
             advice.push("The kernel's log (dmesg) says what has failed.");
         }
@@ -293,10 +362,11 @@ mod tests {
 
     const LINE: &str = "5 131072 1024 77 76 70 1234 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 42 \
                         4 writeback_threshold 70 sync_data_interval 0 \
-                        28 state degraded free_segments 900 writeback_errors 3 read_errors 0 \
+                        32 state degraded free_segments 900 writeback_errors 3 read_errors 0 \
                         uuid 6ba7b810-9dad-11d1-80b4-00c04fd430c8 later x \
                         fault cache_read,backing_write cache_write_errors 1 backing_read_errors 2 read_again 4 \
-                        full 1 flushes 5 written_back 6 steering_expired 0";
+                        full 1 flushes 5 written_back 6 steering_expired 0 backing_silent_s 31 \
+                        cache_silent_s 29";
 
     #[test]
     fn whole_line() {
@@ -312,8 +382,11 @@ mod tests {
         assert_eq!((s.full, s.flushes), (Some(true), Some(5)));
         assert_eq!((s.written_back_blocks, s.steering_expired), (Some(6), Some(false)));
         assert_eq!(s.fault.as_deref(), Some("cache_read,backing_write"));
+        assert_eq!((s.backing_silent_s, s.cache_silent_s), (Some(31), Some(29)));
+        let silent: Vec<_> = s.silent().map(|s| s.to_string()).collect();
+        assert_eq!(silent, ["the backing device has not answered for 31 s"]);
         let advice = s.advice().join("\n");
-        for words in ["from a backup", "wbctl drain", "dmesg"] {
+        for words in ["neither data nor errors", "from a backup", "wbctl drain", "dmesg"] {
             assert!(advice.contains(words), "{words:?} is not in {advice}");
         }
         assert_eq!(s.other.len(), 1);
@@ -334,7 +407,7 @@ mod tests {
         let s = Status::parse(&format!("{zero} 2 read_cache_threshold 0")).unwrap();
         assert_eq!((s.state, s.free_segments, s.uuid.as_deref()), (State::Unknown, None, None));
         assert_eq!(s.counters.read_hit_ratio(), None);
-        assert!(s.advice().is_empty());
+        assert!(s.advice().is_empty() && s.silent().next().is_none());
         assert!(Status::parse(&zero).is_ok(), "no options at all");
         assert!(Status::parse("").is_err());
         assert!(Status::parse("1 2 x").is_err());

@@ -187,7 +187,7 @@ impl App {
     /// The volumes in the order in which they are shown.
     pub fn sorted(&self) -> Vec<&Seen> {
         let mut all: Vec<&Seen> = self.volumes.values().collect();
-        let rank = |s: &Seen| match s.now.state.as_str() {
+        let rank = |s: &Seen| match s.now.looks() {
             "failed" => 0,
             "degraded" => 1,
             "ok" => 3,
@@ -218,7 +218,7 @@ impl App {
 
     /// The worst state of all volumes.
     pub fn worst(&self) -> &'static str {
-        let any = |state: &str| self.volumes.values().any(|s| s.now.state == state);
+        let any = |state: &str| self.volumes.values().any(|s| s.now.looks() == state);
         match () {
             () if any("failed") => "failed",
             () if any("degraded") => "degraded",

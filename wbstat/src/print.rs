@@ -108,6 +108,9 @@ fn text(v: &VolumeSample, r: &Rates) -> String {
             v.fault, v.lost_blocks
         );
     }
+    for silent in v.silent() {
+        let _ = writeln!(out, "  {silent}");
+    }
     for advice in &v.advice {
         let _ = writeln!(out, "  {advice}");
     }

@@ -114,6 +114,7 @@ pub fn activity(v: &VolumeSample, rates: &Rates) -> &'static str {
         () if v.suspended => "suspended",
         () if v.state == "failed" => "FAILED: no writes",
         () if rates.errors > 0 => "errors",
+        () if v.silent().next().is_some() => "no answer",
         () if v.state == "degraded" => "degraded",
         () if v.full => "full",
         () if rates.written_back_bytes > 0.0 => "writing back",
@@ -186,5 +187,7 @@ mod tests {
         assert_eq!(activity(&v(|v| v.full = true), &writing), "full");
         assert_eq!(activity(&v(|v| v.state = "failed".into()), &writing), "FAILED: no writes");
         assert_eq!(activity(&v(|v| v.suspended = true), &writing), "suspended");
+        assert_eq!(activity(&v(|v| v.silent_s = [29, 0]), &some), "in use");
+        assert_eq!(activity(&v(|v| v.silent_s = [0, 30]), &some), "no answer");
     }
 }

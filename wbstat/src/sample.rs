@@ -14,6 +14,7 @@ use wbctl::{
     dm::Dm,
     options,
     report::Report,
+    status::Silent,
     volume::{Below, Volume},
     Error,
 };
@@ -91,6 +92,9 @@ pub struct VolumeSample {
     pub options: Vec<(String, Option<u64>)>,
     /// Whether whoever steers is silent.
     pub steering_expired: bool,
+    /// For how many seconds the backing device and the cache device have not answered. Older recordings do not say.
+    #[serde(default)]
+    pub silent_s: [u64; 2],
     /// The state of the segments, if the target could say.
     pub report: Option<Report>,
     /// What the kernel counts of the volume itself, the backing and the cache device.
@@ -126,8 +130,22 @@ impl VolumeSample {
             lost_blocks: s.lost_blocks.unwrap_or(0),
             options: options::settings(volume).into_iter().map(|o| (o.name, o.value)).collect(),
             steering_expired: s.steering_expired == Some(true),
+            silent_s: s.silent_s(),
             report,
             disks,
+        }
+    }
+
+    /// The devices that are silent, in words.
+    pub fn silent(&self) -> impl Iterator<Item = String> {
+        Silent::among(self.silent_s).map(|s| s.to_string())
+    }
+
+    /// The state as it looks: a volume whose device does not answer is not as it should be, though nothing has failed.
+    pub fn looks(&self) -> &str {
+        match self.state.as_str() {
+            "ok" if self.silent().next().is_some() => "degraded",
+            state => state,
         }
     }
 

@@ -318,7 +318,7 @@ fn labelled(label: &str, text: &str, width: usize) -> Vec<Line<'static>> {
 
 /// Draws a frame with the state of a volume in it, and answers with what is inside.
 fn framed(frame: &mut Frame<'_>, area: Rect, v: &VolumeSample, r: &Rates, look: Look) -> Rect {
-    let block = look.frame().title(Span::styled(title(v, r), look.of_state(&v.state)));
+    let block = look.frame().title(Span::styled(title(v, r), look.of_state(v.looks())));
     let inner = block.inner(area);
     frame.render_widget(block, area);
     inner
@@ -374,7 +374,9 @@ fn trouble(v: &VolumeSample) -> Option<String> {
             words.push(format!("{n} {what}"));
         }
     }
-    (!words.is_empty()).then(|| format!("ERRORS  {}", words.join(", ")))
+    let errors = (!words.is_empty()).then(|| format!("ERRORS  {}", words.join(", ")));
+    let parts: Vec<String> = v.silent().chain(errors).collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 /// Most rows of a curve.

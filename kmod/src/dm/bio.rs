@@ -5,6 +5,7 @@
 //! C header: [`include/linux/bio.h`](srctree/include/linux/bio.h)
 
 use super::{bindings, Device};
+use crate::engine::silence::Traffic;
 use core::ffi::c_void;
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
@@ -29,11 +30,20 @@ pub enum Op {
 #[derive(Clone, Copy)]
 pub struct Cursor(bindings::bvec_iter);
 
+/// What is kept beside each bio.
+pub(super) struct Beside<P> {
+    /// Counts what the device has that it was sent to; null when it was not, or has returned.
+    sent_to: *const Traffic,
+    /// The target's own data.
+    data: P,
+}
+
 /// A clone that device-mapper made for the target, with the target's own data `P` beside it. Whoever has it must end
 /// it; dropping it ends it with an I/O error.
 ///
 /// # Invariants
-/// `bio` is such a clone, initialised `P` included, and nobody else touches it.
+/// `bio` is such a clone, initialised [`Beside`] included, and nobody else touches it. `sent_to` is null, or of a device of the
+/// target's.
 pub struct Bio<P> {
     bio: NonNull<bindings::bio>,
     data: PhantomData<P>,
@@ -44,32 +54,48 @@ unsafe impl<P: Send> Send for Bio<P> {}
 
 impl<P: Copy + Default> Bio<P> {
     /// # Safety
-    /// `bio` is what device-mapper gave to map of a target whose `per_io_data_size` is the size of `P`.
+    /// `bio` is what device-mapper gave to map of a target whose `per_io_data_size` is the size of `Beside<P>`.
     pub(super) unsafe fn first(bio: NonNull<bindings::bio>) -> Self {
-        let mut b = Self { bio, data: PhantomData };
-        // SAFETY: There is room for a `P`, aligned as `per_io_data_size` is for all targets (64 bits suffice for `P`).
-        unsafe { b.data_ptr().write(P::default()) };
-        b.bio = bio;
+        let b = Self { bio, data: PhantomData };
+        // SAFETY: There is room for it, aligned as `per_io_data_size` is for all targets (64 bits suffice for `P`).
+        unsafe { b.beside().write(Beside { sent_to: core::ptr::null(), data: P::default() }) };
         b
     }
 
     /// # Safety
-    /// As for [`Bio::first`], and that was called for it.
+    /// As for [`Bio::first`], and that was called for it; it has returned from wherever it was sent, if it was, and the
+    /// target has its devices.
     pub(super) unsafe fn again(bio: NonNull<bindings::bio>) -> Self {
-        Self { bio, data: PhantomData }
+        let b = Self { bio, data: PhantomData };
+        // SAFETY: Initialised by `first`, and nobody else has the bio.
+        let sent_to = unsafe { core::mem::replace(&mut (*b.beside()).sent_to, core::ptr::null()) };
+        // SAFETY: By the invariant.
+        if let Some(traffic) = unsafe { sent_to.as_ref() } {
+            traffic.returned();
+        }
+        b
     }
 }
 
+/// What is beside the bio.
+///
+/// # Safety
+/// `bio` is a clone of device-mapper's with room for it.
+unsafe fn beside<P>(bio: *mut bindings::bio) -> *mut Beside<P> {
+    // SAFETY: By this function's contract.
+    unsafe { bindings::dm_per_bio_data(bio, core::mem::size_of::<Beside<P>>()).cast() }
+}
+
 impl<P> Bio<P> {
-    fn data_ptr(&self) -> *mut P {
-        // SAFETY: The bio is a clone of device-mapper's with room for a `P`.
-        unsafe { bindings::dm_per_bio_data(self.bio.as_ptr(), core::mem::size_of::<P>()).cast() }
+    fn beside(&self) -> *mut Beside<P> {
+        // SAFETY: By the invariant.
+        unsafe { beside(self.bio.as_ptr()) }
     }
 
     /// The target's own data of this bio.
     pub fn data(&mut self) -> &mut P {
         // SAFETY: Initialised by the invariant, and nobody else has the bio.
-        unsafe { &mut *self.data_ptr() }
+        unsafe { &mut (*self.beside()).data }
     }
 
     pub(super) fn into_raw(self) -> *mut bindings::bio {
@@ -162,8 +188,11 @@ impl<P> Bio<P> {
         unsafe { bindings::wb_bio_crc32c(self.bio.as_ptr(), &mut at.0, len as u32, 0) }
     }
 
-    /// Directs it to `sector` of `device`. It still has to be returned to device-mapper as remapped.
+    /// Directs it to `sector` of `device`, one of the target's. It still has to be returned to device-mapper as remapped.
     pub fn remap(&mut self, device: &Device, sector: u64) {
+        device.traffic().sent();
+        // SAFETY: Initialised by the invariant, and nobody else has the bio.
+        unsafe { (*self.beside()).sent_to = device.traffic() };
         // SAFETY: The bio is valid by the invariant, and so is the block device.
         unsafe { bindings::wb_bio_remap(self.bio.as_ptr(), device.bdev(), sector) }
     }
@@ -251,7 +280,7 @@ impl<P> BioList<P> {
     pub fn front(&mut self) -> Option<&mut P> {
         let bio = NonNull::new(self.first)?;
         // SAFETY: The list's bios are valid and ours by the invariant, their data initialised.
-        unsafe { Some(&mut *bindings::dm_per_bio_data(bio.as_ptr(), core::mem::size_of::<P>()).cast()) }
+        unsafe { Some(&mut (*beside(bio.as_ptr())).data) }
     }
 
     /// Takes all.

@@ -5,6 +5,7 @@
 //! C header: [`include/linux/bio.h`](srctree/include/linux/bio.h)
 
 use super::{bindings, Device};
+use crate::engine::silence::Traffic;
 use crate::os::Pages;
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
@@ -69,8 +70,9 @@ impl BioSet {
             return;
         }
         let data = Arc::into_raw(whom.clone());
-        // SAFETY: The bytes are within `pages`, which are from `wb_pages_alloc`; whoever submits keeps them until `end_io`.
-        // `end` takes what `data` is.
+        device.traffic().sent();
+        // SAFETY: The bytes are within `pages`, which are from `wb_pages_alloc`; whoever submits keeps them and the device until
+        // `end_io`. `end` takes what `data` and the device's traffic are.
         unsafe {
             bindings::wb_bio_submit(
                 self.inner.get(),
@@ -84,6 +86,7 @@ impl BioSet {
                 Some(end::<E>),
                 data.cast_mut().cast(),
                 tag,
+                core::ptr::from_ref(device.traffic()).cast(),
             );
         }
     }
@@ -119,7 +122,9 @@ impl BioSet {
         (whom, tag): (&Arc<E>, usize),
     ) {
         let data = Arc::into_raw(whom.clone());
-        // SAFETY: The pool and the device are valid; `end` takes what `data` is.
+        device.traffic().sent();
+        // SAFETY: The pool and the device are valid; whoever submits keeps the device until `end_io`. `end` takes what `data` and
+        // the device's traffic are.
         unsafe {
             bindings::wb_bio_submit_flush(
                 self.inner.get(),
@@ -128,6 +133,7 @@ impl BioSet {
                 Some(end::<E>),
                 data.cast_mut().cast(),
                 tag,
+                core::ptr::from_ref(device.traffic()).cast(),
             );
         }
     }
@@ -136,7 +142,9 @@ impl BioSet {
 /// Most bytes of one bio: `BIO_MAX_VECS` pages.
 pub const MAX_BYTES: usize = 256 * 4096;
 
-unsafe extern "C" fn end<E: EndIo>(data: *mut c_void, tag: usize, error: i32) {
+unsafe extern "C" fn end<E: EndIo>(data: *mut c_void, tag: usize, sent_to: *const c_void, error: i32) {
+    // SAFETY: It is of the device that the bio was sent to, which is there: whoever has sent it has not been told yet.
+    unsafe { &*sent_to.cast::<Traffic>() }.returned();
     // SAFETY: `data` is from `Arc::into_raw` of an `Arc<E>` when the bio was submitted, and taken back once, here.
     let whom = unsafe { Arc::<E>::from_raw(data.cast()) };
     whom.end_io(tag, kernel::error::to_result(error));

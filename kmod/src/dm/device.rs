@@ -5,6 +5,8 @@
 //! C header: [`include/linux/device-mapper.h`](srctree/include/linux/device-mapper.h)
 
 use super::bindings;
+use crate::engine::silence::Traffic;
+use crate::os::Shared;
 use core::ptr::NonNull;
 use kernel::prelude::*;
 
@@ -15,6 +17,7 @@ use kernel::prelude::*;
 pub struct Device {
     ti: NonNull<bindings::dm_target>,
     dev: NonNull<bindings::dm_dev>,
+    traffic: Shared<Traffic>,
 }
 
 // SAFETY: A `dm_dev` and its block device may be used from any thread.
@@ -26,6 +29,7 @@ impl Device {
     /// # Safety
     /// `ti` is the target under construction, and outlives the result.
     pub(super) unsafe fn get(ti: NonNull<bindings::dm_target>, path: &CStr) -> Result<Self> {
+        let traffic = Shared::new(Traffic::new()?)?;
         let mut dev = core::ptr::null_mut();
         // SAFETY: `ti` is valid by this function's contract, `path` and `dev` are valid for the call.
         kernel::error::to_result(unsafe {
@@ -36,7 +40,7 @@ impl Device {
                 &mut dev,
             )
         })?;
-        Ok(Self { ti, dev: NonNull::new(dev).ok_or(ENODEV)? })
+        Ok(Self { ti, dev: NonNull::new(dev).ok_or(ENODEV)?, traffic })
     }
 
     pub(super) fn as_dm_dev(&self) -> *mut bindings::dm_dev {
@@ -46,6 +50,11 @@ impl Device {
     pub(super) fn bdev(&self) -> *mut bindings::block_device {
         // SAFETY: `dev` is valid by the invariant.
         unsafe { bindings::wb_dev_bdev(self.dev.as_ptr()) }
+    }
+
+    /// What was sent to it by way of this, and what has returned: [`super::Bio::remap`] and [`super::BioSet`] count.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// Size in sectors.

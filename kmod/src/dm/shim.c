@@ -453,17 +453,18 @@ static void wb_own_bio_end(struct bio *bio)
 	wb_end_fn end = own->end;
 	void *data = own->data;
 	unsigned long tag = own->tag;
+	const void *sent_to = own->sent_to;
 	int error = blk_status_to_errno(bio->bi_status);
 
 	bio_put(bio);
 	/* The reference in @data must not be the last one here, where one cannot sleep: see wb_synchronize(). */
 	rcu_read_lock();
-	end(data, tag, error);
+	end(data, tag, sent_to, error);
 	rcu_read_unlock();
 }
 
 static struct bio *wb_own_bio(struct bio_set *bs, struct block_device *bdev, unsigned int nr_vecs, blk_opf_t opf,
-			      wb_end_fn end, void *data, unsigned long tag)
+			      wb_end_fn end, void *data, unsigned long tag, const void *sent_to)
 {
 	/* From a mempool, so that it waits but does not fail. */
 	struct bio *bio = bio_alloc_bioset(bdev, nr_vecs, opf, GFP_NOIO, bs);
@@ -475,6 +476,7 @@ static struct bio *wb_own_bio(struct bio_set *bs, struct block_device *bdev, uns
 	own->end = end;
 	own->data = data;
 	own->tag = tag;
+	own->sent_to = sent_to;
 	bio->bi_end_io = wb_own_bio_end;
 	return bio;
 }
@@ -490,7 +492,8 @@ static struct bio *wb_own_bio(struct bio_set *bs, struct block_device *bdev, uns
  * @background is one that nobody waits for.
  */
 void wb_bio_submit(struct bio_set *bs, struct block_device *bdev, sector_t sector, void *buf, unsigned int len,
-		   bool write, bool fua, bool background, wb_end_fn end, void *data, unsigned long tag)
+		   bool write, bool fua, bool background, wb_end_fn end, void *data, unsigned long tag,
+		   const void *sent_to)
 {
 	blk_opf_t opf = REQ_OP_READ;
 	bool scattered = is_vmalloc_addr(buf);
@@ -499,7 +502,7 @@ void wb_bio_submit(struct bio_set *bs, struct block_device *bdev, sector_t secto
 
 	if (write)
 		opf = REQ_OP_WRITE | (background ? REQ_IDLE : WB_OPF_AWAITED) | (fua ? REQ_FUA : 0);
-	bio = wb_own_bio(bs, bdev, vecs, opf, end, data, tag);
+	bio = wb_own_bio(bs, bdev, vecs, opf, end, data, tag, sent_to);
 	bio->bi_iter.bi_sector = sector;
 	while (len) {
 		unsigned int n = scattered ? min_t(unsigned int, len, PAGE_SIZE - offset_in_page(buf)) : len;
@@ -514,11 +517,11 @@ void wb_bio_submit(struct bio_set *bs, struct block_device *bdev, sector_t secto
 }
 
 void wb_bio_submit_flush(struct bio_set *bs, struct block_device *bdev, bool background, wb_end_fn end, void *data,
-			 unsigned long tag)
+			 unsigned long tag, const void *sent_to)
 {
 	blk_opf_t opf = REQ_OP_WRITE | REQ_PREFLUSH | (background ? REQ_SYNC : WB_OPF_AWAITED);
 
-	submit_bio(wb_own_bio(bs, bdev, 0, opf, end, data, tag));
+	submit_bio(wb_own_bio(bs, bdev, 0, opf, end, data, tag, sent_to));
 }
 
 sector_t wb_bdev_sectors(struct block_device *bdev)

@@ -47,13 +47,14 @@ struct wb_sleep_ops {
 	void (*wake)(void);	/* tasks run again */
 };
 
-typedef void (*wb_end_fn)(void *data, unsigned long tag, int error);
+typedef void (*wb_end_fn)(void *data, unsigned long tag, const void *sent_to, int error);
 
 /* A bio of the module's own, with whom to tell when it has returned. */
 struct wb_own_bio {
 	wb_end_fn end;
 	void *data;
 	unsigned long tag;
+	const void *sent_to;	/* what counts the bios of its device */
 	struct bio bio;
 };
 
@@ -104,9 +105,10 @@ void wb_bio_set_next(struct bio *bio, struct bio *next);
 int wb_bio_set_init(struct bio_set *bs, unsigned int pool_size);
 void wb_bio_set_exit(struct bio_set *bs);
 void wb_bio_submit(struct bio_set *bs, struct block_device *bdev, sector_t sector, void *buf, unsigned int len,
-		   bool write, bool fua, bool background, wb_end_fn end, void *data, unsigned long tag);
+		   bool write, bool fua, bool background, wb_end_fn end, void *data, unsigned long tag,
+		   const void *sent_to);
 void wb_bio_submit_flush(struct bio_set *bs, struct block_device *bdev, bool background, wb_end_fn end, void *data,
-			 unsigned long tag);
+			 unsigned long tag, const void *sent_to);
 
 sector_t wb_bdev_sectors(struct block_device *bdev);
 unsigned int wb_bdev_busy_ms(struct block_device *bdev);

@@ -4,6 +4,7 @@
 //!
 //! C header: [`include/linux/device-mapper.h`](srctree/include/linux/device-mapper.h)
 
+use super::bio::Beside;
 use super::{bindings, Bio, Device};
 use core::ffi::{c_int, c_void};
 use core::fmt::Write;
@@ -225,7 +226,7 @@ unsafe extern "C" fn ctr<T: Target>(
             // SAFETY: `ti` is valid while it is being made.
             unsafe {
                 (*ti).private = KBox::into_raw(t).cast();
-                bindings::wb_target_init(ti, core::mem::size_of::<T::PerBio>() as c_uint);
+                bindings::wb_target_init(ti, core::mem::size_of::<Beside<T::PerBio>>() as c_uint);
             }
             0
         }
@@ -266,7 +267,8 @@ unsafe extern "C" fn end_io<T: Target>(
     status: *mut bindings::blk_status_t,
 ) -> c_int {
     let Some(bio) = NonNull::new(bio) else { return bindings::WB_ENDIO_DONE as c_int };
-    // SAFETY: The bio has been through `map`; nobody else has it now. `status` is valid for the call.
+    // SAFETY: The bio has been through `map`; nobody else has it now. The target has its devices until `dtr`. `status` is
+    // valid for the call.
     let (bio, error) = unsafe { (Bio::<T::PerBio>::again(bio), bindings::wb_status_to_errno(*status)) };
     // SAFETY: Between `ctr` and `dtr`.
     match unsafe { target::<T>(ti) }.end_io(bio, kernel::error::to_result(error)) {

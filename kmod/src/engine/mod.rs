@@ -13,6 +13,7 @@
 //! - [`lost`]: what an error says about the data.
 //! - [`map`]: what the segments are, for people to look at.
 //! - [`flight`]: what the end of an I/O leaves for the thread that waits for it, without the lock.
+//! - [`silence`]: whether a device answers at all.
 //! - [`replay`]: from the bytes on the cache device to an engine.
 //! - [`ahead`]: what a replay will want, read before it does.
 //! - [`seldom`]: what may happen once in a while only.
@@ -44,6 +45,7 @@ pub mod read;
 pub mod reclaim;
 pub mod replay;
 pub mod seldom;
+pub mod silence;
 pub mod sleep;
 
 use crate::os::atomic::{AtomicU32, Ordering};

@@ -9,7 +9,8 @@
 //! # Invariants
 //! - What an event tells of is in the status before the event.
 //! - Every change of the state has an event and a line in the log, and so has the cache when it runs full and when it has
-//!   had room again for [`ROOM_MS`], and steering when it falls silent and when it is heard again. Errors that leave the state as it is have an event
+//!   had room again for [`ROOM_MS`], and steering when it falls silent and when it is heard again, and a device that does not
+//!   answer and then does (`silence`). Errors that leave the state as it is have an event
 //!   each time a kind of them begins, and begins again after a minute; they have a line a second at most,
 //!   each kind for itself.
 
@@ -56,8 +57,6 @@ const AGAIN_MS: u64 = 60_000;
 /// The cache is not called full any more when it has had room for so many milliseconds: in a long burst it is full again and
 /// again.
 const ROOM_MS: u64 = 5000;
-/// How often it is looked at, when nobody says anything.
-const TICK_MS: u32 = 10_000;
 
 /// Things that went wrong since the volume was created.
 #[derive(Default)]
@@ -253,10 +252,11 @@ impl Volume {
                 silent = !silent;
                 self.log_silent(silent);
             }
-            if event {
+            let (is_news, again_ms) = self.listen();
+            if event || is_news {
                 events.raise();
             }
-            let wait_ms = if fullness.told { ROOM_MS as u32 / 5 } else { TICK_MS };
+            let wait_ms = if fullness.told { again_ms.min(ROOM_MS as u32 / 5) } else { again_ms };
             let _ = self.alarm.wait(seen, wait_ms, Sleep::Idle);
         }
     }

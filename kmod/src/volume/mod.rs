@@ -11,6 +11,7 @@
 //! - `steering`: what decides how much is written back: options, or nobody.
 //! - `sleep`: the machine hibernates.
 //! - `faults`: what has gone wrong, and the thread that says so.
+//! - `silence`: whether the devices answer at all.
 //! - `report`: what the segments are, for people to look at.
 //!
 //! Locks: `core` is a spinlock that is held for one call of the engine at a time and never while I/O is submitted or
@@ -28,6 +29,7 @@ mod report;
 #[allow(clippy::arithmetic_side_effects)]
 mod resume;
 mod sleep;
+mod silence;
 mod steering;
 mod write;
 #[allow(clippy::arithmetic_side_effects)]
@@ -54,6 +56,7 @@ use faults::Faults;
 use sleep::Depth;
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, new_spinlock, Arc, Mutex, SpinLock};
+use silence::Silences;
 use steering::Steering;
 
 /// RAM buffers of a volume, each the size of a segment: at most 1/2048 of the cache, which is 2 bytes for each block of 4 KiB,
@@ -187,6 +190,9 @@ pub struct Volume {
     counts: Counters,
     /// What of them does not count any more.
     cleared: [AtomicU64; COUNTS],
+    /// Whether the devices answer.
+    #[pin]
+    silences: Silences,
     /// What has gone wrong.
     pub faults: Faults,
     /// There is something to say about `faults`.
@@ -293,6 +299,7 @@ impl Running {
                 writing: AtomicU64::new(0),
                 counts: Counters::new(COUNTS as u32)?,
                 cleared: Default::default(),
+                silences <- Silences::new(),
                 faults: Faults::default(),
                 alarm <- Event::new(),
             }? Error),

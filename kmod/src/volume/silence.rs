@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Whether the devices answer, and what is said when one does not.
+//!
+//! The thread of `faults` looks at them, once a second while they are used. It waits for no device, so that it can tell of one
+//! that everybody else waits for.
+
+use super::{Disks, Volume};
+use crate::dm::Device;
+use crate::engine::silence::{News, Silence};
+use crate::os::now_ms;
+use kernel::prelude::*;
+use kernel::sync::{new_mutex, Mutex};
+
+/// How often a device is looked at that has something to do, in milliseconds.
+const BUSY_MS: u32 = 1000;
+/// And one that has nothing to do.
+const IDLE_MS: u32 = 5000;
+
+/// What is known of both devices.
+#[pin_data]
+pub(super) struct Silences {
+    /// In the order of [`devices`].
+    #[pin]
+    of: Mutex<[Silence; 2]>,
+}
+
+impl Silences {
+    pub(super) fn new() -> impl PinInit<Self> {
+        pin_init!(Self { of <- new_mutex!(<[Silence; 2]>::default(), "writeboost_silences") })
+    }
+}
+
+/// The devices and what they are called.
+fn devices(disks: &Disks) -> [(&Device, &'static str); 2] {
+    [(&disks.backing, "backing device"), (&disks.cache, "cache device")]
+}
+
+impl Volume {
+    /// Looks whether the devices answer, and logs what there is to tell. Says whether there is any, and in how many milliseconds
+    /// they are to be looked at again.
+    pub(super) fn listen(&self) -> (bool, u32) {
+        let (mut is_news, mut again_ms) = (false, IDLE_MS);
+        let mut silences = self.silences.of.lock();
+        for (silence, (device, name)) in silences.iter_mut().zip(devices(&self.disks)) {
+            let counts = device.traffic().counts();
+            let news = silence.look(now_ms(), counts);
+            if silence.is_used() {
+                again_ms = BUSY_MS;
+            }
+            is_news |= news.is_some();
+            let disks = &*self.disks;
+            match news {
+                Some(News::Silent(ms)) => log_err!(
+                    "{}: the {} has not answered for {} s (requests that wait for it: {})",
+                    disks,
+                    name,
+                    ms / 1000,
+                    counts.awaited()
+                ),
+                Some(News::Answers(ms)) => {
+                    log_info!("{}: the {} answers again, after {} s", disks, name, ms / 1000);
+                }
+                None => (),
+            }
+        }
+        (is_news, again_ms)
+    }
+
+    /// For how many seconds the backing device and the cache device have not answered, though somebody waits for them.
+    pub fn silent_s(&self) -> [u64; 2] {
+        let silent_s = |silence: &Silence, device: &Device| {
+            silence.silent_ms(now_ms(), device.traffic().counts()) / 1000
+        };
+        let [backing, cache] = &*self.silences.of.lock();
+        [silent_s(backing, &self.disks.backing), silent_s(cache, &self.disks.cache)]
+    }
+}
