@@ -91,7 +91,7 @@ struct Page {
 }
 
 /// What [`Page::add`] fills the families of gauges with, in this order.
-const GAUGES: [(&str, &str, Option<&str>); 12] = [
+const GAUGES: [(&str, &str, Option<&str>); 14] = [
     ("size", "Size of the volume", Some("bytes")),
     ("cache_size", "Size of the cache, headers included", Some("bytes")),
     ("dirty", "Data that only the cache device has", Some("bytes")),
@@ -102,6 +102,16 @@ const GAUGES: [(&str, &str, Option<&str>); 12] = [
         "lost_blocks",
         "Dirty blocks of 4 KiB that were given up because the cache device could not be read",
         None,
+    ),
+    (
+        "backing_silent",
+        "For how long the backing device has not answered though somebody waits for it",
+        Some("seconds"),
+    ),
+    (
+        "cache_silent",
+        "For how long the cache device has not answered though somebody waits for it",
+        Some("seconds"),
     ),
     ("steering_expired", "1 when whoever steers is silent and the built-in policy has taken over", None),
     (
@@ -196,6 +206,8 @@ impl Page {
             s.free_segments.unwrap_or(0) as f64,
             flag(s.full),
             s.lost_blocks.unwrap_or(0) as f64,
+            s.backing_silent_s.unwrap_or(0) as f64,
+            s.cache_silent_s.unwrap_or(0) as f64,
             flag(s.steering_expired),
             seen.map_or(0.0, |o| o.utilisation),
             seen.map_or(0.0, |o| o.queue_length),
