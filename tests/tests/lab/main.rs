@@ -14,6 +14,7 @@ mod errors;
 mod faults;
 mod fs;
 mod io;
+mod models;
 mod points;
 mod refuse;
 mod sleep;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         refuse::TESTS,
         errors::TESTS,
         faults::TESTS,
+        models::TESTS,
         steer::TESTS,
         daemon::TESTS,
     ]

@@ -38,6 +38,17 @@ bed_ssd() {
     touch_all $fast
 }
 
+# bed_model MIB PARAMETER=VALUE...: a device that takes the time of its kind, and a RAM disk that has a queue.
+bed_model() {
+    local scheduler=mq-deadline
+    insmod /mnt/share/blk-model.ko "${@:2}"
+    [[ " $* " != *" parallel=1 "* ]] || scheduler=none
+    echo $scheduler >/sys/block/model/queue/scheduler
+    null fast "$1" irqmode 0 hw_queue_depth 128 submit_queues 1
+    slow=/dev/model fast=/dev/fast
+    touch_all $fast
+}
+
 # Options of dmsetup create: where that is timed it does not wait for udev, which takes much longer than the kernel.
 quick=
 
@@ -47,6 +58,7 @@ make_fast() { dev=$fast; }
 drop_fast() { :; }
 make_slow() { dev=$slow; }
 drop_slow() { :; }
+drain_slow() { :; }
 
 make_linear() {
     dmsetup create $quick t --table "0 $(sectors $fast) linear $fast 0"
@@ -156,6 +168,8 @@ fill() {
     fio --name=fill --eta=never --filename=$dev --direct=1 --rw=randwrite --bs=64k --size=$1M --ioengine=io_uring --iodepth=16 --output=/dev/null
 }
 fill_512() { fill 512; }
+# Twice the cache; not the device alone, which has none.
+fill_up() { [ $dev = $slow ] || fill $(($(sectors $fast) / 1024)); }
 # The same, each 4 KiB committed by itself.
 fill_fsync() {
     fio --name=fill --eta=never --filename=$dev --direct=1 --rw=randwrite --bs=4k --size=$1M --ioengine=psync --fsync=1 --output=/dev/null
@@ -177,6 +191,19 @@ memory() {
     sleep 0.5
     snapshot $out/$name.after
     drop_$2
+    echo "done $name"
+}
+
+# copy ROUND TARGET MIB: so much is written one after the other until it is durable, and then drained.
+copy() {
+    local name=$1.$2 target=$2
+    make_$target
+    sync
+    udevadm settle
+    timed copy fio --name=copy --eta=never --filename=$dev --direct=1 --rw=write --bs=1M --size=$3M --ioengine=io_uring --iodepth=16 \
+        --end_fsync=1 --output=/dev/null
+    timed drain drain_$target
+    drop_$target
     echo "done $name"
 }
 

@@ -11,6 +11,43 @@ pub enum Bed {
     Disk(u32),
     /// The models of a hard disk and of an SSD of so many MiB.
     Ssd(u32),
+    /// A device whose time is that of its kind (`tests/model`), and a RAM disk of so many MiB as the cache device.
+    Model(Model, u32),
+}
+
+/// What takes the time of a device of some kind. `docs/benchmarks.md` says what stands behind the figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Model {
+    /// A hard disk whose flushes take so many milliseconds beyond writing what it holds.
+    Disk { flush_ms: u32 },
+    /// A shingled one.
+    Shingled,
+    /// An array of disks behind a controller.
+    Array,
+    /// A volume on a network.
+    Network,
+}
+
+impl Model {
+    fn name(self) -> String {
+        match self {
+            Self::Disk { flush_ms } => format!("disk with seeks and flushes of {flush_ms} ms"),
+            Self::Shingled => "shingled disk".to_owned(),
+            Self::Array => "array".to_owned(),
+            Self::Network => "network volume".to_owned(),
+        }
+    }
+
+    /// Parameters of blk-model.ko.
+    pub fn parameters(self) -> String {
+        match self {
+            Self::Disk { flush_ms } => format!("flush_us={}", flush_ms * 1000),
+            Self::Shingled => "zone_mib=16 media_mib=64".to_owned(),
+            // Its controller's cache has a battery, and so it has nothing to flush.
+            Self::Array => "parallel=1 tags=1024 latency_us=5000 mbps=2500 flush_us=0".to_owned(),
+            Self::Network => "parallel=1 tags=256 latency_us=2000 mbps=1000 flush_us=2000".to_owned(),
+        }
+    }
 }
 
 impl Bed {
@@ -21,13 +58,14 @@ impl Bed {
             Self::Ram(mib) => format!("RAM disks of {mib} MiB"),
             Self::Disk(mib) => format!("hard disk model, {mib} MiB of RAM disk"),
             Self::Ssd(mib) => format!("hard disk model, {mib} MiB of SSD model"),
+            Self::Model(model, mib) => format!("{}, {mib} MiB of RAM disk", model.name()),
         }
     }
 
     /// MiB of the cache device.
     pub fn cache_mib(self) -> u32 {
         match self {
-            Self::Ram(mib) | Self::Disk(mib) | Self::Ssd(mib) => mib,
+            Self::Ram(mib) | Self::Disk(mib) | Self::Ssd(mib) | Self::Model(_, mib) => mib,
         }
     }
 
@@ -37,6 +75,7 @@ impl Bed {
             Self::Ram(mib) => format!("bed_ram {mib}"),
             Self::Disk(mib) => format!("bed_disk 2048 {mib}"),
             Self::Ssd(mib) => format!("bed_ssd 2048 {mib}"),
+            Self::Model(model, mib) => format!("bed_model {mib} mib=2048 {}", model.parameters()),
         }
     }
 }
@@ -48,6 +87,8 @@ pub enum Work {
     Fio { prepare: Option<&'static str>, args: &'static str, seconds: u32 },
     /// Free memory before and after there is a cache, so many MiB of which are filled.
     Memory { mib: u32 },
+    /// So many MiB are copied onto it, one after the other, and then drained.
+    Copy { mib: u32 },
     /// Format, resume of what is empty and of what a function of the guest with its arguments has filled, and drain of that.
     Resume { fill: &'static str, drain: bool },
 }
@@ -113,6 +154,53 @@ const fn fio(
         most_rounds: 9,
     }
 }
+
+/// A copy through the cache, and the drain of what is left in it.
+const fn copy(name: &'static str, model: Model) -> Load {
+    Load {
+        bed: Bed::Model(model, 512),
+        work: Work::Copy { mib: 1536 },
+        targets: &["slow", "writeboost", "writecache"],
+        most_rounds: 3,
+        ..fio(name, "1,536 MiB copied through the cache and drained", "", COPIED)
+    }
+}
+
+const COPIED: &[Figure] = &[
+    figure(Unit::MegabytesPerSecond, &[Goal::Of("slow", 0.95), Goal::BestPeer(1.0)]),
+    figure(Unit::CopyMs, &[]),
+    figure(Unit::DrainMs, &[]),
+];
+
+/// Writes when the cache is full.
+const fn full(
+    name: &'static str,
+    title: &'static str,
+    model: Model,
+    args: &'static str,
+    figures: &'static [Figure],
+) -> Load {
+    Load {
+        bed: Bed::Model(model, 128),
+        targets: &["slow", "writeboost", "writecache"],
+        work: Work::Fio { prepare: Some("fill_up"), args, seconds: 15 },
+        most_rounds: 3,
+        ..fio(name, title, "", figures)
+    }
+}
+
+const DISK: Model = Model::Disk { flush_ms: 10 };
+const FULL_1M: &str = "1 MiB sequential writes, 16 at a time, behind a full cache";
+const FULL_64K: &str = "64 KiB random writes, 32 at a time, behind a full cache";
+const FULL_4K: &str = "4 KiB random writes, 64 at a time, behind a full cache";
+const ARGS_1M: &str = "--rw=write --bs=1M --iodepth=16 --size=1536M";
+const ARGS_64K: &str = "--rw=randwrite --bs=64k --iodepth=32 --size=1536M";
+const ARGS_4K: &str = "--rw=randwrite --bs=4k --iodepth=64 --size=1536M";
+const NEARLY: &[Figure] = &[
+    figure(Unit::MegabytesPerSecond, &[Goal::Of("slow", 0.9)]),
+    figure(Unit::P99, &[]),
+    figure(Unit::Longest, &[]),
+];
 
 const CPU: Figure = figure(Unit::MicrosecondsCpu, &[]);
 
@@ -348,4 +436,20 @@ pub const LOADS: &[Load] = &[
             &[figure(Unit::ResumeMs, &[]), figure(Unit::EmptyMs, &[])],
         )
     },
+    copy("copy-disk", DISK),
+    copy("copy-disk-2ms", Model::Disk { flush_ms: 2 }),
+    copy("copy-disk-30ms", Model::Disk { flush_ms: 30 }),
+    copy("copy-shingled", Model::Shingled),
+    copy("copy-array", Model::Array),
+    copy("copy-network", Model::Network),
+    full("full-1m-array", FULL_1M, Model::Array, ARGS_1M, NEARLY),
+    full("full-64k-array", FULL_64K, Model::Array, ARGS_64K, NEARLY),
+    full("full-4k-array", FULL_4K, Model::Array, ARGS_4K, NEARLY),
+    full("full-1m-network", FULL_1M, Model::Network, ARGS_1M, NEARLY),
+    full("full-64k-network", FULL_64K, Model::Network, ARGS_64K, NEARLY),
+    full("full-4k-network", FULL_4K, Model::Network, ARGS_4K, NEARLY),
+    full("full-1m-disk", FULL_1M, DISK, ARGS_1M, NEARLY),
+    full("full-64k-disk", FULL_64K, DISK, ARGS_64K, NEARLY),
+    full("full-4k-disk", FULL_4K, DISK, ARGS_4K, NEARLY),
+    full("full-4k-shingled", FULL_4K, Model::Shingled, ARGS_4K, NEARLY),
 ];

@@ -19,7 +19,7 @@ use anyhow::{bail, Context, Result};
 use xtask::lab::{checkout, CWriteboost, Kernel, Lab, DEVICES};
 use xtask::progress::{Progress, Step};
 
-use self::loads::{Load, Work, C_WRITEBOOST, LOADS};
+use self::loads::{Bed, Load, Work, C_WRITEBOOST, LOADS};
 use self::result::{Figures, Unit};
 use super::Bench;
 
@@ -102,6 +102,7 @@ fn runtime(load: &Load, quick: bool) -> u32 {
         Work::Fio { seconds, .. } if quick => (seconds / 5).max(1),
         Work::Fio { seconds, .. } => seconds,
         Work::Memory { .. } => 8,
+        Work::Copy { .. } => 30,
         // Mostly the drain, and how slowly some get to be filled.
         Work::Resume { .. } => 30,
     }
@@ -135,6 +136,10 @@ fn measure(
         CWriteboost::Built(_, module) => drop(fs::copy(module, share.path().join("c-writeboost.ko"))?),
         CWriteboost::Fails(..) => order.retain(|target| *target != C_WRITEBOOST),
     }
+    if let Bed::Model(..) = load.bed {
+        let module = lab.build_module(&checkout().join("tests/model"), "blk-model.ko")?;
+        fs::copy(module, share.path().join("blk-model.ko"))?;
+    }
     let mut script = format!("{DEVICES}\n{}\n{}\n", include_str!("guest.sh"), load.bed.command());
     let mut runs = Vec::new();
     for round in 0..rounds {
@@ -150,6 +155,7 @@ fn measure(
                     runtime(load, quick)
                 ),
                 Work::Memory { mib } => writeln!(script, "memory {round} {target} {mib}"),
+                Work::Copy { mib } => writeln!(script, "copy {round} {target} {mib}"),
                 Work::Resume { fill, drain } => writeln!(script, "resume {round} {target} {drain} {fill}"),
             };
         }
@@ -189,7 +195,8 @@ fn read(dir: &Path, name: &str, load: &Load) -> Result<Figures> {
     let mut figures = match load.work {
         Work::Fio { .. } => result::of_fio(dir, name),
         Work::Memory { .. } => result::of_memory(dir, name, load.bed.cache_mib()),
-        Work::Resume { .. } => result::of_resume(dir, name),
+        Work::Copy { mib } => result::of_copy(dir, name, mib),
+        Work::Resume { .. } => result::of_times(dir, name),
     }
     .with_context(|| format!("{} of {name}", load.name))?;
     figures.retain(|unit, _| load.figures.iter().any(|figure| figure.unit == *unit));

@@ -33,6 +33,8 @@ pub enum Unit {
     /// Of what was formatted, and nothing written to it.
     EmptyMs,
     ResumeMs,
+    /// Of a copy, until it is durable.
+    CopyMs,
     DrainMs,
 }
 
@@ -56,6 +58,7 @@ impl Unit {
             Self::FormatMs => "format, ms",
             Self::EmptyMs => "resume of an empty one, ms",
             Self::ResumeMs => "resume, ms",
+            Self::CopyMs => "copy, ms",
             Self::DrainMs => "drain, ms",
         }
     }
@@ -183,8 +186,17 @@ pub fn of_memory(dir: &Path, name: &str, mib: u32) -> Result<Figures> {
     Ok(Figures::from([(Unit::BytesPerBlock, (before.free - after.free) * 1024.0 / blocks)]))
 }
 
-/// How long format, resume and drain took.
-pub fn of_resume(dir: &Path, name: &str) -> Result<Figures> {
+/// How fast `mib` MiB were copied and drained.
+pub fn of_copy(dir: &Path, name: &str, mib: u32) -> Result<Figures> {
+    let mut figures = of_times(dir, name)?;
+    let ms: f64 = [Unit::CopyMs, Unit::DrainMs].iter().filter_map(|unit| figures.get(unit)).sum();
+    anyhow::ensure!(ms > 0.0, "{name} took no time");
+    figures.insert(Unit::MegabytesPerSecond, f64::from(mib) * f64::from(1 << 20) / 1e3 / ms);
+    Ok(figures)
+}
+
+/// How long the parts of it took.
+pub fn of_times(dir: &Path, name: &str) -> Result<Figures> {
     let path = dir.join(format!("{name}.times"));
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut figures = Figures::new();
@@ -194,6 +206,7 @@ pub fn of_resume(dir: &Path, name: &str) -> Result<Figures> {
             "format" => Unit::FormatMs,
             "empty" => Unit::EmptyMs,
             "resume" => Unit::ResumeMs,
+            "copy" => Unit::CopyMs,
             "drain" => Unit::DrainMs,
             _ => anyhow::bail!("what is {line:?}?"),
         };
