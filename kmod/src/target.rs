@@ -8,8 +8,8 @@ use crate::arguments::{self, Message, Options, Query, TableError};
 use crate::dm::{
     Args, Bio, Construction, Device, Mapping, Op, Outcome, Refusal, Returned, StatusKind, Target, Writer,
 };
-use crate::engine::format::Superblock;
-use crate::os::{not_supported, InUse};
+use crate::engine::format::{Superblock, Uuid, DEFAULT_SEGMENT_BLOCKS};
+use crate::os::{not_supported, InUse, Key};
 use crate::volume::{open, Disks, Kind, PerBio, Running};
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
@@ -18,8 +18,9 @@ use kernel::prelude::*;
 /// The target.
 pub struct Writeboost {
     running: Running,
-    // Behind `running`, so that the devices stay noted until the volume is gone.
-    _in_use: [InUse; 2],
+    // Behind `running`, so that they stay noted until the volume is gone.
+    _devices: [InUse; 2],
+    _volume: [InUse; 2],
 }
 
 fn options(args: &Args<'_>) -> core::result::Result<Options, Refusal> {
@@ -51,18 +52,20 @@ impl Target for Writeboost {
             return Err((c"The backing device and the cache device are the same", EINVAL));
         }
         let in_use = |d: &Device| {
-            InUse::new(d.id()).map_err(|e| (c"A device is in use by another writeboost volume", e))
+            InUse::new(Key::Device(d.id()))
+                .map_err(|e| (c"A device is in use by another writeboost volume", e))
         };
-        let in_use = [in_use(&backing)?, in_use(&cache)?];
+        let devices = [in_use(&backing)?, in_use(&cache)?];
         if ti.sectors() != backing.sectors() {
             return Err((c"The volume must be as large as the backing device", EINVAL));
         }
-        if cache.sectors() < Superblock::min_cache_sectors(crate::engine::format::DEFAULT_SEGMENT_BLOCKS) {
+        if cache.sectors() < Superblock::min_cache_sectors(DEFAULT_SEGMENT_BLOCKS) {
             return Err((c"The cache device is too small: it must have at least 9 MiB", EINVAL));
         }
         let disks = Disks::new(backing, cache).map_err(|e| (c"Not enough memory", e))?;
-        let running = open(disks, ti.events(), options)?;
-        KBox::new(Self { running, _in_use: in_use }, GFP_KERNEL).map_err(|_| (c"Not enough memory", ENOMEM))
+        let (running, volume) = open(disks, ti.events(), options)?;
+        KBox::new(Self { running, _devices: devices, _volume: volume }, GFP_KERNEL)
+            .map_err(|_| (c"Not enough memory", ENOMEM))
     }
 
     fn map(&self, bio: Mapping<'_, PerBio>) -> Outcome<PerBio> {
@@ -172,16 +175,14 @@ impl Writeboost {
         let [backing_silent_s, cache_silent_s] = volume.silent_s();
         write!(
             out,
-            " 32 state {} free_segments {} read_errors {} writeback_errors {} lost_blocks {} uuid ",
+            " 32 state {} free_segments {} read_errors {} writeback_errors {} lost_blocks {} uuid {}",
             health.word(),
             s.free_segments,
             faults.count(Kind::CacheRead),
             faults.count(Kind::BackingWrite),
-            faults.lost.load(Ordering::Relaxed)
+            faults.lost.load(Ordering::Relaxed),
+            Uuid(volume.uuid())
         )?;
-        for (i, b) in volume.uuid().iter().enumerate() {
-            write!(out, "{}{b:02x}", if matches!(i, 4 | 6 | 8 | 10) { "-" } else { "" })?;
-        }
         write!(
             out,
             " fault {health} cache_write_errors {} backing_read_errors {} read_again {}",

@@ -9,12 +9,12 @@ use crate::{
 };
 use uuid::Uuid;
 use writeboost::engine::{
-    format::{Checkpoint, Invalid, Superblock, BLOCK, CHECKPOINT_BLOCK, FIRST_BLOCK, SECTOR},
+    format::{Checkpoint, Invalid, Start, Superblock, BLOCK, CHECKPOINT_BLOCK, SECTOR},
     replay::{is_empty, Damage, Replay, Want},
 };
 
 /// Bytes at the start of a device that are zero on a blank one: the area that belongs to the superblock.
-pub const BLANK_BYTES: u64 = FIRST_BLOCK as u64 * BLOCK as u64;
+pub const BLANK_BYTES: u64 = Start::BYTES as u64;
 
 /// Most slots for which the index is built just to count dirty blocks: about 1.5 GB of RAM, a cache of 256 GiB.
 const MAX_COUNTED_SLOTS: u64 = 1 << 26;
@@ -101,19 +101,13 @@ pub fn contents(device: &Device, depth: Depth) -> Result<Contents, Error> {
     if !found.is_empty() {
         return Ok(Contents::Foreign(found));
     }
-    let mut start = vec![0; (device.sectors() * SECTOR as u64).min(BLANK_BYTES) as usize];
-    device.read(&mut start, 0)?;
-    let is_blank = start.iter().take(BLOCK).all(|&b| b == 0);
-    for block in [CHECKPOINT_BLOCK, CHECKPOINT_BLOCK + 1] {
-        let at = block as usize * BLOCK;
-        let sector = start.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<SECTOR>());
-        match sector.and_then(|sector| Some((Checkpoint::orphan(sector)?, sector))) {
-            Some((checkpoint, _)) if checkpoint.generation > 0 => return Ok(Contents::Orphaned),
-            Some((_, sector)) if is_blank => sector.fill(0),
-            _ => (),
-        }
-    }
-    Ok(if start.iter().all(|&b| b == 0) { Contents::Blank } else { Contents::Unrecognised })
+    let mut bytes = vec![0; (device.sectors() * SECTOR as u64).min(BLANK_BYTES) as usize];
+    device.read(&mut bytes, 0)?;
+    Ok(match Start::of(&bytes) {
+        Start { orphan: Some(checkpoint), .. } if checkpoint.generation > 0 => Contents::Orphaned,
+        Start { used: None, .. } => Contents::Blank,
+        _ => Contents::Unrecognised,
+    })
 }
 
 fn volume(device: &Device, superblock: Superblock, depth: Depth) -> Result<Volume, Error> {

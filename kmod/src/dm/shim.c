@@ -4,6 +4,7 @@
 #include "shim.h"
 #include <linux/blk-cgroup.h>
 #include <linux/crc32.h>
+#include <linux/delay.h>
 #include <linux/gfp.h>
 #include <linux/highmem.h>
 #include <linux/ioprio.h>
@@ -17,6 +18,7 @@
 #include <linux/prefetch.h>
 #include <linux/random.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/suspend.h>
 #include <linux/vmalloc.h>
@@ -293,6 +295,13 @@ void wb_prefetch(const void *p)
 void wb_random(void *p, size_t len)
 {
 	get_random_bytes(p, len);
+}
+
+/* Says whether it was not a signal that ended it. */
+bool wb_sleep_interruptible(unsigned int ms)
+{
+	msleep_interruptible(ms);
+	return !signal_pending(current);
 }
 
 enum wb_op wb_bio_op(const struct bio *bio)

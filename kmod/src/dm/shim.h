@@ -82,6 +82,7 @@ u64 wb_counters_sum(void *counters, unsigned int i);
 u32 wb_crc32c(u32 crc, const void *p, size_t len);
 void wb_prefetch(const void *p);
 void wb_random(void *p, size_t len);
+bool wb_sleep_interruptible(unsigned int ms);
 
 enum wb_op wb_bio_op(const struct bio *bio);
 bool wb_bio_is_fua(const struct bio *bio);

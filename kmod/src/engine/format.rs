@@ -278,6 +278,11 @@ impl Superblock {
         seal_sector(b)
     }
 
+    /// Whether the first sector of a device says that it is a cache device, of whatever version and in whatever state.
+    pub fn is_in(b: &[u8; SECTOR]) -> bool {
+        b[..8] == SUPERBLOCK_MAGIC
+    }
+
     /// Reads a superblock from the first sector of a device.
     ///
     /// # Errors
@@ -316,6 +321,19 @@ fn padded<const N: usize>(s: &str) -> Option<[u8; N]> {
     let mut b = [0; N];
     b[..s.len()].copy_from_slice(s.as_bytes());
     Some(b)
+}
+
+/// A UUID, shown as RFC 9562 writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Uuid(pub [u8; 16]);
+
+impl fmt::Display for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, b) in self.0.iter().enumerate() {
+            write!(f, "{}{b:02x}", if matches!(i, 4 | 6 | 8 | 10) { "-" } else { "" })?;
+        }
+        Ok(())
+    }
 }
 
 /// Where the log begins: written (FUA) each time the tail moves and once on each resume, to two slots in turn.
@@ -412,6 +430,44 @@ impl Checkpoint {
             (Ok(x), Err(_)) | (Err(_), Ok(x)) => Ok(x),
             (Err(e), Err(_)) => Err(e),
         }
+    }
+}
+
+/// What is on a device that has no superblock where a format puts everything but the segments.
+///
+/// A format writes only there, and only where nothing is: that the first sector is blank says little, for ext4, btrfs, LVM, swap and others
+/// leave it so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// The newer checkpoint, if there is any. With generation 0 it is what is left of a format that was interrupted.
+    pub orphan: Option<Checkpoint>,
+    /// The first sector that is neither blank nor a checkpoint.
+    pub used: Option<u64>,
+}
+
+impl Start {
+    /// Bytes that it is about.
+    pub const BYTES: usize = FIRST_BLOCK as usize * BLOCK;
+
+    /// Looks at the first [`Start::BYTES`] of a device, or at all of one that is smaller.
+    pub fn of(b: &[u8]) -> Self {
+        let mut start = Self { orphan: None, used: None };
+        for (i, sector) in (0u64..).zip(b.chunks(SECTOR)) {
+            if sector.iter().all(|&x| x == 0) {
+                continue;
+            }
+            let is_slot = [CHECKPOINT_BLOCK, CHECKPOINT_BLOCK + 1].contains(&(i / BLOCK_SECTORS))
+                && i % BLOCK_SECTORS == 0;
+            let slot = sector.first_chunk().filter(|_| is_slot);
+            match (slot.and_then(Checkpoint::orphan), start.orphan) {
+                (Some(c), Some(other)) if c.generation <= other.generation => (),
+                (Some(c), _) => start.orphan = Some(c),
+                (None, _) => {
+                    start.used.get_or_insert(i);
+                }
+            }
+        }
+        start
     }
 }
 
@@ -660,6 +716,60 @@ mod tests {
         assert_eq!(Checkpoint::orphan(&foreign.encode()), Some(foreign));
         assert_eq!(Checkpoint::orphan(&torn), None);
         assert_eq!(Checkpoint::orphan(&sb.encode()), None);
+    }
+
+    #[test]
+    fn what_a_format_may_overwrite() {
+        let blank = std::vec![0; Start::BYTES];
+        assert_eq!(Start::of(&blank), Start { orphan: None, used: None });
+        // Wherever it is: where ext4, LVM, btrfs and swap have something, and in the last byte.
+        for byte in
+            [1024 + 56, 512, 65536 + 64, 4086, CHECKPOINT_BLOCK as usize * BLOCK + 700, Start::BYTES - 1]
+        {
+            let mut b = blank.clone();
+            b[byte] = 1;
+            assert_eq!(Start::of(&b), Start { orphan: None, used: Some((byte / SECTOR) as u64) }, "{byte}");
+            b[0] = 1;
+            assert_eq!(Start::of(&b).used, Some(0));
+        }
+        let slot = |g: u64| (CHECKPOINT_BLOCK + g % 2) as usize * BLOCK;
+        let mut b = blank.clone();
+        put(&mut b, slot(0), &Checkpoint::first(42).encode());
+        assert_eq!(Start::of(&b), Start { orphan: Some(Checkpoint::first(42)), used: None });
+        for generations in [[7, 8], [8, 7]] {
+            for g in generations {
+                put(&mut b, slot(g), &Checkpoint { generation: g, ..Checkpoint::first(42) }.encode());
+            }
+            assert_eq!(Start::of(&b).orphan.map(|c| c.generation), Some(8));
+        }
+        // A checkpoint that is not whole, or in another place, is none.
+        b[slot(7) + 16] ^= 1;
+        assert_eq!(Start::of(&b).used, Some((slot(7) / SECTOR) as u64));
+        b[slot(7)..slot(7) + SECTOR].fill(0);
+        put(&mut b, 3 * BLOCK, &Checkpoint::first(42).encode());
+        assert_eq!(Start::of(&b).used, Some(24));
+        // A smaller device.
+        assert_eq!(Start::of(&b[..2 * BLOCK]).used, None);
+        assert_eq!(Start::of(&[0; 100]), Start { orphan: None, used: None });
+    }
+
+    #[test]
+    fn uuids_are_shown_in_groups() {
+        let mut b = [0; 16];
+        (0..16).for_each(|i| b[i] = 0xa0 + i as u8);
+        assert_eq!(Uuid(b).to_string(), "a0a1a2a3-a4a5-a6a7-a8a9-aaabacadaeaf");
+    }
+
+    #[test]
+    fn a_device_with_a_superblock_is_known_by_it() {
+        let mut b = sb().encode();
+        assert!(Superblock::is_in(&b));
+        // Whatever its version, and damaged.
+        for byte in [8, 12, 100] {
+            b[byte] ^= 1;
+            assert!(Superblock::is_in(&b) && Superblock::decode(&b).is_err());
+        }
+        assert!(!Superblock::is_in(&[0; SECTOR]) && !Superblock::is_in(&Checkpoint::first(1).encode()));
     }
 
     #[test]

@@ -228,6 +228,19 @@ pub fn sleep_ms(ms: u32) {
     unsafe { kernel::bindings::msleep(ms) }
 }
 
+/// Sleeps, but not on after a signal.
+///
+/// # Errors
+/// `EINTR`.
+fn sleep_interruptible_ms(ms: u32) -> Result {
+    // SAFETY: It has no preconditions but that the caller may sleep.
+    if unsafe { bindings::wb_sleep_interruptible(ms) } {
+        Ok(())
+    } else {
+        Err(EINTR)
+    }
+}
+
 /// Waits until every end of I/O that was under way when it was called is over.
 pub fn synchronize() {
     // SAFETY: It has no preconditions but that the caller may sleep.
@@ -236,7 +249,7 @@ pub fn synchronize() {
 
 kernel::sync::global_lock! {
     // SAFETY: Initialised by `init_module` before the target is registered, and so before any use.
-    unsafe(uninit) static IN_USE: Mutex<KVec<usize>> = KVec::new();
+    unsafe(uninit) static IN_USE: Mutex<KVec<Key>> = KVec::new();
 }
 
 /// Initialises what is global to the module; called once, before anything else.
@@ -351,27 +364,55 @@ pub fn is_hibernating() -> bool {
     unsafe { bindings::wb_task_hibernates() }
 }
 
-/// A device that a volume uses; no other volume gets it before this is dropped.
-pub struct InUse(usize);
+/// What only one volume may have at a time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Key {
+    /// A device, by what tells it from others that are open. Two paths to the same bytes are two devices: see
+    /// [`Key::Uuid`] and [`Key::Nonce`].
+    Device(usize),
+    /// The UUID of a volume, by which its cache device is known under any path, and so is a copy of it.
+    Uuid([u8; 16]),
+    /// The nonce of a format, likewise: it is what tells records of one volume from those of another.
+    Nonce(u64),
+    /// The right to format. A device that is blank cannot be told from another path to it; with this, who comes second finds
+    /// what the first has written.
+    Format,
+}
+
+/// A hold on a [`Key`]; no other volume gets it before this is dropped.
+pub struct InUse(Key);
 
 impl InUse {
-    /// Notes that the device identified by `id` is in use.
+    /// Takes the key.
     ///
     /// # Errors
-    /// `EBUSY` when it is already, `ENOMEM`.
-    pub fn new(id: usize) -> Result<Self> {
-        let mut ids = IN_USE.lock();
-        if ids.contains(&id) {
+    /// `EBUSY` when somebody has it, `ENOMEM`.
+    pub fn new(key: Key) -> Result<Self> {
+        let mut keys = IN_USE.lock();
+        if keys.contains(&key) {
             return Err(EBUSY);
         }
-        ids.push(id, GFP_KERNEL)?;
-        Ok(Self(id))
+        keys.push(key, GFP_KERNEL)?;
+        Ok(Self(key))
+    }
+
+    /// Takes the key as soon as nobody else has it.
+    ///
+    /// # Errors
+    /// `EINTR` after a signal, `ENOMEM`.
+    pub fn wait_for(key: Key) -> Result<Self> {
+        loop {
+            match Self::new(key) {
+                Err(EBUSY) => sleep_interruptible_ms(10)?,
+                result => return result,
+            }
+        }
     }
 }
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        IN_USE.lock().retain(|id| *id != self.0);
+        IN_USE.lock().retain(|key| *key != self.0);
     }
 }
 

@@ -31,6 +31,7 @@ mod resume;
 mod sleep;
 mod silence;
 mod steering;
+mod superblock;
 mod write;
 #[allow(clippy::arithmetic_side_effects)]
 mod writeback;

@@ -1,29 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! From what is on the devices to a volume: formats a blank cache device, checks the superblock, replays the log.
+//! From what is on the devices to a volume: replays the log.
 
 use super::{nr_buffers, Disks, Running, Transfer};
 use crate::arguments::Options;
 use crate::dm::{Events, Refusal};
 use crate::engine::ahead::{Ahead, Look};
 use crate::engine::format::{
-    Checkpoint, Invalid, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK,
-    DEFAULT_SEGMENT_BLOCKS, FIRST_BLOCK, MAX_SEGMENT_BLOCKS, MIN_SEGMENT_BLOCKS, SECTOR,
+    Checkpoint, Start, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK, MAX_SEGMENT_BLOCKS, SECTOR,
 };
 use crate::engine::replay::{Replay, Want};
 use crate::engine::Engine;
-use crate::os::{damaged, random};
+use crate::os::{damaged, InUse};
 use kernel::prelude::*;
 use kernel::sync::Arc;
-
-/// What has to be zero for nobody to see that there was a volume: the superblock and the checkpoints.
-const BLANK_BYTES: u64 = (CHECKPOINT_BLOCK + 2) * BLOCK as u64;
 
 /// Blocks that a replay reads ahead: 2 MiB, which is enough to keep a device busy.
 const AHEAD_BLOCKS: u32 = 2 * MAX_SEGMENT_BLOCKS;
 
 /// All that it reads to: by itself it reads at most the data of one record.
 const READ_BLOCKS: usize = (AHEAD_BLOCKS + MAX_SEGMENT_BLOCKS) as usize;
+// One bio reads what a format may overwrite.
+const _: () = assert!(Start::BYTES <= MAX_SEGMENT_BLOCKS as usize * BLOCK);
 
 /// The log on the cache device, for a replay.
 struct Log<'a> {
@@ -76,7 +74,7 @@ impl Drop for Log<'_> {
 }
 
 impl Disks {
-    fn read_sector(&self, t: &Arc<Transfer>, block: u64) -> Result<[u8; SECTOR]> {
+    pub(super) fn read_sector(&self, t: &Arc<Transfer>, block: u64) -> Result<[u8; SECTOR]> {
         // A whole block, which any logical block size divides.
         t.read(self, &self.cache, block * BLOCK_SECTORS, (0, BLOCK), 0);
         t.finish()?;
@@ -85,7 +83,7 @@ impl Disks {
         Ok(sector)
     }
 
-    fn write_sector(&self, t: &Arc<Transfer>, block: u64, sector: &[u8; SECTOR]) -> Result {
+    pub(super) fn write_sector(&self, t: &Arc<Transfer>, block: u64, sector: &[u8; SECTOR]) -> Result {
         t.pages.with_mut(0, BLOCK, |b| {
             b.fill(0);
             b[..SECTOR].copy_from_slice(sector);
@@ -102,117 +100,9 @@ impl Disks {
         self.write_sector(t, checkpoint.block(), &checkpoint.encode())
     }
 
-    fn flush_cache(&self, t: &Arc<Transfer>) -> Result {
+    pub(super) fn flush_cache(&self, t: &Arc<Transfer>) -> Result {
         t.flush(self, &self.cache);
         t.finish()
-    }
-
-    /// Writes a new superblock last, so that a crash leaves either a blank device or a formatted one.
-    // Not inlined: together their frames would take half of the kernel's stack.
-    #[inline(never)]
-    fn format(&self, t: &Arc<Transfer>) -> core::result::Result<Superblock, Refusal> {
-        let (mut uuid, mut nonce) = ([0; 16], [0; 8]);
-        random(&mut uuid);
-        random(&mut nonce);
-        // Version 4, variant 1: RFC 9562, 5.4.
-        uuid[6] = uuid[6] & 0x0f | 0x40;
-        uuid[8] = uuid[8] & 0x3f | 0x80;
-        let nonce = u64::from_le_bytes(nonce);
-        let sb = Superblock::new(
-            self.cache.sectors(),
-            self.backing.sectors(),
-            DEFAULT_SEGMENT_BLOCKS,
-            uuid,
-            nonce,
-        )
-        .map_err(|_| (c"The cache device is too small: it must have at least 9 MiB", EINVAL))?;
-        let first = Checkpoint::first(nonce);
-        self.write_sector(t, CHECKPOINT_BLOCK + 1, &[0; SECTOR])
-            .and_then(|()| self.write_checkpoint(t, &first))
-            .and_then(|()| self.flush_cache(t))
-            .and_then(|()| self.write_sector(t, 0, &sb.encode()))
-            .and_then(|()| self.flush_cache(t))
-            .map_err(|e| (c"Cannot write to the cache device", e))?;
-        log_info!("{}: formatted a blank cache device", self);
-        Ok(sb)
-    }
-
-    /// Whether there is a log without a superblock that may have data in it which are nowhere else. A blank superblock is what
-    /// asks for a new format; but what has blanked it may have been an accident.
-    #[inline(never)]
-    fn has_orphaned_log(&self, t: &Arc<Transfer>) -> Result<bool> {
-        let mut newest: Option<Checkpoint> = None;
-        for block in [CHECKPOINT_BLOCK, CHECKPOINT_BLOCK + 1] {
-            let found = Checkpoint::orphan(&self.read_sector(t, block)?);
-            if found.is_some_and(|c| newest.is_none_or(|n| c.generation > n.generation)) {
-                newest = found;
-            }
-        }
-        // The first one is what a format leaves that was interrupted.
-        let Some(c) = newest.filter(|c| c.generation > 0) else { return Ok(false) };
-        if c.durable >= c.tail {
-            return Ok(true);
-        }
-        // It was empty at that moment. Where its next record would be depends on the size of the segments.
-        for segment_blocks in MIN_SEGMENT_BLOCKS..=MAX_SEGMENT_BLOCKS {
-            let block = u64::from(FIRST_BLOCK) + u64::from(c.tail_segment) * u64::from(segment_blocks);
-            if (block + 1) * BLOCK_SECTORS > self.cache.sectors() {
-                break;
-            }
-            t.read(self, &self.cache, block * BLOCK_SECTORS, (0, BLOCK), 0);
-            t.finish()?;
-            let is_next =
-                |b: &[u8]| b.first_chunk::<BLOCK>().is_some_and(|b| RecordHeader::is_of(b, c.nonce, c.tail));
-            if t.pages.with(0, BLOCK, is_next) == Some(true) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    #[inline(never)]
-    fn superblock(&self, t: &Arc<Transfer>) -> core::result::Result<Superblock, Refusal> {
-        let sector = self.read_sector(t, 0).map_err(cannot_read)?;
-        let sb = match Superblock::decode(&sector) {
-            Ok(sb) => sb,
-            Err(Invalid::Blank) if self.has_orphaned_log(t).map_err(cannot_read)? => {
-                log_err!(
-                    "{}: refusing the cache device, whose superblock is blank but which has a log behind it: put back a \
-                     copy of the superblock, or zero the first {} bytes to give up what is in the log",
-                    self,
-                    BLANK_BYTES
-                );
-                return Err((c"The superblock of the cache device is gone: see the kernel log", EINVAL));
-            }
-            Err(Invalid::Blank) => self.format(t)?,
-            Err(invalid) => {
-                log_err!("{}: refusing the cache device, for {}", self, invalid);
-                return Err(match invalid {
-                    Invalid::Magic => (
-                        c"The cache device is neither blank nor formatted for writeboost: see wbformat",
-                        EINVAL,
-                    ),
-                    Invalid::Version(_) => (
-                        c"The cache device has a format that this module does not know: see the kernel log",
-                        EINVAL,
-                    ),
-                    _ => (c"The superblock of the cache device is damaged: see the kernel log", EINVAL),
-                });
-            }
-        };
-        if sb.backing_sectors != self.backing.sectors() {
-            log_err!(
-                "{}: the cache device belongs to a backing device of {} sectors, this one has {}",
-                self,
-                sb.backing_sectors,
-                self.backing.sectors()
-            );
-            return Err((c"The cache device belongs to a backing device of another size", EINVAL));
-        }
-        if sb.cache_sectors() > self.cache.sectors() {
-            return Err((c"The cache device is smaller than when it was formatted", EINVAL));
-        }
-        Ok(sb)
     }
 
     #[inline(never)]
@@ -258,19 +148,24 @@ impl Disks {
     }
 }
 
-fn cannot_read(e: Error) -> Refusal {
+pub(super) fn cannot_read(e: Error) -> Refusal {
     (c"Cannot read the cache device", e)
 }
 
-/// Opens the volume on `disks`.
+/// Opens the volume on `disks`, and takes a hold on its identity.
 ///
 /// # Errors
 /// Why it cannot be opened: for people, and as an error number. Unless the cache device was blank nothing was written to
 /// it.
-pub fn open(disks: Arc<Disks>, events: Events, options: Options) -> core::result::Result<Running, Refusal> {
+pub fn open(
+    disks: Arc<Disks>,
+    events: Events,
+    options: Options,
+) -> core::result::Result<(Running, [InUse; 2]), Refusal> {
     let no_memory = |e| (c"Not enough memory", e);
     let t = Transfer::new(READ_BLOCKS).map_err(no_memory)?;
-    let sb = disks.superblock(&t)?;
+    disks.check_backing(&t)?;
+    let (sb, in_use) = disks.superblock(&t)?;
     let engine = disks.replay(&t, &sb)?;
-    Running::start(disks, events, engine, options).map_err(no_memory)
+    Ok((Running::start(disks, events, engine, options).map_err(no_memory)?, in_use))
 }

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Which volume it is: finds the superblock on the cache device, or formats a blank one.
+//!
+//! # Invariants
+//! - Before anything is written it is known that all is as it must be: the devices fit (`engine::limits`), the backing device is
+//!   no cache device, and no volume of the same UUID or nonce is active. By that the cache device is known under another path,
+//!   and a copy of it, which would be written as the same log.
+//! - A format overwrites nothing: all that lies before the segments is zero, or checkpoints of ours whose log is empty. A sector
+//!   that cannot be read may hold anything.
+//! - While one cache device is formatted no other is taken for blank: of two paths to the same device the second one finds
+//!   what the first has written.
+//!
+//! Two paths to one *backing* device cannot be told apart from two devices here, for there is nothing of ours on it.
+
+use super::resume::cannot_read;
+use super::{Disks, Transfer};
+use crate::dm::Refusal;
+use crate::engine::format::{
+    Checkpoint, Invalid, RecordHeader, Start, Superblock, Uuid, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK,
+    DEFAULT_SEGMENT_BLOCKS, FIRST_BLOCK, MAX_SEGMENT_BLOCKS, MIN_SEGMENT_BLOCKS, SECTOR,
+};
+use crate::os::{random, InUse, Key};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+// One bio reads what a format may overwrite.
+const _: () = assert!(Start::BYTES <= MAX_SEGMENT_BLOCKS as usize * BLOCK);
+
+/// A superblock, and the hold on its volume.
+type Found = (Superblock, [InUse; 2]);
+
+impl Disks {
+    /// Takes the hold on the volume `sb`.
+    fn hold(&self, sb: &Superblock) -> core::result::Result<[InUse; 2], Refusal> {
+        let hold = |key| {
+            InUse::new(key).map_err(|e| {
+                if e != EBUSY {
+                    return (c"Not enough memory", e);
+                }
+                log_err!(
+                    "{}: refusing the cache device: volume {} is active already, so this is another path to its cache device, or \
+                     a copy of it",
+                    self,
+                    Uuid(sb.uuid)
+                );
+                (c"A volume with this UUID is active already: see the kernel log", EEXIST)
+            })
+        };
+        Ok([hold(Key::Uuid(sb.uuid))?, hold(Key::Nonce(sb.nonce))?])
+    }
+
+    /// Writes a new superblock last, so that a crash leaves either a blank device or a formatted one.
+    // Not inlined: together their frames would take half of the kernel's stack.
+    #[inline(never)]
+    fn format(&self, t: &Arc<Transfer>) -> core::result::Result<Found, Refusal> {
+        let (mut uuid, mut nonce) = ([0; 16], [0; 8]);
+        random(&mut uuid);
+        random(&mut nonce);
+        // Version 4, variant 1: RFC 9562, 5.4.
+        uuid[6] = uuid[6] & 0x0f | 0x40;
+        uuid[8] = uuid[8] & 0x3f | 0x80;
+        let nonce = u64::from_le_bytes(nonce);
+        let sb = Superblock::new(
+            self.cache.sectors(),
+            self.backing.sectors(),
+            DEFAULT_SEGMENT_BLOCKS,
+            uuid,
+            nonce,
+        )
+        .map_err(|_| (c"The cache device is too small: it must have at least 9 MiB", EINVAL))?;
+        let in_use = self.hold(&sb)?;
+        let first = Checkpoint::first(nonce);
+        self.write_sector(t, CHECKPOINT_BLOCK + 1, &[0; SECTOR])
+            .and_then(|()| self.write_checkpoint(t, &first))
+            .and_then(|()| self.flush_cache(t))
+            .and_then(|()| self.write_sector(t, 0, &sb.encode()))
+            .and_then(|()| self.flush_cache(t))
+            .map_err(|e| (c"Cannot write to the cache device", e))?;
+        log_info!("{}: formatted a blank cache device", self);
+        Ok((sb, in_use))
+    }
+
+    /// Whether there is something behind the checkpoint `c`, which has no superblock, that is nowhere else. A blank superblock is
+    /// what asks for a new format; but what has blanked it may have been an accident.
+    #[inline(never)]
+    fn has_log(&self, t: &Arc<Transfer>, c: &Checkpoint) -> Result<bool> {
+        // The first one is what a format leaves that was interrupted.
+        if c.generation == 0 {
+            return Ok(false);
+        }
+        if c.durable >= c.tail {
+            return Ok(true);
+        }
+        // It was empty at that moment. Where its next record would be depends on the size of the segments.
+        for segment_blocks in MIN_SEGMENT_BLOCKS..=MAX_SEGMENT_BLOCKS {
+            let block = u64::from(FIRST_BLOCK) + u64::from(c.tail_segment) * u64::from(segment_blocks);
+            if (block + 1) * BLOCK_SECTORS > self.cache.sectors() {
+                break;
+            }
+            t.read(self, &self.cache, block * BLOCK_SECTORS, (0, BLOCK), 0);
+            t.finish()?;
+            let is_next =
+                |b: &[u8]| b.first_chunk::<BLOCK>().is_some_and(|b| RecordHeader::is_of(b, c.nonce, c.tail));
+            if t.pages.with(0, BLOCK, is_next) == Some(true) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Refuses a cache device whose first sector is blank, unless a format would overwrite nothing.
+    #[inline(never)]
+    fn check_blank(&self, t: &Arc<Transfer>) -> core::result::Result<(), Refusal> {
+        t.read(self, &self.cache, 0, (0, Start::BYTES), 0);
+        t.finish().map_err(cannot_read)?;
+        let start = t.pages.with(0, Start::BYTES, Start::of).ok_or((c"Not enough memory", ENOMEM))?;
+        let has_log = match &start.orphan {
+            Some(checkpoint) => self.has_log(t, checkpoint).map_err(cannot_read)?,
+            None => false,
+        };
+        if has_log {
+            log_err!(
+                "{}: refusing the cache device, whose superblock is blank but which has a log behind it: put back a \
+                 copy of the superblock, or zero the first {} bytes to give up what is in the log",
+                self,
+                Start::BYTES
+            );
+            return Err((c"The superblock of the cache device is gone: see the kernel log", EINVAL));
+        }
+        start.used.map_or(Ok(()), |sector| Err(self.not_blank(sector)))
+    }
+
+    fn not_blank(&self, sector: u64) -> Refusal {
+        log_err!(
+            "{}: refusing the cache device, which has something in its sector {} that is not of writeboost. Are the backing \
+             device and the cache device exchanged? If nothing on it is needed: wbformat --force, or zero its first {} bytes",
+            self,
+            sector,
+            Start::BYTES
+        );
+        (c"The cache device is neither blank nor formatted for writeboost: see the kernel log", EINVAL)
+    }
+
+    /// Finds the superblock on the cache device, or formats a blank one; and takes the hold on the volume.
+    ///
+    /// # Errors
+    /// Why not.
+    #[inline(never)]
+    pub(super) fn superblock(&self, t: &Arc<Transfer>) -> core::result::Result<Found, Refusal> {
+        let mut format = None;
+        let (sb, in_use) = loop {
+            match Superblock::decode(&self.read_sector(t, 0).map_err(cannot_read)?) {
+                Ok(sb) => {
+                    let in_use = self.hold(&sb)?;
+                    break (sb, in_use);
+                }
+                // Somebody may be formatting it, by another path: looks again.
+                Err(Invalid::Blank) if format.is_none() => {
+                    format = Some(InUse::wait_for(Key::Format).map_err(|e| (c"Interrupted", e))?);
+                }
+                Err(Invalid::Blank) => {
+                    self.check_blank(t)?;
+                    break self.format(t)?;
+                }
+                Err(Invalid::Magic) => return Err(self.not_blank(0)),
+                Err(invalid) => {
+                    log_err!("{}: refusing the cache device, for {}", self, invalid);
+                    let words = match invalid {
+                        Invalid::Version(_) => {
+                            c"The cache device has a format that this module does not know: see the kernel log"
+                        }
+                        _ => c"The superblock of the cache device is damaged: see the kernel log",
+                    };
+                    return Err((words, EINVAL));
+                }
+            }
+        };
+        drop(format);
+        if sb.backing_sectors != self.backing.sectors() {
+            log_err!(
+                "{}: the cache device belongs to a backing device of {} sectors, this one has {}",
+                self,
+                sb.backing_sectors,
+                self.backing.sectors()
+            );
+            return Err((c"The cache device belongs to a backing device of another size", EINVAL));
+        }
+        if sb.cache_sectors() > self.cache.sectors() {
+            return Err((c"The cache device is smaller than when it was formatted", EINVAL));
+        }
+        Ok((sb, in_use))
+    }
+
+    /// Refuses a backing device that is a cache device: the two are exchanged, and what is dirty on it would be written over.
+    ///
+    /// A volume that is the backing device of another one is none: its first sector is that of its own backing device.
+    ///
+    /// # Errors
+    /// Why not.
+    #[inline(never)]
+    pub(super) fn check_backing(&self, t: &Arc<Transfer>) -> core::result::Result<(), Refusal> {
+        let len = (self.backing.sectors().min(BLOCK_SECTORS)) as usize * SECTOR;
+        t.read(self, &self.backing, 0, (0, len), 0);
+        if t.finish().is_err() {
+            // It may have a bad sector there and be the right one all the same.
+            return Ok(());
+        }
+        let is_cache = |b: &[u8]| b.first_chunk().is_some_and(Superblock::is_in);
+        if t.pages.with(0, len, is_cache) != Some(true) {
+            return Ok(());
+        }
+        log_err!(
+            "{}: refusing the backing device, which is a cache device of writeboost. Are the two exchanged? If it is none any more, \
+             and nothing on it is needed: zero its first {} bytes",
+            self,
+            BLOCK
+        );
+        Err((c"The backing device is a cache device of writeboost: see the kernel log", EINVAL))
+    }
+}
