@@ -8,7 +8,8 @@ use crate::arguments::{self, Message, Options, Query, TableError};
 use crate::dm::{
     Args, Bio, Construction, Device, Mapping, Op, Outcome, Refusal, Returned, StatusKind, Target, Writer,
 };
-use crate::engine::format::{Superblock, Uuid, DEFAULT_SEGMENT_BLOCKS};
+use crate::engine::format::Uuid;
+use crate::engine::limits::{Limits, Unfit};
 use crate::os::{not_supported, InUse, Key};
 use crate::volume::{open, Disks, Kind, PerBio, Running};
 use core::fmt::Write;
@@ -35,6 +36,33 @@ fn options(args: &Args<'_>) -> core::result::Result<Options, Refusal> {
     })
 }
 
+/// Refuses devices that cannot be used; before anything is written, for device-mapper itself looks only afterwards.
+fn check_shapes(backing: &Device, cache: &Device) -> core::result::Result<(), Refusal> {
+    let log = |which, device: &Device, unfit: &Unfit| {
+        log_err!("refusing the {} device {}: {}", which, device.name().to_str().unwrap_or("?"), unfit);
+    };
+    backing.shape().check_backing().map_err(|unfit| {
+        log("backing", backing, &unfit);
+        match unfit {
+            Unfit::ReadOnly => (c"The backing device is read-only", EROFS),
+            Unfit::Zoned => (c"The backing device is zoned, which is not supported", EINVAL),
+            Unfit::LogicalBlock(_) => (c"The backing device has logical blocks of more than 4096 bytes", EINVAL),
+            Unfit::Uneven(..) => (c"The size of the backing device is no multiple of its logical blocks", EINVAL),
+            Unfit::TooSmall(_) => (c"The backing device is empty", EINVAL),
+            Unfit::TooLarge(_) => (c"The backing device is too large: the most are 4 PiB", EINVAL),
+        }
+    })?;
+    cache.shape().check_cache().map_err(|unfit| {
+        log("cache", cache, &unfit);
+        match unfit {
+            Unfit::ReadOnly => (c"The cache device is read-only", EROFS),
+            Unfit::Zoned => (c"The cache device is zoned, which is not supported", EINVAL),
+            Unfit::LogicalBlock(_) => (c"The cache device has logical blocks of more than 4096 bytes", EINVAL),
+            _ => (c"The cache device is too small: it must have at least 9 MiB", EINVAL),
+        }
+    })
+}
+
 impl Target for Writeboost {
     const NAME: &'static CStr = c"writeboost";
     const VERSION: [u32; 3] = [3, 0, 0];
@@ -56,11 +84,9 @@ impl Target for Writeboost {
                 .map_err(|e| (c"A device is in use by another writeboost volume", e))
         };
         let devices = [in_use(&backing)?, in_use(&cache)?];
+        check_shapes(&backing, &cache)?;
         if ti.sectors() != backing.sectors() {
             return Err((c"The volume must be as large as the backing device", EINVAL));
-        }
-        if cache.sectors() < Superblock::min_cache_sectors(DEFAULT_SEGMENT_BLOCKS) {
-            return Err((c"The cache device is too small: it must have at least 9 MiB", EINVAL));
         }
         let disks = Disks::new(backing, cache).map_err(|e| (c"Not enough memory", e))?;
         let (running, volume) = open(disks, ti.events(), options)?;
@@ -147,6 +173,10 @@ impl Target for Writeboost {
         let volume = &self.running.volume;
         let disks = volume.disks();
         [(&disks.backing, disks.backing.sectors()), (&disks.cache, volume.cache_sectors())]
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::of_volume(&self.running.volume.disks().backing.limits())
     }
 }
 

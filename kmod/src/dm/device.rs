@@ -7,6 +7,7 @@
 use super::bindings;
 use crate::engine::silence::Traffic;
 use crate::os::Shared;
+use crate::engine::limits::{Limits, Shape};
 use core::ptr::NonNull;
 use kernel::prelude::*;
 
@@ -63,6 +64,26 @@ impl Device {
         unsafe { bindings::wb_bdev_sectors(self.bdev()) }
     }
 
+    /// What decides whether it can be used.
+    pub fn shape(&self) -> Shape {
+        let bdev = self.bdev();
+        // SAFETY: The block device is open as long as `dev` is.
+        unsafe {
+            Shape {
+                sectors: bindings::wb_bdev_sectors(bdev),
+                logical_block: bindings::wb_bdev_logical_block_size(bdev),
+                zoned: bindings::wb_bdev_is_zoned(bdev),
+                read_only: bindings::wb_bdev_is_read_only(bdev),
+            }
+        }
+    }
+
+    /// The limits of a device over this one alone. Sleeps.
+    pub fn limits(&self) -> Limits {
+        // SAFETY: The block device is open as long as `dev` is.
+        unsafe { bindings::wb_bdev_limits(self.bdev()) }.into()
+    }
+
     /// For how many milliseconds it has had something to do since boot.
     pub fn busy_ms(&self) -> u32 {
         // SAFETY: The block device is open as long as `dev` is.
@@ -78,6 +99,46 @@ impl Device {
     /// What tells the block device from all others that are open.
     pub fn id(&self) -> usize {
         self.bdev() as usize
+    }
+}
+
+impl From<bindings::wb_limits> for Limits {
+    fn from(l: bindings::wb_limits) -> Self {
+        Self {
+            logical_block: l.logical_block_size,
+            physical_block: l.physical_block_size,
+            alignment_offset: l.alignment_offset,
+            io_min: l.io_min,
+            io_opt: l.io_opt,
+            chunk_sectors: l.chunk_sectors,
+            max_hw_sectors: l.max_hw_sectors,
+            max_dev_sectors: l.max_dev_sectors,
+            max_user_sectors: l.max_user_sectors,
+            misaligned: l.misaligned,
+            rotational: l.rotational,
+            stable_writes: l.stable_writes,
+            stripes: l.stripes,
+        }
+    }
+}
+
+impl From<Limits> for bindings::wb_limits {
+    fn from(l: Limits) -> Self {
+        Self {
+            logical_block_size: l.logical_block,
+            physical_block_size: l.physical_block,
+            alignment_offset: l.alignment_offset,
+            io_min: l.io_min,
+            io_opt: l.io_opt,
+            chunk_sectors: l.chunk_sectors,
+            max_hw_sectors: l.max_hw_sectors,
+            max_dev_sectors: l.max_dev_sectors,
+            max_user_sectors: l.max_user_sectors,
+            misaligned: l.misaligned,
+            rotational: l.rotational,
+            stable_writes: l.stable_writes,
+            stripes: l.stripes,
+        }
     }
 }
 

@@ -538,6 +538,72 @@ sector_t wb_bdev_sectors(struct block_device *bdev)
 	return bdev_nr_sectors(bdev);
 }
 
+unsigned int wb_bdev_logical_block_size(struct block_device *bdev)
+{
+	return bdev_logical_block_size(bdev);
+}
+
+bool wb_bdev_is_zoned(struct block_device *bdev)
+{
+	return bdev_is_zoned(bdev);
+}
+
+bool wb_bdev_is_read_only(struct block_device *bdev)
+{
+	return bdev_read_only(bdev);
+}
+
+/* What @bdev alone makes the limits of a device that is stacked on it; sleeps. As dm_set_device_limits() does it. */
+struct wb_limits wb_bdev_limits(struct block_device *bdev)
+{
+	struct request_queue *q = bdev_get_queue(bdev);
+	struct queue_limits lim;
+
+	blk_set_stacking_limits(&lim);
+	mutex_lock(&q->limits_lock);
+	blk_stack_limits(&lim, &q->limits, get_start_sect(bdev));
+	mutex_unlock(&q->limits_lock);
+	return (struct wb_limits) {
+		.logical_block_size = lim.logical_block_size,
+		.physical_block_size = lim.physical_block_size,
+		.alignment_offset = lim.alignment_offset,
+		.io_min = lim.io_min,
+		.io_opt = lim.io_opt,
+		.chunk_sectors = lim.chunk_sectors,
+		.max_hw_sectors = lim.max_hw_sectors,
+		.max_dev_sectors = lim.max_dev_sectors,
+		.max_user_sectors = lim.max_user_sectors,
+		.misaligned = lim.flags & BLK_FLAG_MISALIGNED,
+		.rotational = lim.features & BLK_FEAT_ROTATIONAL,
+		.stable_writes = lim.features & BLK_FEAT_STABLE_WRITES,
+		.stripes = lim.features & BLK_FEAT_RAID_PARTIAL_STRIPES_EXPENSIVE,
+	};
+}
+
+/* What is not in @limits stays as device-mapper has stacked it, of all devices of the target. */
+void wb_target_set_limits(struct queue_limits *lim, const struct wb_limits *limits)
+{
+	lim->logical_block_size = limits->logical_block_size;
+	lim->physical_block_size = limits->physical_block_size;
+	lim->alignment_offset = limits->alignment_offset;
+	lim->io_min = limits->io_min;
+	lim->io_opt = limits->io_opt;
+	lim->chunk_sectors = limits->chunk_sectors;
+	lim->max_hw_sectors = limits->max_hw_sectors;
+	lim->max_dev_sectors = limits->max_dev_sectors;
+	lim->max_user_sectors = limits->max_user_sectors;
+	lim->flags &= ~BLK_FLAG_MISALIGNED;
+	if (limits->misaligned)
+		lim->flags |= BLK_FLAG_MISALIGNED;
+	lim->features &= ~(BLK_FEAT_ROTATIONAL | BLK_FEAT_STABLE_WRITES | BLK_FEAT_RAID_PARTIAL_STRIPES_EXPENSIVE);
+	if (limits->rotational)
+		lim->features |= BLK_FEAT_ROTATIONAL;
+	if (limits->stable_writes)
+		lim->features |= BLK_FEAT_STABLE_WRITES;
+	if (limits->stripes)
+		lim->features |= BLK_FEAT_RAID_PARTIAL_STRIPES_EXPENSIVE;
+}
+
 /* How long the whole disk has had something to do since boot; what iostat calls utilisation is its increase. */
 unsigned int wb_bdev_busy_ms(struct block_device *bdev)
 {

@@ -47,6 +47,23 @@ struct wb_sleep_ops {
 	void (*wake)(void);	/* tasks run again */
 };
 
+/* Of struct queue_limits, what a target decides for itself: engine/limits.rs says what each is. */
+struct wb_limits {
+	unsigned int logical_block_size;
+	unsigned int physical_block_size;
+	unsigned int alignment_offset;
+	unsigned int io_min;
+	unsigned int io_opt;
+	unsigned int chunk_sectors;
+	unsigned int max_hw_sectors;
+	unsigned int max_dev_sectors;
+	unsigned int max_user_sectors;
+	bool misaligned;
+	bool rotational;
+	bool stable_writes;
+	bool stripes;
+};
+
 typedef void (*wb_end_fn)(void *data, unsigned long tag, const void *sent_to, int error);
 
 /* A bio of the module's own, with whom to tell when it has returned. */
@@ -112,6 +129,10 @@ void wb_bio_submit_flush(struct bio_set *bs, struct block_device *bdev, bool bac
 			 unsigned long tag, const void *sent_to);
 
 sector_t wb_bdev_sectors(struct block_device *bdev);
+unsigned int wb_bdev_logical_block_size(struct block_device *bdev);
+bool wb_bdev_is_zoned(struct block_device *bdev);
+bool wb_bdev_is_read_only(struct block_device *bdev);
+struct wb_limits wb_bdev_limits(struct block_device *bdev);
 unsigned int wb_bdev_busy_ms(struct block_device *bdev);
 u64 wb_now_ms(void);
 void wb_synchronize(void);
@@ -120,6 +141,7 @@ void wb_bio_skip(struct bio *bio, struct bvec_iter *iter, unsigned int len);
 blk_mode_t wb_target_mode(struct dm_target *ti);
 sector_t wb_target_offset(struct dm_target *ti, sector_t sector);
 void wb_target_init(struct dm_target *ti, unsigned int per_io_data_size);
+void wb_target_set_limits(struct queue_limits *lim, const struct wb_limits *limits);
 struct block_device *wb_dev_bdev(struct dm_dev *dev);
 const char *wb_dev_name(struct dm_dev *dev);
 int wb_iterate_device(struct dm_target *ti, iterate_devices_callout_fn fn, struct dm_dev *dev, sector_t len, void *data);

@@ -6,6 +6,7 @@
 
 use super::bio::Beside;
 use super::{bindings, Bio, Device};
+use crate::engine::limits::Limits;
 use core::ffi::{c_int, c_void};
 use core::fmt::Write;
 use core::marker::PhantomData;
@@ -204,6 +205,8 @@ pub trait Target: Send + Sync + Sized + 'static {
     fn answer(&self, question: Self::Question, out: &mut Writer<'_>);
     /// The underlying devices, and how many sectors of each it uses.
     fn devices(&self) -> [(&Device, u64); 2];
+    /// The limits that it shows. All others are what every one of its devices can bear. May sleep.
+    fn limits(&self) -> Limits;
 }
 
 /// The target while it exists: what `dm_target.private` points to.
@@ -381,6 +384,11 @@ unsafe extern "C" fn iterate_devices<T: Target>(
     0
 }
 
+unsafe extern "C" fn io_hints<T: Target>(ti: *mut bindings::dm_target, limits: *mut bindings::queue_limits) {
+    // SAFETY: Between `ctr` and `dtr`. Device-mapper passes limits that nobody else has.
+    unsafe { bindings::wb_target_set_limits(limits, &target::<T>(ti).limits().into()) }
+}
+
 /// A registered kind of target; dropping it unregisters.
 pub struct Registration<T: Target> {
     inner: KBox<bindings::target_type>,
@@ -406,7 +414,8 @@ impl<T: Target> Registration<T> {
                 module: module.as_ptr().cast(),
                 version: T::VERSION,
                 // Or io_uring and its like would hand every request to a thread of their own, at a third of the speed.
-                features: u64::from(bindings::DM_TARGET_NOWAIT),
+                // A table that is read-only would be written to: by a resume, by writeback.
+                features: u64::from(bindings::DM_TARGET_NOWAIT | bindings::DM_TARGET_ALWAYS_WRITEABLE),
                 ctr: Some(ctr::<T>),
                 dtr: Some(dtr::<T>),
                 map: Some(map::<T>),
@@ -418,6 +427,7 @@ impl<T: Target> Registration<T> {
                 status: Some(status::<T>),
                 message: Some(message::<T>),
                 iterate_devices: Some(iterate_devices::<T>),
+                io_hints: Some(io_hints::<T>),
                 ..zero
             },
             GFP_KERNEL,

@@ -10,6 +10,7 @@
 //! - [`reclaim`]: writeback, relocation, the tail.
 //! - [`pace`]: how fast writes are let in when only writeback makes room.
 //! - [`rate`]: how fast writeback goes when it has a limit.
+//! - [`limits`]: what the two devices must be like, and what the volume is like then.
 //! - [`lost`]: what an error says about the data.
 //! - [`map`]: what the segments are, for people to look at.
 //! - [`flight`]: what the end of an I/O leaves for the thread that waits for it, without the lock.
@@ -36,6 +37,7 @@ pub mod ahead;
 pub mod flight;
 pub mod format;
 mod index;
+pub mod limits;
 pub mod log;
 pub mod lost;
 pub mod map;
