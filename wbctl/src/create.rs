@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 use wbformat::{
     device::{Access, Device},
+    fit,
     format::{self, Backing, Request},
     host::{DevNo, Host},
     identity::{self, Identity, Match},
@@ -102,6 +103,9 @@ pub fn create(host: &Host, args: &Create, step: &dyn Fn(String)) -> Result<Creat
     drop(look);
     let backing = Device::open(host, &args.backing, Access::Exclusive)?;
     let backing_number = block_device(&backing)?;
+    // All that the kernel would refuse, before it or a format has changed anything.
+    fit::cache(&cache)?;
+    fit::backing(&backing)?;
 
     let mut notes = Vec::new();
     read(&args.cache);

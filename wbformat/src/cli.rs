@@ -21,7 +21,7 @@ Exit codes:
   3  refused: a device is mounted or otherwise in use; --force does not help
   4  refused: the cache device holds a file system, RAID member or partition table; see --force
   5  refused: the cache device holds dirty data of a volume, or may hold some; see --force
-  6  refused: too small, or a size that is not possible
+  6  refused: too small, a size that is not possible, or a device that cannot be used: read-only, zoned
 
 Whenever it refuses, the cache device is unchanged.";
 

@@ -12,7 +12,10 @@ use std::{
     os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
-use writeboost::engine::format::{BLOCK, SECTOR};
+use writeboost::engine::{
+    format::{BLOCK, SECTOR},
+    limits::Shape,
+};
 
 /// What a path led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +41,7 @@ pub struct Device {
     path: PathBuf,
     file: File,
     kind: Kind,
-    sectors: u64,
-    logical_block: u32,
+    shape: Shape,
 }
 
 impl Device {
@@ -86,7 +88,17 @@ impl Device {
         };
         // What the page cache holds may be older than what device-mapper wrote past it. Only advice, so it may fail.
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
-        Ok(Self { path: path.to_owned(), file, kind, sectors: bytes / SECTOR as u64, logical_block })
+        let says = |attribute, none| match kind {
+            Kind::Block(number) => host.says(number, attribute).is_some_and(|value| value != none),
+            Kind::File => false,
+        };
+        let shape = Shape {
+            sectors: bytes / SECTOR as u64,
+            logical_block,
+            zoned: says("queue/zoned", "none"),
+            read_only: says("ro", "0"),
+        };
+        Ok(Self { path: path.to_owned(), file, kind, shape })
     }
 
     /// The path it was opened by.
@@ -114,12 +126,17 @@ impl Device {
 
     /// Its size in whole sectors of 512 bytes.
     pub fn sectors(&self) -> u64 {
-        self.sectors
+        self.shape.sectors
+    }
+
+    /// What decides whether it can be used.
+    pub fn shape(&self) -> Shape {
+        self.shape
     }
 
     /// Bytes that it writes whole or not at all: its logical block size.
     pub fn logical_block(&self) -> u32 {
-        self.logical_block
+        self.shape.logical_block
     }
 
     /// Fills `buf` from byte `offset` on.

@@ -4,7 +4,7 @@
 
 use crate::{signature::Signature, users::User};
 use std::{fmt, io, path::PathBuf};
-use writeboost::engine::format::Invalid;
+use writeboost::engine::{format::Invalid, limits::Unfit};
 
 /// Exit codes, the same in `wbformat` and `wbctl`. 2 is clap's, for wrong usage.
 pub mod exit {
@@ -18,7 +18,7 @@ pub mod exit {
     pub const FOREIGN: u8 = 4;
     /// Refused: the cache device holds data that is not on the backing device yet, or may hold some.
     pub const DIRTY: u8 = 5;
-    /// Refused: too small, too large, or sizes that do not fit each other.
+    /// Refused: too small, too large, sizes that do not fit each other, or a device that cannot be used for what it is.
     pub const SIZE: u8 = 6;
 }
 
@@ -84,6 +84,20 @@ pub enum Error {
     /// A size does not fit; the message says which and what would.
     #[error("{0}")]
     Size(String),
+    /// A device cannot be used.
+    #[error("{path}: cannot be used: {unfit}", path = path.display())]
+    Unfit {
+        /// The device.
+        path: PathBuf,
+        /// Why.
+        unfit: Unfit,
+    },
+    /// The backing device is somebody's cache device.
+    #[error(
+        "{path}: is a cache device of writeboost, so it cannot be a backing device. Are the two exchanged? If it is none any \
+         more, and nothing on it is needed: wipe its first 4096 bytes", path = .0.display()
+    )]
+    Exchanged(PathBuf),
     /// Cache and backing device share bytes.
     #[error("{0}")]
     Overlap(String),
@@ -108,8 +122,8 @@ impl Error {
             Error::InUse { .. } => exit::IN_USE,
             Error::Foreign { .. } => exit::FOREIGN,
             Error::Dirty { .. } | Error::Damaged { .. } => exit::DIRTY,
-            Error::Size(_) => exit::SIZE,
-            Error::Overlap(_) | Error::Usage(_) => exit::USAGE,
+            Error::Size(_) | Error::Unfit { .. } => exit::SIZE,
+            Error::Exchanged(_) | Error::Overlap(_) | Error::Usage(_) => exit::USAGE,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::{
     device::{Access, Device},
+    fit,
     host::Host,
     identity::{self, Identity},
     inspect::{self, Contents, Depth, Log, BLANK_BYTES},
@@ -34,7 +35,7 @@ impl Backing {
     /// Looks at the backing device at `path`, and that it is not the cache device in disguise.
     ///
     /// # Errors
-    /// [`Error::InUse`], [`Error::Overlap`], [`Error::Io`], [`Error::NotADevice`].
+    /// [`Error::InUse`], [`Error::Overlap`], [`Error::Io`], [`Error::NotADevice`], [`Error::Unfit`], [`Error::Exchanged`].
     pub fn of(host: &Host, path: &Path, cache: &Device) -> Result<Self, Error> {
         // First: where the two overlap, the backing device is in use by our own open of the cache device.
         let look = Device::open(host, path, Access::Read)?;
@@ -42,6 +43,7 @@ impl Backing {
             return Err(Error::Overlap(words));
         }
         let device = Device::open(host, path, Access::Exclusive)?;
+        fit::backing(&device)?;
         Ok(Self { sectors: device.sectors(), identity: identity::of(host, &device).into_iter().next() })
     }
 }
@@ -124,13 +126,6 @@ fn lay_out(cache: &Device, request: &Request) -> Result<Superblock, Error> {
         )));
     }
     let segment_blocks = blocks as u32;
-    if !matches!(cache.logical_block(), 512 | 4096) {
-        return Err(Error::Size(format!(
-            "{}: has logical blocks of {} bytes; 512 and 4096 are supported",
-            cache.path().display(),
-            cache.logical_block()
-        )));
-    }
     let smallest = Superblock::min_cache_sectors(segment_blocks);
     if cache.sectors() < smallest {
         return Err(Error::Size(format!(
@@ -141,6 +136,7 @@ fn lay_out(cache: &Device, request: &Request) -> Result<Superblock, Error> {
             size::human(request.segment_bytes)
         )));
     }
+    fit::cache(cache)?;
     let sectors = request.backing.sectors;
     if sectors == 0 || sectors.div_ceil(BLOCK_SECTORS) > MAX_BACKING_BLOCKS {
         return Err(Error::Size(format!(

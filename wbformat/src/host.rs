@@ -80,6 +80,12 @@ impl Host {
         DevNo::parse(&attr(dir.parent()?, "dev")?)
     }
 
+    /// What sysfs says of the device, or of the disk that it is a partition of: `queue/...` is of disks only.
+    pub fn says(&self, dev: DevNo, attribute: &str) -> Option<String> {
+        let dir = self.dir(dev)?;
+        attr(&dir, attribute).or_else(|| attr(&self.dir(self.disk_of(dev)?)?, attribute))
+    }
+
     /// The partitions of a disk.
     pub fn partitions(&self, dev: DevNo) -> Vec<DevNo> {
         let Some(dir) = self.dir(dev) else { return Vec::new() };

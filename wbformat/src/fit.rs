@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Whether devices can be what they are meant to be. The rules are the kernel module's own; here they are asked before anything is
+//! changed, and answered with the device's path.
+
+use crate::{device::Device, Error};
+use writeboost::engine::{format::Superblock, limits::Unfit};
+
+fn unfit(device: &Device) -> impl FnOnce(Unfit) -> Error + '_ {
+    |unfit| Error::Unfit { path: device.path().to_owned(), unfit }
+}
+
+/// Checks a cache device.
+///
+/// # Errors
+/// [`Error::Unfit`].
+pub fn cache(device: &Device) -> Result<(), Error> {
+    device.shape().check_cache().map_err(unfit(device))
+}
+
+/// Checks a backing device: also that it is not somebody's cache device.
+///
+/// # Errors
+/// [`Error::Unfit`], [`Error::Exchanged`].
+pub fn backing(device: &Device) -> Result<(), Error> {
+    device.shape().check_backing().map_err(unfit(device))?;
+    match device.read_sector(0) {
+        Ok(sector) if Superblock::is_in(&sector) => Err(Error::Exchanged(device.path().to_owned())),
+        // With a bad sector it can be the right one all the same.
+        _ => Ok(()),
+    }
+}
