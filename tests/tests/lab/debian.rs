@@ -161,6 +161,20 @@ fn smoke(cx: &Bench) -> Result<()> {
         wbctl status w
         wbctl remove w --drain
         e2fsck -fn /dev/b
+        say devices that do not fit, which UML has not
+        null zones 64 zoned 1 zone_size 16
+        null large 64 blocksize 8192
+        null b2 48
+        null c2 64
+        blank=$(digest /dev/c2)
+        for two in "zones c2 The backing device is zoned" "b2 zones The cache device is zoned" \
+            "large c2 The backing device has logical blocks of more" "b2 large The cache device has logical blocks of more"; do
+            read -r backing cache words <<<"$two"
+            logs "$words" -- dmsetup create bad --table "0 $(sectors /dev/$backing) writeboost /dev/$backing /dev/$cache"
+            refused 6 "$([[ $two = *zones* ]] && echo zoned || echo 'logical blocks of 8192 bytes')" -- \
+                wbctl create bad /dev/$backing /dev/$cache
+        done
+        same 'cache device' "$(digest /dev/c2)" "$blank"
         rmmod dm_writeboost
         "#,
     )?;

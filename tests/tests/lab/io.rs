@@ -318,7 +318,8 @@ pub const TESTS: &[Test] = &[
             null b 48 blocksize $1
             null c 24 blocksize $2
             volume v /dev/b /dev/c
-            same 'logical block size' "$(blockdev --getss /dev/mapper/v)" 4096
+            # What is on the backing device was made for its sectors: limits::sectors_of_512_bytes_on_a_cache_of_4096.
+            same 'logical block size' "$(blockdev --getss /dev/mapper/v)" $1
             verify /dev/mapper/v --ioengine=io_uring --iodepth=32 --rw=randrw --bsrange=4k-64k --blockalign=4k --size=40m \
                 --verify_backlog=64
             wbtest history-write /dev/mapper/v --seed $SEED --align 8 --last 1

@@ -15,6 +15,7 @@ mod faults;
 mod fs;
 mod io;
 mod models;
+mod limits;
 mod points;
 mod refuse;
 mod sleep;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         points::TESTS,
         admin::TESTS,
         refuse::TESTS,
+        limits::TESTS,
         errors::TESTS,
         faults::TESTS,
         models::TESTS,

@@ -10,12 +10,13 @@ macro_rules! with_helpers {
     # Of both devices. Starting a process is what takes long in a guest.
     digests() { { dd if=/dev/b bs=1M iflag=direct status=none; dd if=/dev/c bs=1M iflag=direct status=none; } | b2sum; }
 
-    # no_table WORDS TABLE-WORDS...: dmsetup create fails, the kernel says WORDS, nothing has changed.
+    # no_table WORDS TABLE-WORDS...: dmsetup create fails, the kernel says WORDS, nothing has changed. $how are more words for it.
+    how=
     no_table() {
         local words=$1 before
         shift
         before=$(digests)
-        logs "device-mapper: table:" -- dmsetup create bad --table "$*"
+        logs "device-mapper: table:" -- dmsetup create $how bad --table "$*"
         dmesg | grep -F writeboost | grep -F -- "$words" >/dev/null || die "$*: the kernel does not say \"$words\" but: $(dmesg)"
         [ ! -e /dev/mapper/bad ] && [ -z "$(dmsetup ls | grep -w bad)" ] || die "a device is left behind"
         same "the devices after $*" "$(digests)" "$before"
@@ -217,13 +218,195 @@ pub const TESTS: &[Test] = &[
         poke /dev/c 446 '\x80\x00\x00\x00\x83\x00\x00\x00\x00\x08\x00\x00\x00\x08\x00\x00'
         poke /dev/c 510 '\x55\xaa'
         alien ''
-        # ext4 leaves the first sector blank, by which dm-writeboost tells a blank device; wbctl looks further.
+        # Blank in its first sector, in front of the superblock.
         mkfs.ext4 -q /dev/c
-        no_volume 4 ext4 /dev/b /dev/c
-        wipe
+        alien ext4
         say 'the C driver of dm-writeboost'
         poke /dev/c 0 'B00W'
         alien ''
+        "#
+        ),
+    ),
+    // A blank first sector says little: many leave it so.
+    script(
+        "refuse::not_blank",
+        20,
+        true,
+        with_helpers!(
+            r#"
+        wipe() { dd if=/dev/zero of=/dev/c bs=1M oflag=direct status=none count=16; }
+        # other SECTOR: what is on the cache device begins there.
+        other() {
+            same 'first sector' "$(dd if=/dev/c bs=512 count=1 iflag=direct status=none | tr -d '\0' | wc -c)" 0
+            no_table 'The cache device is neither blank nor formatted for writeboost' 0 $n writeboost /dev/b /dev/c
+            dmesg | grep -F "has something in its sector $1 that is not of writeboost" || die "$1 is not named"
+            for advice in 'exchanged?' 'wbformat --force' 'zero its first 1048576 bytes'; do
+                dmesg | grep -F -- "$advice" >/dev/null || die "the kernel does not say $advice"
+            done
+            no_volume 4 '' /dev/b /dev/c
+            wipe
+        }
+        say 'file systems, swap, LVM'
+        mkfs.ext4 -q /dev/c
+        other 2
+        mkfs.ext4 -q /dev/b
+        say 'the two devices exchanged'
+        no_table 'neither blank nor formatted' 0 $(sectors /dev/c) writeboost /dev/c /dev/b
+        e2fsck -fn /dev/b
+        mkswap -q /dev/c
+        other 2
+        poke /dev/c 512 'LABELONE'
+        other 1
+        poke /dev/c $((65536 + 64)) '_BHRfS_M'
+        other 128
+        say 'anything, to the last byte of the first MiB'
+        for byte in 513 4095 4096 9000 524288 1048575; do
+            poke /dev/c $byte '\x01'
+            other $((byte / 512))
+        done
+        say 'a sector that cannot be read may be anything'
+        for sector in 0 1 1000 2047; do
+            over=$((sector + 1))
+            before=$([ $sector = 0 ] || echo "0 $sector linear /dev/c 0")
+            printf '%s\n' "$before" "$sector 1 error" "$over $((32768 - over)) linear /dev/c $over" | sed '/^$/d' |
+                dmsetup create holey
+            no_table 'Cannot read the cache device' 0 $n writeboost /dev/b /dev/mapper/holey
+            no_volume + '' /dev/b /dev/mapper/holey
+            remove holey
+        done
+        say 'what is behind it is room for the log'
+        poke /dev/c 1048576 '\x01'
+        volume v /dev/b /dev/c
+        remove v
+        "#
+        ),
+    ),
+    script(
+        "refuse::the_same_volume_twice",
+        20,
+        true,
+        with_helpers!(
+            r#"
+        null b2 32
+        null d 16
+        other() { # PATH: another one to a cache device that is in use, or a copy of it
+            no_table 'A volume with this UUID is active already' 0 $n writeboost /dev/b2 $1
+            dmesg | grep -F "volume $(value v uuid) is active already"
+            grep -F 'File exists' /tmp/said
+            no_volume + 'active already' /dev/b2 $1 --force --force
+            same 'the second backing device' "$(digest /dev/b2)" "$blank"
+        }
+        blank=$(digest /dev/b2)
+        dmsetup create path --table "0 $(sectors /dev/c) linear /dev/c 0"
+        for made in dmsetup before; do
+            say "a volume that was formatted by $made"
+            volume v /dev/b /dev/c writeback_threshold 0
+            dd if=/dev/urandom of=/dev/mapper/v bs=1M count=1 oflag=direct conv=notrunc,fsync status=none
+            say 'by another path'
+            other /dev/mapper/path
+            say 'a copy'
+            dd if=/dev/c of=/dev/d bs=1M iflag=direct oflag=direct status=none
+            other /dev/d
+            remove v
+        done
+        say 'either may be used, but not both'
+        volume v /dev/b /dev/d writeback_threshold 0
+        other /dev/c
+        finish v /dev/b /dev/d
+        volume v /dev/b /dev/mapper/path writeback_threshold 0
+        other /dev/c
+        finish v /dev/b /dev/mapper/path
+        remove path
+        say 'two paths to a blank device, at the same time'
+        dd if=/dev/zero of=/dev/c bs=1M count=16 oflag=direct status=none
+        dmsetup create slow --table "0 $(sectors /dev/c) delay /dev/c 0 100"
+        for i in 1 2; do dmsetup create p$i --table "0 $(sectors /dev/c) linear /dev/mapper/slow 0"; done
+        dmsetup create v1 --table "0 $n writeboost /dev/b /dev/mapper/p1" & one=$!
+        dmsetup create v2 --table "0 $n writeboost /dev/b2 /dev/mapper/p2" & two=$!
+        made=0
+        ! wait $one || made=$((made + 1))
+        ! wait $two || made=$((made + 1))
+        same 'number of volumes' $made 1
+        logged 'is active already'
+        "#
+        ),
+    ),
+    // All that device-mapper itself would say afterwards, and more.
+    script(
+        "refuse::devices_that_do_not_fit",
+        20,
+        true,
+        with_helpers!(
+            r#"
+        for formatted in no yes; do
+            [ $formatted = no ] || { volume v /dev/b /dev/c; remove v; }
+            say 'a read-only table'
+            how=-r
+            no_table 'may not be included in a read-only table' 0 $n writeboost /dev/b /dev/c
+            how=
+            say 'read-only devices'
+            blockdev --setro /dev/b
+            no_table 'The backing device is read-only' 0 $n writeboost /dev/b /dev/c
+            no_volume 6 'read-only' /dev/b /dev/c
+            blockdev --setrw /dev/b
+            blockdev --setro /dev/c
+            no_table 'The cache device is read-only' 0 $n writeboost /dev/b /dev/c
+            no_volume 6 'read-only' /dev/b /dev/c
+            blockdev --setrw /dev/c
+            dmsetup create -r ro --table "0 $n linear /dev/b 0"
+            no_table 'The backing device is read-only' 0 $n writeboost /dev/mapper/ro /dev/c
+            remove ro
+            dmsetup create -r ro --table "0 $(sectors /dev/c) linear /dev/c 0"
+            no_table 'The cache device is read-only' 0 $n writeboost /dev/b /dev/mapper/ro
+            remove ro
+        done
+        dd if=/dev/zero of=/dev/c bs=1M count=16 oflag=direct status=none
+        say 'sectors that are no whole blocks'
+        truncate -s $((20000 * 512 + 512)) /tmp/file
+        loop=$(losetup --find --show --sector-size 4096 /tmp/file)
+        if [ $(($(sectors $loop) % 8)) != 0 ]; then
+            no_table 'no multiple of its logical blocks' 0 $(sectors $loop) writeboost $loop /dev/c
+            no_volume 6 'not whole logical blocks' $loop /dev/c
+        else
+            die "$loop has $(sectors $loop) sectors"
+        fi
+        losetup -d $loop
+        "#
+        ),
+    ),
+    script(
+        "refuse::exchanged",
+        10,
+        true,
+        with_helpers!(
+            r#"
+        # The young volume of a backing device that begins with nothing: all of it is dirty.
+        null b2 16
+        for made in wbctl dmsetup; do
+            dd if=/dev/zero of=/dev/c bs=1M count=16 oflag=direct status=none
+            if [ $made = wbctl ]; then
+                wbctl create v /dev/b /dev/c --opt writeback_threshold=0
+            else
+                volume v /dev/b /dev/c writeback_threshold 0
+            fi
+            dd if=/dev/urandom of=/dev/mapper/v bs=1M count=4 oflag=direct conv=notrunc,fsync status=none
+            remove v
+            no_table 'The backing device is a cache device of writeboost' 0 $(sectors /dev/c) writeboost /dev/c /dev/b
+            dmesg | grep -F 'exchanged?' >/dev/null || die 'nobody says what may be wrong'
+            no_volume 2 'exchanged?' /dev/c /dev/b
+            say 'nor with another cache device'
+            no_table 'The backing device is a cache device of writeboost' 0 $(sectors /dev/c) writeboost /dev/c /dev/b2
+            refused 2 'exchanged?' -- wbformat --force --force --backing /dev/c /dev/b2
+            say 'nor a damaged one'
+            poke /dev/c 100 '\xff'
+            no_table 'The backing device is a cache device of writeboost' 0 $(sectors /dev/c) writeboost /dev/c /dev/b
+            no_volume 2 'exchanged?' /dev/c /dev/b
+        done
+        say 'a backing device whose first sector cannot be read may be the right one'
+        dd if=/dev/zero of=/dev/c bs=1M count=16 oflag=direct status=none
+        printf '0 8 error\n8 %d linear /dev/b 8\n' $((n - 8)) | dmsetup create bad_b
+        volume v /dev/mapper/bad_b /dev/c
+        remove v
         "#
         ),
     ),
