@@ -103,6 +103,7 @@ pub fn create(host: &Host, args: &Create, step: &dyn Fn(String)) -> Result<Creat
     drop(look);
     let backing = Device::open(host, &args.backing, Access::Exclusive)?;
     let backing_number = block_device(&backing)?;
+    check_other_paths(host, &dm, &[(&cache, cache_number), (&backing, backing_number)])?;
     // All that the kernel would refuse, before it or a format has changed anything.
     fit::cache(&cache)?;
     fit::backing(&backing)?;
@@ -147,6 +148,25 @@ pub fn create(host: &Host, args: &Create, step: &dyn Fn(String)) -> Result<Creat
         dirty_blocks: status.ok().map(|v| v.status.dirty_blocks),
         notes,
     })
+}
+
+/// Refuses a disk that an active volume uses by another path, as far as its identifier tells. The kernel knows cache devices by their
+/// superblock, and backing devices not at all.
+fn check_other_paths(host: &Host, dm: &Dm, devices: &[(&Device, DevNo)]) -> Result<(), Error> {
+    for volume in dm.list()? {
+        for used in volume.table.split_ascii_whitespace().take(2).filter_map(DevNo::parse) {
+            if let Some((device, _)) = devices.iter().find(|(_, n)| overlap::is_another_path(host, *n, used))
+            {
+                return Err(Error::InUse(format!(
+                    "{}: is another path to {}, which volume {} uses",
+                    device.path().display(),
+                    host.node(used).unwrap_or_default().display(),
+                    volume.name
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn check_arguments(args: &Create) -> Result<(), Error> {
