@@ -94,11 +94,12 @@ impl Disks {
         }
         // It was empty at that moment. Where its next record would be depends on the size of the segments.
         for segment_blocks in MIN_SEGMENT_BLOCKS..=MAX_SEGMENT_BLOCKS {
-            let block = u64::from(FIRST_BLOCK) + u64::from(c.tail_segment) * u64::from(segment_blocks);
-            if (block + 1) * BLOCK_SECTORS > self.cache.sectors() {
+            let slots = u64::from(c.tail_segment).saturating_mul(u64::from(segment_blocks));
+            let sector = slots.saturating_add(FIRST_BLOCK.into()).saturating_mul(BLOCK_SECTORS);
+            if sector.saturating_add(BLOCK_SECTORS) > self.cache.sectors() {
                 break;
             }
-            t.read(self, &self.cache, block * BLOCK_SECTORS, (0, BLOCK), 0);
+            t.read(self, &self.cache, sector, (0, BLOCK), 0);
             t.finish()?;
             let is_next =
                 |b: &[u8]| b.first_chunk::<BLOCK>().is_some_and(|b| RecordHeader::is_of(b, c.nonce, c.tail));
@@ -200,7 +201,7 @@ impl Disks {
     /// Why not.
     #[inline(never)]
     pub(super) fn check_backing(&self, t: &Arc<Transfer>) -> core::result::Result<(), Refusal> {
-        let len = (self.backing.sectors().min(BLOCK_SECTORS)) as usize * SECTOR;
+        let len = SECTOR.saturating_mul(self.backing.sectors().min(BLOCK_SECTORS) as usize);
         t.read(self, &self.backing, 0, (0, len), 0);
         if t.finish().is_err() {
             // It may have a bad sector there and be the right one all the same.
