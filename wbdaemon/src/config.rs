@@ -1,19 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The configuration file: TOML, with every key optional. What it says is checked as a whole before any of it counts.
+//! The configuration file: TOML, with every key optional. What it says is checked as a whole before any of it
+//! counts.
 
 use crate::control::Tuning;
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
-    fmt, fs,
+    fmt,
+    fs::{self, File},
+    io::{self, ErrorKind, Read},
     net::{IpAddr, SocketAddr},
+    ops::Range,
+    os::unix,
     path::{Path, PathBuf},
 };
-use toml::Table;
+use toml::{
+    de::{DeTable, DeValue},
+    Spanned, Table,
+};
 
 /// Where it is looked for unless said otherwise.
 pub const PATH: &str = "/etc/writeboost/wbdaemon.toml";
+
+/// The longest file that is read, in bytes: thousands of volumes.
+pub const MAX_LEN: u64 = 256 << 10;
+
+/// The longest path of a socket, in bytes: `sun_path` of unix(7) has 108, the last of which ends it.
+pub const MAX_SOCKET_PATH: usize = 107;
 
 /// What is in the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -108,9 +122,9 @@ impl Config {
     /// [`ConfigError`].
     pub fn read(path: &Path, must: bool) -> Result<Self, ConfigError> {
         let error = |what| ConfigError { path: path.to_owned(), line: None, what };
-        match fs::read_to_string(path) {
+        match read_text(path) {
             Ok(text) => Self::parse(&text).map_err(|(line, what)| ConfigError { line, ..error(what) }),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !must => Ok(Self::default()),
+            Err(e) if e.kind() == ErrorKind::NotFound && !must => Ok(Self::default()),
             Err(e) => Err(error(format!("cannot be read: {e}"))),
         }
     }
@@ -137,9 +151,10 @@ impl Config {
         self.steering.validate().map_err(|what| (at(&["steering"]), what))?;
         self.metrics.listen().map_err(|what| (at(&["metrics", "listen"]), what))?;
         for name in self.volume.keys() {
-            let tuning = self.tuning(name);
-            let about = |what| (at(&["volume", name, "steering"]), format!("volume {name}: {what}"));
-            tuning.and_then(|t| t.validate()).map_err(about)?;
+            let about =
+                |key: &str, what| (at(&["volume", name, "steering", key]), format!("volume {name}: {what}"));
+            let tuning = self.tuning_or_key(name).map_err(|(key, what)| about(&key, what))?;
+            tuning.validate().map_err(|what| about("", what))?;
         }
         Ok(())
     }
@@ -154,11 +169,44 @@ impl Config {
     /// # Errors
     /// What is wrong with its own keys; never after the file was read without an error.
     pub fn tuning(&self, name: &str) -> Result<Tuning, String> {
-        let Some(own) = self.volume.get(name) else { return Ok(self.steering.clone()) };
-        let mut table = Table::try_from(&self.steering).map_err(|e| e.to_string())?;
-        table.extend(own.steering.clone());
-        table.try_into().map_err(|e: toml::de::Error| with_nearest(e.message()))
+        self.tuning_or_key(name).map_err(|(_, what)| what)
     }
+
+    /// The same; an error names the key that it is about.
+    fn tuning_or_key(&self, name: &str) -> Result<Tuning, (String, String)> {
+        let Some(own) = self.volume.get(name) else { return Ok(self.steering.clone()) };
+        let common = Table::try_from(&self.steering).map_err(|e| (String::new(), e.to_string()))?;
+        let of = |table: Table| table.try_into::<Tuning>();
+        // One by one, as an error does not say which it is about.
+        for (key, value) in &own.steering {
+            let mut table = common.clone();
+            table.insert(key.clone(), value.clone());
+            of(table).map_err(|e| (key.clone(), in_our_words(key, e.message())))?;
+        }
+        let mut table = common;
+        table.extend(own.steering.clone());
+        of(table).map_err(|e| (String::new(), e.message().to_owned()))
+    }
+}
+
+/// What is in the file at `path`, if it is one that ends: a device or a FIFO is not read from, and not
+/// opened.
+fn read_text(path: &Path) -> io::Result<String> {
+    let refused = |what: String| io::Error::new(ErrorKind::InvalidInput, what);
+    let check = |metadata: fs::Metadata| match metadata.is_file() {
+        true => Ok(()),
+        false => Err(refused("it is no regular file".to_owned())),
+    };
+    check(fs::metadata(path)?)?;
+    let file = File::open(path)?;
+    check(file.metadata()?)?;
+    let mut text = Vec::new();
+    // Not by the size that it says it has: it may grow.
+    file.take(MAX_LEN + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > MAX_LEN {
+        return Err(refused(format!("it has more than {} KiB, and is no configuration", MAX_LEN >> 10)));
+    }
+    String::from_utf8(text).map_err(|e| refused(format!("it is not in UTF-8: {e}")))
 }
 
 impl Metrics {
@@ -171,13 +219,7 @@ impl Metrics {
             return Ok(None);
         }
         if let Some(path) = self.listen.strip_prefix("unix:") {
-            if !path.starts_with('/') {
-                return Err(
-                    "listen is unix: and a path from the root, such as unix:/run/wbdaemon/metrics.sock"
-                        .to_owned(),
-                );
-            }
-            return Ok(Some(Listen::Unix(path.into())));
+            return check_socket(path).map(|()| Some(Listen::Unix(path.into())));
         }
         let address: SocketAddr = self.listen.parse().map_err(|_| {
             "listen is ADDRESS:PORT, such as 127.0.0.1:9837 or [::1]:9837, or unix:/PATH".to_owned()
@@ -196,10 +238,73 @@ impl Metrics {
     }
 }
 
+/// Whether a socket can be at `path`.
+fn check_socket(path: &str) -> Result<(), String> {
+    if !path.starts_with('/') {
+        let example = "listen is unix: and a path from the root, such as unix:/run/wbdaemon/metrics.sock";
+        return Err(example.to_owned());
+    }
+    if path.ends_with('/') {
+        return Err(format!("listen is unix: and the path of a socket; {path} is that of a directory"));
+    }
+    if path.len() > MAX_SOCKET_PATH {
+        return Err(format!(
+            "listen has a path of {} bytes, and the path of a socket has {MAX_SOCKET_PATH} at most",
+            path.len()
+        ));
+    }
+    // The last word is the system's.
+    unix::net::SocketAddr::from_pathname(path).map_err(|e| format!("listen has an impossible path: {e}"))?;
+    Ok(())
+}
+
 /// Line and words of a parser's error.
 fn explain(text: &str, error: &toml::de::Error) -> (Option<usize>, String) {
     let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-    (line, with_nearest(error.message()))
+    let table = DeTable::parse(text).ok();
+    let key = error.span().and_then(|span| key_at(table?.get_ref(), &span));
+    (line, in_our_words(&key.unwrap_or_default(), error.message()))
+}
+
+/// The key, with those of the tables around it, whose value is at `span`.
+fn key_at(table: &DeTable<'_>, span: &Range<usize>) -> Option<String> {
+    table.iter().find_map(|(key, value)| {
+        let key = key.get_ref();
+        if value.span() == *span {
+            return Some(key.to_string());
+        }
+        let inner: &Spanned<DeValue<'_>> = value;
+        key_at(inner.get_ref().as_table()?, span).map(|inner| format!("{key}.{inner}"))
+    })
+}
+
+/// What a parser says of the value of `key`, as the administrator knows it: in TOML's words, and with the
+/// key.
+fn in_our_words(key: &str, message: &str) -> String {
+    // As serde says it: invalid type: boolean `true`, expected f64.
+    let rest = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
+    let Some((found, expected)) = rest.and_then(|rest| rest.rsplit_once(", expected ")) else {
+        return with_nearest(message);
+    };
+    let expected = match expected {
+        "f32" | "f64" => "a number".to_owned(),
+        "u32" => format!("a whole number from 0 to {}", u32::MAX),
+        "a string" => "text in quotes".to_owned(),
+        "a boolean" => "true or false".to_owned(),
+        "a map" => "a table".to_owned(),
+        other if other.starts_with("struct ") => "a table".to_owned(),
+        other => other.to_owned(),
+    };
+    let found = match found {
+        "map" => "a table",
+        "sequence" => "a list",
+        // The value itself, where there is one: boolean `true`, string "x".
+        found => found.find(['`', '"']).map_or(found, |at| found[at..].trim_matches('`')),
+    };
+    if key.is_empty() {
+        return format!("there must be {expected}, not {found}");
+    }
+    format!("{key} must be {expected}, not {found}")
 }
 
 /// The message; for an unknown key, in our words and with the known one that is most like it.
@@ -278,7 +383,7 @@ mod tests {
         assert_eq!(line, Some(2));
         assert!(what.contains("did you mean steer"), "{what}");
         let (line, what) = error("[volume.v.steering]\nno_such_key = 1\n");
-        assert_eq!(line, Some(1), "{what}");
+        assert_eq!(line, Some(2), "{what}");
         assert!(what.starts_with("volume v: unknown key no_such_key; did you mean "), "{what}");
     }
 
@@ -288,10 +393,39 @@ mod tests {
             ("interval_s = 0.01", 1, "from 0.1 to 60"),
             ("\n\nsteering_timeout_s = 2", 3, "from 3 (three times interval_s) to 3600"),
             ("interval_s = 10\nsteering_timeout_s = 20", 2, "from 30"),
-            ("interval_s = true", 1, "expected f64"),
+            ("interval_s = true", 1, "interval_s must be a number, not true"),
+            (
+                "\nsteering_timeout_s = -1",
+                2,
+                "steering_timeout_s must be a whole number from 0 to 4294967295, not -1",
+            ),
+            (
+                "steering_timeout_s = 1.5",
+                1,
+                "steering_timeout_s must be a whole number from 0 to 4294967295, not 1.5",
+            ),
+            ("[steering]\n\nlow_used = \"a\"", 3, "steering.low_used must be a number, not \"a\""),
+            ("metrics = 5", 1, "metrics must be a table, not 5"),
+            ("metrics = { listen = 5 }", 1, "metrics.listen must be text in quotes, not 5"),
+            (
+                "[metrics]\nallow_remote = \"true\"",
+                2,
+                "metrics.allow_remote must be true or false, not \"true\"",
+            ),
+            ("[metrics]\nlisten = [\n1, 2]", 2, "metrics.listen must be text in quotes, not a list"),
+            ("[volume.v]\nsteer = {}", 2, "volume.v.steer must be true or false, not a table"),
+            ("[volume.v]\nsteering = 1", 2, "volume.v.steering must be a table, not 1"),
+            (
+                "[volume.v.steering]\nlow_used = 0.2\nquiet_s = \"a\"",
+                3,
+                "volume v: quiet_s must be a number, not \"a\"",
+            ),
             ("[metrics]\nlisten = \"x\"", 2, "ADDRESS:PORT"),
             ("[metrics]\nlisten = \"0.0.0.0:9837\"", 2, "allow_remote"),
             ("[metrics]\nlisten = \"unix:run\"", 2, "a path from the root"),
+            ("[metrics]\nlisten = \"unix:\"", 2, "listen is unix: and a path from the root"),
+            ("[metrics]\nlisten = \"unix:/\"", 2, "/ is that of a directory"),
+            ("[metrics]\nlisten = \"unix:/run\\u0000\"", 2, "listen has an impossible path"),
             ("interval_s = ", 1, ""),
         ] {
             let (at, what) = error(text);
@@ -309,6 +443,40 @@ mod tests {
         let remote = metrics("listen = \"0.0.0.0:9837\"\nallow_remote = true");
         assert_eq!(remote, Some(Listen::Tcp("0.0.0.0:9837".parse().unwrap())));
         assert_eq!(metrics("listen = \"unix:/run/x\""), Some(Listen::Unix("/run/x".into())));
+    }
+
+    /// The limit that is told is the system's own.
+    #[test]
+    fn a_path_that_is_too_long() {
+        let listen =
+            |len: usize| Metrics { listen: format!("unix:/{:a<1$}", "", len - 1), allow_remote: false };
+        assert!(listen(MAX_SOCKET_PATH).listen().is_ok());
+        let what = listen(MAX_SOCKET_PATH + 1).listen().unwrap_err();
+        assert_eq!(what, "listen has a path of 108 bytes, and the path of a socket has 107 at most");
+        let longest = |len: usize| unix::net::SocketAddr::from_pathname("/".repeat(len)).is_ok();
+        assert!(longest(MAX_SOCKET_PATH) && !longest(MAX_SOCKET_PATH + 1));
+    }
+
+    #[test]
+    fn files_without_an_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = |path: &Path, words: &str| {
+            let error = Config::read(path, true).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{}: cannot be read: ", path.display())), "{error}");
+            assert!(error.ends_with(words), "{error}");
+        };
+        refused("/dev/zero".as_ref(), "it is no regular file");
+        refused(dir.path(), "it is no regular file");
+        let fifo = dir.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        refused(&fifo, "it is no regular file");
+        let huge = dir.path().join("huge");
+        File::create(&huge).unwrap().set_len(1 << 40).unwrap();
+        refused(&huge, "it has more than 256 KiB, and is no configuration");
+        fs::write(&huge, "#".repeat(MAX_LEN as usize)).unwrap();
+        assert_eq!(Config::read(&huge, true), Ok(Config::default()));
+        fs::write(&huge, "#".repeat(MAX_LEN as usize + 1)).unwrap();
+        refused(&huge, "it has more than 256 KiB, and is no configuration");
     }
 
     #[test]
