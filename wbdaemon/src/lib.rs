@@ -3,14 +3,17 @@
 //! Steers the writeback of writeboost volumes.
 //!
 //! [`control`] decides, from what was seen, what is to be done; it is pure. [`volumes`] finds volumes, looks at them and tells them what
-//! was decided, [`service`] does that again and again, [`config`] is what the administrator wants, [`metrics`] what Prometheus sees.
+//! was decided, [`service`] does that again and again, [`config`] is what the administrator wants. [`metrics`] is what Prometheus sees, [`server`] shows it, in the format that [`accept`] finds, also on a [`socket`].
 //! [`simulate`] and [`loads`] put the controller before models of disks and days.
 
+pub mod accept;
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod loads;
 pub mod metrics;
+pub mod server;
 pub mod service;
 pub mod simulate;
+pub mod socket;
 pub mod volumes;

@@ -1,33 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What Prometheus can scrape: `/metrics` in the OpenMetrics text format, on a loopback address or a socket.
+//! What Prometheus can scrape: the page of metrics, in either of its text formats.
 //!
-//! Names follow Prometheus' conventions: base units, `_total` for what only grows, one label for each thing that differs.
+//! Names follow Prometheus' conventions: base units, `_total` for what only grows, one label for each thing
+//! that differs.
 
 use crate::{
-    config::Listen,
+    accept::Format,
     volumes::{Steered, Steering},
 };
-use log::{info, warn};
+use hyper::body::Bytes;
 use prometheus_client::{
-    encoding::{text::encode, EncodeLabelSet},
+    encoding::{prometheus_text, text, EncodeLabelSet},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Metric, Registry, Unit},
 };
-use std::{
-    fs, io,
-    net::TcpListener,
-    os::unix::{fs::FileTypeExt, net::UnixListener},
-    path::Path,
-    sync::{atomic::AtomicU64, Arc, Mutex, PoisonError},
-    thread::{self, JoinHandle},
-};
-use tiny_http::{Header, Method, Response, Server};
+use std::sync::{atomic::AtomicU64, OnceLock};
 use wbctl::status::State;
 use writeboost::engine::format::BLOCK;
-
-/// What the answer is.
-const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfVolume {
@@ -70,18 +60,11 @@ struct Build {
 
 type Value = Gauge<f64, AtomicU64>;
 
-/// The page for what is known of volumes now.
-pub fn page<'a>(volumes: impl Iterator<Item = (&'a String, &'a Steered)>) -> String {
-    let mut page = Page::new();
-    for (name, steered) in volumes {
-        page.add(name, steered);
-    }
-    page.encode()
-}
-
-/// The families, as they are filled.
-struct Page {
+/// What is known of all volumes at one moment. It does not change any more, and each format of it is written
+/// once, when somebody asks for it first: whoever asks however often cannot make more work than that.
+pub struct Page {
     registry: Registry,
+    texts: [OnceLock<Bytes>; Format::ALL.len()],
     info: Family<About, Gauge>,
     state: Family<InState, Gauge>,
     gauges: Vec<Family<OfVolume, Value>>,
@@ -158,6 +141,29 @@ where
 }
 
 impl Page {
+    /// The page of these volumes.
+    pub fn of<'a>(volumes: impl Iterator<Item = (&'a String, &'a Steered)>) -> Self {
+        let mut page = Self::new();
+        for (name, steered) in volumes {
+            page.add(name, steered);
+        }
+        page
+    }
+
+    /// The page as it is written in this format.
+    pub fn text(&self, format: Format) -> Bytes {
+        let write = || {
+            let mut text = String::new();
+            // A string takes everything.
+            let _ = match format {
+                Format::Text => prometheus_text::encode(&mut text, &self.registry),
+                Format::OpenMetrics => text::encode(&mut text, &self.registry),
+            };
+            Bytes::from(text)
+        };
+        self.texts[format as usize].get_or_init(write).clone()
+    }
+
     fn new() -> Self {
         let mut registry = Registry::with_prefix("writeboost");
         let info = Family::default();
@@ -173,7 +179,7 @@ impl Page {
         let build: Family<Build, Gauge> = Family::default();
         build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("build_info", "1, with the version of wbdaemon", build);
-        Self { registry, info, state, gauges, counters, requests, failures }
+        Self { registry, texts: Default::default(), info, state, gauges, counters, requests, failures }
     }
 
     fn add(&mut self, name: &str, steered: &Steered) {
@@ -244,158 +250,86 @@ impl Page {
             self.failures.get_or_create(&label).inc_by(count.unwrap_or(0));
         }
     }
-
-    fn encode(&self) -> String {
-        let mut text = String::new();
-        // A string takes everything.
-        let _ = encode(&mut text, &self.registry);
-        text
-    }
-}
-
-/// The page, for whoever asks next.
-pub type Shared = Arc<Mutex<String>>;
-
-/// Serves the page until it is dropped.
-pub struct Exporter {
-    listen: Listen,
-    server: Arc<Server>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Exporter {
-    /// Listens.
-    ///
-    /// # Errors
-    /// Why it cannot.
-    pub fn new(listen: Listen, page: Shared) -> io::Result<Self> {
-        let server = match &listen {
-            Listen::Tcp(address) => Server::from_listener(TcpListener::bind(address)?, None),
-            Listen::Unix(path) => {
-                remove_socket(path)?;
-                Server::from_listener(UnixListener::bind(path)?, None)
-            }
-        };
-        let server = Arc::new(server.map_err(io::Error::other)?);
-        let thread = thread::Builder::new().name("metrics".to_owned()).spawn({
-            let server = server.clone();
-            move || serve(&server, &page)
-        })?;
-        match &listen {
-            Listen::Tcp(address) => info!("metrics are at http://{address}/metrics"),
-            Listen::Unix(path) => info!("metrics are at /metrics of the socket {}", path.display()),
-        }
-        Ok(Self { listen, server, thread: Some(thread) })
-    }
-
-    /// Where it listens.
-    pub fn listen(&self) -> &Listen {
-        &self.listen
-    }
-}
-
-impl Drop for Exporter {
-    fn drop(&mut self) {
-        self.server.unblock();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-        if let Listen::Unix(path) = &self.listen {
-            let _ = remove_socket(path);
-        }
-    }
-}
-
-/// Removes a socket that is left over; nothing else.
-fn remove_socket(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => fs::remove_file(path),
-        Ok(_) => Err(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            format!("{} is there and is no socket", path.display()),
-        )),
-        Err(_) => Ok(()),
-    }
-}
-
-fn serve(server: &Server, page: &Shared) {
-    for request in server.incoming_requests() {
-        let path = request.url().split('?').next().unwrap_or_default();
-        let (status, text) = match (request.method(), path) {
-            (Method::Get | Method::Head, "/metrics") => {
-                (200, page.lock().unwrap_or_else(PoisonError::into_inner).clone())
-            }
-            (Method::Get | Method::Head, _) => (404, "There is only /metrics.\n".to_owned()),
-            _ => (405, "Only GET and HEAD.\n".to_owned()),
-        };
-        let content_type = if status == 200 { CONTENT_TYPE } else { "text/plain; charset=utf-8" };
-        let mut response = Response::from_string(text).with_status_code(status);
-        if let Ok(header) = Header::from_bytes("Content-Type", content_type) {
-            response = response.with_header(header);
-        }
-        if let Err(e) = request.respond(response) {
-            warn!("cannot answer who asks for metrics: {e}");
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{Read, Write};
-    use std::os::unix::net::UnixStream;
 
-    #[test]
-    fn an_empty_page_is_one() {
-        let page = page([].into_iter());
-        assert!(page.contains("writeboost_build_info{version="), "{page}");
-        assert!(page.ends_with("# EOF\n"), "{page}");
+    fn text(format: Format) -> String {
+        let page = Page::of([(&"v".to_owned(), &Steered::example())].into_iter());
+        String::from_utf8(page.text(format).to_vec()).unwrap()
     }
 
     #[test]
-    fn a_volume() {
-        let page = page([(&"v".to_owned(), &Steered::example())].into_iter());
-        for line in [
-            "# TYPE writeboost_dirty_bytes gauge",
-            "# UNIT writeboost_written_back_bytes bytes",
-            "writeboost_dirty_bytes{volume=\"v\"} 1048576.0",
-            "writeboost_written_back_bytes_total{volume=\"v\"} 8192",
-            "writeboost_state{volume=\"v\",state=\"degraded\"} 1",
-            "writeboost_state{volume=\"v\",state=\"ok\"} 0",
-            "writeboost_requests_total{volume=\"v\",operation=\"write\",result=\"hit\"} 4",
-            "writeboost_device_errors_total{volume=\"v\",device=\"backing\",operation=\"write\"} 3",
-            "writeboost_backing_utilization_ratio{volume=\"v\"} 0.0",
-        ] {
-            assert!(page.lines().any(|l| l == line), "{line} is not in {page}");
+    fn an_empty_page_is_one() {
+        let page = Page::of([].into_iter());
+        for (format, end) in [(Format::Text, " 1\n"), (Format::OpenMetrics, " 1\n# EOF\n")] {
+            let text = String::from_utf8(page.text(format).to_vec()).unwrap();
+            assert!(text.contains("\nwriteboost_build_info{version=") && text.ends_with(end), "{text}");
+            assert_eq!(text.lines().filter(|l| l.starts_with("# TYPE ")).count(), 1, "{text}");
         }
     }
 
     #[test]
-    fn over_a_socket() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s");
-        // What a killed one has left behind.
-        drop(UnixListener::bind(&path).unwrap());
-        let shared = Shared::default();
-        *shared.lock().unwrap() = "the page\n".to_owned();
-        let exporter = Exporter::new(Listen::Unix(path.clone()), shared).unwrap();
-        let ask = |what: &str| {
-            let mut stream = UnixStream::connect(&path).unwrap();
-            write!(stream, "{what} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).unwrap();
-            answer
+    fn a_volume() {
+        for format in Format::ALL {
+            let page = text(format);
+            for line in [
+                "# TYPE writeboost_dirty_bytes gauge",
+                "writeboost_dirty_bytes{volume=\"v\"} 1048576.0",
+                "writeboost_written_back_bytes_total{volume=\"v\"} 8192",
+                "writeboost_state{volume=\"v\",state=\"degraded\"} 1",
+                "writeboost_state{volume=\"v\",state=\"ok\"} 0",
+                "writeboost_requests_total{volume=\"v\",operation=\"write\",result=\"hit\"} 4",
+                "writeboost_device_errors_total{volume=\"v\",device=\"backing\",operation=\"write\"} 3",
+                "writeboost_backing_utilization_ratio{volume=\"v\"} 0.0",
+            ] {
+                assert!(page.lines().any(|l| l == line), "{line} is not in {page}");
+            }
+        }
+    }
+
+    /// What each specification says of names, types, units and the end.
+    #[test]
+    fn as_the_formats_are_specified() {
+        let described = |page: &str, what: &str| -> Vec<(String, String)> {
+            let lines = page.lines().filter_map(|l| l.strip_prefix(&format!("# {what} ")));
+            lines.map(|l| l.split_once(' ').unwrap()).map(|(n, v)| (n.to_owned(), v.to_owned())).collect()
         };
-        let answer = ask("GET /metrics");
-        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("the page\n"), "{answer}");
-        assert!(answer.contains("Content-Type: application/openmetrics-text"), "{answer}");
-        assert!(ask("GET /x").starts_with("HTTP/1.1 404 "));
-        assert!(ask("POST /metrics").starts_with("HTTP/1.1 405 "));
-        drop(exporter);
-        assert!(!path.exists());
-        fs::write(&path, "not a socket").unwrap();
-        let error = Exporter::new(Listen::Unix(path.clone()), Shared::default()).err().unwrap();
-        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
-        assert!(path.exists(), "nothing of somebody else's is removed");
+        let open = text(Format::OpenMetrics);
+        assert!(open.ends_with("\n# EOF\n") && open.matches("# EOF").count() == 1, "{open}");
+        assert!(!open.contains("\n\n"), "{open}");
+        let units = described(&open, "UNIT");
+        assert!(units.contains(&("writeboost_written_back_bytes".into(), "bytes".into())), "{open}");
+        for (name, unit) in units {
+            assert!(name.ends_with(&format!("_{unit}")), "the unit {unit} is no suffix of {name}");
+        }
+        let plain = text(Format::Text);
+        assert!(!plain.contains("# UNIT") && !plain.contains("# EOF"), "{plain}");
+        // In OpenMetrics `_total` is the sample's, in the older format it is the name.
+        let types = described(&open, "TYPE");
+        assert!(types.len() > 15 && types.len() == described(&plain, "TYPE").len());
+        for (page, is_open) in [(&open, true), (&plain, false)] {
+            let types = described(page, "TYPE");
+            assert_eq!(types.len(), described(page, "HELP").len(), "{page}");
+            for sample in page.lines().filter(|l| !l.starts_with('#')) {
+                let name = sample.split(['{', ' ']).next().unwrap();
+                let family = if is_open { name.strip_suffix("_total").unwrap_or(name) } else { name };
+                let kind = types.iter().find(|(n, _)| n == family).map(|(_, kind)| kind.as_str());
+                let expected = if name.ends_with("_total") { "counter" } else { "gauge" };
+                assert_eq!(kind, Some(expected), "{sample}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_no_word() {
+        let name = "a\"b\\c\nd".to_owned();
+        let page = Page::of([(&name, &Steered::example())].into_iter());
+        for format in Format::ALL {
+            let text = String::from_utf8(page.text(format).to_vec()).unwrap();
+            assert!(text.contains("\nwriteboost_dirty_bytes{volume=\"a\\\"b\\\\c\\nd\"} "), "{text}");
+        }
     }
 }

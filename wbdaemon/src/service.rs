@@ -5,7 +5,8 @@
 use crate::{
     cli::Args,
     config::{Config, Listen},
-    metrics::{self, Exporter},
+    metrics::Page,
+    server::{Exporter, Shared},
     volumes::{words, Steering, Volumes},
 };
 use log::{error, info, warn};
@@ -17,7 +18,7 @@ use signal_hook::{
 use std::{
     io,
     process::ExitCode,
-    sync::{mpsc, PoisonError},
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -38,7 +39,7 @@ struct Service<'a> {
     args: &'a Args,
     config: Config,
     volumes: Volumes,
-    page: metrics::Shared,
+    page: Shared,
     exporter: Option<Exporter>,
     signals: mpsc::Receiver<i32>,
 }
@@ -55,9 +56,12 @@ impl<'a> Service<'a> {
             }
         })?;
         let volumes = Volumes::new(Host::default(), args.dry_run);
-        let page = metrics::Shared::default();
+        let page = Shared::default();
         let mut service = Self { args, config, volumes, page, exporter: None, signals: receive };
-        service.listen()?;
+        // Nobody can have asked before it ends.
+        if !args.once {
+            service.listen()?;
+        }
         Ok(service)
     }
 
@@ -96,8 +100,7 @@ impl<'a> Service<'a> {
     fn step(&mut self) {
         self.volumes.step(&self.config);
         if self.exporter.is_some() {
-            let page = metrics::page(self.volumes.iter());
-            *self.page.lock().unwrap_or_else(PoisonError::into_inner) = page;
+            self.page.set(Page::of(self.volumes.iter()));
         }
         let status =
             format!("{} volumes, {} steered", self.volumes.iter().count(), self.volumes.nr_steered());
@@ -113,6 +116,7 @@ impl<'a> Service<'a> {
         // Or a new one on the same port would find it in use.
         self.exporter = None;
         if let Some(listen) = wanted {
+            self.page.set(Page::of(self.volumes.iter()));
             let exporter = Exporter::new(listen, self.page.clone());
             self.exporter = Some(exporter.map_err(|e| {
                 io::Error::new(e.kind(), format!("cannot listen at {}: {e}", self.config.metrics.listen))
