@@ -19,7 +19,8 @@ Signals: SIGHUP reads the configuration again, SIGTERM and SIGINT end it; volume
 Exit codes:
     0  told to end, or all done
     1  failed: it may not, or cannot listen for metrics
-    2  the configuration or the arguments are wrong";
+    2  the configuration or the arguments are wrong
+    3  another wbdaemon steers on this machine";
 
 /// Steers the writeback of writeboost volumes: in idle time, and before the cache runs full.
 #[derive(Debug, Parser)]

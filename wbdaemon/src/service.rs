@@ -5,6 +5,7 @@
 use crate::{
     cli::Args,
     config::{Config, Listen},
+    instance::{self, Instance},
     metrics::Page,
     server::{Exporter, Shared},
     volumes::{words, Steering, Volumes},
@@ -24,20 +25,51 @@ use std::{
 };
 use wbformat::host::Host;
 
+/// Exit code: another one steers.
+const EXIT_ANOTHER: u8 = 3;
+
 /// Runs until it is told to end.
 pub fn run(args: &Args, config: Config) -> ExitCode {
     match Service::new(args, config).and_then(|mut service| service.run()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
+        Err(Failure::Another(e)) => {
+            error!("{e}");
+            ExitCode::from(EXIT_ANOTHER)
+        }
+        Err(Failure::Io(e)) => {
             error!("{e}");
             ExitCode::FAILURE
         }
     }
 }
 
+/// Why it ends though nobody has told it to.
+enum Failure {
+    /// Another one steers.
+    Another(io::Error),
+    /// Anything else.
+    Io(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(e: io::Error) -> Self {
+        Self::Io(e)
+    }
+}
+
+/// What `e` of [`Instance`] means.
+fn of_instance(e: io::Error) -> Failure {
+    match e.kind() {
+        io::ErrorKind::ResourceBusy => Failure::Another(e),
+        _ => Failure::Io(e),
+    }
+}
+
 struct Service<'a> {
     args: &'a Args,
     config: Config,
+    /// Held from before the first word to a volume; who only looks needs none.
+    instance: Option<Instance>,
     volumes: Volumes,
     page: Shared,
     exporter: Option<Exporter>,
@@ -45,7 +77,11 @@ struct Service<'a> {
 }
 
 impl<'a> Service<'a> {
-    fn new(args: &'a Args, config: Config) -> io::Result<Self> {
+    fn new(args: &'a Args, config: Config) -> Result<Self, Failure> {
+        let instance = match args.dry_run {
+            true => None,
+            false => Some(Instance::take(instance::PATH.as_ref()).map_err(of_instance)?),
+        };
         let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
         let (send, receive) = mpsc::channel();
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -57,7 +93,7 @@ impl<'a> Service<'a> {
         })?;
         let volumes = Volumes::new(Host::default(), args.dry_run);
         let page = Shared::default();
-        let mut service = Self { args, config, volumes, page, exporter: None, signals: receive };
+        let mut service = Self { args, config, instance, volumes, page, exporter: None, signals: receive };
         // Nobody can have asked before it ends.
         if !args.once {
             service.listen()?;
@@ -65,15 +101,15 @@ impl<'a> Service<'a> {
         Ok(service)
     }
 
-    fn run(&mut self) -> io::Result<()> {
+    fn run(&mut self) -> Result<(), Failure> {
         let interval = |config: &Config| Duration::from_secs_f64(config.interval_s);
-        self.step();
+        self.step()?;
         if self.args.once {
             // What is seen at the first look has no past.
             thread::sleep(interval(&self.config));
-            self.step();
+            self.step()?;
             if let Some(trouble) = self.volumes.trouble() {
-                return Err(io::Error::other(format!("cannot look for volumes: {trouble}")));
+                return Err(io::Error::other(format!("cannot look for volumes: {trouble}")).into());
             }
             self.print();
             return Ok(());
@@ -85,7 +121,7 @@ impl<'a> Service<'a> {
                 Ok(SIGHUP) => self.reload(),
                 Ok(_) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 Err(mpsc::RecvTimeoutError::Timeout) => {
-                    self.step();
+                    self.step()?;
                     // Not in a hurry after the machine has slept.
                     next = (next + interval(&self.config)).max(Instant::now());
                 }
@@ -97,7 +133,11 @@ impl<'a> Service<'a> {
         Ok(())
     }
 
-    fn step(&mut self) {
+    fn step(&mut self) -> Result<(), Failure> {
+        if let Some(instance) = &mut self.instance {
+            // Where another one steers already, the volumes are his: nothing is given back.
+            instance.check().map_err(of_instance)?;
+        }
         self.volumes.step(&self.config);
         if self.exporter.is_some() {
             self.page.set(Page::of(self.volumes.iter()));
@@ -105,6 +145,7 @@ impl<'a> Service<'a> {
         let status =
             format!("{} volumes, {} steered", self.volumes.iter().count(), self.volumes.nr_steered());
         tell(&[NotifyState::Watchdog, NotifyState::Status(&status)]);
+        Ok(())
     }
 
     /// Listens where the configuration says; what fails then leaves things as they are.

@@ -138,7 +138,10 @@ pub const TESTS: &[Test] = &[
         pid=$!
         within 10 is_steered 7
         curl -s --unix-socket /run/wb.sock http://x/metrics >/tmp/page
-        tail -n1 /tmp/page | grep -qx '# EOF' || die "$(cat /tmp/page)"
+        ! grep -q '# EOF' /tmp/page || die "$(cat /tmp/page)"
+        curl -s -D /tmp/head -H 'Accept: application/openmetrics-text' --unix-socket /run/wb.sock http://x/metrics | tail -n1 >/tmp/end
+        grep -qx '# EOF' /tmp/end || die "$(cat /tmp/end)"
+        grep -qi '^content-type: application/openmetrics-text; version=1.0.0' /tmp/head || die "$(cat /tmp/head)"
         grep -q '^writeboost_dirty_bytes{volume="v"} ' /tmp/page || die "$(cat /tmp/page)"
         grep -q '^writeboost_requests_total{volume="v",operation="write",result="miss"} ' /tmp/page || die "$(cat /tmp/page)"
         say 'told to read it again: a wrong one changes nothing'
@@ -159,7 +162,167 @@ pub const TESTS: &[Test] = &[
         wait $pid
         cat /tmp/log
         say 'who is not root is told so'
-        refused 1 'cannot look for volumes' -- setpriv --reuid=65534 --clear-groups wbdaemon --once
+        refused 1 'it runs as root' -- setpriv --reuid=65534 --clear-groups wbdaemon --once
+        refused 1 'cannot look for volumes' -- setpriv --reuid=65534 --clear-groups wbdaemon --once --dry-run
+        remove v
+        "#
+        ),
+    ),
+    script(
+        "daemon::alone",
+        30,
+        true,
+        with_helpers!(
+            r#"
+        ram 2 64
+        wbctl create v /dev/ram0 /dev/ram1
+        mkdir -p /etc/writeboost
+        conf=/etc/writeboost/wbdaemon.toml
+        printf 'steering_timeout_s = 5\n[metrics]\nlisten = "unix:/run/wb.sock"\n' >$conf
+        answers() { curl -sf -m 10 --unix-socket /run/wb.sock http://x/metrics | grep -q '^writeboost_steering_expired{volume="v"} 0'; }
+        ends() { ! kill -0 $1 2>/dev/null; }
+        wbdaemon 2>/tmp/log &
+        pid=$!
+        within 10 is_steered 5
+        within 10 answers
+        say 'a second one is refused, and told whom to end'
+        refused 3 "another wbdaemon (PID $pid) steers on this machine" -- wbdaemon
+        refused 3 "another wbdaemon (PID $pid) steers on this machine" -- wbdaemon --once
+        say 'one that only looks may, but does not get the socket'
+        wbdaemon --once --dry-run
+        refused 1 "another process (PID $pid) listens there" -- wbdaemon --dry-run
+        answers || die 'the socket is gone'
+        say 'whoever removes the lock does not get two'
+        rm -r /run/wbdaemon
+        within 10 test -e /run/wbdaemon/lock
+        refused 3 "another wbdaemon (PID $pid) steers on this machine" -- wbdaemon --once
+        say 'one that is faster is the only one then, and what it has set stays'
+        kill -STOP $pid
+        rm -r /run/wbdaemon
+        printf 'steering_timeout_s = 6\n' >/tmp/conf
+        wbdaemon --config /tmp/conf 2>/tmp/log2 &
+        second=$!
+        within 10 is_steered 6
+        kill -CONT $pid
+        within 10 ends $pid
+        status=0
+        wait $pid || status=$?
+        same 'status of the first one' $status 3
+        saw "another wbdaemon .PID $second. steers" || die "$(cat /tmp/log)"
+        ! [ -e /run/wb.sock ] || die 'it has left its socket'
+        sleep 7
+        is_steered 6 || die "$(wbctl get v)"
+        has v steering_expired 0 || die 'nobody steers'
+        say 'what a killed one has left holds nobody up'
+        kill $second
+        wait $second
+        wbdaemon 2>/tmp/log &
+        pid=$!
+        within 10 answers
+        kill -KILL $pid
+        wait $pid || true
+        [ -S /run/wb.sock ] || die 'where is the socket?'
+        wbdaemon 2>/tmp/log &
+        pid=$!
+        within 10 answers
+        kill $pid
+        wait $pid
+        ! [ -e /run/wb.sock ] || die 'it has left its socket'
+        remove v
+        "#
+        ),
+    ),
+    script(
+        "daemon::clients",
+        60,
+        true,
+        with_helpers!(
+            r#"
+        ram 2 64
+        wbctl create v /dev/ram0 /dev/ram1
+        mkdir -p /etc/writeboost
+        conf=/etc/writeboost/wbdaemon.toml
+        # As users have it, and with so few descriptors that connections could take them all.
+        for limit in 1024 32; do
+            printf 'steering_timeout_s = 5\n[metrics]\nlisten = "unix:/run/wb.sock"\n' >$conf
+            bash -c "ulimit -n $limit; exec wbdaemon" 2>/tmp/log &
+            pid=$!
+            within 10 is_steered 5
+            say "with $limit descriptors: a body of any length"
+            for length in 99999999999 18446744073709551615; do
+                for method in GET POST; do
+                    curl -s -m 10 --unix-socket /run/wb.sock -X $method -H "Content-Length: $length" http://x/metrics >/dev/null || true
+                    kill -0 $pid || die "$(cat /tmp/log)"
+                done
+            done
+            say 'thousands who say nothing, say it slowly, do not read, or never end, for 20 s'
+            cat >/tmp/flood.py <<'PY'
+import errno, resource, select, socket, sys, time
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+line = b'GET /metrics HTTP/1.1\r\nHost: x\r\n'
+kinds = [b'', line, line + b'\r\n', b'POST /metrics HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n']
+sockets, connected, end = [], 0, time.monotonic() + 20
+while time.monotonic() < end:
+    if len(sockets) < min(3000, hard - 100):
+        s = socket.socket(socket.AF_UNIX)
+        s.setblocking(False)
+        try:
+            s.connect('/run/wb.sock')
+        except BlockingIOError:
+            time.sleep(0.001)
+            continue
+        sockets.append(s)
+        connected += 1
+        try:
+            s.send(kinds[connected % len(kinds)] * (1000 if connected % 8 == 2 else 1))
+        except OSError:
+            pass
+    else:
+        time.sleep(0.1)
+        for s in sockets[::7]:
+            try:
+                s.send(b'X')
+            except OSError:
+                pass
+        # New ones in the place of a few: it never rests.
+        for s in sockets[:100]:
+            s.close()
+        del sockets[:100]
+print(connected, 'connections')
+sys.exit(connected < 2000)
+PY
+            python3 /tmp/flood.py &
+            flood=$!
+            sleep 2
+            served=0
+            while kill -0 $flood 2>/dev/null; do
+                # Whoever asks in an ordinary way is served, though there are a thousand before him each time.
+                if curl -sf -m 10 --unix-socket /run/wb.sock http://x/metrics -o /tmp/page; then served=$((served + 1)); fi
+                has v steering_expired 0 || die 'it does not steer any more'
+                sleep 0.5
+            done
+            wait $flood || die 'there were too few'
+            [ $served -ge 3 ] || die "served $served times"
+            echo "REPORT with $limit descriptors, others served $served times; $(grep -E '^(VmHWM|Threads)' /proc/$pid/status | tr -s '\t\n ' ' ')"
+            [ "$(awk '/^VmHWM/ { print $2 }' /proc/$pid/status)" -lt 20000 ] || die 'it has grown'
+            [ "$(awk '/^Threads/ { print $2 }' /proc/$pid/status)" -le 3 ] || die 'it has more threads'
+            say 'as if nothing had been'
+            curl -sf -m 10 --unix-socket /run/wb.sock http://x/metrics -o /tmp/page
+            grep -q '^writeboost_steering_expired{volume="v"} 0' /tmp/page || die "$(cat /tmp/page)"
+            # What is set by hand is noticed: it looks, and decides.
+            wbctl set v writeback_threshold 42
+            within 10 saw 'somebody has set its options'
+            for key in writeback_threshold nr_max_batched_writeback writeback_rate_limit; do wbctl set v $key default; done
+            within 10 is_steered 5
+            # A configuration is read meanwhile.
+            printf 'steering_timeout_s = 7\n' >$conf
+            kill -HUP $pid
+            within 10 is_steered 7
+            kill $pid
+            wait $pid || die "$(cat /tmp/log)"
+            cat /tmp/log
+        done
         remove v
         "#
         ),
@@ -349,6 +512,8 @@ within 30 is_steered
 within 30 grep -q '1 volumes, 1 steered' <(systemctl show -p StatusText wbdaemon)
 systemctl show -p StatusText wbdaemon
 echo "REPORT systemd-analyze security: $(systemd-analyze security --no-pager wbdaemon | tail -n1)"
+say 'one that is started by hand beside it is refused'
+refused 3 "another wbdaemon (PID $(systemctl show -p MainPID --value wbdaemon)) steers on this machine" -- wbdaemon --once
 say 'the journal has fields'
 journalctl -q -u wbdaemon -o json VOLUME=v | head -n1 | tee /tmp/line
 jq -e '.VOLUME == "v" and .SYSLOG_IDENTIFIER == "wbdaemon" and (.MESSAGE | contains("found v"))' /tmp/line
@@ -390,6 +555,9 @@ for name in $(grep 'expr:' /mnt/share/alerts.yml | grep -o 'writeboost_[a-z_]*')
 done
 fires() { curl -sf http://127.0.0.1:9090/api/v1/alerts | jq -e --arg a "$1" 'any(.data.alerts[]; .labels.alertname == $a and .state == "firing")' >/dev/null; }
 ! fires WriteboostNotSteered || die 'it fires'
+say 'both formats, as promtool reads the older one'
+curl -sf http://127.0.0.1:9837/metrics | promtool check metrics
+curl -sf -H 'Accept: application/openmetrics-text' http://127.0.0.1:9837/metrics | tail -n1 | grep -qx '# EOF'
 say 'under load, and the dashboard shows it'
 fio --name=load --eta=never --filename=/dev/mapper/v --direct=1 --rw=randrw --bs=4k --rate_iops=50,50 --time_based --runtime=30 \
     --ioengine=psync --output=/dev/null &
@@ -429,6 +597,22 @@ say 'stopped: at once, and the built-in policy decides'
 systemctl stop wbdaemon
 same result "$(systemctl show -p Result --value wbdaemon)" success
 is_default || die "$(wbctl get v)"
+say 'the service beside one that was started by hand: it fails, says why, and is not tried again'
+wbdaemon 2>/tmp/log &
+pid=$!
+within 30 is_steered
+for i in 1 2; do
+    ! systemctl start wbdaemon || die 'it has started'
+    same state "$(systemctl is-active wbdaemon || true)" failed
+    same status "$(systemctl show -p ExecMainStatus --value wbdaemon)" 3
+done
+journalctl -q -u wbdaemon -o cat | grep -F "another wbdaemon (PID $pid) steers on this machine" >/dev/null
+within 30 has v steering_expired 0
+kill $pid
+wait $pid
+systemctl start wbdaemon
+within 30 is_steered
+systemctl stop wbdaemon
 journalctl -q -u wbdaemon -o cat | tail -n 20
 kill $prometheus
 finish v /dev/x /dev/c
