@@ -88,9 +88,7 @@ pub enum Landing {
 pub struct Flights {
     records: Table<Flight>,
     flush: Flight,
-    doubts: Shared<Doubts>,
-    /// Of those there were so many when what they may have cost was written again.
-    settled: AtomicU32,
+    trust: Trust,
     /// [`WATCHED`] and [`SEEN`].
     watch: AtomicU32,
 }
@@ -100,11 +98,19 @@ const WATCHED: u32 = 1;
 /// Something has landed since then.
 const SEEN: u32 = 2;
 
-/// How often the cache device has failed to write something: what it had in its cache then may be lost.
+/// How often a device has failed to write something, or to flush: what it had in its cache then may be lost.
 #[derive(Debug)]
 pub struct Doubts(AtomicU32);
 
 impl Doubts {
+    /// None yet.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn new() -> Result<Shared<Self>, OutOfMemory> {
+        Shared::new(Self(AtomicU32::new(0)))
+    }
+
     /// It has failed once more. In any context, before anybody is told of that.
     pub fn add(&self) {
         self.0.fetch_add(1, Ordering::SeqCst);
@@ -113,6 +119,41 @@ impl Doubts {
     /// How often.
     pub fn count(&self) -> u32 {
         self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Whether a flush of a device would be believed: only if nothing has failed since what it is for was written.
+///
+/// # Invariant
+/// What a flush makes durable was written after the last failure before that flush, or is known not to be in doubt. So it
+/// is [`Trust::renew`] first, then writing, then a flush that counts if there is no new doubt when it returns.
+#[derive(Debug)]
+pub struct Trust {
+    doubts: Shared<Doubts>,
+    /// Of those there were so many when what they may have cost was written again.
+    settled: AtomicU32,
+}
+
+impl Trust {
+    /// Nothing has failed that matters.
+    pub fn new(doubts: Shared<Doubts>) -> Self {
+        let settled = AtomicU32::new(doubts.count());
+        Self { doubts, settled }
+    }
+
+    /// For whoever writes to the device.
+    pub fn doubts(&self) -> Shared<Doubts> {
+        self.doubts.clone()
+    }
+
+    /// All that may have been lost so far is about to be written again.
+    pub fn renew(&self) {
+        self.settled.store(self.doubts.count(), Ordering::SeqCst);
+    }
+
+    /// Whether no flush would be believed.
+    pub fn is_suspect(&self) -> bool {
+        self.doubts.count() != self.settled.load(Ordering::SeqCst)
     }
 }
 
@@ -125,8 +166,7 @@ impl Flights {
         Ok(Self {
             records: Table::new(WINDOW as usize, |_| Flight::new())?,
             flush: Flight::new(),
-            doubts: Shared::new(Doubts(AtomicU32::new(0)))?,
-            settled: AtomicU32::new(0),
+            trust: Trust::new(Doubts::new()?),
             watch: AtomicU32::new(0),
         })
     }
@@ -146,27 +186,27 @@ impl Flights {
             Io::Record { seq, fua, .. } => ((seq * 2 + u64::from(fua)) as usize, seq * 2 + u64::from(fua)),
             Io::Flush { upto } => (FLUSH, upto),
         };
-        self.of(tag).take_off(what, self.doubts.count());
+        self.of(tag).take_off(what, self.trust.doubts.count());
         tag
     }
 
     /// For whoever else writes to the cache device.
     pub fn doubts(&self) -> Shared<Doubts> {
-        self.doubts.clone()
+        self.trust.doubts()
     }
 
     /// Whether the I/O tagged `tag`, which has returned with success or not as `ok` says, is believed to have succeeded. In
     /// any context, once for each.
     pub fn is_believed(&self, tag: usize, ok: bool) -> bool {
         if !ok {
-            self.doubts.add();
+            self.trust.doubts.add();
             return false;
         }
         if tag == FLUSH {
             return !self.is_suspect();
         }
         // All before it was durable when it was sent.
-        !Self::is_commit(tag) || self.doubts.count() == self.of(tag).doubts.load(Ordering::Relaxed)
+        !Self::is_commit(tag) || self.trust.doubts.count() == self.of(tag).doubts.load(Ordering::Relaxed)
     }
 
     /// Whether the I/O tagged `tag` makes durable what somebody waits for: a flush, or a record with FUA.
@@ -177,12 +217,12 @@ impl Flights {
 
     /// What may have been lost so far is about to be written again.
     pub fn trust(&self) {
-        self.settled.store(self.doubts.count(), Ordering::SeqCst);
+        self.trust.renew();
     }
 
     /// Whether no flush would be believed.
     pub fn is_suspect(&self) -> bool {
-        self.doubts.count() != self.settled.load(Ordering::SeqCst)
+        self.trust.is_suspect()
     }
 
     /// The I/O tagged `tag` is over, and `ok` if it is believed. In any context; wake the thread afterwards.

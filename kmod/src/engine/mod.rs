@@ -9,6 +9,7 @@
 //! - [`read`]: where the sectors of a read are.
 //! - [`reclaim`]: writeback, relocation, the tail.
 //! - [`pace`]: how fast writes are let in when only writeback makes room.
+//! - [`writeback`]: what may be called clean.
 //! - [`rate`]: how fast writeback goes when it has a limit.
 //! - [`limits`]: what the two devices must be like, and what the volume is like then.
 //! - [`lost`]: what an error says about the data.
@@ -49,6 +50,7 @@ pub mod replay;
 pub mod seldom;
 pub mod silence;
 pub mod sleep;
+pub mod writeback;
 
 use crate::os::atomic::{AtomicU32, Ordering};
 use crate::os::{OutOfMemory, Shared, Table};

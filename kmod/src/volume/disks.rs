@@ -69,7 +69,7 @@ pub struct Transfer {
     blocks: Table<AtomicU32>,
     /// How many were written.
     written: Shared<AtomicU64>,
-    /// Is told of writes that have failed, when they are to the cache device.
+    /// Is told of writes and flushes that have failed, when what the device forgets by that would matter.
     doubts: Option<Shared<Doubts>>,
     #[pin]
     landed: Event,
@@ -84,12 +84,16 @@ impl Transfer {
         Self::made(blocks, Shared::new(AtomicU64::new(0))?, None)
     }
 
-    /// As [`Transfer::new`]; counts in `written` the blocks that writes have been done for.
+    /// As [`Transfer::new`], for writeback; counts in `written` the blocks that writes have been done for.
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn counting(blocks: usize, written: Shared<AtomicU64>) -> Result<OwnTransfer> {
-        Self::made(blocks, written, None)
+    pub fn counting(
+        blocks: usize,
+        written: Shared<AtomicU64>,
+        doubts: Shared<Doubts>,
+    ) -> Result<OwnTransfer> {
+        Self::made(blocks, written, Some(doubts))
     }
 
     /// As [`Transfer::new`], for one that writes to the cache device of a volume.
@@ -244,7 +248,8 @@ impl EndIo for Transfer {
         let blocks = self.blocks[tag].swap(0, Ordering::Relaxed);
         if let Err(e) = result {
             self.note(tag, e.to_errno());
-            if let Some(doubts) = self.doubts.as_ref().filter(|_| blocks != 0) {
+            let is_write = blocks != 0 || tag == self.flush_tag();
+            if let Some(doubts) = self.doubts.as_ref().filter(|_| is_write) {
                 doubts.add();
             }
         } else {

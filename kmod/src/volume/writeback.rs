@@ -13,17 +13,19 @@
 //! that writes nothing at all is left alone for a while.
 //!
 //! # Invariants
-//! - A block is called clean only when its own write went well, and a flush that was sent after that.
-//! - After a flush that failed, nothing that was written since the one before counts as written.
+//! - A block is called clean only when its own write went well, after the last failure before the flush that made it durable:
+//!   see [`crate::engine::writeback`].
 
 use super::faults::{trouble, Kind};
 use super::{until_made, OwnTransfer, Transfer, Volume};
 use crate::arguments::MAX_BATCHED;
+use crate::engine::flight::Doubts;
 use crate::engine::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::engine::map::Span;
 use crate::engine::pace::segments_at_once;
 use crate::engine::rate::Rate;
 use crate::engine::reclaim::{Batch, Item};
+use crate::engine::writeback::{Next, Round};
 use crate::os::{crc32c, now_ms, should_stop, Sleep, Table};
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
@@ -74,14 +76,28 @@ struct Tools {
     transfer: OwnTransfer,
     /// Live mask of each item of the chunk; 0 for one that is not to be written.
     live: Table<u8>,
-    /// Which items of the chunk could not be written.
-    lost: Table<bool>,
+    /// The same of what is to be written in this pass of its round.
+    todo: Table<u8>,
+    /// What has become of the items of the chunk.
+    fates: Table<Fate>,
+    round: Round,
     /// Blocks of the next chunk, from [`LEAST_CHUNK`] to [`CHUNK`].
     chunk: usize,
     /// For when there is a limit, and what that was the last time.
     rate: Rate,
     limit: Option<u32>,
     failures: Failures,
+}
+
+/// What has become of an item that is live.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It is written, or about to be.
+    Written,
+    /// A write that was for several has failed.
+    Unclear,
+    /// It cannot be written.
+    Lost,
 }
 
 /// What has failed lately and when it is tried again.
@@ -196,11 +212,14 @@ impl Volume {
         let state = self.state();
         // All of a small cache: what can be written back must not have to wait for what cannot.
         let segments = state.nr_segments.min(MAX_BATCHED) as usize;
+        let doubts = Doubts::new()?;
         Ok(Tools {
             batch: Batch::new(state.nr_slots as usize / state.nr_segments as usize * segments)?,
-            transfer: Transfer::counting(CHUNK, self.written_back.clone())?,
+            transfer: Transfer::counting(CHUNK, self.written_back.clone(), doubts.clone())?,
             live: Table::new(CHUNK, |_| 0)?,
-            lost: Table::new(CHUNK, |_| false)?,
+            todo: Table::new(CHUNK, |_| 0)?,
+            fates: Table::new(CHUNK, |_| Fate::Written)?,
+            round: Round::new(doubts),
             chunk: FIRST_CHUNK,
             rate: Rate::default(),
             limit: None,
@@ -482,9 +501,10 @@ impl Volume {
 
     /// Writes back the items `from..to` of the batch, at most [`CHUNK`] of them.
     fn write_chunk(&self, tools: &mut Tools, from: usize, to: usize, pass: &mut Pass) {
-        let Tools { batch, transfer: t, live, lost, failures, .. } = tools;
+        let Tools { batch, transfer: t, live, failures, .. } = tools;
         let items = &batch.items()[from..to];
         let now = now_ms();
+        pass.hopeless = false;
         for (i, items) in items.chunks(AT_ONCE).enumerate() {
             let mut core = self.core.lock();
             for (k, item) in items.iter().enumerate() {
@@ -505,25 +525,15 @@ impl Volume {
                 self.unpin_slot(item.slot);
             }
         }
-        let hopeless = self.write_items(t, items, live, lost, pass, failures.alive);
-        t.reset();
-        if (0..items.len()).any(|i| live[i] != 0 && !lost[i]) {
-            t.flush(&self.disks, &self.disks.backing);
-            t.wait();
-            if !t.is_ok(t.flush_tag()) {
-                // Which of them are there does not matter: they stay dirty and are written again.
-                self.writeback_failed(items[0].addr());
-                pass.failed += 1;
-                pass.dead = true;
-                lost.fill(true);
-            }
-        }
+        let clean = self.write_round(tools, from, to, pass);
+        let Tools { batch, transfer: t, live, fates, failures, .. } = tools;
+        let items = &batch.items()[from..to];
+        let is_clean = |i: usize| clean && live[i] != 0 && fates[i] == Fate::Written;
         let cleaned = pass.cleaned;
         for (i, items) in items.chunks(AT_ONCE).enumerate() {
             let mut core = self.core.lock();
             for (k, item) in items.iter().enumerate() {
-                let i = i * AT_ONCE + k;
-                if live[i] != 0 && !lost[i] {
+                if is_clean(i * AT_ONCE + k) {
                     core.engine.written_back(batch, item);
                     pass.cleaned += 1;
                 }
@@ -534,15 +544,49 @@ impl Volume {
             self.faults.note_hope();
         }
         for (i, item) in items.iter().enumerate() {
-            match (live[i], lost[i]) {
-                (0, _) => (),
-                (_, false) => failures.remove(item.addr()),
-                // One pause for all is enough, or it was not looked at each of them.
-                (_, true) if pass.dead || hopeless => (),
-                (_, true) => failures.add(item.addr(), false, now),
+            if is_clean(i) {
+                failures.remove(item.addr());
+            } else if live[i] != 0 && fates[i] == Fate::Lost && !pass.dead && !pass.hopeless {
+                // One pause for all is enough otherwise, or it was not looked at each of them.
+                failures.add(item.addr(), false, now);
             }
         }
         t.reset();
+    }
+
+    /// Writes what is live of the items `from..to`, which are in memory, as often as it takes, and flushes that. Says
+    /// whether those with [`Fate::Written`] are clean.
+    fn write_round(&self, tools: &mut Tools, from: usize, to: usize, pass: &mut Pass) -> bool {
+        let Tools { batch, transfer: t, live, todo, fates, failures, round, .. } = tools;
+        let items = &batch.items()[from..to];
+        fates.fill(Fate::Written);
+        round.begin();
+        loop {
+            for (i, todo) in todo.iter_mut().enumerate() {
+                *todo = if fates[i] == Fate::Written { live[i] } else { 0 };
+            }
+            self.write_items(t, items, todo, fates, pass, failures.alive);
+            if !(0..items.len()).any(|i| live[i] != 0 && fates[i] == Fate::Written) {
+                return false;
+            }
+            match round.written() {
+                // What went well in this pass, too: the device may have forgotten it.
+                Next::Write => (),
+                Next::Leave => return false,
+                Next::Flush => break,
+            }
+        }
+        t.reset();
+        t.flush(&self.disks, &self.disks.backing);
+        t.wait();
+        let ok = t.is_ok(t.flush_tag());
+        if !ok {
+            // Which of them are there does not matter: they stay dirty and are written again.
+            self.writeback_failed(items[0].addr());
+            pass.failed += 1;
+            pass.dead = true;
+        }
+        round.flushed(ok)
     }
 
     fn writeback_failed(&self, addr: u64) {
@@ -552,49 +596,48 @@ impl Volume {
         }
     }
 
-    /// Writes what is live of `items` to the backing device and finds out which of them are lost. Those that a failed write
-    /// was for are written again in halves, then in quarters, and so on; not on a device that is not known to be alive, when
-    /// too many have failed: says so.
+    /// Writes the sectors `todo` of `items` to the backing device, and finds out which of them are lost. Those that a failed write
+    /// was for are written again in halves, then in quarters, and so on; not on a device that is not known to be alive,
+    /// when too many have failed: that is noted.
     fn write_items(
         &self,
         t: &Arc<Transfer>,
         items: &[Item],
-        live: &[u8],
-        lost: &mut [bool],
+        todo: &[u8],
+        fates: &mut [Fate],
         pass: &mut Pass,
         alive: bool,
-    ) -> bool {
-        lost.fill(false);
-        self.write_range(t, items, live, 0);
-        for_each_run(items, live, |run| {
+    ) {
+        self.write_range(t, items, todo, 0);
+        for_each_run(items, todo, |run| {
             if t.is_ok(run.first) {
                 pass.written += 1;
             } else {
                 pass.failed += 1;
-                lost[run.first..=(run.offset + run.len - 1) / BLOCK].fill(true);
+                fates[run.first..=(run.offset + run.len - 1) / BLOCK].fill(Fate::Unclear);
             }
         });
-        let mut hopeless = false;
         let mut from = 0;
-        while let Some(first) = (from..items.len()).find(|&i| lost[i]) {
-            from = (first..items.len()).find(|&i| !lost[i]).unwrap_or(items.len());
+        while let Some(first) = (from..items.len()).find(|&i| fates[i] == Fate::Unclear) {
+            from = (first..items.len()).find(|&i| fates[i] != Fate::Unclear).unwrap_or(items.len());
             // Ranges that a write has failed for: at each depth one waits while the other is looked at.
             let mut failed = [(first, from); CHUNK.ilog2() as usize + 2];
             let mut n = 1;
             while n > 0 {
                 n -= 1;
                 let (from, to) = failed[n];
-                hopeless |= pass.failed >= DEAD && pass.written == 0 && !alive;
-                if to - from == 1 || hopeless {
+                pass.hopeless |= pass.failed >= DEAD && pass.written == 0 && !alive;
+                if pass.hopeless || to - from == 1 {
                     self.writeback_failed(items[from].addr());
+                    fates[from..to].fill(Fate::Lost);
                     continue;
                 }
                 let middle = from + (to - from) / 2;
                 for (from, to) in [(from, middle), (middle, to)] {
-                    self.write_range(t, &items[from..to], &live[from..to], from);
+                    self.write_range(t, &items[from..to], &todo[from..to], from);
                     if (from..to).all(|i| t.is_ok(i)) {
                         pass.written += 1;
-                        lost[from..to].fill(false);
+                        fates[from..to].fill(Fate::Written);
                     } else {
                         pass.failed += 1;
                         failed[n] = (from, to);
@@ -603,15 +646,13 @@ impl Volume {
                 }
             }
         }
-        pass.hopeless |= hopeless;
-        hopeless
     }
 
-    /// Writes what is live of `items`, the first of which has number `first` in the chunk. Each run is tagged with the number
-    /// of the item that it begins with.
-    fn write_range(&self, t: &Arc<Transfer>, items: &[Item], live: &[u8], first: usize) {
+    /// Writes the sectors `todo` of `items`, the first of which has number `first` in the chunk. Each run is tagged with the
+    /// number of the item that it begins with.
+    fn write_range(&self, t: &Arc<Transfer>, items: &[Item], todo: &[u8], first: usize) {
         t.reset();
-        for_each_run(items, live, |run| {
+        for_each_run(items, todo, |run| {
             let (tag, offset) = (first + run.first, first * BLOCK + run.offset);
             t.write(&self.disks, &self.disks.backing, run.sector, (offset, run.len), false, tag);
         });
@@ -671,11 +712,11 @@ struct Run {
     len: usize,
 }
 
-/// The runs of the live sectors of `items`, which are sorted by address.
-fn for_each_run(items: &[Item], live: &[u8], mut f: impl FnMut(&Run)) {
+/// The runs of the sectors `todo` of `items`, which are sorted by address.
+fn for_each_run(items: &[Item], todo: &[u8], mut f: impl FnMut(&Run)) {
     let mut run: Option<Run> = None;
     for (i, item) in items.iter().enumerate() {
-        for s in (0..BLOCK_SECTORS as usize).filter(|s| live[i] & 1 << s != 0) {
+        for s in (0..BLOCK_SECTORS as usize).filter(|s| todo[i] & 1 << s != 0) {
             let sector = item.addr() * BLOCK_SECTORS + s as u64;
             let offset = i * BLOCK + s * SECTOR;
             match &mut run {

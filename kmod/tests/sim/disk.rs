@@ -10,6 +10,7 @@
 //!   several such writes wrote holds any one of them afterwards, or what was stable. A sector is whole, always.
 //! - A crash of the host loses nothing of what has completed, and leaves any part of what is in flight.
 //! - A write that ends with an error may have been done in part.
+//! - A disk that is reset, of which an error tells, forgets any part of what is not stable: [`Disk::forget`].
 //!
 //! A copy of a disk costs next to nothing: pages are shared until one of the two writes to them.
 
@@ -207,6 +208,23 @@ impl Disk {
                 self.write(sector, &data, false);
             }
         }
+    }
+
+    /// The disk is reset, and goes on: of each write that is not stable some sectors may be gone.
+    pub fn forget(&mut self, rng: &mut Rng) {
+        let mut kept = Vec::new();
+        for w in &self.pending {
+            torn(rng, w.sector, &w.data, |sector, data| {
+                if !data.is_empty() {
+                    kept.push(Write { serial: w.serial, sector, data: data.into() });
+                }
+            });
+        }
+        self.now = self.stable.clone();
+        for w in &kept {
+            self.now.put(w.sector, &w.data);
+        }
+        self.pending = kept;
     }
 
     /// The power fails while `in_flight` are being written.

@@ -33,6 +33,7 @@ use super::disk::{Disk, SECTOR};
 use super::host;
 use super::rng::Rng;
 use std::collections::HashMap;
+use writeboost::engine::flight::Doubts;
 use writeboost::engine::format::{
     Checkpoint, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK, MIN_SEGMENTS,
 };
@@ -40,6 +41,7 @@ use writeboost::engine::log::{Claim, Io, Refused, Wait};
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Item, Relocation};
 use writeboost::engine::replay::{Replay, Want};
+use writeboost::engine::writeback::{Next, Round};
 use writeboost::engine::{Engine, Entry, Part, Pins, Secret, RESERVED_SEGMENTS};
 use writeboost::os::{crc32c, Shared};
 
@@ -193,6 +195,7 @@ enum Job {
     Checkpoint(Checkpoint),
     WritebackRead(usize),
     WritebackWrite {
+        item: usize,
         sector: u64,
         data: Vec<u8>,
     },
@@ -234,7 +237,7 @@ impl Job {
             Job::Flush { upto, .. } => format!("flush of the cache device is done, for records up to {upto}"),
             Job::Checkpoint(cp) => format!("checkpoint {} is durable", cp.generation),
             Job::WritebackRead(i) => format!("writeback: item {i} is read"),
-            Job::WritebackWrite { sector, data } => {
+            Job::WritebackWrite { sector, data, .. } => {
                 format!("writeback: sectors {sector}+{} are written", data.len() / SECTOR)
             }
             Job::WritebackFlush(_) => "writeback: the backing device is flushed".into(),
@@ -263,6 +266,8 @@ struct Work {
     live: u8,
     data: Vec<u8>,
     pinned: bool,
+    /// It could not be written.
+    lost: bool,
 }
 
 struct Mover {
@@ -271,7 +276,8 @@ struct Mover {
     at: usize,
     work: Vec<Work>,
     pending: usize,
-    lost: bool,
+    /// Nothing of the round is clean.
+    left: bool,
 }
 
 impl Mover {
@@ -282,7 +288,7 @@ impl Mover {
             at: 0,
             work: Vec::new(),
             pending: 0,
-            lost: false,
+            left: false,
         }
     }
 }
@@ -308,6 +314,8 @@ pub struct Plan {
     pub relocate_every: u64,
     /// One in so many I/Os of the cache device fails; 0 for none.
     pub fail_every: u64,
+    /// The same of the backing device, which may forget by that what is not stable.
+    pub backing_fails_every: u64,
     pub flush_percent: u64,
     /// Kinds of jobs that take much longer than others in this run: bit [`Job::kind`].
     pub slow: u32,
@@ -335,6 +343,7 @@ impl Plan {
             writeback_every: rng.pick(&[1, 2, 8, 40]),
             relocate_every: rng.pick(&[2, 10, 100, 1_000_000]),
             fail_every: rng.pick(&[0, 0, 0, 0, 30, 300]),
+            backing_fails_every: rng.pick(&[0, 0, 10, 100]),
             flush_percent: rng.pick(&[0, 5, 30]),
             slow: (if rng.one_in(2) { rng.next() & rng.next() } else { 0 }) as u32,
             slowness: rng.pick(&[20, 60, 300]),
@@ -360,6 +369,8 @@ pub struct Sim {
     ops: Vec<(u64, Op)>,
     next_op: u64,
     writeback: Mover,
+    doubts: Shared<Doubts>,
+    round: Round,
     relocation: Mover,
     relocation_tries: u32,
     space: bool,
@@ -444,6 +455,7 @@ impl Sim {
             Replay::with_secret(&sb, first, plan.nr_buffers, Secret::new(SECRET)).unwrap().finish().0;
         let n = plan.backing_sectors as usize;
         let slots = (sb.nr_segments * sb.segment_blocks) as usize;
+        let doubts = Doubts::new().unwrap();
         Self {
             backing: Disk::new(plan.backing_sectors),
             buffers: Vec::new(),
@@ -453,6 +465,8 @@ impl Sim {
             ops: Vec::new(),
             next_op: 0,
             writeback: Mover::new(slots),
+            round: Round::new(doubts.clone()),
+            doubts,
             relocation: Mover::new(16),
             relocation_tries: 0,
             space: false,
@@ -515,7 +529,7 @@ impl Sim {
         }
         self.at = (case.lives.len(), None);
         self.rng = case.end();
-        self.plan.fail_every = 0;
+        (self.plan.fail_every, self.plan.backing_fails_every) = (0, 0);
         self.resume();
         if case.drain {
             self.drain();
@@ -538,6 +552,7 @@ impl Sim {
             writeback_every: 1,
             relocate_every: rng.pick(&[1, 2]),
             fail_every: 0,
+            backing_fails_every: 0,
             flush_percent: rng.pick(&[0, 5, 30]),
             slow: [6, 7].iter().fold(0, |slow, kind| slow | 1 << kind),
             slowness: rng.pick(&[20, 60, 300]),
@@ -588,7 +603,7 @@ impl Sim {
                     to_cache.push((block_sector(&self.sb, *slot), data.clone()))
                 }
                 Job::Checkpoint(cp) => to_cache.push((cp.block() * BLOCK_SECTORS, cp.encode().to_vec())),
-                Job::WritebackWrite { sector, data } => to_backing.push((*sector, data.clone())),
+                Job::WritebackWrite { sector, data, .. } => to_backing.push((*sector, data.clone())),
                 _ => (),
             }
         }
@@ -1346,18 +1361,30 @@ impl Sim {
                 Self::read_item(&self.cache, &self.sb, &self.pins, &mut self.writeback.work[i]);
                 self.writeback.pending -= 1;
             }
-            Job::WritebackWrite { sector, data } => {
+            Job::WritebackWrite { item, sector, data } => {
                 self.writeback.pending -= 1;
-                // A failing backing device: what is dirty stays so.
-                if self.plan.fail_every != 0 && self.rng.one_in(20) {
+                if self.backing_fails() {
                     self.backing.tear(&mut self.rng, sector, &data);
-                    self.writeback.lost = true;
+                    self.backing.forget(&mut self.rng);
+                    // Whether it can be written at all shows when it is tried again.
+                    if self.rng.one_in(2) {
+                        self.writeback.work[item].lost = true;
+                    } else {
+                        self.jobs.push(Job::WritebackWrite { item, sector, data });
+                        self.writeback.pending += 1;
+                    }
                 } else {
                     self.backing.write(sector, &data, false);
                 }
             }
             Job::WritebackFlush(mark) => {
-                self.backing.flush(mark);
+                let ok = !self.backing_fails();
+                if ok {
+                    self.backing.flush(mark);
+                } else {
+                    self.backing.forget(&mut self.rng);
+                }
+                self.writeback.left = !self.round.flushed(ok);
                 self.writeback.pending -= 1;
             }
             Job::RelocationRead(i) => {
@@ -1366,6 +1393,17 @@ impl Sim {
             }
             Job::RelocationCopy { claim, done, next } => self.relocation_copy(claim, done, next),
         }
+    }
+
+    /// Whether an I/O of the backing device fails, of which whoever writes back is told.
+    fn backing_fails(&mut self) -> bool {
+        let every = self.plan.backing_fails_every;
+        let fails = every != 0 && self.rng.one_in(every);
+        if fails {
+            self.counts.failures += 1;
+            self.doubts.add();
+        }
+        fails
     }
 
     fn read_item(cache: &Disk, sb: &Superblock, pins: &Pins, w: &mut Work) {
@@ -1451,54 +1489,35 @@ impl Sim {
                     assert_eq!(live & !item.mask(), 0, "an item has grown");
                     self.jobs.push(Job::WritebackRead(wb.work.len()));
                     wb.pending += 1;
-                    wb.work.push(Work { item, live, data: Vec::new(), pinned: true });
+                    wb.work.push(Work { item, live, data: Vec::new(), pinned: true, lost: false });
                 }
             }
             Phase::Reading if self.writeback.pending == 0 => {
-                let mut to_write: HashMap<u64, ()> = HashMap::new();
-                let wb = &mut self.writeback;
-                for w in &mut wb.work {
+                for w in &mut self.writeback.work {
                     // After the read the slot may go; keeping it longer must not hurt either.
                     if self.rng.one_in(2) {
                         self.pins.unpin(w.item.slot);
                         w.pinned = false;
                     }
-                    let mut i = 0;
-                    while i < BLOCK_SECTORS as usize {
-                        if w.live & 1 << i == 0 {
-                            i += 1;
-                            continue;
-                        }
-                        let first = i;
-                        while i < BLOCK_SECTORS as usize && w.live & 1 << i != 0 {
-                            let sector = w.item.addr() * BLOCK_SECTORS + i as u64;
-                            assert!(
-                                to_write.insert(sector, ()).is_none(),
-                                "sector {sector} twice in a chunk"
-                            );
-                            i += 1;
-                        }
-                        let sector = w.item.addr() * BLOCK_SECTORS + first as u64;
-                        let data = w.data[first * SECTOR..i * SECTOR].to_vec();
-                        self.jobs.push(Job::WritebackWrite { sector, data });
-                        wb.pending += 1;
-                    }
                 }
-                wb.phase = Phase::Writing;
+                self.round.begin();
+                self.send_round();
             }
-            Phase::Writing if self.writeback.pending == 0 => {
-                if !self.writeback.lost {
+            Phase::Writing if self.writeback.pending == 0 => match self.round.written() {
+                Next::Write => self.send_round(),
+                Next::Flush => {
                     self.jobs.push(Job::WritebackFlush(self.backing.mark()));
                     self.writeback.pending += 1;
+                    self.writeback.phase = Phase::Flushing;
                 }
-                self.writeback.phase = Phase::Flushing;
-            }
+                Next::Leave => (self.writeback.left, self.writeback.phase) = (true, Phase::Flushing),
+            },
             Phase::Flushing if self.writeback.pending == 0 => self.writeback.phase = Phase::Ending,
             Phase::Ending => {
                 let wb = &mut self.writeback;
                 match wb.work.pop() {
                     Some(w) => {
-                        if !wb.lost {
+                        if !wb.left && !w.lost {
                             self.engine.written_back(&wb.batch, &w.item);
                             self.counts.written_back += 1;
                             self.idle_work = 0;
@@ -1507,11 +1526,37 @@ impl Sim {
                             self.pins.unpin(w.item.slot);
                         }
                     }
-                    None => (wb.lost, wb.phase) = (false, Phase::Begin),
+                    None => (wb.left, wb.phase) = (false, Phase::Begin),
                 }
             }
             _ => (),
         }
+    }
+
+    /// Sends all of the round that is not lost.
+    fn send_round(&mut self) {
+        let mut to_write: HashMap<u64, ()> = HashMap::new();
+        let wb = &mut self.writeback;
+        for (item, w) in wb.work.iter().enumerate().filter(|(_, w)| !w.lost) {
+            let mut i = 0;
+            while i < BLOCK_SECTORS as usize {
+                if w.live & 1 << i == 0 {
+                    i += 1;
+                    continue;
+                }
+                let first = i;
+                while i < BLOCK_SECTORS as usize && w.live & 1 << i != 0 {
+                    let sector = w.item.addr() * BLOCK_SECTORS + i as u64;
+                    assert!(to_write.insert(sector, ()).is_none(), "sector {sector} twice in a chunk");
+                    i += 1;
+                }
+                let sector = w.item.addr() * BLOCK_SECTORS + first as u64;
+                let data = w.data[first * SECTOR..i * SECTOR].to_vec();
+                self.jobs.push(Job::WritebackWrite { item, sector, data });
+                wb.pending += 1;
+            }
+        }
+        wb.phase = Phase::Writing;
     }
 
     fn relocate(&mut self, mode: Mode) {
@@ -1556,7 +1601,7 @@ impl Sim {
                         self.idle_work,
                         self.engine.state()
                     );
-                    r.work.push(Work { item, live, data: Vec::new(), pinned: true });
+                    r.work.push(Work { item, live, data: Vec::new(), pinned: true, lost: false });
                 }
             }
             Phase::Reading if self.relocation.pending == 0 => {
