@@ -195,7 +195,7 @@ impl Volume {
     /// The block in a slot, if it is what its checksum says.
     fn intact(&self, slot: u32) -> Option<&[u8]> {
         let b = self.cache.block(self.slot_block(slot));
-        (crc32c(0, b) == self.engine.pins().checksum(slot)).then_some(b)
+        (crc32c(0, b) == self.engine.checks().checksum(slot)).then_some(b)
     }
 
     /// Reads sectors, all of which are on the backing device.
@@ -214,14 +214,13 @@ impl Volume {
                     assert!(n >= 1 && n <= end - at);
                     out.extend((at..at + n).map(backing));
                 }
-                Run::Cache { slot, blocks } => {
+                Run::Cache { slot, blocks, .. } => {
                     assert!(blocks >= 1 && u64::from(blocks) * BLOCK_SECTORS <= end - at);
                     assert!(slot % self.sb.segment_blocks + blocks <= self.sb.segment_blocks);
                     for i in 0..blocks {
                         let b = self.intact(slot + i);
                         out.extend((0..BLOCK / SECTOR).map(|s| Some(content(b?, s))));
                     }
-                    self.engine.pins().unpin(slot);
                 }
                 Run::Pieces(pieces) => {
                     let mut seen = 0;
@@ -234,10 +233,7 @@ impl Volume {
                                 self.engine.unpin_buffer(buffer);
                                 Some(&self.buffers[usize::from(buffer)][block as usize * BLOCK..][..BLOCK])
                             }
-                            None => {
-                                self.engine.pins().unpin(p.slot);
-                                self.intact(p.slot)
-                            }
+                            None => self.intact(p.slot),
                         };
                         for s in (0..8).filter(|s| p.mask & 1 << s != 0) {
                             found[s] = b.map(|b| content(b, s));
@@ -456,7 +452,6 @@ impl Volume {
                 }
                 self.engine.written_back(&self.batch, &item);
             }
-            self.engine.pins().unpin(item.slot);
         }
     }
 
@@ -474,17 +469,15 @@ impl Volume {
         let before = self.read_block(addr);
         match self.engine.lookup(first, n) {
             Run::Backing(_) => (),
-            Run::Cache { slot, .. } => {
-                self.engine.forget(slot, 0xff);
-                self.engine.pins().unpin(slot);
+            Run::Cache { slot, generation, .. } => {
+                self.engine.forget(slot, generation, 0xff);
             }
             Run::Pieces(pieces) => {
                 for p in pieces.as_slice() {
                     match p.ram {
                         Some((buffer, _)) => self.engine.unpin_buffer(buffer),
                         None => {
-                            self.engine.forget(p.slot, p.mask);
-                            self.engine.pins().unpin(p.slot);
+                            self.engine.forget(p.slot, p.generation, p.mask);
                         }
                     }
                 }
@@ -502,12 +495,9 @@ impl Volume {
         }
         let mut items = Vec::new();
         for item in self.batch.items().to_vec() {
-            if self.engine.begin_item(&self.batch, &item).is_some() {
-                if give_up || self.intact(item.slot).is_some() {
-                    items.push(item);
-                } else {
-                    self.engine.pins().unpin(item.slot);
-                }
+            let live = self.engine.begin_item(&self.batch, &item).is_some();
+            if live && (give_up || self.intact(item.slot).is_some()) {
+                items.push(item);
             }
         }
         let mut at = 0;
@@ -532,15 +522,12 @@ impl Volume {
                 let data = data.unwrap_or(MARK.to_vec());
                 self.buffers[usize::from(claim.buffer)][(claim.offset + i) as usize * BLOCK..][..BLOCK]
                     .copy_from_slice(&data);
-                self.engine.relocated(&claim, claim.slot + i, &item, lost);
+                self.engine.relocated(&claim, claim.slot + i, &self.batch, &item, lost);
                 at += 1;
             }
             self.engine.copied(&claim);
         }
         self.engine.cancel_relocation();
-        for item in items {
-            self.engine.pins().unpin(item.slot);
-        }
     }
 
     fn move_tail(&mut self, whole: bool) {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
+use writeboost::engine::checks::Checks;
 use writeboost::engine::format::{
     Checkpoint, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, DEFAULT_SEGMENT_BLOCKS,
 };
@@ -19,7 +20,7 @@ use writeboost::engine::log::{Io, Refused, Wait};
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::Batch;
 use writeboost::engine::replay::{Replay, Want};
-use writeboost::engine::{Chains, Engine, Entry, Pins, Secret, RESERVED_SEGMENTS};
+use writeboost::engine::{Chains, Engine, Entry, Secret, RESERVED_SEGMENTS};
 use writeboost::os::Shared;
 
 /// Of the index: the same in each run.
@@ -118,16 +119,16 @@ impl Rng {
 /// A host whose devices take no time.
 struct Host {
     engine: Mutex<Engine>,
-    pins: Shared<Pins>,
+    checks: Shared<Checks>,
     chains: Shared<Chains>,
     batch: Mutex<Batch>,
 }
 
 impl Host {
     fn new(engine: Engine) -> Self {
-        let (pins, chains) = (engine.pins(), engine.chains());
+        let (checks, chains) = (engine.checks(), engine.chains());
         let batch = Batch::new(64 * SEGMENT_BLOCKS as usize).expect("memory");
-        Self { engine: Mutex::new(engine), pins, chains, batch: Mutex::new(batch) }
+        Self { engine: Mutex::new(engine), checks, chains, batch: Mutex::new(batch) }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Engine> {
@@ -179,9 +180,7 @@ impl Host {
         while self.lock().plan_writeback(&mut batch, u64::MAX) {}
         batch.sort();
         for item in batch.items() {
-            if self.lock().begin_item(&batch, item).is_some() {
-                self.pins.unpin(item.slot);
-            }
+            black_box(self.lock().begin_item(&batch, item));
         }
         for item in batch.items() {
             self.lock().written_back(&batch, item);
@@ -198,13 +197,14 @@ impl Host {
         let run = self.lock().lookup(addr * BLOCK_SECTORS, BLOCK_SECTORS);
         match black_box(run) {
             Run::Backing(_) => return false,
-            Run::Cache { slot, .. } => drop(self.pins.unpin(slot)),
+            Run::Cache { slot, blocks: 1, generation } => {
+                // As the end of the read does.
+                black_box(self.checks.judge(slot, generation, [addr as u32]));
+            }
+            Run::Cache { .. } => panic!("more than was asked for"),
             Run::Pieces(pieces) => {
-                for piece in pieces.as_slice() {
-                    match piece.ram {
-                        Some((buffer, _)) => self.lock().unpin_buffer(buffer),
-                        None => drop(self.pins.unpin(piece.slot)),
-                    }
+                for (buffer, _) in pieces.as_slice().iter().filter_map(|p| p.ram) {
+                    self.lock().unpin_buffer(buffer);
                 }
             }
         }

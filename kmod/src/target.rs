@@ -117,6 +117,10 @@ impl Target for Writeboost {
         self.running.volume.set_leaving(begins);
     }
 
+    fn stop(&self) {
+        self.running.stop();
+    }
+
     fn suspended(&self) {
         self.running.volume.suspend();
     }

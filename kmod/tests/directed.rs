@@ -5,6 +5,7 @@
 mod sim;
 
 use sim::host::{Host, SEGMENT_BLOCKS};
+use writeboost::engine::checks::Verdict;
 use writeboost::engine::format::{
     Checkpoint, RecordHeader, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK, SECTOR, WINDOW,
 };
@@ -237,7 +238,7 @@ fn data_are_checked_of_what_is_not_known_durable() {
             // It was promised and stays in the log; the reader sees the checksum.
             let slot = slots[1] + 14;
             let block = h.cache.read(h.sector_of(slot), BLOCK_SECTORS);
-            assert_ne!(crc32c(0, &block), h.engine.pins().checksum(slot));
+            assert_ne!(crc32c(0, &block), h.engine.checks().checksum(slot));
         }
     }
 }
@@ -1249,13 +1250,10 @@ fn relocate_but(h: &mut Host, unreadable: Option<u64>) -> Result<(), Wait> {
             });
             let at = (claim.offset + i) as usize * BLOCK;
             h.buffers[usize::from(claim.buffer)][at..at + BLOCK].copy_from_slice(&block);
-            h.engine.relocated(&claim, claim.slot + i, item, lost);
+            h.engine.relocated(&claim, claim.slot + i, &batch, item, lost);
             done += 1;
         }
         h.engine.copied(&claim);
-    }
-    for item in batch.items() {
-        h.engine.pins().unpin(item.slot);
     }
     result
 }
@@ -1332,68 +1330,88 @@ fn writes_do_not_eat_up_what_is_reserved_for_relocation() {
 }
 
 #[test]
-fn the_last_reader_of_a_segment_that_the_head_waits_for_says_so() {
+fn the_head_does_not_wait_for_who_reads() {
     let mut h = host();
-    h.write(0, 12, 1);
+    h.write(0, 15, 1);
     h.flush();
-    let batch = h.plan_writeback();
-    let read = |h: &mut Host| {
-        for item in batch.items() {
-            assert_eq!(h.engine.begin_item(&batch, item), Some(0xff));
-        }
-        let pins = h.engine.pins();
-        (pins, batch.items().iter().map(|item| item.slot).collect::<Vec<_>>())
-    };
-    let (pins, slots) = read(&mut h);
-    assert!(slots.iter().all(|&slot| !pins.unpin(slot)), "nobody waits");
-    // Once round the log: the head needs the segment.
-    let (pins, slots) = read(&mut h);
+    h.resume().unwrap();
     h.write_back();
-    let mut n = 100;
-    while h.write_sectors(n * BLOCK_SECTORS, BLOCK_SECTORS, n).is_ok() {
-        h.drain();
-        n += 1;
-    }
-    // Who is refused takes nothing out of RAM.
-    for _ in 0..3 {
-        assert_eq!(h.engine.claim(1), Err(Refused::Wait(Wait::Progress)));
-    }
-    match h.engine.lookup((n - 1) * BLOCK_SECTORS, BLOCK_SECTORS) {
-        Run::Pieces(pieces) => assert!(pieces.as_slice()[0].ram.is_some()),
+    let (slot, generation) = match h.engine.lookup(3 * BLOCK_SECTORS, BLOCK_SECTORS) {
+        Run::Cache { slot, generation, .. } => (slot, generation),
         other => panic!("{other:?}"),
+    };
+    let read = |h: &Host| crc32c(0, &h.cache.read(h.sector_of(slot), BLOCK_SECTORS));
+    let checks = h.engine.checks();
+    let old = read(&h);
+    h.move_tail(true);
+    assert_eq!(checks.judge(slot, generation, [old]), Verdict::Intact, "what is free goes on serving reads");
+    assert_eq!(checks.judge(slot, generation, [old ^ 1]), Verdict::Wrong);
+    // Once round the log, up to its segment.
+    for n in 1..16 {
+        h.write(n * 15, 15, n + 1);
+        h.drain();
     }
-    let last: Vec<bool> = slots.iter().map(|&slot| pins.unpin(slot)).collect();
-    assert_eq!(last, [vec![false; 11], vec![true]].concat());
-    // And for that once only.
-    assert!(h.engine.claim(1).is_ok());
+    assert_eq!(checks.judge(slot, generation, [old]), Verdict::Intact, "the head is right before it");
+    let claim = h.engine.claim(15).unwrap();
+    assert_eq!(claim.slot, slot - 3, "it is the head's now, whoever reads there");
+    // Nothing is stored yet, and what was read is still right; but nobody could tell for much longer.
+    assert_eq!(checks.judge(slot, generation, [old]), Verdict::Gone);
+    h.copy(&claim, 500 * BLOCK_SECTORS, 15 * BLOCK_SECTORS, 99);
+    h.flush();
+    // What is there now is whole, and not what was looked for.
+    assert_ne!(read(&h), old);
+    assert_eq!(checks.judge(slot, generation, [read(&h)]), Verdict::Gone);
+    assert!(h.engine.forget(slot, generation, 0xff), "it is elsewhere");
+    assert_eq!([h.read(3), h.read(503)], [1, 99], "and what is there now is not forgotten");
 }
 
 #[test]
-fn relocation_does_not_wait_for_its_own_pins() {
+fn relocation_leaves_out_what_was_reclaimed_while_it_read() {
     let mut h = host();
     h.write(0, 15, 1);
     h.flush();
     let mut batch = Batch::new(15).unwrap();
     h.engine.begin_batch(&mut batch);
-    while h.engine.plan_writeback(&mut batch, u64::MAX) {}
-    for item in batch.items() {
-        assert_eq!(h.engine.begin_item(&batch, item), Some(0xff));
-    }
+    while h.engine.plan_relocation(&mut batch) {}
+    assert!(batch.items().is_empty(), "the head is left alone");
+    h.write(20, 1, 1);
+    h.flush();
+    h.engine.begin_batch(&mut batch);
+    while h.engine.plan_relocation(&mut batch) {}
+    batch.retain(|batch, item| h.engine.begin_item(batch, item) == Some(0xff));
+    assert_eq!(batch.items().len(), 15);
     // Meanwhile all is written back, and the log comes round.
     h.drain();
-    for n in 1..16 {
+    for n in 2..16 {
         h.write(n * 15, 15, n + 1);
         h.flush();
         h.write_back();
         h.move_tail(false);
     }
-    assert_eq!(h.engine.claim(1), Err(Refused::Wait(Wait::Progress)), "a reader is in the way");
-    assert_eq!(h.engine.claim_relocation(1), Err(Wait::Space), "waiting would be for ever");
-    h.engine.cancel_relocation();
-    for item in batch.items() {
-        h.engine.pins().unpin(item.slot);
+    assert!(batch.items().iter().all(|item| h.engine.holds_item(&batch, item)));
+    // The claim itself opens the very segment that the items lie in.
+    let claim = h.engine.claim_relocation(15).unwrap();
+    assert_eq!(claim.slot, { batch.items()[0].slot });
+    assert!(!batch.items().iter().any(|item| h.engine.holds_item(&batch, item)));
+    for (i, item) in (0..).zip(batch.items()) {
+        h.engine.relocated(&claim, claim.slot + i, &batch, item, Some(7));
     }
-    assert_eq!(h.engine.claim(1).unwrap().slot, 1);
+    h.engine.copied(&claim);
+    assert_eq!(h.engine.state().dirty, 0, "nothing was moved");
+    assert_eq!(h.read(3), 1);
+    // Nor is what is there by now, newer and dirty, taken for the item.
+    let mut n = 500;
+    while h.engine.state().dirty == 0 || h.slots_of(n)[0].0 < batch.items()[14].slot {
+        n += 1;
+        h.write(n, 1, n);
+    }
+    let dirty = h.engine.state().dirty;
+    h.engine.cancel_relocation();
+    h.flush();
+    let claim = h.engine.claim_relocation(1).unwrap();
+    h.engine.relocated(&claim, claim.slot, &batch, &batch.items()[14], None);
+    h.engine.copied(&claim);
+    assert_eq!(h.engine.state().dirty, dirty);
 }
 
 #[test]
@@ -1418,7 +1436,7 @@ fn a_lost_block_lets_the_tail_pass_and_never_comes_back() {
         let (slot, live) = h.slots_of(3)[0];
         assert_eq!(live, 0xff);
         let block = h.cache.read(h.sector_of(slot), BLOCK_SECTORS).to_vec();
-        let stored = h.engine.pins().checksum(slot);
+        let stored = h.engine.checks().checksum(slot);
         assert_ne!(crc32c(0, &block), stored, "nobody may take it for good");
         assert_eq!(Entry::lost(&block), stored);
         h.crash().unwrap();
@@ -1449,7 +1467,7 @@ fn a_lost_block_is_not_read_from_ram() {
     let at = 3 * BLOCK_SECTORS;
     match h.engine.lookup(at, 12 * BLOCK_SECTORS) {
         // Nor may those behind it be sought on the device.
-        Run::Cache { slot, blocks: 1 } => drop(h.engine.pins().unpin(slot)),
+        Run::Cache { blocks: 1, .. } => (),
         other => panic!("{other:?}"),
     }
     assert_eq!([h.read(2), h.read(4)], [1, 1]);
@@ -1458,9 +1476,8 @@ fn a_lost_block_is_not_read_from_ram() {
         Run::Pieces(pieces) => {
             for p in pieces.as_slice() {
                 assert_eq!(p.ram.is_some(), p.mask == 0x07, "{p:?}");
-                match p.ram {
-                    Some((buffer, _)) => h.engine.unpin_buffer(buffer),
-                    None => drop(h.engine.pins().unpin(p.slot)),
+                if let Some((buffer, _)) = p.ram {
+                    h.engine.unpin_buffer(buffer);
                 }
             }
         }
@@ -1508,11 +1525,14 @@ fn a_clean_block_can_be_forgotten_and_a_dirty_one_not() {
     let mut h = host();
     h.write(0, 15, 1);
     h.flush();
-    let (slot, _) = h.slots_of(3)[0];
-    assert!(!h.engine.forget(slot, 0xff));
+    let (slot, generation) = match h.engine.lookup(3 * BLOCK_SECTORS, BLOCK_SECTORS) {
+        Run::Pieces(p) => (p.as_slice()[0].slot, p.as_slice()[0].generation),
+        other => panic!("{other:?}"),
+    };
+    assert!(!h.engine.forget(slot, generation, 0xff));
     assert_eq!(h.slots_of(3), [(slot, 0xff)]);
     h.write_back();
-    assert!(h.engine.forget(slot, 0xff));
+    assert!(h.engine.forget(slot, generation, 0xff));
     assert!(matches!(h.engine.lookup(3 * BLOCK_SECTORS, BLOCK_SECTORS), Run::Backing(_)));
     assert_eq!([h.read(2), h.read(3), h.read(4)], [1; 3]);
     // The rest of its life is that of any clean slot.
@@ -1575,10 +1595,7 @@ fn pieces_say_which_sectors_they_have() {
 fn a_run_is_as_long_as_it_can_be_and_no_longer() {
     let mut h = host();
     let run = |h: &mut Host, addr: u64, blocks: u64| match h.engine.lookup(addr * BLOCK_SECTORS, blocks * 8) {
-        Run::Cache { slot, blocks } => {
-            h.engine.pins().unpin(slot);
-            (slot, blocks)
-        }
+        Run::Cache { slot, blocks, .. } => (slot, blocks),
         other => panic!("{other:?}"),
     };
     // Blocks 0 to 29 fill two segments, which lie one behind the other.
@@ -1586,7 +1603,7 @@ fn a_run_is_as_long_as_it_can_be_and_no_longer() {
     h.flush();
     h.resume().unwrap();
     assert_eq!(run(&mut h, 0, 4), (1, 4));
-    assert_eq!(run(&mut h, 0, 30), (1, 15), "more than one segment is pinned by nobody");
+    assert_eq!(run(&mut h, 0, 30), (1, 15), "more than one segment has no generation");
     assert_eq!(run(&mut h, 11, 30), (12, 4));
     assert_eq!(run(&mut h, 15, 15), (17, 15));
     assert_eq!(run(&mut h, 14, 1), (15, 1));
@@ -1611,21 +1628,19 @@ fn only_a_clean_block_is_looked_for_elsewhere() {
     h.flush();
     h.resume().unwrap();
     let slot_of = |h: &mut Host| match h.engine.lookup(7 * BLOCK_SECTORS, BLOCK_SECTORS) {
-        Run::Cache { slot, .. } => slot,
+        Run::Cache { slot, generation, .. } => (slot, generation),
         other => panic!("{other:?}"),
     };
-    let slot = slot_of(&mut h);
-    assert!(!h.engine.forget(slot, 0xff), "an older version would come back");
-    h.engine.pins().unpin(slot);
+    let (slot, generation) = slot_of(&mut h);
+    assert!(!h.engine.forget(slot, generation, 0xff), "an older version would come back");
     h.write_back();
-    let slot = slot_of(&mut h);
-    assert!(h.engine.forget(slot, 0xff));
+    assert_eq!(slot_of(&mut h), (slot, generation));
+    assert!(h.engine.forget(slot, generation, 0xff));
     assert!(matches!(h.engine.lookup(7 * BLOCK_SECTORS, BLOCK_SECTORS), Run::Backing(_)));
-    h.engine.pins().unpin(slot);
     assert_eq!(h.read(7), 1);
     // What is written later is what counts.
     h.write(7, 1, 2);
-    assert!(h.engine.forget(slot, 0xff));
+    assert!(h.engine.forget(slot, generation, 0xff));
     assert_eq!(h.read(7), 2);
 }
 
@@ -1634,19 +1649,22 @@ fn what_was_superseded_while_it_could_not_be_read_is_looked_for_again() {
     let mut h = host();
     h.write(7, 1, 1);
     h.flush();
-    let slot = h.slots_of(7)[0].0;
+    let (slot, generation) = match h.engine.lookup(7 * BLOCK_SECTORS, BLOCK_SECTORS) {
+        Run::Pieces(p) => (p.as_slice()[0].slot, p.as_slice()[0].generation),
+        other => panic!("{other:?}"),
+    };
     // Somebody reads sectors 2 to 5; 4 and 5 are written meanwhile.
     h.write_sectors(7 * BLOCK_SECTORS + 4, 2, 2).unwrap();
-    assert!(h.engine.forget(slot, 0b0011_1100), "half of it is elsewhere by now");
-    assert!(h.engine.forget(slot, 0b0011_0000));
-    assert!(!h.engine.forget(slot, 0b0000_1100), "it is nowhere else");
-    assert!(!h.engine.forget(slot, 0b1100_1111));
+    assert!(h.engine.forget(slot, generation, 0b0011_1100), "half of it is elsewhere by now");
+    assert!(h.engine.forget(slot, generation, 0b0011_0000));
+    assert!(!h.engine.forget(slot, generation, 0b0000_1100), "it is nowhere else");
+    assert!(!h.engine.forget(slot, generation, 0b1100_1111));
     // None of this has changed anything.
     assert_eq!(h.read_sectors(7 * BLOCK_SECTORS, 8), [1, 1, 1, 1, 2, 2, 1, 1]);
     // What is clean is on the backing device, all of it, whatever was wanted.
     h.flush();
     h.write_back();
-    assert!(h.engine.forget(slot, 0b0000_1100));
+    assert!(h.engine.forget(slot, generation, 0b0000_1100));
     assert_eq!(h.slots_of(7).iter().map(|&(_, live)| live).collect::<Vec<_>>(), [0b0011_0000]);
     assert_eq!(h.read_sectors(7 * BLOCK_SECTORS, 8), [1, 1, 1, 1, 2, 2, 1, 1]);
 }

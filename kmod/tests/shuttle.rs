@@ -23,12 +23,13 @@ use std::collections::VecDeque;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
+use writeboost::engine::checks::{Checks, Generation, Verdict};
 use writeboost::engine::flight::{Flights, Landing, Pending};
 use writeboost::engine::format::{RecordHeader, Superblock, BLOCK, BLOCK_SECTORS};
 use writeboost::engine::log::{Claim, Io, Refused, Wait};
 use writeboost::engine::read::{Pieces, Run};
 use writeboost::engine::reclaim::{Batch, Item, Relocation};
-use writeboost::engine::{Engine, Entry, Part, Pins};
+use writeboost::engine::{Engine, Entry, Part};
 use writeboost::os::{crc32c, Shared};
 
 const NR_BUFFERS: u8 = 3;
@@ -67,6 +68,9 @@ struct Counts {
     backing_reads: u64,
     /// Reads of one block from several places.
     mixed_reads: u64,
+    /// Reads, and items, whose segment was opened again meanwhile.
+    gone: u64,
+    gone_items: u64,
     waits_for_space: u64,
     waits_for_progress: u64,
     written_back: u64,
@@ -216,7 +220,7 @@ impl Transfer {
 struct Volume {
     sb: Superblock,
     core: Mutex<Core>,
-    pins: Shared<Pins>,
+    checks: Shared<Checks>,
     buffers: Vec<Vec<Cell<Data>>>,
     /// By slot.
     cache: Vec<Cell<Data>>,
@@ -253,7 +257,7 @@ impl Volume {
         let block = |what| Cell::new(what, Data::default());
         Arc::new(Self {
             sb: engine.superblock().clone(),
-            pins: engine.pins(),
+            checks: engine.checks(),
             core: Mutex::new(Core { engine, waiting: VecDeque::new(), deferred: VecDeque::new() }),
             buffers: (0..NR_BUFFERS)
                 .map(|_| (0..SEGMENT_BLOCKS).map(|_| block("a block of a buffer")).collect())
@@ -618,7 +622,8 @@ impl Volume {
 
     // Reads: `volume/read.rs`.
 
-    fn read(this: &Arc<Self>, sector: u64, sectors: u64) {
+    /// With `slow`, the cache device takes as long as the log to come round, if that does.
+    fn read(this: &Arc<Self>, sector: u64, sectors: u64, slow: bool) {
         let began = this.oracle.lock().unwrap().now();
         let mut found = Vec::new();
         while (found.len() as u64) < sectors {
@@ -630,18 +635,15 @@ impl Volume {
                     this.count(|c| c.backing_reads += 1);
                     found.extend(Self::read_backing(this, sector + done, n));
                 }
-                Run::Cache { slot, blocks } => {
+                Run::Cache { slot, blocks, generation } => {
                     this.count(|c| c.cache_reads += 1);
-                    let part = Part::first_of(sector + done, sectors - done);
-                    let data = Self::read_slots(this, slot, blocks);
-                    // The end of I/O unpins.
-                    for data in data {
+                    // What is gone is looked up again.
+                    for data in Self::read_slots(this, slot, blocks, generation, slow).into_iter().flatten() {
                         found.extend_from_slice(&data[part.first as usize..]);
                     }
                 }
                 Run::Pieces(pieces) => {
-                    found.extend(Self::read_pieces(this, &part, &pieces));
-                    this.unpin(&pieces);
+                    found.extend(Self::read_pieces(this, &part, &pieces, slow).into_iter().flatten());
                 }
             }
         }
@@ -654,35 +656,29 @@ impl Volume {
         this.count(|c| c.reads += 1);
     }
 
-    fn read_pieces(this: &Arc<Self>, part: &Part, pieces: &Pieces) -> Vec<u64> {
+    /// None when one of them is gone.
+    fn read_pieces(this: &Arc<Self>, part: &Part, pieces: &Pieces, slow: bool) -> Option<Vec<u64>> {
         let mut data = Data::default();
         let rest = part.mask() & !pieces.mask();
         if pieces.as_slice().len() > 1 || rest != 0 {
             this.count(|c| c.mixed_reads += 1);
         }
-        for p in pieces.as_slice() {
-            let from = match p.ram {
-                Some((buffer, block)) => {
-                    this.count(|c| c.ram_reads += 1);
-                    this.buffers[usize::from(buffer)][block as usize].read()
-                }
-                None => {
-                    let ended = Ended::new();
-                    let out = Arc::new(Cell::new("a reader's block", Data::default()));
-                    let (volume, slot) = (this.clone(), p.slot);
-                    this.submit({
-                        let (ended, out) = (ended.clone(), out.clone());
-                        move || {
-                            out.write(volume.cache[slot as usize].read());
-                            ended.end();
-                        }
-                    });
-                    ended.wait();
-                    out.read()
-                }
+        let mut copy = |mask, from: &Data| bits(mask).for_each(|i| data[i] = from[i]);
+        // Those in RAM first, so that their buffers are free again at once.
+        for (p, (buffer, block)) in pieces.as_slice().iter().filter_map(|p| Some((p, p.ram?))) {
+            this.count(|c| c.ram_reads += 1);
+            copy(p.mask, &this.buffers[usize::from(buffer)][block as usize].read());
+            let waited_for = {
+                let mut core = this.core.lock().unwrap();
+                core.engine.unpin_buffer(buffer);
+                !core.deferred.is_empty()
             };
-            assert_eq!(crc(&from), this.pins.checksum(p.slot), "checksum of slot {}", p.slot);
-            bits(p.mask).for_each(|i| data[i] = from[i]);
+            if waited_for {
+                this.commit.notify();
+            }
+        }
+        for p in pieces.as_slice().iter().filter(|p| p.ram.is_none()) {
+            copy(p.mask, &Self::read_slots(this, p.slot, 1, p.generation, slow)?[0]);
         }
         if rest != 0 {
             let from = Self::read_backing(
@@ -692,7 +688,7 @@ impl Volume {
             );
             bits(rest).for_each(|i| data[i] = from[i - part.first as usize]);
         }
-        data[part.first as usize..(part.first + part.sectors) as usize].to_vec()
+        Some(data[part.first as usize..(part.first + part.sectors) as usize].to_vec())
     }
 
     fn read_backing(this: &Arc<Self>, sector: u64, sectors: u64) -> Vec<u64> {
@@ -712,52 +708,59 @@ impl Volume {
         found
     }
 
-    /// Reads whole slots, as a bio that was remapped to the cache device; its end checks and unpins them.
-    fn read_slots(this: &Arc<Self>, slot: u32, blocks: u32) -> Vec<Data> {
-        let (ended, out) = (Ended::new(), Arc::new(std::sync::Mutex::new(Vec::new())));
+    /// Reads whole slots, as a bio that was remapped to the cache device; its end judges them. None when they are gone.
+    fn read_slots(
+        this: &Arc<Self>,
+        slot: u32,
+        blocks: u32,
+        generation: Generation,
+        slow: bool,
+    ) -> Option<Vec<Data>> {
+        let (ended, out) = (Ended::new(), Arc::new(std::sync::Mutex::new(None)));
         let volume = this.clone();
         this.submit({
             let (ended, out) = (ended.clone(), out.clone());
             move || {
-                for s in slot..slot + blocks {
-                    let data = volume.cache[s as usize].read();
-                    assert_eq!(crc(&data), volume.pins.checksum(s), "checksum of slot {s}");
-                    out.lock().unwrap().push(data);
+                let is_gone = || volume.checks.judge(slot, generation, []) == Verdict::Gone;
+                for _ in 0..if slow { 3000 } else { 0 } {
+                    if is_gone() || volume.draining() {
+                        break;
+                    }
+                    thread::yield_now();
                 }
-                // Whoever looks at the pins has time to do so.
+                if slow {
+                    // And what is there now has time to be written.
+                    (0..100).for_each(|_| thread::yield_now());
+                }
+                let data: Vec<Data> = (slot..slot + blocks).map(|s| volume.on_device(s)).collect();
+                // The log has time to come round.
                 (0..8).for_each(|_| thread::yield_now());
-                for s in slot..slot + blocks {
-                    assert_eq!(crc(&volume.cache[s as usize].read()), volume.pins.checksum(s));
+                match volume.checks.judge(slot, generation, data.iter().map(crc)) {
+                    Verdict::Intact => *out.lock().unwrap() = Some(data),
+                    Verdict::Wrong => panic!("checksum of slot {slot}, or one of {blocks}"),
+                    Verdict::Gone => volume.count(|c| c.gone += 1),
                 }
-                volume.unpin_slot(slot);
                 ended.end();
             }
         });
         ended.wait();
-        let found = std::mem::take(&mut *out.lock().unwrap());
+        let found = out.lock().unwrap().take();
         found
     }
 
-    fn unpin_slot(&self, slot: u32) {
-        if self.pins.unpin(slot) {
-            self.commit.notify();
-        }
+    /// What the cache device has in a slot. Others may write there: that is for who reads to find out.
+    fn on_device(&self, slot: u32) -> Data {
+        thread::yield_now();
+        self.cache[slot as usize].peek()
     }
 
-    fn unpin(&self, pieces: &Pieces) {
-        let mut ram = false;
-        for p in pieces.as_slice() {
-            match p.ram {
-                Some((buffer, _)) => {
-                    self.core.lock().unwrap().engine.unpin_buffer(buffer);
-                    ram = true;
-                }
-                None => self.unpin_slot(p.slot),
-            }
-        }
-        if ram && !self.core.lock().unwrap().deferred.is_empty() {
-            self.commit.notify();
-        }
+    /// Whether item number `i`, which was read, is there.
+    fn is_there(&self, t: &Transfer, i: usize, batch: &Batch, item: &Item) -> bool {
+        let ok = crc(&t.pages[i].read()) == self.checks.checksum(item.slot);
+        let held = self.core.lock().unwrap().engine.holds_item(batch, item);
+        assert!(ok || !held, "checksum of item in slot {}", { item.slot });
+        self.count(|c| c.gone_items += u64::from(!held));
+        held
     }
 
     // Writeback: `volume/writeback.rs`.
@@ -806,14 +809,13 @@ impl Volume {
     fn write_chunk(this: &Arc<Self>, batch: &Batch, items: &[Item], t: &Arc<Transfer>) {
         let mut live = Vec::new();
         for items in items.chunks(AT_ONCE) {
-            let mut core = this.core.lock().unwrap();
+            let core = this.core.lock().unwrap();
             live.extend(items.iter().map(|item| core.engine.begin_item(batch, item).unwrap_or(0)));
         }
         Self::read_items(this, t, items.iter().enumerate().filter(|&(i, _)| live[i] != 0));
         for (i, item) in items.iter().enumerate() {
-            if live[i] != 0 {
-                assert_eq!(crc(&t.pages[i].read()), this.pins.checksum(item.slot));
-                this.unpin_slot(item.slot);
+            if live[i] != 0 && !this.is_there(t, i, batch, item) {
+                live[i] = 0;
             }
         }
         for (i, item) in items.iter().enumerate().filter(|&(i, _)| live[i] != 0) {
@@ -843,7 +845,7 @@ impl Volume {
             t.pending.begin();
             let (volume, t, slot) = (this.clone(), t.clone(), item.slot);
             this.submit(move || {
-                t.pages[i].write(volume.cache[slot as usize].read());
+                t.pages[i].write(volume.on_device(slot));
                 t.end();
             });
         }
@@ -909,12 +911,9 @@ impl Volume {
         batch.retain(|planned, item| this.core.lock().unwrap().engine.begin_item(planned, item).is_some());
         Self::read_items(this, t, batch.items().iter().enumerate());
         for (i, item) in batch.items().iter().enumerate() {
-            assert_eq!(crc(&t.pages[i].read()), this.pins.checksum(item.slot));
+            this.is_there(t, i, batch, item);
         }
-        let seq = this.append(batch.items(), t);
-        for item in batch.items() {
-            this.unpin_slot(item.slot);
-        }
+        let seq = this.append(batch, t);
         match seq {
             None if batch.items().is_empty() => Self::move_tail(this, t),
             None => false,
@@ -927,7 +926,8 @@ impl Volume {
         }
     }
 
-    fn append(&self, items: &[Item], t: &Transfer) -> Option<u64> {
+    fn append(&self, batch: &Batch, t: &Transfer) -> Option<u64> {
+        let items = batch.items();
         let (mut seq, mut done) = (None, 0);
         while done < items.len() {
             let claim = self.claim_relocation(items.len() - done)?;
@@ -937,7 +937,7 @@ impl Volume {
             }
             let mut core = self.core.lock().unwrap();
             for (slot, item) in (claim.slot..claim.slot + claim.blocks).zip(&items[done..]) {
-                core.engine.relocated(&claim, slot, item, None);
+                core.engine.relocated(&claim, slot, batch, item, None);
             }
             core.engine.copied(&claim);
             drop(core);
@@ -1027,7 +1027,7 @@ fn scenario(seed: u64) -> Counts {
                             volume.reclaim.notify();
                         }
                     } else {
-                        Volume::read(&volume, sector, sectors);
+                        Volume::read(&volume, sector, sectors, rng.one_in(12));
                     }
                 }
             })
@@ -1037,7 +1037,7 @@ fn scenario(seed: u64) -> Counts {
         user.join().unwrap();
     }
     volume.drain();
-    Volume::read(&volume, 0, SECTORS);
+    Volume::read(&volume, 0, SECTORS, false);
     // All of it is on the backing device now, by itself.
     {
         let mut oracle = volume.oracle.lock().unwrap();
@@ -1116,6 +1116,8 @@ fn nobody_meets_anybody_in_a_block() {
         sum.cache_reads += c.cache_reads;
         sum.backing_reads += c.backing_reads;
         sum.mixed_reads += c.mixed_reads;
+        sum.gone += c.gone;
+        sum.gone_items += c.gone_items;
         sum.waits_for_space += c.waits_for_space;
         sum.waits_for_progress += c.waits_for_progress;
         sum.written_back += c.written_back;
@@ -1131,6 +1133,7 @@ fn nobody_meets_anybody_in_a_block() {
             sum.cache_reads,
             sum.backing_reads,
             sum.mixed_reads,
+            sum.gone,
             sum.waits_for_space,
             sum.waits_for_progress,
             sum.written_back,

@@ -41,7 +41,7 @@ const fn mutant(
     Mutant { what, by, file, from, to }
 }
 
-const PINS: &str = "src/engine/mod.rs";
+const CHECKS: &str = "src/engine/checks.rs";
 const FLIGHT: &str = "src/engine/flight.rs";
 const LOG: &str = "src/engine/log.rs";
 const READ: &str = "src/engine/read.rs";
@@ -50,24 +50,28 @@ const RECLAIM: &str = "src/engine/reclaim.rs";
 const MUTANTS: &[Mutant] = &[
     mutant(
         "loom",
-        "the last reader of a segment does not release it",
-        PINS,
-        "fetch_sub(1, Ordering::Release) == AWAITED",
-        "fetch_sub(1, Ordering::Relaxed) == AWAITED",
+        "a checksum is seen before the generation that came before it",
+        CHECKS,
+        "store(crc, Ordering::Release)",
+        "store(crc, Ordering::Relaxed)",
     ),
     mutant(
         "loom",
-        "who opens a segment does not acquire it from its readers",
-        PINS,
-        "readers.fetch_or(AWAITED, Ordering::Acquire)",
-        "readers.fetch_or(AWAITED, Ordering::Relaxed)",
+        "who sees a new checksum does not acquire the generation",
+        CHECKS,
+        "self.checksums[slot as usize].load(Ordering::Acquire)",
+        "self.checksums[slot as usize].load(Ordering::Relaxed)",
     ),
     mutant(
         "loom",
-        "the last reader of a segment does not say so when the head waits for it",
-        PINS,
-        "readers.fetch_or(AWAITED, Ordering::Acquire)",
-        "readers.fetch_or(0, Ordering::Acquire)",
+        "the generation is compared before the checksum",
+        CHECKS,
+        "        let match_all = (slot..).zip(crcs).all(|(slot, crc)| self.checksum(slot) == crc);
+        // Behind the checksums: see the invariants.
+        if self.generation(slot) != generation {",
+        "        let now = self.generation(slot);
+        let match_all = (slot..).zip(crcs).all(|(slot, crc)| self.checksum(slot) == crc);
+        if now != generation {",
     ),
     mutant(
         "loom",
@@ -152,10 +156,17 @@ const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "loom",
-        "a segment is opened while it is read",
+        "the generation of a segment changes when its checksums were overwritten",
         LOG,
-        "if self.pins.is_pinned(next) {",
-        "if false {",
+        "self.checks.open(next);",
+        "self.checks.open(self.head);",
+    ),
+    mutant(
+        "loom",
+        "a thread does not look whether the segment of its item was opened again",
+        RECLAIM,
+        "self.segments[self.segment_of(item.slot) as usize].first_seq < batch.planned_at",
+        "self.segments[self.segment_of(item.slot) as usize].first_seq < batch.planned_at || !self.failed",
     ),
     mutant(
         "loom",
@@ -175,8 +186,8 @@ const MUTANTS: &[Mutant] = &[
         "shuttle",
         "a read from RAM is not pinned",
         READ,
-        "Some((b, _)) => self.buffers[usize::from(b)].pins += 1,",
-        "Some((b, _)) => self.buffers[usize::from(b)].pins += u32::from(self.buffers[usize::from(b)].pins == 0),",
+        "self.buffers[usize::from(buffer)].pins += 1;",
+        "self.buffers[usize::from(buffer)].pins += u32::from(self.buffers[usize::from(buffer)].pins == 0);",
     ),
     mutant(
         "shuttle",

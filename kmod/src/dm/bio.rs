@@ -52,16 +52,33 @@ pub struct Bio<P> {
 // SAFETY: A bio may be used from any thread, one at a time.
 unsafe impl<P: Send> Send for Bio<P> {}
 
+/// What there must be room for beside each bio: a [`Beside`], and behind it the bio's place in a queue.
+pub(super) const fn per_io_size<P>() -> usize {
+    const { assert!(size_of::<Beside<P>>() % align_of::<u64>() == 0, "what follows must be aligned") };
+    core::mem::size_of::<Beside<P>>().saturating_add(bindings::WB_BIO_WORK_SIZE as usize)
+}
+
 impl<P: Copy + Default> Bio<P> {
     /// # Safety
-    /// `bio` is what device-mapper gave to map of a target whose `per_io_data_size` is the size of `Beside<P>`.
+    /// `bio` is what device-mapper gave to map of a target whose `per_io_data_size` is [`per_io_size`].
     pub(super) unsafe fn first(bio: NonNull<bindings::bio>) -> Self {
         let b = Self { bio, data: PhantomData };
         // SAFETY: There is room for it, aligned as `per_io_data_size` is for all targets (64 bits suffice for `P`).
         unsafe { b.beside().write(Beside { sent_to: core::ptr::null(), data: P::default() }) };
         b
     }
+}
 
+/// What is beside the bio.
+///
+/// # Safety
+/// `bio` is a clone of device-mapper's with room for it.
+unsafe fn beside<P>(bio: *mut bindings::bio) -> *mut Beside<P> {
+    // SAFETY: By this function's contract.
+    unsafe { bindings::dm_per_bio_data(bio, per_io_size::<P>()).cast() }
+}
+
+impl<P> Bio<P> {
     /// # Safety
     /// As for [`Bio::first`], and that was called for it; it has returned from wherever it was sent, if it was, and the
     /// target has its devices.
@@ -75,18 +92,7 @@ impl<P: Copy + Default> Bio<P> {
         }
         b
     }
-}
 
-/// What is beside the bio.
-///
-/// # Safety
-/// `bio` is a clone of device-mapper's with room for it.
-unsafe fn beside<P>(bio: *mut bindings::bio) -> *mut Beside<P> {
-    // SAFETY: By this function's contract.
-    unsafe { bindings::dm_per_bio_data(bio, core::mem::size_of::<Beside<P>>()).cast() }
-}
-
-impl<P> Bio<P> {
     fn beside(&self) -> *mut Beside<P> {
         // SAFETY: By the invariant.
         unsafe { beside(self.bio.as_ptr()) }
@@ -127,6 +133,12 @@ impl<P> Bio<P> {
     pub fn may_wait(&self) -> bool {
         // SAFETY: Valid by the invariant.
         unsafe { bindings::wb_bio_may_wait(self.bio.as_ptr()) }
+    }
+
+    /// Whether nobody waits for it: it is read because it may be wanted soon, and its end may be an error for any reason.
+    pub fn is_ahead(&self) -> bool {
+        // SAFETY: Valid by the invariant.
+        unsafe { bindings::wb_bio_is_ahead(self.bio.as_ptr()) }
     }
 
     /// Whether a bio that is submitted now, within map, goes to its device as soon as map is over: neither in a plug, nor by a task

@@ -23,11 +23,13 @@
 pub(crate) mod bindings;
 
 mod bio;
+mod bio_queue;
 mod bio_set;
 mod device;
 mod target;
 
 pub use bio::{Bio, BioList, BioStack, Cursor, Op};
+pub use bio_queue::{BioQueue, Serve, Service};
 pub use bio_set::{BioSet, EndIo, How};
 pub use device::Device;
 pub use target::{

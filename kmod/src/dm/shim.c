@@ -20,6 +20,7 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
+#include <linux/srcu.h>
 #include <linux/suspend.h>
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
@@ -89,6 +90,41 @@ void wb_thread_stop(struct task_struct *task)
 bool wb_thread_should_stop(void)
 {
 	return kthread_should_stop();
+}
+
+static void wb_bio_work_run(struct work_struct *work)
+{
+	struct wb_bio_work *w = container_of(work, struct wb_bio_work, work);
+
+	/* Before this returns the bio may be gone, and @w with it, or be in a queue again. */
+	w->serve(w->queue, w->bio);
+}
+
+struct workqueue_struct *wb_queue_alloc(const char *name, unsigned int workers)
+{
+	return alloc_workqueue("%s", WQ_UNBOUND | WQ_MEM_RECLAIM, workers, name);
+}
+
+/* In any context. @data_size is what the target keeps beside each bio. */
+void wb_queue_push(struct workqueue_struct *wq, struct bio *bio, size_t data_size, wb_serve_fn serve, void *queue)
+{
+	struct wb_bio_work *w = dm_per_bio_data(bio, data_size + sizeof(*w)) + data_size;
+
+	w->serve = serve;
+	w->queue = queue;
+	w->bio = bio;
+	INIT_WORK(&w->work, wb_bio_work_run);
+	queue_work(wq, &w->work);
+}
+
+void wb_queue_drain(struct workqueue_struct *wq)
+{
+	drain_workqueue(wq);
+}
+
+void wb_queue_free(struct workqueue_struct *wq)
+{
+	destroy_workqueue(wq);
 }
 
 /*
@@ -371,6 +407,17 @@ bool wb_bio_may_wait(const struct bio *bio)
 	return !(bio->bi_opf & REQ_NOWAIT);
 }
 
+bool wb_bio_is_ahead(const struct bio *bio)
+{
+	return bio->bi_opf & REQ_RAHEAD;
+}
+
+/* Whether the caller keeps nobody but its own task waiting: not in an interrupt. */
+bool wb_may_take_long(void)
+{
+	return in_task() && !irqs_disabled();
+}
+
 /*
  * Whether what is submitted now goes to the device now: it does not wait until the task is done with other things, and the task is
  * not one that may be kept from running for as long as others want to.
@@ -456,6 +503,33 @@ void wb_bio_set_exit(struct bio_set *bs)
 	bioset_exit(bs);
 }
 
+/*
+ * The ends of I/O that are under way. An end gives away what keeps the volume alive (a bio of a user, the reference of a bio of
+ * our own) and is not over then: the volume must wait for it before it goes, in whatever context it runs. Sleepable RCU, and
+ * neither plain RCU nor a count of references. Plain RCU is cheaper by two barriers, but whoever is ended within it (a file
+ * system, by bio_in_atomic()) takes himself for somebody who must not sleep, and goes a long way round. A count would be one
+ * line of memory that all processors write to at each end; this has one per processor. And a last reference that is put in an
+ * interrupt would have to be passed on to somebody who may sleep, for the volume's memory cannot be freed there.
+ */
+DEFINE_STATIC_SRCU(wb_ends);
+
+/* In any context; wb_end_over() comes in the same. */
+int wb_end_begin(void)
+{
+	return srcu_read_lock(&wb_ends);
+}
+
+void wb_end_over(int idx)
+{
+	srcu_read_unlock(&wb_ends, idx);
+}
+
+/* Waits until all ends that have begun are over. */
+void wb_synchronize(void)
+{
+	synchronize_srcu(&wb_ends);
+}
+
 static void wb_own_bio_end(struct bio *bio)
 {
 	struct wb_own_bio *own = container_of(bio, struct wb_own_bio, bio);
@@ -464,12 +538,13 @@ static void wb_own_bio_end(struct bio *bio)
 	unsigned long tag = own->tag;
 	const void *sent_to = own->sent_to;
 	int error = blk_status_to_errno(bio->bi_status);
+	int idx;
 
 	bio_put(bio);
 	/* The reference in @data must not be the last one here, where one cannot sleep: see wb_synchronize(). */
-	rcu_read_lock();
+	idx = wb_end_begin();
 	end(data, tag, sent_to, error);
-	rcu_read_unlock();
+	wb_end_over(idx);
 }
 
 static struct bio *wb_own_bio(struct bio_set *bs, struct block_device *bdev, unsigned int nr_vecs, blk_opf_t opf,
@@ -615,12 +690,6 @@ u64 wb_now_ms(void)
 	return ktime_to_ms(ktime_get());
 }
 
-/* Pairs with the read-side section in wb_own_bio_end(). */
-void wb_synchronize(void)
-{
-	synchronize_rcu();
-}
-
 void wb_bio_skip(struct bio *bio, struct bvec_iter *iter, unsigned int len)
 {
 	bvec_iter_advance(bio->bi_io_vec, iter, len);
@@ -636,7 +705,7 @@ sector_t wb_target_offset(struct dm_target *ti, sector_t sector)
 	return dm_target_offset(ti, sector);
 }
 
-/* The features that every target of this module has. */
+/* The features that every target of this module has. @per_io_data_size is with WB_BIO_WORK_SIZE. */
 void wb_target_init(struct dm_target *ti, unsigned int per_io_data_size)
 {
 	ti->num_flush_bios = 1;

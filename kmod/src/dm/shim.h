@@ -10,6 +10,7 @@
 #include <linux/blkdev.h>
 #include <linux/device-mapper.h>
 #include <linux/wait.h>
+#include <linux/workqueue.h>
 
 /* What map and end_io of a target return, as constants that bindgen sees. */
 enum {
@@ -65,6 +66,18 @@ struct wb_limits {
 };
 
 typedef void (*wb_end_fn)(void *data, unsigned long tag, const void *sent_to, int error);
+typedef void (*wb_serve_fn)(void *queue, struct bio *bio);
+
+/* A bio's place in a queue: behind the target's own data of the bio. */
+struct wb_bio_work {
+	struct work_struct work;
+	wb_serve_fn serve;
+	void *queue;
+	struct bio *bio;
+};
+
+/* What there must be room for beside each bio, as a constant that bindgen sees. */
+enum { WB_BIO_WORK_SIZE = sizeof(struct wb_bio_work) };
 
 /* A bio of the module's own, with whom to tell when it has returned. */
 struct wb_own_bio {
@@ -87,6 +100,10 @@ bool wb_thread_should_stop(void);
 int wb_sleep_init(const struct wb_sleep_ops *ops);
 void wb_sleep_exit(void);
 bool wb_task_hibernates(void);
+struct workqueue_struct *wb_queue_alloc(const char *name, unsigned int workers);
+void wb_queue_push(struct workqueue_struct *wq, struct bio *bio, size_t data_size, wb_serve_fn serve, void *queue);
+void wb_queue_drain(struct workqueue_struct *wq);
+void wb_queue_free(struct workqueue_struct *wq);
 
 void *wb_pages_alloc(size_t size);
 void wb_pages_free(void *p, size_t size);
@@ -104,6 +121,8 @@ bool wb_sleep_interruptible(unsigned int ms);
 enum wb_op wb_bio_op(const struct bio *bio);
 bool wb_bio_is_fua(const struct bio *bio);
 bool wb_bio_may_wait(const struct bio *bio);
+bool wb_bio_is_ahead(const struct bio *bio);
+bool wb_may_take_long(void);
 bool wb_submits_now(void);
 bool wb_target_is_alone(struct dm_target *ti);
 sector_t wb_bio_sector(const struct bio *bio);
@@ -135,6 +154,8 @@ bool wb_bdev_is_read_only(struct block_device *bdev);
 struct wb_limits wb_bdev_limits(struct block_device *bdev);
 unsigned int wb_bdev_busy_ms(struct block_device *bdev);
 u64 wb_now_ms(void);
+int wb_end_begin(void);
+void wb_end_over(int idx);
 void wb_synchronize(void);
 void wb_bio_skip(struct bio *bio, struct bvec_iter *iter, unsigned int len);
 

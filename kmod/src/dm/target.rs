@@ -4,9 +4,10 @@
 //!
 //! C header: [`include/linux/device-mapper.h`](srctree/include/linux/device-mapper.h)
 
-use super::bio::Beside;
+use super::bio::per_io_size;
 use super::{bindings, Bio, Device};
 use crate::engine::limits::Limits;
+use crate::os::Ending;
 use core::ffi::{c_int, c_void};
 use core::fmt::Write;
 use core::marker::PhantomData;
@@ -190,6 +191,9 @@ pub trait Target: Send + Sync + Sized + 'static {
     fn end_io(&self, bio: Bio<Self::PerBio>, result: Result) -> Returned<Self::PerBio>;
     /// There is going to be a suspend, which waits for bios and messages; or not after all, if not `begins`.
     fn suspending(&self, begins: bool);
+    /// It is about to be dropped: ends whatever bios there are still, and sees to it that it keeps none any more. They come
+    /// to [`Target::end_io`] by that, and so it must be whole until this is over.
+    fn stop(&self);
     /// All bios have ended, and none will come until [`Target::resume`].
     fn suspended(&self);
     /// Bios come again. The target is all of its device if it is `alone`.
@@ -229,7 +233,7 @@ unsafe extern "C" fn ctr<T: Target>(
             // SAFETY: `ti` is valid while it is being made.
             unsafe {
                 (*ti).private = KBox::into_raw(t).cast();
-                bindings::wb_target_init(ti, core::mem::size_of::<Beside<T::PerBio>>() as c_uint);
+                bindings::wb_target_init(ti, per_io_size::<T::PerBio>() as c_uint);
             }
             0
         }
@@ -242,6 +246,8 @@ unsafe extern "C" fn ctr<T: Target>(
 }
 
 unsafe extern "C" fn dtr<T: Target>(ti: *mut bindings::dm_target) {
+    // SAFETY: Between `ctr` and the end of this function.
+    unsafe { target::<T>(ti) }.stop();
     // SAFETY: `private` is from `ctr`, and this is the last use of the target.
     drop(unsafe { KBox::<T>::from_raw((*ti).private.cast()) });
 }
@@ -270,6 +276,8 @@ unsafe extern "C" fn end_io<T: Target>(
     status: *mut bindings::blk_status_t,
 ) -> c_int {
     let Some(bio) = NonNull::new(bio) else { return bindings::WB_ENDIO_DONE as c_int };
+    // A bio that is kept may be ended by others at once, and then the target may be dropped while this is not over.
+    let _ending = Ending::begin();
     // SAFETY: The bio has been through `map`; nobody else has it now. The target has its devices until `dtr`. `status` is
     // valid for the call.
     let (bio, error) = unsafe { (Bio::<T::PerBio>::again(bio), bindings::wb_status_to_errno(*status)) };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! What the end of an I/O leaves for the thread that waits for it. I/O ends in any context, where the engine's lock
-//! cannot be taken: this is all that passes without it, but for [`super::Pins`].
+//! cannot be taken: this is all that passes without it, but for [`super::checks`].
 //!
 //! # Invariants
 //! - A flight is the commit thread's until it takes off, then the I/O's until it has landed, then the thread's again:

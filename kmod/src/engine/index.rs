@@ -199,8 +199,7 @@ pub(super) struct Index {
     chains: Shared<Chains>,
 }
 
-/// CRC-32C of each slot's block. A slot's checksum does not change while its segment has readers, so that whoever
-/// reads a slot checks it without the engine's lock.
+/// CRC-32C of each slot's block.
 pub(super) type Checksums = Table<AtomicU32>;
 
 impl Index {

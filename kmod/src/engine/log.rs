@@ -58,7 +58,7 @@ pub struct Claim {
 pub enum Wait {
     /// All segments are in use: until reclaim has freed one.
     Space,
-    /// Until a record is written, a read ends, or a commit is done.
+    /// Until a record is written, a copy from a buffer ends, or a commit is done.
     Progress,
 }
 
@@ -220,12 +220,11 @@ impl Engine {
         if self.free_segments() <= 1 {
             return Err(Wait::Space);
         }
-        if self.pins.is_pinned(next) {
-            return Err(Wait::Progress);
-        }
         // What was not prepared in time, or all of it.
         self.prepare(self.sb.segment_blocks);
         self.prepared = 0;
+        // Behind the last of them, and before anything is stored: who still reads there is not waited for.
+        self.checks.open(next);
         if let Some(s) = self.buffers[usize::from(buffer)].segment.take() {
             self.segments[s as usize].buffer = None;
         }
@@ -385,7 +384,7 @@ impl Engine {
             tail: self.tail_seq,
             blocks: r.blocks,
         };
-        h.encode(block, |i| self.index.entry(r.first + 1 + i as u32, &self.pins.checksums));
+        h.encode(block, |i| self.index.entry(r.first + 1 + i as u32, self.checks.checksums()));
     }
 
     /// Slot of the header and number of blocks, header included, of record `seq` if it is on the cache device and not known

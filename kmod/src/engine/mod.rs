@@ -7,6 +7,7 @@
 //! - [`format`]: every byte on the cache device.
 //! - [`log`](mod@log): the head of the log: claims, records, group commit.
 //! - [`read`]: where the sectors of a read are.
+//! - [`checks`]: what a block from the cache device is checked against, without the lock.
 //! - [`reclaim`]: writeback, relocation, the tail.
 //! - [`pace`]: how fast writes are let in when only writeback makes room.
 //! - [`writeback`]: what may be called clean.
@@ -28,13 +29,15 @@
 //! 2. Only slots of records up to `durable` are written back: the backing device is never ahead of the log.
 //! 3. A segment is freed only by a checkpoint that is itself durable, and only when it holds no dirty slot and all
 //!    records that superseded one of its slots are durable.
-//! 4. A segment is opened again only when it is free and nobody reads from it; a buffer only when all its records
-//!    are written and nobody copies from it.
-//! 5. What a segment held is forgotten when it is free and not before, whether it is opened again at once or later: somebody may
-//!    still read there, and his slot and its checksum stay what they are until he is done.
+//! 4. A segment is opened again only when it is free, and then has a new generation: who was reading from it finds that
+//!    out, and nobody waits for him. A buffer gets another segment only when all its records are written and nobody copies
+//!    from it.
+//! 5. What a segment held is forgotten when it is free and not before, whether it is opened again at once or later. Its
+//!    generation changes when all of that is forgotten, and its checksums change behind that.
 //! 6. Log order is the order of claims. A write that is claimed after another one was completed is later in the log.
 
 pub mod ahead;
+pub mod checks;
 pub mod flight;
 pub mod format;
 mod index;
@@ -52,10 +55,10 @@ pub mod silence;
 pub mod sleep;
 pub mod writeback;
 
-use crate::os::atomic::{AtomicU32, Ordering};
 use crate::os::{OutOfMemory, Shared, Table};
+use checks::Checks;
 use format::{Superblock, BLOCK_SECTORS, WINDOW};
-use index::{Checksums, Index};
+use index::Index;
 use log::Record;
 
 pub use format::Entry;
@@ -63,48 +66,6 @@ pub use index::{Chains, Secret};
 
 /// Segments that only relocation may use: so that reclaim can always make room, even in a full log.
 pub const RESERVED_SEGMENTS: u32 = 4;
-
-/// What readers of a slot need without the engine's lock.
-#[derive(Debug)]
-pub struct Pins {
-    checksums: Checksums,
-    /// Readers of each segment, and [`AWAITED`].
-    readers: Table<AtomicU32>,
-    segment_blocks: u32,
-}
-
-/// The head waits for the readers of a segment. In their count, so that the last of them cannot miss it.
-const AWAITED: u32 = 1 << 31;
-
-impl Pins {
-    /// CRC-32C of the block in a slot; meaningful while the slot's segment is pinned or dirty.
-    pub fn checksum(&self, slot: u32) -> u32 {
-        self.checksums[slot as usize].load(Ordering::Relaxed)
-    }
-
-    fn pin(&self, slot: u32) {
-        self.readers[(slot / self.segment_blocks) as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Ends a read from the cache device that [`Engine::lookup`] answered with `slot`. Callable in any context.
-    /// Returns true when the head waits for this segment, and this was its last reader.
-    pub fn unpin(&self, slot: u32) -> bool {
-        // Release: whatever the read did is done before the segment can be seen as free of readers.
-        self.readers[(slot / self.segment_blocks) as usize].fetch_sub(1, Ordering::Release) == AWAITED | 1
-    }
-
-    /// Whether the segment has readers; then the last one says so.
-    fn is_pinned(&self, segment: u32) -> bool {
-        let readers = &self.readers[segment as usize];
-        // Acquire: pairs with `unpin`.
-        let pinned = readers.fetch_or(AWAITED, Ordering::Acquire) & !AWAITED != 0;
-        if !pinned {
-            // Under the engine's lock nobody becomes a reader.
-            readers.store(0, Ordering::Relaxed);
-        }
-        pinned
-    }
-}
 
 /// What the engine knows of one segment.
 #[derive(Debug, Clone, Copy)]
@@ -135,7 +96,7 @@ struct Buffer {
 pub struct Engine {
     sb: Superblock,
     index: Index,
-    pins: Shared<Pins>,
+    checks: Shared<Checks>,
     segments: Table<Segment>,
     buffers: Table<Buffer>,
     /// Records from `durable + 1` to `next_seq - 1`, each at `seq % WINDOW`.
@@ -239,15 +200,11 @@ impl Engine {
     /// log begins is up to the replay.
     fn empty(sb: &Superblock, nr_buffers: u8, secret: Secret) -> Result<Self, OutOfMemory> {
         let nr_slots = sb.nr_segments as usize * sb.segment_blocks as usize;
-        let pins = Shared::new(Pins {
-            checksums: Table::new(nr_slots, |_| AtomicU32::new(0))?,
-            readers: Table::new(sb.nr_segments as usize, |_| AtomicU32::new(0))?,
-            segment_blocks: sb.segment_blocks,
-        })?;
+        let checks = Shared::new(Checks::new(sb.nr_segments, sb.segment_blocks)?)?;
         let segment = Segment { first_seq: 0, superseded_by: 0, dirty: 0, pending: 0, buffer: None };
         Ok(Self {
             index: Index::new(nr_slots, secret)?,
-            pins,
+            checks,
             segments: Table::new(sb.nr_segments as usize, |_| segment)?,
             buffers: Table::new(nr_buffers.into(), |_| Buffer::default())?,
             records: Table::new(WINDOW as usize, |_| Record::default())?,
@@ -279,8 +236,8 @@ impl Engine {
     }
 
     /// What readers need without the lock.
-    pub fn pins(&self) -> Shared<Pins> {
-        self.pins.clone()
+    pub fn checks(&self) -> Shared<Checks> {
+        self.checks.clone()
     }
 
     /// What may be touched before the lock is taken.
@@ -352,7 +309,7 @@ impl Engine {
         let own = place(slot);
         let newest = self.next_seq - 1;
         let (segments, dirty) = (&mut self.segments, &mut self.dirty);
-        self.pins.checksums[slot as usize].store(entry.crc, Ordering::Relaxed);
+        self.checks.set_checksum(slot, entry.crc);
         segments[(slot / segment_blocks) as usize].dirty += 1;
         *dirty += 1;
         self.index.insert(

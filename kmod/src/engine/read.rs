@@ -2,6 +2,7 @@
 
 //! Where the sectors of a read are: in RAM, on the cache device, on the backing device, or some here and some there.
 
+use super::checks::Generation;
 use super::format::BLOCK_SECTORS;
 use super::{Engine, Part};
 
@@ -13,6 +14,8 @@ const MAX_LOOKUP: u64 = 256;
 pub struct Piece {
     /// The slot.
     pub slot: u32,
+    /// The generation of its segment: what is read from the slot is judged by [`super::checks::Checks::judge`].
+    pub generation: Generation,
     /// Which sectors of the block.
     pub mask: u8,
     /// The RAM buffer that still holds the slot, and which of its blocks it is.
@@ -32,6 +35,13 @@ impl Pieces {
         &self.list[..self.len]
     }
 
+    /// The sectors `mask`, of which a lookup has found all in `slot` under `generation`, on the cache device.
+    pub fn one(slot: u32, generation: Generation, mask: u8) -> Self {
+        let mut p = Self { len: 1, ..Self::default() };
+        p.list[0] = Piece { slot, generation, mask, ram: None };
+        p
+    }
+
     /// The sectors that are in one of the pieces.
     pub fn mask(&self) -> u8 {
         self.as_slice().iter().fold(0, |m, p| m | p.mask)
@@ -43,16 +53,18 @@ impl Pieces {
 pub enum Run {
     /// So many sectors, as far as looked, are on the backing device only.
     Backing(u64),
-    /// So many whole blocks lie one behind the other on the cache device from this slot on. Their segment is pinned:
-    /// [`super::Pins::unpin`].
+    /// So many whole blocks lie one behind the other on the cache device from this slot on, all in one segment. What is
+    /// read there is judged by [`super::checks::Checks::judge`].
     Cache {
         /// Slot of the first block.
         slot: u32,
         /// Number of blocks.
         blocks: u32,
+        /// The generation of their segment.
+        generation: Generation,
     },
-    /// The wanted sectors of the first block are in these pieces and the rest on the backing device. All are pinned:
-    /// [`Engine::unpin_buffer`] for pieces in RAM, [`super::Pins::unpin`] for the others.
+    /// The wanted sectors of the first block are in these pieces and the rest on the backing device. The buffers of those
+    /// in RAM are pinned: [`Engine::unpin_buffer`].
     Pieces(Pieces),
 }
 
@@ -73,28 +85,25 @@ impl Engine {
                 .buffer
                 .filter(|_| !self.index.is_lost(slot))
                 .map(|b| (b, slot - segment * self.sb.segment_blocks));
-            *piece = Piece { slot, mask: live & want, ram };
+            *piece = Piece { slot, generation: self.checks.generation(slot), mask: live & want, ram };
             p.len += 1;
         });
         p
     }
 
-    /// Says where the first of the sectors `sector..sector + sectors` are and pins them there; `sectors` is not 0.
+    /// Says where the first of the sectors `sector..sector + sectors` are, and pins those in RAM there; `sectors` is not 0.
     pub fn lookup(&mut self, sector: u64, sectors: u64) -> Run {
         let part = Part::first_of(sector, sectors);
         let first = self.pieces(&part);
         match first.as_slice() {
             [] => Run::Backing(self.backing_run(sector, sectors, &part)),
-            &[Piece { slot, mask: 0xff, ram: None }] => {
-                self.pins.pin(slot);
-                Run::Cache { slot, blocks: self.cache_run(part.addr, sectors / BLOCK_SECTORS, slot) }
+            &[Piece { slot, generation, mask: 0xff, ram: None }] => {
+                let blocks = self.cache_run(part.addr, sectors / BLOCK_SECTORS, slot);
+                Run::Cache { slot, blocks, generation }
             }
             list => {
-                for p in list {
-                    match p.ram {
-                        Some((b, _)) => self.buffers[usize::from(b)].pins += 1,
-                        None => self.pins.pin(p.slot),
-                    }
+                for (buffer, _) in list.iter().filter_map(|p| p.ram) {
+                    self.buffers[usize::from(buffer)].pins += 1;
                 }
                 Run::Pieces(first)
             }
@@ -134,10 +143,13 @@ impl Engine {
         n
     }
 
-    /// Takes `slot`, which the caller has pinned, out of the index if it is clean: the backing device has what it holds.
-    /// Says whether a new lookup finds the sectors `mask` of its block in another place, because of that or because they
-    /// have been superseded meanwhile.
-    pub fn forget(&mut self, slot: u32, mask: u8) -> bool {
+    /// Takes `slot`, which a lookup has found under `generation` and which cannot be read, out of the index if it is clean:
+    /// the backing device has what it holds. Says whether a new lookup finds the sectors `mask` of its block in another
+    /// place, because of that or because they have been superseded meanwhile.
+    pub fn forget(&mut self, slot: u32, generation: Generation, mask: u8) -> bool {
+        if self.checks.generation(slot) != generation {
+            return true;
+        }
         let (_, live, dirty) = self.index.get(slot);
         if live & mask == mask && dirty {
             return false;

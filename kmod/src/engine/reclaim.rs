@@ -4,9 +4,9 @@
 //! when little of the oldest segments is, and moving the tail.
 //!
 //! Writeback: [`Engine::begin_batch`], [`Engine::plan_writeback`], [`Batch::sort`], then by chunks:
-//! [`Engine::begin_item`], read the items, unpin, write them to the backing device, flush it,
+//! [`Engine::begin_item`], read the items, [`Engine::holds_item`], write them to the backing device, flush it,
 //! [`Engine::written_back`]. Relocation: [`Engine::plan_relocation`], [`Engine::begin_item`], read the items,
-//! [`Engine::claim_relocation`], copy them, [`Engine::relocated`], [`Engine::copied`], unpin. Both end in
+//! [`Engine::holds_item`], [`Engine::claim_relocation`], copy them, [`Engine::relocated`], [`Engine::copied`]. Both end in
 //! [`Engine::advance_tail`]. One of a kind at a time; one writeback may run beside one relocation.
 //!
 //! # Invariant that keeps it going
@@ -242,20 +242,20 @@ impl Engine {
         cost * 100 <= u64::from(segments) * segment * WORTH_PERCENT
     }
 
-    /// Begins work on an item: the sectors that are still live and dirty in its slot, which stays what it is until
-    /// [`super::Pins::unpin`]. `None` when there is nothing left to do for it.
-    pub fn begin_item(&mut self, batch: &Batch, item: &Item) -> Option<u8> {
-        let segment = self.segment_of(item.slot);
-        // The segment may have been reclaimed and opened again since the batch was planned.
-        if self.segments[segment as usize].first_seq >= batch.planned_at {
+    /// Whether the item's slot still holds what it did when the batch was planned: its segment may have been reclaimed and
+    /// opened again since. Asked when the item was read and compared with its checksum, which may be another one's if not.
+    pub fn holds_item(&self, batch: &Batch, item: &Item) -> bool {
+        self.segments[self.segment_of(item.slot) as usize].first_seq < batch.planned_at
+    }
+
+    /// Begins work on an item: the sectors that are still live and dirty in its slot. `None` when there is nothing left to
+    /// do for it. Nobody waits until it is read: see [`Engine::holds_item`].
+    pub fn begin_item(&self, batch: &Batch, item: &Item) -> Option<u8> {
+        if !self.holds_item(batch, item) {
             return None;
         }
         let (_, mask) = self.unwritten(item.slot);
-        if mask == 0 {
-            return None;
-        }
-        self.pins.pin(item.slot);
-        Some(mask)
+        (mask != 0).then_some(mask)
     }
 
     /// What [`Engine::begin_item`] said is live of the item is on the backing device, which was flushed since.
@@ -263,8 +263,8 @@ impl Engine {
         let mut slot = item.slot;
         loop {
             let segment = self.segment_of(slot);
-            // As in `begin_item`; the slots that follow were opened later, and so will be opened again later.
-            if slot == item.slot && self.segments[segment as usize].first_seq >= batch.planned_at {
+            // The slots that follow were opened later, and so will be opened again later.
+            if slot == item.slot && !self.holds_item(batch, item) {
                 return;
             }
             // The live mask can only have shrunk since, so all that is live was written.
@@ -297,9 +297,7 @@ impl Engine {
         }
         if self.head_is_full() {
             let buffer = self.free_buffer().ok_or(Wait::Progress)?;
-            // The segment that comes next may be one that the items lie in, reclaimed since: then it is the caller who
-            // pins it, and would wait for himself while all claims wait for him.
-            self.open_segment(buffer).map_err(|_| Wait::Space)?;
+            self.open_segment(buffer)?;
         }
         self.paused = false;
         Ok(self.start_relocation(blocks))
@@ -310,18 +308,18 @@ impl Engine {
         self.paused = false;
     }
 
-    /// Block `slot` of the claim now holds a copy of the item's, which is pinned: what is still live and dirty of it
-    /// moves there.
+    /// Block `slot` of the claim now holds a copy of the item's: what is still live and dirty of that moves there. Nothing
+    /// does when the item's segment was opened again meanwhile, perhaps by this very claim.
     ///
     /// With `lost`, the item cannot be read any more, and the copy is something else that has this checksum, made by
     /// [`Entry::lost`]: its sectors stay dirty and unreadable until they are written again, but the tail can pass.
-    pub fn relocated(&mut self, claim: &Claim, slot: u32, item: &Item, lost: Option<u32>) {
+    pub fn relocated(&mut self, claim: &Claim, slot: u32, batch: &Batch, item: &Item, lost: Option<u32>) {
         let (addr, live, dirty) = self.index.get(item.slot);
-        if live == 0 || !dirty {
+        if live == 0 || !dirty || !self.holds_item(batch, item) {
             self.index.insert_nothing(slot);
             return;
         }
-        let crc = lost.unwrap_or_else(|| self.pins.checksum(item.slot));
+        let crc = lost.unwrap_or_else(|| self.checks.checksum(item.slot));
         self.store(slot, Entry { addr, mask: live, crc }, claim.seq);
         if lost.is_some() {
             self.index.set_lost(slot);

@@ -6,7 +6,7 @@ use super::OutOfMemory;
 use crate::dm::bindings;
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
-use core::marker::PhantomPinned;
+use core::marker::{PhantomData, PhantomPinned};
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 use kernel::prelude::*;
@@ -241,7 +241,36 @@ fn sleep_interruptible_ms(ms: u32) -> Result {
     }
 }
 
-/// Waits until every end of I/O that was under way when it was called is over.
+/// Whether the caller keeps nobody but its own task waiting when it takes long: not in an interrupt.
+pub fn may_take_long() -> bool {
+    // SAFETY: It has no preconditions.
+    unsafe { bindings::wb_may_take_long() }
+}
+
+/// An end of I/O, while it is under way: see [`synchronize`].
+pub struct Ending {
+    idx: i32,
+    /// It is over in the context in which it began.
+    context: PhantomData<*mut ()>,
+}
+
+impl Ending {
+    /// It begins. In any context.
+    pub fn begin() -> Self {
+        // SAFETY: It has no preconditions.
+        Self { idx: unsafe { bindings::wb_end_begin() }, context: PhantomData }
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // SAFETY: `begin` has said this number, in this context.
+        unsafe { bindings::wb_end_over(self.idx) }
+    }
+}
+
+/// Waits until every end of I/O that was under way when it was called is over: those of bios of our own, and whatever has an
+/// [`Ending`].
 pub fn synchronize() {
     // SAFETY: It has no preconditions but that the caller may sleep.
     unsafe { bindings::wb_synchronize() }

@@ -11,10 +11,24 @@ use core::fmt;
 use core::ops::Deref;
 use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
-use kernel::sync::Arc;
+use kernel::sync::{new_spinlock, Arc, SpinLock};
 
 /// Bios that are always there, whatever the memory: enough for each thread to go on.
 const RESERVE: u32 = 4;
+/// The same for the workers of a queue: one is enough for them to go on by turns.
+const READERS_RESERVE: u32 = 1;
+
+/// Whom bios of our own are for. Who waits for one when memory is short waits for others of his kind, never for a device that
+/// he does not need.
+#[derive(Clone, Copy)]
+pub enum Pool {
+    /// Threads.
+    Threads,
+    /// Reads of users from the cache device.
+    Near,
+    /// Reads of users from the backing device.
+    Far,
+}
 
 /// The two devices.
 #[pin_data]
@@ -23,9 +37,13 @@ pub struct Disks {
     pub backing: Device,
     /// Where the log is.
     pub cache: Device,
-    /// Bios of our own.
+    /// Bios of our own, for threads; and for the others of [`Pool`].
     #[pin]
     pub bios: BioSet,
+    #[pin]
+    near: BioSet,
+    #[pin]
+    far: BioSet,
 }
 
 impl Disks {
@@ -34,7 +52,24 @@ impl Disks {
     /// # Errors
     /// `ENOMEM`.
     pub fn new(backing: Device, cache: Device) -> Result<Arc<Self>> {
-        Arc::pin_init(try_pin_init!(Self { backing, cache, bios <- BioSet::new(RESERVE) }? Error), GFP_KERNEL)
+        Arc::pin_init(
+            try_pin_init!(Self {
+                backing,
+                cache,
+                bios <- BioSet::new(RESERVE),
+                near <- BioSet::new(READERS_RESERVE),
+                far <- BioSet::new(READERS_RESERVE),
+            }? Error),
+            GFP_KERNEL,
+        )
+    }
+
+    fn of(&self, pool: Pool) -> &BioSet {
+        match pool {
+            Pool::Threads => &self.bios,
+            Pool::Near => &self.near,
+            Pool::Far => &self.far,
+        }
     }
 }
 
@@ -62,6 +97,7 @@ impl fmt::Display for Disks {
 pub struct Transfer {
     /// The memory.
     pub pages: Pages,
+    pool: Pool,
     pending: Pending,
     /// What has failed, by tag: an error number, 0 for nothing.
     errors: Table<AtomicI32>,
@@ -81,7 +117,7 @@ impl Transfer {
     /// # Errors
     /// `ENOMEM`.
     pub fn new(blocks: usize) -> Result<OwnTransfer> {
-        Self::made(blocks, Shared::new(AtomicU64::new(0))?, None)
+        Ok(OwnTransfer(Self::made(Pool::Threads, blocks, Shared::new(AtomicU64::new(0))?, None)?))
     }
 
     /// As [`Transfer::new`], for writeback; counts in `written` the blocks that writes have been done for.
@@ -93,7 +129,7 @@ impl Transfer {
         written: Shared<AtomicU64>,
         doubts: Shared<Doubts>,
     ) -> Result<OwnTransfer> {
-        Self::made(blocks, written, Some(doubts))
+        Ok(OwnTransfer(Self::made(Pool::Threads, blocks, written, Some(doubts))?))
     }
 
     /// As [`Transfer::new`], for one that writes to the cache device of a volume.
@@ -101,17 +137,20 @@ impl Transfer {
     /// # Errors
     /// `ENOMEM`.
     pub fn doubting(blocks: usize, doubts: Shared<Doubts>) -> Result<OwnTransfer> {
-        Self::made(blocks, Shared::new(AtomicU64::new(0))?, Some(doubts))
+        let written = Shared::new(AtomicU64::new(0))?;
+        Ok(OwnTransfer(Self::made(Pool::Threads, blocks, written, Some(doubts))?))
     }
 
     fn made(
+        pool: Pool,
         blocks: usize,
         written: Shared<AtomicU64>,
         doubts: Option<Shared<Doubts>>,
-    ) -> Result<OwnTransfer> {
-        let transfer = Arc::pin_init(
+    ) -> Result<Arc<Self>> {
+        Arc::pin_init(
             try_pin_init!(Self {
                 pages: Pages::new(blocks.checked_mul(BLOCK).ok_or(ENOMEM)?)?,
+                pool,
                 pending: Pending::new(),
                 errors: Table::new(blocks.saturating_add(1), |_| AtomicI32::new(0))?,
                 blocks: Table::new(blocks.saturating_add(1), |_| AtomicU32::new(0))?,
@@ -120,8 +159,7 @@ impl Transfer {
                 landed <- Event::new(),
             }? Error),
             GFP_KERNEL,
-        )?;
-        Ok(OwnTransfer(transfer))
+        )
     }
 
     /// Forgets the failures of what has returned.
@@ -141,7 +179,7 @@ impl Transfer {
         tag: usize,
     ) {
         self.pending.begin();
-        disks.bios.read(device, sector, (&self.pages, offset, len), (self, tag));
+        disks.of(self.pool).read(device, sector, (&self.pages, offset, len), (self, tag));
     }
 
     /// Writes `len` bytes at `sector` from our pages from `offset` on.
@@ -158,13 +196,13 @@ impl Transfer {
         self.blocks[tag]
             .store((offset % BLOCK).saturating_add(len).div_ceil(BLOCK) as u32, Ordering::Relaxed);
         let how = How { fua, background: disks.is_background(device) };
-        disks.bios.write(device, sector, (&self.pages, offset, len), how, (self, tag));
+        disks.of(self.pool).write(device, sector, (&self.pages, offset, len), how, (self, tag));
     }
 
     /// Flushes the device's write cache.
     pub fn flush(self: &Arc<Self>, disks: &Disks, device: &Device) {
         self.pending.begin();
-        disks.bios.flush(device, disks.is_background(device), (self, self.flush_tag()));
+        disks.of(self.pool).flush(device, disks.is_background(device), (self, self.flush_tag()));
     }
 
     /// The tag of flushes.
@@ -238,6 +276,65 @@ impl Deref for OwnTransfer {
 
 impl Drop for OwnTransfer {
     fn drop(&mut self) {
+        synchronize();
+    }
+}
+
+/// Transfers of a block each, for workers to take and to give back.
+#[pin_data(PinnedDrop)]
+pub struct Transfers {
+    all: Table<Arc<Transfer>>,
+    /// Bit `i` is set while nobody has number `i`.
+    #[pin]
+    free: SpinLock<u32>,
+    /// One was given back.
+    #[pin]
+    given_back: Event,
+}
+
+impl Transfers {
+    /// So many transfers, at most 32.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(pool: Pool, n: u32) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            all: Table::try_new(n as usize, |_| {
+                Transfer::made(pool, 1, Shared::new(AtomicU64::new(0))?, None)
+            })?,
+            free <- new_spinlock!(u32::MAX.wrapping_shr(u32::BITS.saturating_sub(n.max(1))), "writeboost_transfers"),
+            given_back <- Event::new(),
+        }? Error)
+    }
+
+    /// Lends one to `f`. There are as many as workers, or nearly, so that this waits for other workers at most.
+    pub fn with<R>(&self, f: impl FnOnce(&Arc<Transfer>) -> R) -> R {
+        let i = loop {
+            let seen = self.given_back.count();
+            if let Some(i) = self.take() {
+                break i;
+            }
+            // No signal ends this kind of sleep.
+            let _ = self.given_back.wait(seen, 1000, Sleep::Busy);
+        };
+        let result = f(&self.all[i as usize]);
+        *self.free.lock() |= 1u32.wrapping_shl(i);
+        self.given_back.notify();
+        result
+    }
+
+    fn take(&self) -> Option<u32> {
+        let mut free = self.free.lock();
+        let i = free.trailing_zeros();
+        *free &= free.wrapping_sub(1);
+        (i < u32::BITS).then_some(i)
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Transfers {
+    fn drop(self: Pin<&mut Self>) {
+        // As for an `OwnTransfer`, once for all.
         synchronize();
     }
 }

@@ -3,7 +3,7 @@
 //! A volume: the engine behind its lock, the buffers and devices it decides about, and the threads that do what it
 //! decides.
 //!
-//! - `write`, `read`: what map does with a bio, and what is left of it to the threads.
+//! - `write`, `read`: what map does with a bio, and what is left of it to threads and workers.
 //! - `commit`: the thread that writes records and flushes, and ends who waited for that.
 //! - `writeback`, `reclaim`: the threads that make room.
 //! - `resume`: from what is on the devices to a volume.
@@ -21,7 +21,6 @@
 mod commit;
 mod disks;
 mod faults;
-#[allow(clippy::arithmetic_side_effects)]
 mod read;
 #[allow(clippy::arithmetic_side_effects)]
 mod reclaim;
@@ -36,17 +35,19 @@ mod write;
 #[allow(clippy::arithmetic_side_effects)]
 mod writeback;
 
-pub use disks::{Disks, OwnTransfer, Transfer};
+pub use disks::{Disks, OwnTransfer, Pool, Transfer, Transfers};
 pub use faults::Kind;
+pub use read::Reader;
 pub use resume::open;
 
 use crate::arguments::Options;
-use crate::dm::{Bio, BioList, BioStack, Cursor, Events};
+use crate::dm::{Bio, BioList, BioQueue, BioStack, Cursor, Events, Service};
+use crate::engine::checks::{Checks, Generation};
 use crate::engine::flight::Flights;
 use crate::engine::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS};
 use crate::engine::map::Span;
 use crate::engine::pace::{Moment, Pace};
-use crate::engine::{Chains, Engine, Pins, State};
+use crate::engine::{Chains, Engine, State};
 use crate::os::{
     now_ms, should_stop, synchronize, Counters, Event, Pages, Shared, Sleep, Table, Thread, Work,
 };
@@ -54,6 +55,7 @@ use crate::os::Asleep;
 use commit::Attempts;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use faults::Faults;
+use read::{nr_readers, Readers, CHECKERS};
 use sleep::Depth;
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, new_spinlock, Arc, Mutex, SpinLock};
@@ -74,17 +76,23 @@ fn bytes(blocks: u32) -> usize {
 /// What the target keeps beside each bio.
 #[derive(Clone, Copy, Default)]
 pub struct PerBio {
-    /// A write: how far its data are copied. A read from the cache device: where its data begin.
+    /// A write: how far its data are copied. A read from the cache device: where its data begin. A read that workers put
+    /// together: how far it is.
     at: Option<Cursor>,
     /// A write: sectors that are copied.
     done: u32,
-    /// A read from the cache device: first slot and number of blocks.
+    /// A read from the cache device: first slot and number of blocks, and as of when.
     slot: u32,
     blocks: u32,
+    generation: Generation,
     /// A flush or FUA write: what must become durable.
     seq: u64,
-    /// A read from the cache device: its first sector; the bio itself has forgotten that when it returns.
+    /// A read from the cache device: its first sector; the bio itself has forgotten that when it returns. A read that workers
+    /// put together: the first sector that is not read yet, and how many there are.
     sector: u64,
+    left: u32,
+    /// It has been to the cache device, and came back wrong.
+    again: bool,
     /// The device that it was sent to, as it is.
     sent: Sent,
 }
@@ -107,8 +115,6 @@ struct Core {
     waiting: BioList<PerBio>,
     /// Writes that found no room.
     deferred: BioList<PerBio>,
-    /// Reads of less than a block, or of a block in several places, for the reader thread.
-    reads: BioList<PerBio>,
 }
 
 /// What bios look at on their way, and what changes rarely. In lines of memory that nothing else is in, so that no processor has
@@ -131,7 +137,7 @@ struct Flags {
 pub struct Volume {
     disks: Arc<Disks>,
     steering: Steering,
-    pins: Shared<Pins>,
+    checks: Shared<Checks>,
     chains: Shared<Chains>,
     /// First sector on the cache device of slot 0.
     first_sector: u64,
@@ -152,10 +158,14 @@ pub struct Volume {
     /// The commit thread has something to do.
     #[pin]
     commit: Event,
+    /// Reads that came from the cache device and are too large to be checked in an interrupt.
+    checking: Arc<BioQueue<Reader>>,
+    /// Reads that are put together from what is in RAM and on the cache device.
     #[pin]
-    reader: Event,
-    /// Reads from the cache device that have gone wrong, for the reader thread.
-    returned: BioStack<PerBio>,
+    near: Readers,
+    /// Reads that need the backing device for that.
+    #[pin]
+    far: Readers,
     #[pin]
     writeback: Event,
     #[pin]
@@ -201,16 +211,22 @@ pub struct Volume {
     alarm: Event,
 }
 
-/// A volume and the threads that work for it. Dropping it stops them.
+/// A volume, and who works for it until [`Running::stop`].
 pub struct Running {
     /// The volume.
     pub volume: Arc<Volume>,
-    threads: KVec<Thread>,
+    crew: Pin<KBox<Mutex<Crew>>>,
     _asleep: Asleep,
 }
 
+/// Who works for a volume.
+#[derive(Default)]
+struct Crew {
+    threads: KVec<Thread>,
+    readers: KVec<Service<Reader>>,
+}
+
 struct Committer(Arc<Volume>);
-struct Reader(Arc<Volume>);
 struct Writeback(Arc<Volume>);
 struct Reclaimer(Arc<Volume>);
 struct Herald(Arc<Volume>, Events);
@@ -218,11 +234,6 @@ struct Herald(Arc<Volume>, Events);
 impl Work for Committer {
     fn run(&self) {
         Volume::run_commit(&self.0);
-    }
-}
-impl Work for Reader {
-    fn run(&self) {
-        self.0.run_reader();
     }
 }
 impl Work for Writeback {
@@ -247,6 +258,7 @@ impl Running {
     /// # Errors
     /// `ENOMEM`, mostly.
     pub fn start(disks: Arc<Disks>, events: Events, engine: Engine, options: Options) -> Result<Self> {
+        let nr_readers = nr_readers(engine.superblock());
         let segment_bytes = bytes(engine.superblock().segment_blocks);
         let buffers = Table::try_new(nr_buffers(engine.superblock()).into(), |_| Pages::new(segment_bytes))?;
         let flights = Flights::new()?;
@@ -255,7 +267,7 @@ impl Running {
             try_pin_init!(Volume {
                 disks,
                 steering: Steering::new(options),
-                pins: engine.pins(),
+                checks: engine.checks(),
                 chains: engine.chains(),
                 first_sector: engine.slot_sector(0),
                 buffers,
@@ -270,13 +282,13 @@ impl Running {
                         pace: Pace::default(),
                         waiting: BioList::new(),
                         deferred: BioList::new(),
-                        reads: BioList::new(),
                     },
                     "writeboost"
                 ),
                 commit <- Event::new(),
-                reader <- Event::new(),
-                returned: BioStack::new(),
+                checking: BioQueue::new(c"wb_check", CHECKERS)?,
+                near <- Readers::new(c"wb_near", Pool::Near, nr_readers),
+                far <- Readers::new(c"wb_far", Pool::Far, nr_readers),
                 writeback <- Event::new(),
                 reclaim <- Event::new(),
                 progress <- Event::new(),
@@ -306,29 +318,41 @@ impl Running {
             }? Error),
             GFP_KERNEL,
         )?;
-        let mut running = Self {
-            volume: volume.clone(),
-            threads: KVec::with_capacity(5, GFP_KERNEL)?,
-            _asleep: Asleep::new(volume.clone())?,
-        };
-        let mut run = |thread: Result<Thread>| running.threads.push(thread?, GFP_KERNEL).map_err(Error::from);
+        let crew = KBox::pin_init(new_mutex!(Crew::default(), "writeboost_crew"), GFP_KERNEL)?;
+        // Dropped, it stops those that there are.
+        let running = Self { volume: volume.clone(), crew, _asleep: Asleep::new(volume.clone())? };
+        let mut crew = running.crew.lock();
+        for service in Reader::begin(&volume)? {
+            crew.readers.push(service, GFP_KERNEL)?;
+        }
+        let mut run = |thread: Result<Thread>| crew.threads.push(thread?, GFP_KERNEL).map_err(Error::from);
         // The committer first, and so stopped last: it is the one that the others wait for.
         run(Thread::run(Arc::new(Committer(volume.clone()), GFP_KERNEL)?, c"wb_commit"))?;
         run(Thread::run(Arc::new(Herald(volume.clone(), events), GFP_KERNEL)?, c"wb_health"))?;
-        run(Thread::run(Arc::new(Reader(volume.clone()), GFP_KERNEL)?, c"wb_read"))?;
         run(Thread::run(Arc::new(Writeback(volume.clone()), GFP_KERNEL)?, c"wb_writeback"))?;
         run(Thread::run(Arc::new(Reclaimer(volume), GFP_KERNEL)?, c"wb_reclaim"))?;
+        drop(crew);
         Ok(running)
+    }
+
+    /// Stops who works for the volume, ends with an error whatever bios it has still, and waits until nothing is under way that
+    /// could refer to it. There are such bios only when the device is removed by force.
+    pub fn stop(&self) {
+        let mut crew = self.crew.lock();
+        while let Some(service) = crew.readers.pop() {
+            drop(service);
+        }
+        while let Some(thread) = crew.threads.pop() {
+            drop(thread);
+        }
+        self.volume.end_what_is_left();
+        synchronize();
     }
 }
 
 impl Drop for Running {
-    /// Stops the threads, and waits until nothing is under way that could still refer to the volume.
     fn drop(&mut self) {
-        while let Some(thread) = self.threads.pop() {
-            drop(thread);
-        }
-        synchronize();
+        self.stop();
     }
 }
 
@@ -580,6 +604,19 @@ impl Volume {
             );
         }
         ok
+    }
+
+    /// Nobody works any more: ends the bios that wait for something.
+    fn end_what_is_left(&self) {
+        let (waiting, deferred) = {
+            let mut core = self.core.lock();
+            (core.waiting.take(), core.deferred.take())
+        };
+        for mut bios in [waiting, deferred, self.riders.take()] {
+            while let Some(bio) = bios.pop() {
+                bio.end(Err(EIO));
+            }
+        }
     }
 
     /// Bios come again.

@@ -1,26 +1,132 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Reads: from RAM at once, from one device by sending the bio there, from several places through the reader thread.
+//! Reads: from RAM at once, from one device by sending the bio there, and the rest by workers.
 //!
 //! # Invariants
-//! - Nothing from the cache device is served unless it has matched its checksum.
+//! - Nothing from the cache device is served unless it has matched its checksum in a segment that was not opened again since
+//!   the lookup: see [`checks`](crate::engine::checks). Nobody waits for a read: what has lost its segment is looked up again.
 //! - A read from the cache device is an error only when memory that nobody else can change was looked at. What a device
 //!   put into the caller's own pages may be changed there by the caller before it is checked, which is no fault of the
-//!   device: the reader thread reads it again into pages of its own, checks it there, and copies.
-//! - A slot keeps what it holds, and its checksum, until that is done: its segment stays pinned.
+//!   device: a worker reads it again into pages of its own, checks it there, and copies.
 //! - A block that is clean is on the backing device too. When it cannot be read from the cache device, it is forgotten
 //!   there, and read from the backing device. A dirty one is never: an older version would come back.
+//! - Once a bio is in a queue it belongs to the worker that takes it: who has put it there does not touch it any more.
+//!
+//! # Who waits for whom
+//! What a bio cannot get by being sent to one device is put together by workers, block by block, in memory of their own and
+//! allocated beforehand. There are three queues, each of which is served in the order in which bios came to it:
+//!
+//! - `checking`: large reads that have come well from the cache device, in an interrupt that must not take long. Their workers
+//!   compare checksums and do no I/O, so that this queue never stands still.
+//! - `near`: parts of blocks, blocks in several places, and what has come back wrong or has lost its segment. Its workers read
+//!   from RAM and from the cache device. Where a block needs the backing device, the bio goes on to
+//! - `far`, whose workers read one block of it and put it back to `near`. So whoever needs the cache device only does
+//!   not wait for the backing device, even when that does not answer for hours.
+//!
+//! Each queue has up to [`MOST_READERS`] workers, which do one I/O each at a time: one slow read holds up one of them.
+//! A bio has a worker for [`TURN`] blocks and goes to the end of the queue then, and so it does after each block that
+//! has made trouble. So with `n` bios before him, nobody waits for more than `n * TURN` I/Os divided by the workers, however large
+//! the others' are, and whoever makes the device's data look wrong, by writing to memory that he reads to, has them read again at
+//! his turn only. A cache device of which one stretch does not answer takes a worker for each bio of that stretch that is in the
+//! queue, for as long as it lets one block wait, and not for as long as it lets the bio.
+//!
+//! A read that has lost its segment ends: it was the bio of a user the first time, which is as slow as the limits of its owner
+//! make it, and from then on it is read by I/O of our own, one block at a time. To lose that too, the log has to come all the way
+//! round during one such I/O; and the lookup that follows finds the block on the backing device, where nothing is
+//! lost, unless somebody has written it once more meanwhile. So it goes on only while the block is overwritten and the log
+//! comes round faster than the device reads one block, each time.
 
 use super::faults::{trouble, Kind};
-use super::{until_made, PerBio, Sent, Transfer, Volume, HIT, IN_RAM};
-use crate::dm::{Bio, Cursor, Mapping, Outcome, Returned};
-use crate::engine::format::{BLOCK, BLOCK_SECTORS, SECTOR};
-use crate::engine::read::{Pieces, Run};
+use super::{PerBio, Pool, Sent, Transfer, Transfers, Volume, HIT, IN_RAM};
+use crate::dm::{Bio, BioQueue, Cursor, Mapping, Outcome, Returned, Serve, Service};
+use crate::engine::checks::Verdict;
+use crate::engine::format::{Superblock, BLOCK, BLOCK_SECTORS, SECTOR};
+use crate::engine::read::{Piece, Pieces, Run};
 use crate::engine::Part;
-use crate::os::{crc32c, not_supported, should_stop, Sleep};
+use crate::os::{crc32c, may_take_long, not_supported};
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 use kernel::sync::Arc;
+
+/// Blocks of a bio that a worker reads before it takes the next bio.
+const TURN: u32 = 4;
+/// Blocks of which checksums are compared where the end of a read comes, even in an interrupt: 64 KiB, some microseconds.
+const CHECKED_AT_ONCE: u32 = 16;
+/// Workers of the queue in which they are compared otherwise.
+pub(super) const CHECKERS: u32 = 8;
+/// Workers of each of the other queues, each with a block of memory, at least and at most.
+const LEAST_READERS: u32 = 4;
+const MOST_READERS: u32 = 16;
+
+/// One for each 64 segments, which is 32 MiB.
+pub(super) fn nr_readers(sb: &Superblock) -> u32 {
+    (sb.nr_segments / 64).clamp(LEAST_READERS, MOST_READERS)
+}
+
+/// A queue of reads, and what its workers read to.
+#[pin_data]
+pub struct Readers {
+    queue: Arc<BioQueue<Reader>>,
+    #[pin]
+    transfers: Transfers,
+}
+
+impl Readers {
+    pub(super) fn new(name: &'static CStr, pool: Pool, workers: u32) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            queue: BioQueue::new(name, workers)?,
+            transfers <- Transfers::new(pool, workers),
+        }? Error)
+    }
+}
+
+/// What the workers of a queue do.
+enum Task {
+    Check,
+    ReadNear,
+    ReadFar,
+}
+
+/// The workers of one queue of a volume.
+pub struct Reader {
+    volume: Arc<Volume>,
+    task: Task,
+}
+
+impl Reader {
+    /// The workers of all queues begin.
+    pub(super) fn begin(volume: &Arc<Volume>) -> Result<[Service<Self>; 3]> {
+        let reader = |task| Arc::new(Self { volume: volume.clone(), task }, GFP_KERNEL);
+        let [check, near, far] = [reader(Task::Check)?, reader(Task::ReadNear)?, reader(Task::ReadFar)?];
+        Ok([
+            volume.checking.clone().begin(check),
+            volume.near.queue.clone().begin(near),
+            volume.far.queue.clone().begin(far),
+        ])
+    }
+}
+
+impl Serve for Reader {
+    type PerBio = PerBio;
+
+    fn serve(&self, bio: Bio<PerBio>) {
+        match self.task {
+            Task::Check => self.volume.check_late(bio),
+            Task::ReadNear => self.volume.read_near(bio),
+            Task::ReadFar => self.volume.read_far(bio),
+        }
+    }
+}
+
+/// What has become of a part of a block that was to be read.
+enum Got {
+    /// It is where it should be.
+    All,
+    /// It is somewhere else by now: another lookup finds it.
+    Elsewhere,
+    /// The backing device is needed for it, and was not asked.
+    NeedsBacking,
+}
 
 impl Volume {
     /// Takes a read.
@@ -29,9 +135,10 @@ impl Volume {
         let mut at = bio.start();
         let mut done = 0;
         while done < sectors {
-            let part = Part::first_of(sector + done, sectors - done);
+            let (first, left) = (sector.saturating_add(done), sectors.saturating_sub(done));
+            let part = Part::first_of(first, left);
             self.chains.warm(part.addr);
-            let run = self.core.lock().engine.lookup(sector + done, sectors - done);
+            let run = self.core.lock().engine.lookup(first, left);
             match run {
                 Run::Backing(n) if done == 0 => {
                     bio.accept(n);
@@ -40,44 +147,46 @@ impl Volume {
                     bio.remap(&self.disks.backing, sector);
                     return Outcome::Remapped(bio.into_bio());
                 }
-                Run::Cache { slot, blocks } if done == 0 => {
-                    bio.accept(u64::from(blocks) * BLOCK_SECTORS);
+                Run::Cache { slot, blocks, generation } if done == 0 => {
+                    bio.accept(u64::from(blocks).saturating_mul(BLOCK_SECTORS));
                     self.count(HIT, &bio);
                     let start = bio.start();
                     let data = bio.data();
                     data.at = Some(start);
                     data.slot = slot;
                     data.blocks = blocks;
+                    data.generation = generation;
                     data.sector = sector;
                     data.sent = Sent::Cache;
                     bio.remap(&self.disks.cache, self.slot_sector(slot));
                     return Outcome::Remapped(bio.into_bio());
                 }
-                Run::Pieces(p) if p.mask() == part.mask() && p.as_slice().iter().all(|p| p.ram.is_some()) => {
-                    let start = at;
-                    for piece in p.as_slice() {
-                        at = start;
-                        self.copy_from_ram(&bio, &mut at, &part, piece.mask, piece.ram);
+                Run::Pieces(p) => {
+                    let is_near = p.mask() == part.mask();
+                    let is_in_ram = is_near && p.as_slice().iter().all(|p| p.ram.is_some());
+                    if is_in_ram {
+                        self.copy_from_ram(&bio, at, &part, &p);
+                        bio.skip(&mut at, bytes(part.sectors));
+                        done = done.saturating_add(part.sectors.into());
                     }
                     self.unpin(&p);
-                    done += u64::from(part.sectors);
-                }
-                other => {
-                    match other {
-                        Run::Cache { slot, .. } => self.unpin_slot(slot),
-                        Run::Pieces(p) => self.unpin(&p),
-                        Run::Backing(_) => (),
-                    }
-                    if done == 0 {
-                        // The reader thread looks it up again, one block of it.
+                    if !is_in_ram && done == 0 {
+                        // A worker looks it up again, one block of it.
                         bio.accept(part.sectors.into());
                         self.count(HIT, &bio);
-                        self.core.lock().reads.push(bio.into_bio());
-                        self.reader.notify();
+                        let data = bio.data();
+                        data.at = Some(at);
+                        data.sector = sector;
+                        data.left = part.sectors;
+                        let readers = if is_near { &self.near } else { &self.far };
+                        readers.queue.push(bio.into_bio());
                         return Outcome::Submitted;
                     }
-                    break;
+                    if !is_in_ram {
+                        break;
+                    }
                 }
+                Run::Backing(_) | Run::Cache { .. } => break,
             }
         }
         // What could be had from RAM is there; the rest comes as another bio.
@@ -87,74 +196,94 @@ impl Volume {
         Outcome::Submitted
     }
 
-    /// Copies the sectors `mask` of the block to the bio, whose part `part` begins at `at`, and moves `at` behind it.
-    fn copy_from_ram(
-        &self,
-        bio: &Bio<PerBio>,
-        at: &mut crate::dm::Cursor,
-        part: &Part,
-        mask: u8,
-        ram: Option<(u8, u32)>,
-    ) {
-        let Some((buffer, block)) = ram else { return };
-        self.buffers[usize::from(buffer)].with(block as usize * BLOCK, BLOCK, |from| {
-            copy_sectors(bio, at, part, mask, from);
-        });
-    }
-
-    pub(super) fn unpin_slot(&self, slot: u32) {
-        if self.pins.unpin(slot) {
-            // The head may wait for this segment.
-            self.commit.notify();
-        }
-    }
-
-    fn unpin(&self, pieces: &Pieces) {
-        let mut ram = false;
+    /// Copies those of the pieces that are in RAM to the bio, whose part `part` begins at `at`.
+    fn copy_from_ram(&self, bio: &Bio<PerBio>, at: Cursor, part: &Part, pieces: &Pieces) {
         for p in pieces.as_slice() {
-            match p.ram {
-                Some((buffer, _)) => {
-                    self.core.lock().engine.unpin_buffer(buffer);
-                    ram = true;
-                }
-                None => self.unpin_slot(p.slot),
-            }
+            let Some((buffer, block)) = p.ram else { continue };
+            self.buffers[usize::from(buffer)].with(super::bytes(block), BLOCK, |from| {
+                copy_sectors(bio, at, part, p.mask, from);
+            });
         }
-        if ram && !self.core.lock().deferred.is_empty() {
+    }
+
+    /// Nobody copies the pieces from RAM any more.
+    fn unpin(&self, pieces: &Pieces) {
+        let mut core = self.core.lock();
+        let mut any = false;
+        for (buffer, _) in pieces.as_slice().iter().filter_map(|p| p.ram) {
+            core.engine.unpin_buffer(buffer);
+            any = true;
+        }
+        // The head may wait for such a buffer.
+        if any && !core.deferred.is_empty() {
+            drop(core);
             self.commit.notify();
         }
     }
 
     /// A bio has returned or was ended: checks what came from the cache device. In any context.
     pub fn end_io(&self, mut bio: Bio<PerBio>, result: Result) -> Returned<PerBio> {
-        let data = bio.data();
-        let (start, slot, blocks) = (data.at, data.slot, data.blocks);
-        let sent = core::mem::take(&mut data.sent);
-        // Who must not wait is told that he would have to, or that he cannot be told, which is no error.
+        let sent = core::mem::take(&mut bio.data().sent);
+        let blocks = bio.data().blocks;
+        // Who must not wait is told that he would have to, or that he cannot be told, which is no error. Nor is it one that a
+        // device has no time for what nobody waits for: device-mapper, for one, while it is suspended.
         let would_wait = |e| (e == EAGAIN || e == not_supported()) && !bio.may_wait();
+        let is_fault = result.is_err_and(|e| !bio.is_ahead() && !would_wait(e));
         match (sent, result) {
-            (Sent::Backing, Err(e)) if !would_wait(e) => {
-                self.fault(Kind::BackingRead);
-                if self.faults.may_log(Kind::BackingRead) {
-                    log_err!("{}: cannot read from the backing device", &*self.disks);
-                }
+            (Sent::Backing, Err(_)) if is_fault => self.backing_read_failed(),
+            (Sent::Cache, Err(_)) if is_fault => {
+                bio.data().again = true;
+                self.put_together(bio);
+                return Returned::Kept;
             }
-            (Sent::Cache, Err(e)) if would_wait(e) => self.unpin_slot(slot),
-            (Sent::Cache, result) => {
-                let is_intact = |mut at: Cursor| {
-                    (slot..slot + blocks).all(|s| bio.crc32c(&mut at, BLOCK) == self.pins.checksum(s))
-                };
-                if result.is_err() || !start.is_some_and(is_intact) {
-                    // The slots stay pinned.
-                    self.returned.push(bio);
-                    self.reader.notify();
-                    return Returned::Kept;
+            (Sent::Cache, Ok(())) if blocks > CHECKED_AT_ONCE && !may_take_long() => {
+                self.checking.push(bio);
+                return Returned::Kept;
+            }
+            (Sent::Cache, Ok(())) => {
+                return match self.check(bio) {
+                    Some(bio) => Returned::Ends(bio, Ok(())),
+                    None => Returned::Kept,
                 }
-                self.unpin_slot(slot);
             }
             _ => (),
         }
         Returned::Ends(bio, result)
+    }
+
+    /// Checks a read that came from the cache device. If it cannot be served so, workers have it now. In any context.
+    fn check(&self, mut bio: Bio<PerBio>) -> Option<Bio<PerBio>> {
+        let &mut PerBio { at, slot, blocks, generation, .. } = bio.data();
+        let verdict = at.map(|mut at| {
+            let crcs = (0..blocks).map(|_| bio.crc32c(&mut at, BLOCK));
+            self.checks.judge(slot, generation, crcs)
+        });
+        if verdict == Some(Verdict::Intact) {
+            return Some(bio);
+        }
+        bio.data().again = verdict == Some(Verdict::Wrong);
+        self.put_together(bio);
+        None
+    }
+
+    fn check_late(&self, bio: Bio<PerBio>) {
+        if let Some(bio) = self.check(bio) {
+            bio.end(Ok(()));
+        }
+    }
+
+    /// Has workers read what a device has returned. In any context.
+    fn put_together(&self, mut bio: Bio<PerBio>) {
+        let data = bio.data();
+        data.left = data.blocks.saturating_mul(BLOCK_SECTORS as u32);
+        self.near.queue.push(bio);
+    }
+
+    fn backing_read_failed(&self) {
+        self.fault(Kind::BackingRead);
+        if self.faults.may_log(Kind::BackingRead) {
+            log_err!("{}: cannot read from the backing device", &*self.disks);
+        }
     }
 
     pub(super) fn cache_read_failed(&self, slot: u32) {
@@ -168,167 +297,147 @@ impl Volume {
         }
     }
 
-    pub(super) fn run_reader(&self) {
-        let Some(transfer) = until_made(&self.reader, || Transfer::new(2)) else { return };
-        while !should_stop() {
-            let seen = self.reader.count();
-            let mut returned = self.returned.take();
-            while let Some(bio) = returned.pop() {
-                self.read_again(&transfer, bio);
-            }
-            let next = self.core.lock().reads.pop();
-            match next {
-                Some(bio) => {
-                    let part = Part::first_of(bio.sector(), bio.sectors());
-                    let result = self.read_part(&transfer, &bio, bio.start(), &part);
-                    bio.end(result);
-                }
-                None => {
-                    let _ = self.reader.wait(seen, 10_000, Sleep::Idle);
+    /// A worker's turn with a read.
+    fn read_near(&self, mut bio: Bio<PerBio>) {
+        let got = self.near.transfers.with(|t| {
+            for _ in 1..TURN {
+                let got = self.read_next(t, &mut bio, false);
+                if !matches!(got, Ok(Got::All)) || bio.data().left == 0 {
+                    return got;
                 }
             }
+            self.read_next(t, &mut bio, false)
+        });
+        self.go_on_reading(bio, got);
+    }
+
+    /// The turn of a worker that may wait for the backing device.
+    fn read_far(&self, mut bio: Bio<PerBio>) {
+        let got = self.far.transfers.with(|t| self.read_next(t, &mut bio, true));
+        self.go_on_reading(bio, got);
+    }
+
+    /// Behind a turn.
+    fn go_on_reading(&self, mut bio: Bio<PerBio>, got: Result<Got>) {
+        match got {
+            Err(e) => bio.end(Err(e)),
+            Ok(Got::All) if bio.data().left == 0 => bio.end(Ok(())),
+            Ok(Got::All | Got::Elsewhere) => self.near.queue.push(bio),
+            Ok(Got::NeedsBacking) => self.far.queue.push(bio),
         }
     }
 
-    /// Reads once more what did not come well from the cache device, block by block.
-    fn read_again(&self, t: &Arc<Transfer>, mut bio: Bio<PerBio>) {
-        let &mut PerBio { at, slot, blocks, sector, .. } = bio.data();
-        let mut result = Ok(());
-        if let Some(mut at) = at {
-            for i in 0..blocks {
-                let part = Part::first_of(sector + u64::from(i) * BLOCK_SECTORS, BLOCK_SECTORS);
-                result = match self.read_slot(t, &bio, at, &part, slot + i, part.mask()) {
-                    Ok(()) => {
-                        self.faults.read_again.fetch_add(1, Ordering::Relaxed);
-                        Ok(())
-                    }
-                    Err(_) if self.is_elsewhere(slot + i, part.mask()) => self.read_part(t, &bio, at, &part),
-                    e => e,
-                };
-                if result.is_err() {
-                    break;
-                }
-                bio.skip(&mut at, BLOCK);
-            }
+    /// Reads the next of the blocks that the bio wants.
+    fn read_next(&self, t: &Arc<Transfer>, bio: &mut Bio<PerBio>, may_be_far: bool) -> Result<Got> {
+        let &mut PerBio { at: Some(mut at), sector, left, .. } = bio.data() else { return Err(EIO) };
+        let part = Part::first_of(sector, left.into());
+        let got = self.read_part(t, bio, at, &part, may_be_far)?;
+        if let Got::All = got {
+            bio.skip(&mut at, bytes(part.sectors));
+            let data = bio.data();
+            data.at = Some(at);
+            data.sector = sector.saturating_add(part.sectors.into());
+            data.left = left.saturating_sub(part.sectors);
         }
-        self.unpin_slot(slot);
-        bio.end(result);
+        Ok(got)
     }
 
-    /// Whether the sectors `mask` of the block in `slot`, which is pinned and cannot be read, can be had from another
-    /// place: a new lookup finds it.
-    fn is_elsewhere(&self, slot: u32, mask: u8) -> bool {
-        let elsewhere = self.core.lock().engine.forget(slot, mask);
+    /// Reads `part`, which lies within one block, to where `at` is in the bio.
+    fn read_part(
+        &self,
+        t: &Arc<Transfer>,
+        bio: &mut Bio<PerBio>,
+        at: Cursor,
+        part: &Part,
+        may_be_far: bool,
+    ) -> Result<Got> {
+        let sector = part.addr.saturating_mul(BLOCK_SECTORS).saturating_add(part.first.into());
+        let run = self.core.lock().engine.lookup(sector, part.sectors.into());
+        let pieces = match run {
+            Run::Backing(_) => Pieces::default(),
+            Run::Cache { slot, generation, .. } => Pieces::one(slot, generation, part.mask()),
+            Run::Pieces(p) => p,
+        };
+        // First, so that nobody waits for a buffer while a device is waited for.
+        self.copy_from_ram(bio, at, part, &pieces);
+        self.unpin(&pieces);
+        let rest = part.mask() & !pieces.mask();
+        if rest != 0 && !may_be_far {
+            return Ok(Got::NeedsBacking);
+        }
+        let again = bio.data().again;
+        for p in pieces.as_slice().iter().filter(|p| p.ram.is_none()) {
+            match self.read_slot(t, bio, at, part, p) {
+                Verdict::Intact => {
+                    self.faults.read_again.fetch_add(again.into(), Ordering::Relaxed);
+                }
+                Verdict::Gone => return Ok(Got::Elsewhere),
+                Verdict::Wrong if self.is_elsewhere(p) => return Ok(Got::Elsewhere),
+                Verdict::Wrong => return Err(EIO),
+            }
+        }
+        if rest != 0 {
+            // All of the part is read, and only what is nowhere else is copied.
+            let part_of_page = (bytes(part.first), bytes(part.sectors));
+            t.read(&self.disks, &self.disks.backing, sector, part_of_page, 0);
+            t.finish().inspect_err(|_| self.backing_read_failed())?;
+            t.pages.with(0, BLOCK, |from| copy_sectors(bio, at, part, rest, from));
+        }
+        Ok(Got::All)
+    }
+
+    /// Whether the piece, which cannot be read, can be had from another place: a new lookup finds it.
+    fn is_elsewhere(&self, p: &Piece) -> bool {
+        let elsewhere = self.core.lock().engine.forget(p.slot, p.generation, p.mask);
         if !elsewhere {
             self.trouble(trouble::CACHE_READ, true);
         }
         elsewhere
     }
 
-    /// Reads `part`, which lies within one block, to where `start` is in the bio.
-    fn read_part(&self, t: &Arc<Transfer>, bio: &Bio<PerBio>, start: Cursor, part: &Part) -> Result {
-        loop {
-            match self.try_to_read_part(t, bio, start, part) {
-                // Each time something is forgotten or superseded, which ends.
-                Ok(false) => (),
-                Ok(true) => return Ok(()),
-                Err(e) => return Err(e),
-            }
-        }
-    }
-
-    /// Says whether it is read; if not, it can be had from another place.
-    fn try_to_read_part(
-        &self,
-        t: &Arc<Transfer>,
-        bio: &Bio<PerBio>,
-        start: Cursor,
-        part: &Part,
-    ) -> Result<bool> {
-        let sector = part.addr * BLOCK_SECTORS + u64::from(part.first);
-        let run = self.core.lock().engine.lookup(sector, part.sectors.into());
-        let from_cache = |slot, mask| match self.read_slot(t, bio, start, part, slot, mask) {
-            Err(_) if self.is_elsewhere(slot, mask) => Ok(false),
-            result => result.map(|()| true),
-        };
-        let pieces = match run {
-            Run::Backing(_) => Pieces::default(),
-            Run::Cache { slot, .. } => {
-                let result = from_cache(slot, part.mask());
-                self.unpin_slot(slot);
-                return result;
-            }
-            Run::Pieces(p) => p,
-        };
-        let mut result = Ok(true);
-        for p in pieces.as_slice() {
-            match p.ram {
-                Some(_) => self.copy_from_ram(bio, &mut { start }, part, p.mask, p.ram),
-                None if result == Ok(true) => result = from_cache(p.slot, p.mask),
-                None => (),
-            }
-        }
-        let rest = part.mask() & !pieces.mask();
-        if rest != 0 && result == Ok(true) {
-            // All of the part is read, and only what is nowhere else is copied.
-            let (offset, len) = (part.first as usize * SECTOR, part.sectors as usize * SECTOR);
-            t.read(&self.disks, &self.disks.backing, sector, (offset, len), 0);
-            match t.finish() {
-                Ok(()) => {
-                    t.pages.with(0, BLOCK, |from| copy_sectors(bio, &mut { start }, part, rest, from));
-                }
-                Err(e) => {
-                    self.fault(Kind::BackingRead);
-                    result = Err(e);
-                }
-            }
-        }
-        self.unpin(&pieces);
-        result
-    }
-
-    /// Reads the sectors `mask` of `part` from `slot`, which is pinned, to where `start` is in the bio.
-    fn read_slot(
-        &self,
-        t: &Arc<Transfer>,
-        bio: &Bio<PerBio>,
-        start: Cursor,
-        part: &Part,
-        slot: u32,
-        mask: u8,
-    ) -> Result {
+    /// Reads a piece of `part` from the cache device to where `at` is in the bio.
+    fn read_slot(&self, t: &Arc<Transfer>, bio: &Bio<PerBio>, at: Cursor, part: &Part, p: &Piece) -> Verdict {
         for attempt in 0..2 {
-            t.read(&self.disks, &self.disks.cache, self.slot_sector(slot), (BLOCK, BLOCK), 1);
-            let ok = t.finish().is_ok()
-                && t.pages.with(BLOCK, BLOCK, |from| {
-                    let ok = crc32c(0, from) == self.pins.checksum(slot);
-                    if ok {
-                        copy_sectors(bio, &mut { start }, part, mask, from);
-                    }
-                    ok
-                }) == Some(true);
-            if ok {
-                self.faults.read_again.fetch_add(attempt, Ordering::Relaxed);
-                return Ok(());
+            t.read(&self.disks, &self.disks.cache, self.slot_sector(p.slot), (0, BLOCK), 0);
+            let is_read = t.finish().is_ok();
+            let verdict = t.pages.with(0, BLOCK, |from| {
+                match self.checks.judge(p.slot, p.generation, [crc32c(0, from)]) {
+                    Verdict::Intact if is_read => copy_sectors(bio, at, part, p.mask, from),
+                    Verdict::Gone => return Verdict::Gone,
+                    _ => return Verdict::Wrong,
+                }
+                Verdict::Intact
+            });
+            match verdict {
+                Some(Verdict::Intact) => {
+                    self.faults.read_again.fetch_add(attempt, Ordering::Relaxed);
+                    return Verdict::Intact;
+                }
+                Some(Verdict::Gone) => return Verdict::Gone,
+                Some(Verdict::Wrong) | None => (),
             }
         }
-        self.cache_read_failed(slot);
-        Err(EIO)
+        self.cache_read_failed(p.slot);
+        Verdict::Wrong
     }
 }
 
-/// Copies the sectors `mask` of the block `from` to the bio, whose part `part` begins at `at`, and moves `at` behind it.
-fn copy_sectors(bio: &Bio<PerBio>, at: &mut crate::dm::Cursor, part: &Part, mask: u8, from: &[u8]) {
+/// Copies the sectors `mask` of the block `from` to the bio, whose part `part` begins at `at`.
+fn copy_sectors(bio: &Bio<PerBio>, mut at: Cursor, part: &Part, mask: u8, from: &[u8]) {
+    let Some(from) = from.get(bytes(part.first)..) else { return };
     if mask == part.mask() {
-        let begin = part.first as usize * SECTOR;
-        bio.write(at, &from[begin..begin + part.sectors as usize * SECTOR]);
+        bio.write(&mut at, &from[..from.len().min(bytes(part.sectors))]);
         return;
     }
-    for i in part.first..part.first + part.sectors {
-        if mask & 1 << i != 0 {
-            bio.write(at, &from[i as usize * SECTOR..(i as usize + 1) * SECTOR]);
+    for (i, sector) in (part.first..).zip(from.chunks_exact(SECTOR)).take(part.sectors as usize) {
+        if mask.wrapping_shr(i) & 1 != 0 {
+            bio.write(&mut at, sector);
         } else {
-            bio.skip(at, SECTOR);
+            bio.skip(&mut at, SECTOR);
         }
     }
+}
+
+fn bytes(sectors: u32) -> usize {
+    (sectors as usize).saturating_mul(SECTOR)
 }

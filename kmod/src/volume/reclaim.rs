@@ -3,6 +3,7 @@
 //! The thread that moves the tail, and relocates when writeback cannot make room fast enough.
 
 use super::{until_made, OwnTransfer, Transfer, Volume};
+use crate::engine::checks::Verdict;
 use crate::engine::format::{Superblock, BLOCK, BLOCK_SECTORS};
 use crate::engine::log::{Claim, Wait};
 use crate::engine::pace::low_water;
@@ -45,6 +46,8 @@ enum Found {
     /// It was given up before, and has been carried along since.
     Lost,
     Unreadable,
+    /// Its segment was opened again: nobody needs it any more, and nothing of it is moved.
+    Gone,
 }
 
 impl Volume {
@@ -144,13 +147,13 @@ impl Volume {
             }
             Relocation::Waits => return false,
         }
-        // Pins what is to be read; what has been superseded meanwhile is left out.
+        // What has been superseded meanwhile is left out.
         batch.retain(|planned, item| self.core.lock().engine.begin_item(planned, item).is_some());
         self.read_items(t, batch.items().iter().enumerate());
         // FNV-1a, to know the same ones again.
         let mut unreadable = 0;
         for (i, item) in batch.items().iter().enumerate() {
-            found[i] = self.find(t, i, item);
+            found[i] = self.find(t, i, batch, item);
             if found[i] == Found::Unreadable {
                 let hash = if unreadable == 0 { 0xcbf2_9ce4_8422_2325 } else { unreadable };
                 unreadable = (hash ^ u64::from(item.slot)).wrapping_mul(0x0100_0000_01b3) | 1;
@@ -161,14 +164,11 @@ impl Volume {
         let seq = if is_ready {
             self.faults.note_helpless(false);
             self.set_full(false);
-            self.append(batch.items(), found, t)
+            self.append(batch, found, t)
         } else {
             self.call_writeback();
             None
         };
-        for item in batch.items() {
-            self.unpin_slot(item.slot);
-        }
         match seq {
             // What was superseded or cleaned meanwhile may free segments all the same.
             None if batch.items().is_empty() => self.move_tail(t),
@@ -197,15 +197,16 @@ impl Volume {
     }
 
     /// What item number `i`, read by [`Volume::read_items`], is.
-    fn find(&self, t: &Arc<Transfer>, i: usize, item: &Item) -> Found {
-        let stored = self.pins.checksum(item.slot);
+    fn find(&self, t: &Arc<Transfer>, i: usize, batch: &Batch, item: &Item) -> Found {
+        let stored = self.checks.checksum(item.slot);
         let lost = t.is_ok(i) && t.pages.with(i * BLOCK, BLOCK, Entry::lost) == Some(stored);
-        if lost {
-            Found::Lost
-        } else if self.is_intact(t, i, item) {
-            Found::Intact
-        } else {
-            Found::Unreadable
+        if lost && self.core.lock().engine.holds_item(batch, item) {
+            return Found::Lost;
+        }
+        match self.judge_item(t, i, batch, item) {
+            Verdict::Intact => Found::Intact,
+            Verdict::Wrong => Found::Unreadable,
+            Verdict::Gone => Found::Gone,
         }
     }
 
@@ -252,7 +253,8 @@ impl Volume {
     /// Appends the items, whose data are in the blocks of `t` that have their numbers, to the log; zeroes for those that
     /// are not intact, which are lost. Returns the sequence number of the last record that this took; none if there are no
     /// items or it could not be done.
-    fn append(&self, items: &[Item], found: &[Found], t: &Transfer) -> Option<u64> {
+    fn append(&self, batch: &Batch, found: &[Found], t: &Transfer) -> Option<u64> {
+        let items = batch.items();
         for (item, _) in items.iter().zip(found).filter(|(_, found)| **found == Found::Unreadable) {
             self.report_lost(item);
         }
@@ -274,7 +276,7 @@ impl Volume {
             let mut core = self.core.lock();
             for (i, slot) in (done..).zip(claim.slot..claim.slot + claim.blocks) {
                 let lost = (found[i] != Found::Intact).then_some(lost);
-                core.engine.relocated(&claim, slot, &items[i], lost);
+                core.engine.relocated(&claim, slot, batch, &items[i], lost);
             }
             core.engine.copied(&claim);
             done += claim.blocks as usize;

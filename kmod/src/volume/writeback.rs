@@ -19,6 +19,7 @@
 use super::faults::{trouble, Kind};
 use super::{until_made, OwnTransfer, Transfer, Volume};
 use crate::arguments::MAX_BATCHED;
+use crate::engine::checks::Verdict;
 use crate::engine::flight::Doubts;
 use crate::engine::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::engine::map::Span;
@@ -506,7 +507,7 @@ impl Volume {
         let now = now_ms();
         pass.hopeless = false;
         for (i, items) in items.chunks(AT_ONCE).enumerate() {
-            let mut core = self.core.lock();
+            let core = self.core.lock();
             for (k, item) in items.iter().enumerate() {
                 let early = failures.is_early(item.addr(), now);
                 pass.early += u32::from(early);
@@ -517,12 +518,16 @@ impl Volume {
         self.read_items(t, items.iter().enumerate().filter(|&(i, _)| live[i] != 0));
         for (i, item) in items.iter().enumerate() {
             if live[i] != 0 {
-                if !self.is_intact(t, i, item) {
-                    live[i] = 0;
-                    pass.unreadable += 1;
-                    failures.add(item.addr(), true, now);
+                match self.judge_item(t, i, batch, item) {
+                    Verdict::Intact => (),
+                    // It is clean or superseded, or the log could not have come round.
+                    Verdict::Gone => live[i] = 0,
+                    Verdict::Wrong => {
+                        live[i] = 0;
+                        pass.unreadable += 1;
+                        failures.add(item.addr(), true, now);
+                    }
                 }
-                self.unpin_slot(item.slot);
             }
         }
         let clean = self.write_round(tools, from, to, pass);
@@ -668,25 +673,34 @@ impl Volume {
         t.wait();
     }
 
-    /// Whether item number `i`, read by [`Volume::read_items`] and pinned, is what was once written. If not, it is read
+    /// What item number `i` of the batch, read by [`Volume::read_items`], is. If it is not what was once written, it is read
     /// once more.
-    pub(super) fn is_intact(&self, t: &Arc<Transfer>, i: usize, item: &Item) -> bool {
+    pub(super) fn judge_item(&self, t: &Arc<Transfer>, i: usize, batch: &Batch, item: &Item) -> Verdict {
         let right = || {
             let crc = t.pages.with(i * BLOCK, BLOCK, |b| crc32c(0, b));
-            t.is_ok(i) && crc == Some(self.pins.checksum(item.slot))
+            t.is_ok(i) && crc == Some(self.checks.checksum(item.slot))
         };
-        if right() {
-            return true;
+        // Asked behind that.
+        let is_held = || self.core.lock().engine.holds_item(batch, item);
+        match (right(), is_held()) {
+            (_, false) => return Verdict::Gone,
+            (true, true) => return Verdict::Intact,
+            (false, true) => (),
         }
         t.forgive(i);
         t.read(&self.disks, &self.disks.cache, self.slot_sector(item.slot), (i * BLOCK, BLOCK), i);
         t.wait();
-        if right() {
-            self.faults.read_again.fetch_add(1, Ordering::Relaxed);
-            return true;
+        match (right(), is_held()) {
+            (_, false) => Verdict::Gone,
+            (true, true) => {
+                self.faults.read_again.fetch_add(1, Ordering::Relaxed);
+                Verdict::Intact
+            }
+            (false, true) => {
+                self.cache_read_failed(item.slot);
+                Verdict::Wrong
+            }
         }
-        self.cache_read_failed(item.slot);
-        false
     }
 }
 

@@ -4,6 +4,7 @@
 
 use super::disk::{Disk, SECTOR};
 use std::collections::HashMap;
+use writeboost::engine::checks::Verdict;
 use writeboost::engine::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK};
 use writeboost::engine::log::{Claim, Io, Refused};
 use writeboost::engine::read::Run;
@@ -72,16 +73,10 @@ impl Host {
     pub fn slots_of(&mut self, addr: u64) -> Vec<(u32, u8)> {
         match self.engine.lookup(addr * BLOCK_SECTORS, BLOCK_SECTORS) {
             Run::Backing(_) => Vec::new(),
-            Run::Cache { slot, .. } => {
-                self.engine.pins().unpin(slot);
-                vec![(slot, 0xff)]
-            }
+            Run::Cache { slot, .. } => vec![(slot, 0xff)],
             Run::Pieces(pieces) => {
-                for p in pieces.as_slice() {
-                    match p.ram {
-                        Some((buffer, _)) => self.engine.unpin_buffer(buffer),
-                        None => drop(self.engine.pins().unpin(p.slot)),
-                    }
+                for (buffer, _) in pieces.as_slice().iter().filter_map(|p| p.ram) {
+                    self.engine.unpin_buffer(buffer);
                 }
                 pieces.as_slice().iter().map(|p| (p.slot, p.mask)).collect()
             }
@@ -247,16 +242,16 @@ impl Host {
                     }
                     at += n;
                 }
-                Run::Cache { slot, blocks } => {
+                Run::Cache { slot, blocks, generation } => {
                     for i in 0..blocks {
                         let b = self.cache.read(self.sector_of(slot + i), BLOCK_SECTORS);
-                        assert_eq!(crc32c(0, &b), self.engine.pins().checksum(slot + i));
+                        let verdict = self.engine.checks().judge(slot + i, generation, [crc32c(0, &b)]);
+                        assert_eq!(verdict, Verdict::Intact);
                         for s in 0..BLOCK_SECTORS {
                             out.insert(at + s, number(&b[s as usize * SECTOR..]));
                         }
                         at += BLOCK_SECTORS;
                     }
-                    self.engine.pins().unpin(slot);
                 }
                 Run::Pieces(pieces) => {
                     for s in (0..8).filter(|s| part.mask() & !pieces.mask() & 1 << s != 0) {
@@ -269,12 +264,10 @@ impl Host {
                                 self.engine.unpin_buffer(buffer);
                                 self.buffers[usize::from(buffer)][i as usize * BLOCK..][..BLOCK].to_vec()
                             }
-                            None => {
-                                self.engine.pins().unpin(p.slot);
-                                self.cache.read(self.sector_of(p.slot), BLOCK_SECTORS).to_vec()
-                            }
+                            None => self.cache.read(self.sector_of(p.slot), BLOCK_SECTORS).to_vec(),
                         };
-                        assert_eq!(crc32c(0, &b), self.engine.pins().checksum(p.slot));
+                        let verdict = self.engine.checks().judge(p.slot, p.generation, [crc32c(0, &b)]);
+                        assert_eq!(verdict, Verdict::Intact);
                         for s in (0..8).filter(|s| p.mask & 1 << s != 0) {
                             out.insert(part.addr * BLOCK_SECTORS + s, number(&b[s as usize * SECTOR..]));
                         }
@@ -305,11 +298,11 @@ impl Host {
     pub fn write_item(&mut self, batch: &Batch, item: &Item) {
         let Some(live) = self.engine.begin_item(batch, item) else { return };
         let b = self.cache.read(self.sector_of(item.slot), BLOCK_SECTORS).to_vec();
+        assert!(self.engine.holds_item(batch, item));
         for s in (0..8).filter(|s| live & 1 << s != 0) {
             let sector = &b[s as usize * SECTOR..][..SECTOR];
             self.backing.write(item.addr() * BLOCK_SECTORS + s, sector, false);
         }
-        self.engine.pins().unpin(item.slot);
     }
 
     /// Writes back all that is durable and dirty.

@@ -427,7 +427,7 @@ impl Machine {
 
     fn block(&self, slot: u32) -> Vec<u8> {
         let block = self.cache.read(block_sector(&self.sb, slot), BLOCK_SECTORS).into_owned();
-        assert_eq!(crc32c(0, &block), self.engine.pins().checksum(slot), "checksum of slot {slot}");
+        assert_eq!(crc32c(0, &block), self.engine.checks().checksum(slot), "checksum of slot {slot}");
         block
     }
 
@@ -448,7 +448,6 @@ impl Machine {
                     _ => writes.push((sector, block[at..at + SECTOR].to_vec())),
                 }
             }
-            self.engine.pins().unpin(item.slot);
         }
         for (sector, data) in writes {
             self.backing.write(sector, &data, false);
@@ -471,15 +470,12 @@ impl Machine {
                 let item = &items[at + i as usize];
                 let data = self.block(item.slot);
                 self.buffer(&claim, i).copy_from_slice(&data);
-                self.engine.relocated(&claim, claim.slot + i, item, None);
+                self.engine.relocated(&claim, claim.slot + i, &batch, item, None);
             }
             self.engine.copied(&claim);
             at += claim.blocks as usize;
         }
         self.engine.cancel_relocation();
-        for item in &items {
-            self.engine.pins().unpin(item.slot);
-        }
         at > 0
     }
 
@@ -508,7 +504,7 @@ impl Machine {
                     }
                     at += n;
                 }
-                Run::Cache { slot, blocks } => {
+                Run::Cache { slot, blocks, .. } => {
                     for i in 0..blocks {
                         let b = self.block(slot + i);
                         for s in 0..BLOCK_SECTORS {
@@ -516,7 +512,6 @@ impl Machine {
                         }
                         at += BLOCK_SECTORS;
                     }
-                    self.engine.pins().unpin(slot);
                 }
                 Run::Pieces(pieces) => {
                     for s in (0..8).filter(|s| part.mask() & !pieces.mask() & 1 << s != 0) {
@@ -529,10 +524,7 @@ impl Machine {
                                 self.engine.unpin_buffer(buffer);
                                 self.buffers[usize::from(buffer)][i as usize * BLOCK..][..BLOCK].to_vec()
                             }
-                            None => {
-                                self.engine.pins().unpin(p.slot);
-                                self.block(p.slot)
-                            }
+                            None => self.block(p.slot),
                         };
                         for s in (0..8usize).filter(|s| p.mask & 1 << s != 0) {
                             check(part.addr * BLOCK_SECTORS + s as u64, &b[s * SECTOR..(s + 1) * SECTOR]);

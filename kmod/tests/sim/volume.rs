@@ -33,6 +33,7 @@ use super::disk::{Disk, SECTOR};
 use super::host;
 use super::rng::Rng;
 use std::collections::HashMap;
+use writeboost::engine::checks::{Checks, Generation, Verdict};
 use writeboost::engine::flight::Doubts;
 use writeboost::engine::format::{
     Checkpoint, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK, MIN_SEGMENTS,
@@ -42,7 +43,7 @@ use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Item, Relocation};
 use writeboost::engine::replay::{Replay, Want};
 use writeboost::engine::writeback::{Next, Round};
-use writeboost::engine::{Engine, Entry, Part, Pins, Secret, RESERVED_SEGMENTS};
+use writeboost::engine::{Engine, Entry, Part, Secret, RESERVED_SEGMENTS};
 use writeboost::os::{crc32c, Shared};
 
 /// Of the index: the same in each run.
@@ -77,6 +78,9 @@ pub struct Counts {
     pub failures: u64,
     pub drains: u64,
     pub rushes: u64,
+    /// Reads, and items of writeback and relocation, whose segment was opened again before they were over.
+    pub gone: u64,
+    pub gone_items: u64,
 }
 
 impl Counts {
@@ -105,6 +109,8 @@ impl Counts {
         self.failures += c.failures;
         self.drains += c.drains;
         self.rushes += c.rushes;
+        self.gone += c.gone;
+        self.gone_items += c.gone_items;
     }
 }
 
@@ -159,6 +165,7 @@ enum Source {
     Cache {
         slot: u32,
         blocks: u32,
+        generation: Generation,
         addr: u64,
         mask: u8,
     },
@@ -265,7 +272,6 @@ struct Work {
     item: Item,
     live: u8,
     data: Vec<u8>,
-    pinned: bool,
     /// It could not be written.
     lost: bool,
 }
@@ -364,7 +370,7 @@ pub struct Sim {
     backing: Disk,
     buffers: Vec<Vec<u8>>,
     engine: Engine,
-    pins: Shared<Pins>,
+    checks: Shared<Checks>,
     jobs: Vec<Job>,
     ops: Vec<(u64, Op)>,
     next_op: u64,
@@ -459,7 +465,7 @@ impl Sim {
         Self {
             backing: Disk::new(plan.backing_sectors),
             buffers: Vec::new(),
-            pins: engine.pins(),
+            checks: engine.checks(),
             engine,
             jobs: Vec::new(),
             ops: Vec::new(),
@@ -625,7 +631,7 @@ impl Sim {
         let rng = std::mem::replace(&mut self.rng, Rng::new(seed));
         let disks = (self.cache.clone(), self.backing.clone());
         let buffers = std::mem::take(&mut self.buffers);
-        let (pins, promised) = (self.pins.clone(), self.promised);
+        let (checks, promised) = (self.checks.clone(), self.promised);
         let checkpointing = std::mem::take(&mut self.checkpointing);
         let mut engine = None;
         let mut in_flight = self.in_flight();
@@ -653,7 +659,7 @@ impl Sim {
         }
         // There always is one: the loop went round once at least.
         self.engine = engine.unwrap();
-        (self.pins, self.promised, self.buffers) = (pins, promised, buffers);
+        (self.checks, self.promised, self.buffers) = (checks, promised, buffers);
         (self.cache, self.backing) = disks;
         (self.checkpointing, self.rng) = (checkpointing, rng);
         self.say(|| "}".into());
@@ -702,12 +708,11 @@ impl Sim {
                 self.engine.begin_item(&batch, item).expect("nobody has changed it since it was planned");
             let block = self.cache.read(block_sector(&self.sb, item.slot), BLOCK_SECTORS);
             let slot = item.slot;
-            assert_eq!(crc32c(0, &block), self.pins.checksum(slot), "checksum of slot {slot}");
+            assert_eq!(crc32c(0, &block), self.checks.checksum(slot), "checksum of slot {slot}");
             for i in (0..BLOCK_SECTORS).filter(|i| live & 1 << i != 0) {
                 let data = &block[i as usize * SECTOR..(i as usize + 1) * SECTOR];
                 self.backing.write(item.addr() * BLOCK_SECTORS + i, data, false);
             }
-            self.pins.unpin(item.slot);
         }
         self.backing.flush(self.backing.mark());
         for item in batch.items() {
@@ -778,7 +783,7 @@ impl Sim {
             self.counts.crashes_in_replay += 1;
             unstable = self.rng.one_in(3);
         };
-        self.pins = engine.pins();
+        self.checks = engine.checks();
         self.counts.resumes += 1;
         let state = engine.state();
         assert_eq!((state.durable, cp.durable), (state.newest, state.newest));
@@ -891,7 +896,7 @@ impl Sim {
         while at < self.plan.backing_sectors {
             let want = self.rng.range(1, self.plan.backing_sectors - at);
             at += self.sources(at, want, |sim, from| {
-                for (sector, got) in sim.fetch(&from) {
+                for (sector, got) in sim.fetch(&from).expect("nobody writes") {
                     let want = expected[sector as usize];
                     assert_eq!(got, want, "sector {sector} holds version {got} instead of {want}");
                 }
@@ -923,16 +928,16 @@ impl Sim {
                 f(self, Source::Backing { sector, sectors: n });
                 n
             }
-            Run::Cache { slot, blocks } => {
+            Run::Cache { slot, blocks, generation } => {
                 let n = u64::from(blocks) * BLOCK_SECTORS;
                 assert!(n >= 1 && n <= sectors && part.first == 0);
                 let last = slot + blocks - 1;
                 assert_eq!(
                     slot / self.sb.segment_blocks,
                     last / self.sb.segment_blocks,
-                    "more than is pinned"
+                    "more than one segment"
                 );
-                f(self, Source::Cache { slot, blocks, addr: part.addr, mask: 0xff });
+                f(self, Source::Cache { slot, blocks, generation, addr: part.addr, mask: 0xff });
                 n
             }
             Run::Pieces(pieces) => {
@@ -942,10 +947,16 @@ impl Sim {
                     rest &= !p.mask;
                     let from = match p.ram {
                         Some((buffer, block)) => {
-                            let crc = self.pins.checksum(p.slot);
+                            let crc = self.checks.checksum(p.slot);
                             Source::Ram { buffer, block, slot: p.slot, crc, addr: part.addr, mask: p.mask }
                         }
-                        None => Source::Cache { slot: p.slot, blocks: 1, addr: part.addr, mask: p.mask },
+                        None => Source::Cache {
+                            slot: p.slot,
+                            blocks: 1,
+                            generation: p.generation,
+                            addr: part.addr,
+                            mask: p.mask,
+                        },
                     };
                     f(self, from);
                 }
@@ -957,8 +968,28 @@ impl Sim {
         }
     }
 
-    /// A part of a read completes: the versions of its sectors.
-    fn fetch(&mut self, from: &Source) -> Vec<(u64, u64)> {
+    /// Looks up again what a part of a read was for. Returns the number of parts that it has become.
+    fn look_again(&mut self, op: u64, gone: &Source) -> usize {
+        let &Source::Cache { blocks, addr, mask, .. } = gone else {
+            panic!("only segments are opened again")
+        };
+        self.counts.gone += 1;
+        let (first, end) = (addr * BLOCK_SECTORS, (addr + u64::from(blocks)) * BLOCK_SECTORS);
+        let mut from = Vec::new();
+        let mut at = first;
+        while at < end {
+            // Of a part of a block, sector by sector.
+            let most = if mask == 0xff { end - at } else { 1 };
+            let wanted = mask & 1 << (at % BLOCK_SECTORS) != 0;
+            at += if wanted { self.sources(at, most, |_, f| from.push(f)) } else { 1 };
+        }
+        let parts = from.len();
+        self.jobs.extend(from.into_iter().map(|from| Job::Read { op, from }));
+        parts
+    }
+
+    /// A part of a read completes: the versions of its sectors. None when the log has come round meanwhile.
+    fn fetch(&mut self, from: &Source) -> Option<Vec<(u64, u64)>> {
         let of_block = |addr: u64, mask: u8, block: &[u8], out: &mut Vec<(u64, u64)>| {
             for i in (0..BLOCK_SECTORS as usize).filter(|i| mask & 1 << i != 0) {
                 let sector = addr * BLOCK_SECTORS + i as u64;
@@ -972,17 +1003,16 @@ impl Sim {
                     out.push((s, version_of(s, &self.backing.sector(s))));
                 }
             }
-            Source::Cache { slot, blocks, addr, mask } => {
-                for i in 0..blocks {
-                    let block = self.cache.read(block_sector(&self.sb, slot + i), BLOCK_SECTORS);
-                    assert_eq!(
-                        crc32c(0, &block),
-                        self.pins.checksum(slot + i),
-                        "checksum of slot {slot}+{i}"
-                    );
-                    of_block(addr + u64::from(i), mask, &block, &mut out);
+            Source::Cache { slot, blocks, generation, addr, mask } => {
+                let all = self.cache.read(block_sector(&self.sb, slot), u64::from(blocks) * BLOCK_SECTORS);
+                match self.checks.judge(slot, generation, all.chunks(BLOCK).map(|b| crc32c(0, b))) {
+                    Verdict::Intact => (),
+                    Verdict::Gone => return None,
+                    Verdict::Wrong => panic!("checksum of slot {slot} or one of {blocks}"),
                 }
-                self.pins.unpin(slot + blocks - 1);
+                for (addr, block) in (addr..).zip(all.chunks(BLOCK)) {
+                    of_block(addr, mask, block, &mut out);
+                }
             }
             Source::Ram { buffer, block, slot, crc, addr, mask } => {
                 let at = block as usize * BLOCK;
@@ -992,7 +1022,7 @@ impl Sim {
                 self.engine.unpin_buffer(buffer);
             }
         }
-        out
+        Some(out)
     }
 
     // Steps.
@@ -1317,11 +1347,12 @@ impl Sim {
             }
             Job::Read { op, from } => {
                 let got = self.fetch(&from);
+                let again = if got.is_none() { self.look_again(op, &from) } else { 0 };
                 if let Some(Op::Read(r)) = self.find_op(op) {
-                    for (sector, version) in got {
+                    for (sector, version) in got.into_iter().flatten() {
                         r.got[(sector - r.start) as usize] = version;
                     }
-                    r.parts -= 1;
+                    r.parts = r.parts + again - 1;
                 }
             }
             Job::Record { seq, slot, buffer, offset, fua, data } => {
@@ -1358,7 +1389,7 @@ impl Sim {
                 self.counts.checkpoints += 1;
             }
             Job::WritebackRead(i) => {
-                Self::read_item(&self.cache, &self.sb, &self.pins, &mut self.writeback.work[i]);
+                Self::read_item(&self.cache, &self.sb, &mut self.writeback.work[i]);
                 self.writeback.pending -= 1;
             }
             Job::WritebackWrite { item, sector, data } => {
@@ -1388,7 +1419,7 @@ impl Sim {
                 self.writeback.pending -= 1;
             }
             Job::RelocationRead(i) => {
-                Self::read_item(&self.cache, &self.sb, &self.pins, &mut self.relocation.work[i]);
+                Self::read_item(&self.cache, &self.sb, &mut self.relocation.work[i]);
                 self.relocation.pending -= 1;
             }
             Job::RelocationCopy { claim, done, next } => self.relocation_copy(claim, done, next),
@@ -1406,11 +1437,17 @@ impl Sim {
         fails
     }
 
-    fn read_item(cache: &Disk, sb: &Superblock, pins: &Pins, w: &mut Work) {
+    fn read_item(cache: &Disk, sb: &Superblock, w: &mut Work) {
+        w.data = cache.read(block_sector(sb, w.item.slot), BLOCK_SECTORS).to_vec();
+    }
+
+    /// Whether an item that was read is what was planned. If not, the log has come round meanwhile.
+    fn is_there(engine: &Engine, batch: &Batch, w: &Work) -> bool {
         let slot = w.item.slot;
-        let block = cache.read(block_sector(sb, slot), BLOCK_SECTORS);
-        assert_eq!(crc32c(0, &block), pins.checksum(slot), "checksum of item in slot {slot}");
-        w.data = block.to_vec();
+        let ok = crc32c(0, &w.data) == engine.checks().checksum(slot);
+        let held = engine.holds_item(batch, &w.item);
+        assert!(ok || !held, "checksum of item in slot {slot}");
+        held
     }
 
     fn poll(&mut self) {
@@ -1489,17 +1526,14 @@ impl Sim {
                     assert_eq!(live & !item.mask(), 0, "an item has grown");
                     self.jobs.push(Job::WritebackRead(wb.work.len()));
                     wb.pending += 1;
-                    wb.work.push(Work { item, live, data: Vec::new(), pinned: true, lost: false });
+                    wb.work.push(Work { item, live, data: Vec::new(), lost: false });
                 }
             }
             Phase::Reading if self.writeback.pending == 0 => {
-                for w in &mut self.writeback.work {
-                    // After the read the slot may go; keeping it longer must not hurt either.
-                    if self.rng.one_in(2) {
-                        self.pins.unpin(w.item.slot);
-                        w.pinned = false;
-                    }
-                }
+                let wb = &mut self.writeback;
+                let all = wb.work.len();
+                wb.work.retain(|w| Self::is_there(&self.engine, &wb.batch, w));
+                self.counts.gone_items += (all - wb.work.len()) as u64;
                 self.round.begin();
                 self.send_round();
             }
@@ -1521,9 +1555,6 @@ impl Sim {
                             self.engine.written_back(&wb.batch, &w.item);
                             self.counts.written_back += 1;
                             self.idle_work = 0;
-                        }
-                        if w.pinned {
-                            self.pins.unpin(w.item.slot);
                         }
                     }
                     None => (wb.left, wb.phase) = (false, Phase::Begin),
@@ -1601,20 +1632,22 @@ impl Sim {
                         self.idle_work,
                         self.engine.state()
                     );
-                    r.work.push(Work { item, live, data: Vec::new(), pinned: true, lost: false });
+                    r.work.push(Work { item, live, data: Vec::new(), lost: false });
                 }
             }
             Phase::Reading if self.relocation.pending == 0 => {
+                let r = &mut self.relocation;
+                let all = r.work.len();
+                r.work.retain(|w| Self::is_there(&self.engine, &r.batch, w));
+                self.counts.gone_items += (all - r.work.len()) as u64;
                 (self.relocation.at, self.relocation.phase) = (0, Phase::Writing);
                 self.relocation_tries = 0;
             }
             Phase::Writing => self.claim_relocation(),
-            Phase::Ending => match self.relocation.work.pop() {
-                Some(w) => {
-                    self.pins.unpin(w.item.slot);
-                }
-                None => self.relocation.phase = Phase::Idle,
-            },
+            Phase::Ending => {
+                self.relocation.work.clear();
+                self.relocation.phase = Phase::Idle;
+            }
             _ => (),
         }
     }
@@ -1653,7 +1686,7 @@ impl Sim {
             let w = &self.relocation.work[done + next as usize];
             let at = (claim.offset + next) as usize * BLOCK;
             self.buffers[usize::from(claim.buffer)][at..at + BLOCK].copy_from_slice(&w.data);
-            self.engine.relocated(&claim, claim.slot + next, &w.item, None);
+            self.engine.relocated(&claim, claim.slot + next, &self.relocation.batch, &w.item, None);
             self.counts.relocated += 1;
             self.jobs.push(Job::RelocationCopy { claim, done, next: next + 1 });
             return;

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Bios that are left to workers.
+//!
+//! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
+
+use super::bio::Beside;
+use super::{bindings, Bio};
+use crate::os::{synchronize, Ending};
+use core::ffi::c_void;
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicPtr, Ordering};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// What the workers of a [`BioQueue`] do.
+pub trait Serve: Send + Sync + 'static {
+    /// What the target keeps beside each bio.
+    type PerBio: Send;
+
+    /// A worker takes a bio. May sleep.
+    fn serve(&self, bio: Bio<Self::PerBio>);
+}
+
+/// A `struct workqueue_struct` of which a bounded number of workers take bios in the order in which they came. It needs no
+/// memory to go on: each bio has its place in the queue beside it, and one thread is kept for when no other can be made.
+///
+/// # Invariants
+/// - `queue` is from `wb_queue_alloc`, and no work is left in it when it is freed.
+/// - `server` is null, or from the `Arc` of the [`Service`], which sees to it that no worker uses it any more before it goes.
+pub struct BioQueue<S: Serve> {
+    queue: NonNull<bindings::workqueue_struct>,
+    server: AtomicPtr<S>,
+    bios: PhantomData<Bio<S::PerBio>>,
+}
+
+// SAFETY: A workqueue may be used from any thread, and so may a server.
+unsafe impl<S: Serve> Send for BioQueue<S> {}
+// SAFETY: As above.
+unsafe impl<S: Serve> Sync for BioQueue<S> {}
+
+impl<S: Serve> BioQueue<S> {
+    /// An empty queue with so many workers, who do nothing before [`BioQueue::begin`].
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(name: &CStr, workers: u32) -> Result<Arc<Self>> {
+        // SAFETY: The name is copied.
+        let queue = unsafe { bindings::wb_queue_alloc(name.as_ptr().cast(), workers) };
+        let queue = NonNull::new(queue).ok_or(ENOMEM)?;
+        let server = AtomicPtr::new(core::ptr::null_mut());
+        Ok(Arc::new(Self { queue, server, bios: PhantomData }, GFP_KERNEL)?)
+    }
+
+    /// From now on the workers do what `server` does with a bio.
+    pub fn begin(self: Arc<Self>, server: Arc<S>) -> Service<S> {
+        let raw = Arc::into_raw(server).cast_mut();
+        // Release: who sees it sees what is in it.
+        let before = self.server.swap(raw, Ordering::Release);
+        debug_assert!(before.is_null());
+        Service { queue: self, server: raw }
+    }
+
+    /// Puts a bio at the end of the queue; one that a device has returned, too. In any context. When there is no service, the
+    /// bio ends with an error.
+    pub fn push(&self, bio: Bio<S::PerBio>) {
+        // The bio keeps the volume alive only until it is in the queue; and a service that ends waits for this.
+        let _ending = Ending::begin();
+        if self.server.load(Ordering::Relaxed).is_null() {
+            bio.end(Err(EIO));
+            return;
+        }
+        let size = core::mem::size_of::<Beside<S::PerBio>>();
+        let bio = bio.into_raw();
+        // SAFETY: The bio is ours until it is in the queue, where it belongs to the worker that takes it. The queue lives until
+        // its last work is done. `serve` takes what is given to it here.
+        unsafe {
+            bindings::wb_bio_take_back(bio);
+            let queue = core::ptr::from_ref(self).cast_mut().cast();
+            bindings::wb_queue_push(self.queue.as_ptr(), bio, size, Some(serve::<S>), queue);
+        }
+    }
+}
+
+impl<S: Serve> Drop for BioQueue<S> {
+    fn drop(&mut self) {
+        // SAFETY: By the invariants, and nobody uses it any more.
+        unsafe { bindings::wb_queue_free(self.queue.as_ptr()) }
+    }
+}
+
+unsafe extern "C" fn serve<S: Serve>(queue: *mut c_void, bio: *mut bindings::bio) {
+    let Some(bio) = NonNull::new(bio) else { return };
+    // SAFETY: From `push`: the queue lives until this is over, and the bio is ours now.
+    let (queue, bio) = unsafe { (&*queue.cast::<BioQueue<S>>(), Bio::<S::PerBio>::again(bio)) };
+    // Acquire: with what is in it.
+    let server = NonNull::new(queue.server.load(Ordering::Acquire));
+    match server {
+        // SAFETY: By the invariant it lives until no worker uses it any more.
+        Some(server) => unsafe { server.as_ref() }.serve(bio),
+        None => bio.end(Err(EIO)),
+    }
+}
+
+/// While it is there, the workers of a queue serve. Dropping it waits until none does any more, and ends what is left.
+///
+/// # Invariants
+/// `server` is from `Arc::into_raw`.
+pub struct Service<S: Serve> {
+    queue: Arc<BioQueue<S>>,
+    server: *mut S,
+}
+
+// SAFETY: As for the `Arc`s that it holds.
+unsafe impl<S: Serve> Send for Service<S> {}
+// SAFETY: There is nothing to do with a shared reference.
+unsafe impl<S: Serve> Sync for Service<S> {}
+
+impl<S: Serve> Drop for Service<S> {
+    fn drop(&mut self) {
+        self.queue.server.store(core::ptr::null_mut(), Ordering::Release);
+        // Whoever has not seen that has put his bio into the queue behind this.
+        synchronize();
+        // SAFETY: The queue is there.
+        unsafe { bindings::wb_queue_drain(self.queue.queue.as_ptr()) };
+        // SAFETY: By the invariant, once; no worker uses it any more.
+        drop(unsafe { Arc::from_raw(self.server) });
+    }
+}
