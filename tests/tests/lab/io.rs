@@ -235,6 +235,129 @@ pub const TESTS: &[Test] = &[
             "$(wbtest history-check /dev/ram0 --seed $SEED --durable $n)" "prefix $n"
         "#,
     ),
+    // How long a read takes is up to whoever sent it, and to a device. The log does not wait for it, though it needs the segment
+    // that is read; and when the read has its time at last, it is not what is there now that it gets.
+    script(
+        "io::a_slow_read_holds_up_no_write",
+        20,
+        true,
+        r#"
+        ram 2 64
+        modprobe dm-delay
+        becomes() { dmsetup suspend --noflush --nolockfs $1; printf '%b\n' "$2" | dmsetup reload $1; dmsetup resume $1; }
+        # 16 segments of 128 blocks behind 256.
+        n=$(((256 + 16 * 128) * 8))
+        dmsetup create c --table "0 $n linear /dev/ram1 0"
+        volume v /dev/ram0 /dev/mapper/c writeback_threshold 100
+        head -c $((3 * 508 * 1024)) /dev/urandom >/tmp/written
+        dd if=/tmp/written of=/dev/mapper/v bs=508k oflag=direct conv=notrunc,fsync status=none
+        remove v
+        volume v /dev/ram0 /dev/mapper/c writeback_threshold 100
+        drain v
+        # Block 100 lies behind the first header. Reads of it take ten minutes, or until the device is suspended.
+        at=$(((256 + 101) * 8))
+        slow="0 $at linear /dev/ram1 0\n$at 8 delay /dev/ram1 $at 600000 /dev/ram1 $at 0\n"
+        becomes c "$slow$((at + 8)) $((n - at - 8)) linear /dev/ram1 $((at + 8))"
+        dd if=/dev/mapper/v of=/tmp/read bs=4k count=1 skip=100 iflag=direct status=none &
+        reader=$!
+        # A part of it: a worker reads that.
+        dd if=/dev/mapper/v of=/tmp/part bs=512 count=3 skip=802 iflag=direct status=none &
+        worker=$!
+        sleep 0.5
+        say 'more than twice round the log'
+        for i in $(seq 40); do
+            timeout 100 dd if=/dev/urandom of=/dev/mapper/v bs=508k seek=$((20 + i % 4)) count=1 oflag=direct conv=notrunc \
+                status=none || die "write $i waits for a read"
+        done
+        timeout 100 sync -d /dev/mapper/v
+        kill -0 $reader && kill -0 $worker || die 'the reads did not wait'
+        becomes c "0 $n linear /dev/ram1 0"
+        wait $reader $worker
+        cmp -n 4096 -i 409600:0 /tmp/written /tmp/read
+        cmp -n 1536 -i $((802 * 512)):0 /tmp/written /tmp/part
+        same 'reads that had to be repeated' "$(value v read_again)" 0
+        finish v /dev/ram0 /dev/mapper/c
+        "#,
+    ),
+    // Who needs the cache device only does not wait for those who need the backing device, however many there are.
+    script(
+        "io::cached_parts_beside_a_silent_backing_device",
+        15,
+        true,
+        r#"
+        ram 2 64
+        dd if=/dev/urandom of=/dev/ram0 bs=1M count=64 oflag=direct status=none
+        dmsetup create b --table "0 $(sectors /dev/ram0) linear /dev/ram0 0"
+        volume v /dev/mapper/b /dev/ram1 writeback_threshold 0
+        head -c 4096 /dev/urandom >/tmp/p
+        dd if=/tmp/p of=/dev/mapper/v bs=4k seek=100 count=1 oflag=direct conv=notrunc status=none
+        # One of their sectors is cached, seven are not.
+        for i in $(seq 40); do
+            dd if=/tmp/p of=/dev/mapper/v bs=512 seek=$((8000 + i * 8)) count=1 oflag=direct conv=notrunc status=none
+        done
+        # Two pieces of one block, both in the cache.
+        dd if=/tmp/p of=/dev/mapper/v bs=512 seek=1600 count=3 oflag=direct conv=notrunc status=none
+        dd if=/tmp/p of=/dev/mapper/v bs=512 seek=1603 skip=3 count=5 oflag=direct conv=notrunc,fsync status=none
+        remove v
+        volume v /dev/mapper/b /dev/ram1 writeback_threshold 0
+        dmsetup suspend --noflush --nolockfs b
+        readers=
+        for i in $(seq 40); do
+            dd if=/dev/mapper/v of=/tmp/far$i bs=4k skip=$((1000 + i)) count=1 iflag=direct status=none &
+            readers="$readers $!"
+        done
+        sleep 0.5
+        for i in 1 2 3 4 5; do
+            timeout 100 dd if=/dev/mapper/v of=/tmp/near bs=512 skip=802 count=4 iflag=direct status=none || die 'it waits'
+            cmp -n 2048 -i 1024:0 /tmp/p /tmp/near
+            timeout 100 dd if=/dev/mapper/v of=/tmp/near bs=4k skip=200 count=1 iflag=direct status=none || die 'it waits'
+            cmp /tmp/p /tmp/near
+        done
+        for reader in $readers; do kill -0 $reader || die 'they did not wait'; done
+        dmsetup resume b
+        wait $readers
+        for i in $(seq 40); do
+            cmp -n 512 /tmp/p /tmp/far$i
+            cmp -n 3584 -i $(((8001 + i * 8) * 512)):512 /dev/ram0 /tmp/far$i
+        done
+        finish v /dev/mapper/b /dev/ram1
+        "#,
+    ),
+    // Device-mapper ends read-ahead with an error while a device is suspended. That is no fault of the device.
+    script(
+        "io::read_ahead_while_a_device_is_suspended",
+        15,
+        true,
+        r#"
+        ram 2 64
+        for d in 0 1; do dmsetup create d$d --table "0 $(sectors /dev/ram$d) linear /dev/ram$d 0"; done
+        volume v /dev/mapper/d0 /dev/mapper/d1 writeback_threshold 0
+        dd if=/dev/urandom of=/dev/mapper/v bs=1M count=4 oflag=direct conv=notrunc,fsync status=none
+        remove v
+        volume v /dev/mapper/d0 /dev/mapper/d1 writeback_threshold 0
+        udevadm settle
+        blockdev --setra 2048 /dev/mapper/v
+        events() { dmsetup info -c --noheadings -o events v; }
+        before=$(events)
+        dmesg --clear
+        # On the backing device, and in the cache.
+        for where in "d0 8000" "d1 100"; do
+            set -- $where
+            dmsetup suspend --noflush --nolockfs $1
+            dd if=/dev/mapper/v of=/tmp/read bs=4k skip=$2 count=64 status=none &
+            reader=$!
+            sleep 1
+            kill -0 $reader || die 'nothing was read ahead'
+            dmsetup resume $1
+            wait $reader
+            cmp /tmp/read <(dd if=/dev/mapper/v bs=4k skip=$2 count=64 iflag=direct status=none)
+        done
+        for counter in backing_read_errors read_errors read_again; do same $counter "$(value v $counter)" 0; done
+        same events "$(events)" "$before"
+        ! logged 'cannot read' || die "$(dmesg)"
+        finish v /dev/mapper/d0 /dev/mapper/d1
+        "#,
+    ),
     // A drain may take hours, and a suspend would hold everybody's bios meanwhile.
     script(
         "io::suspend_during_a_drain",
