@@ -289,11 +289,11 @@ pub const TESTS: &[Test] = &[
             r#"
         null b2 32
         null d 16
-        other() { # PATH: another one to a cache device that is in use, or a copy of it
+        other() { # PATH [WORDS]: another one to a cache device that is in use, or a copy of it; what wbctl says of it
             no_table 'A volume with this UUID is active already' 0 $n writeboost /dev/b2 $1
             dmesg | grep -F "volume $(value v uuid) is active already"
             grep -F 'File exists' /tmp/said
-            no_volume + 'active already' /dev/b2 $1 --force --force
+            no_volume + "${2:-active already}" /dev/b2 $1 --force --force
             same 'the second backing device' "$(digest /dev/b2)" "$blank"
         }
         blank=$(digest /dev/b2)
@@ -311,10 +311,11 @@ pub const TESTS: &[Test] = &[
         done
         say 'either may be used, but not both'
         volume v /dev/b /dev/d writeback_threshold 0
-        other /dev/c
+        # The linear device has it.
+        other /dev/c 'in use: part of device-mapper device path'
         finish v /dev/b /dev/d
         volume v /dev/b /dev/mapper/path writeback_threshold 0
-        other /dev/c
+        other /dev/c 'in use: part of device-mapper device path'
         finish v /dev/b /dev/mapper/path
         remove path
         say 'two paths to a blank device, at the same time'
