@@ -112,6 +112,7 @@ pub fn create(host: &Host, args: &Create, step: &dyn Fn(String)) -> Result<Creat
     read(&args.cache);
     let (uuid, formatted) = match inspect::contents(&cache, Depth::Glance)? {
         Contents::Blank => {
+            fit::not_exchanged(&backing)?;
             let identity = identity::of(host, &backing).into_iter().next();
             notes.extend(identity.as_ref().and_then(weak_note));
             let backing = Backing { sectors: backing.sectors(), identity };
@@ -122,7 +123,10 @@ pub fn create(host: &Host, args: &Create, step: &dyn Fn(String)) -> Result<Creat
             check_volume(host, args, &volume, &backing, &mut notes)?;
             (volume.uuid(), false)
         }
-        other => return Err(refuse(args, &other)),
+        other => {
+            fit::not_exchanged(&backing)?;
+            return Err(refuse(args, &other));
+        }
     };
     // The kernel will want them for itself.
     let sectors = backing.sectors();

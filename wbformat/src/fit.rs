@@ -18,12 +18,20 @@ pub fn cache(device: &Device) -> Result<(), Error> {
     device.shape().check_cache().map_err(unfit(device))
 }
 
-/// Checks a backing device: also that it is not somebody's cache device.
+/// Checks a backing device.
 ///
 /// # Errors
-/// [`Error::Unfit`], [`Error::Exchanged`].
+/// [`Error::Unfit`].
 pub fn backing(device: &Device) -> Result<(), Error> {
-    device.shape().check_backing().map_err(unfit(device))?;
+    device.shape().check_backing().map_err(unfit(device))
+}
+
+/// Checks that a backing device, for which a cache device is about to be formatted, is not somebody's cache device itself. Not for a
+/// volume that is there already: what is on that is its users' own.
+///
+/// # Errors
+/// [`Error::Exchanged`].
+pub fn not_exchanged(device: &Device) -> Result<(), Error> {
     match device.read_sector(0) {
         Ok(sector) if Superblock::is_in(&sector) => Err(Error::Exchanged(device.path().to_owned())),
         // With a bad sector it can be the right one all the same.

@@ -44,6 +44,7 @@ impl Backing {
         }
         let device = Device::open(host, path, Access::Exclusive)?;
         fit::backing(&device)?;
+        fit::not_exchanged(&device)?;
         Ok(Self { sectors: device.sectors(), identity: identity::of(host, &device).into_iter().next() })
     }
 }

@@ -9,7 +9,8 @@
 //! - To the cache device only whole blocks go, at addresses that are multiples of a block. So its logical block size is no
 //!   limit of the volume, as long as it divides a block.
 //! - To the backing device go reads as they came, and blocks and parts of blocks that somebody has written. So its logical
-//!   block size is the volume's. If that has grown since parts were written, writeback writes whole blocks.
+//!   block size is the volume's. (If that has grown since parts were written, these stay dirty until their blocks are written
+//!   whole: writeback does not fill them up yet.)
 //! - What device-mapper refuses after a target is made is refused before, so that nothing is written to a cache device
 //!   which then cannot be used. (It looks at all targets of a table together, of which one target knows nothing; what
 //!   belongs to this one is here.)

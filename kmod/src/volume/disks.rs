@@ -9,7 +9,7 @@ use crate::engine::lost::Word;
 use crate::os::{synchronize, Event, Pages, Shared, Sleep, Table};
 use core::fmt;
 use core::ops::Deref;
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use kernel::prelude::*;
 use kernel::sync::{new_spinlock, Arc, SpinLock};
 
@@ -101,8 +101,10 @@ pub struct Transfer {
     pending: Pending,
     /// What has failed, by tag: an error number, 0 for nothing.
     errors: Table<AtomicI32>,
-    /// Blocks of memory that a write with this tag comes from.
+    /// Blocks of memory that the writes with this tag come from and that are not counted yet.
     blocks: Table<AtomicU32>,
+    /// Whether what has this tag are writes: all of it that is under way at a time are either writes or reads.
+    writes: Table<AtomicBool>,
     /// How many were written.
     written: Shared<AtomicU64>,
     /// Is told of writes and flushes that have failed, when what the device forgets by that would matter.
@@ -153,6 +155,8 @@ impl Transfer {
                 pool,
                 pending: Pending::new(),
                 errors: Table::new(blocks.saturating_add(1), |_| AtomicI32::new(0))?,
+                // A flush is one: what a device forgets by an error of it matters as much.
+                writes: Table::new(blocks.saturating_add(1), |tag| AtomicBool::new(tag == blocks))?,
                 blocks: Table::new(blocks.saturating_add(1), |_| AtomicU32::new(0))?,
                 written,
                 doubts,
@@ -179,6 +183,7 @@ impl Transfer {
         tag: usize,
     ) {
         self.pending.begin();
+        self.writes[tag].store(false, Ordering::Relaxed);
         disks.of(self.pool).read(device, sector, (&self.pages, offset, len), (self, tag));
     }
 
@@ -193,8 +198,10 @@ impl Transfer {
         tag: usize,
     ) {
         self.pending.begin();
+        self.writes[tag].store(true, Ordering::Relaxed);
+        // Several may have the same tag.
         self.blocks[tag]
-            .store((offset % BLOCK).saturating_add(len).div_ceil(BLOCK) as u32, Ordering::Relaxed);
+            .fetch_add((offset % BLOCK).saturating_add(len).div_ceil(BLOCK) as u32, Ordering::Relaxed);
         let how = How { fua, background: disks.is_background(device) };
         disks.of(self.pool).write(device, sector, (&self.pages, offset, len), how, (self, tag));
     }
@@ -345,7 +352,8 @@ impl EndIo for Transfer {
         let blocks = self.blocks[tag].swap(0, Ordering::Relaxed);
         if let Err(e) = result {
             self.note(tag, e.to_errno());
-            let is_write = blocks != 0 || tag == self.flush_tag();
+            // Not told from the blocks, which the first of several writes with this tag has taken.
+            let is_write = self.writes[tag].load(Ordering::Relaxed);
             if let Some(doubts) = self.doubts.as_ref().filter(|_| is_write) {
                 doubts.add();
             }

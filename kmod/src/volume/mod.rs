@@ -580,6 +580,10 @@ impl Volume {
         // Whoever works holds one of these, and sees the flag before the next step.
         drop(self.writeback_busy.lock());
         let _busy = self.reclaim_busy.lock();
+        if self.flags.depth.is_resting() {
+            // The machine hibernates.
+            return;
+        }
         // A volume may lie for years now. With this, a record that rots meanwhile is seen to be missing; without, it would
         // look like the end of the log.
         let checkpoint = self.core.lock().engine.note_durable();

@@ -164,7 +164,6 @@ pub fn open(
 ) -> core::result::Result<(Running, [InUse; 2]), Refusal> {
     let no_memory = |e| (c"Not enough memory", e);
     let t = Transfer::new(READ_BLOCKS).map_err(no_memory)?;
-    disks.check_backing(&t)?;
     let (sb, in_use) = disks.superblock(&t)?;
     let engine = disks.replay(&t, &sb)?;
     Ok((Running::start(disks, events, engine, options).map_err(no_memory)?, in_use))

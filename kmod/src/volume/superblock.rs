@@ -161,6 +161,7 @@ impl Disks {
                     format = Some(InUse::wait_for(Key::Format).map_err(|e| (c"Interrupted", e))?);
                 }
                 Err(Invalid::Blank) => {
+                    self.check_exchanged(t)?;
                     self.check_blank(t)?;
                     break self.format(t)?;
                 }
@@ -193,14 +194,16 @@ impl Disks {
         Ok((sb, in_use))
     }
 
-    /// Refuses a backing device that is a cache device: the two are exchanged, and what is dirty on it would be written over.
+    /// Refuses a backing device that is a cache device, when the cache device is about to be formatted: the two are exchanged,
+    /// and what is dirty on it would be written over.
     ///
-    /// A volume that is the backing device of another one is none: its first sector is that of its own backing device.
+    /// Not when the cache device has a superblock. Then the two are not exchanged, and what is on the volume is its users' own: one
+    /// of them may have made a cache device of it, and what is dirty must stay within reach.
     ///
     /// # Errors
     /// Why not.
     #[inline(never)]
-    pub(super) fn check_backing(&self, t: &Arc<Transfer>) -> core::result::Result<(), Refusal> {
+    fn check_exchanged(&self, t: &Arc<Transfer>) -> core::result::Result<(), Refusal> {
         let len = SECTOR.saturating_mul(self.backing.sectors().min(BLOCK_SECTORS) as usize);
         t.read(self, &self.backing, 0, (0, len), 0);
         if t.finish().is_err() {

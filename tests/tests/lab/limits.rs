@@ -73,12 +73,12 @@ pub const TESTS: &[Test] = &[
                 queue /dev/b queue/$what $1
                 queue /dev/c queue/$what $2
             done
-            queue /dev/b queue/max_sectors_kb $((64 + $1 * 64))
+            queue /dev/b queue/max_sectors_kb $((64 + $1 * 56))
             queue /dev/c queue/max_sectors_kb 32
             volume v /dev/b /dev/c
             shows /dev/mapper/v queue/rotational $1
             shows /dev/mapper/v queue/stable_writes 0
-            shows /dev/mapper/v queue/max_sectors_kb $((64 + $1 * 64))
+            shows /dev/mapper/v queue/max_sectors_kb $((64 + $1 * 56))
             verify /dev/mapper/v --ioengine=psync --rw=randwrite --bs=256k --size=8m
             finish v /dev/b /dev/c
         done
@@ -126,9 +126,14 @@ pub const TESTS: &[Test] = &[
         volume v /dev/b /dev/c
         verify /dev/mapper/v --ioengine=io_uring --iodepth=16 --rw=randrw --bsrange=512-64k --blockalign=512 --size=40m \
             --verify_backlog=64
+        finish v /dev/b /dev/c
+        # What a history has not written is zero.
+        dd if=/dev/zero of=/dev/b bs=1M count=64 oflag=direct status=none
+        volume v /dev/b /dev/c
         wbtest history-write /dev/mapper/v --seed $SEED --last 800 --every 50
         same 'last write' "$(wbtest history-check /dev/mapper/v --seed $SEED --durable 800 --reads 800)" 'prefix 800'
-        same 'reads that had to be repeated' "$(value v read_again)" 0
+        # A read whose pieces of memory are smaller than its blocks is refused by the cache device, and read by the volume itself.
+        [ "$(value v read_errors)" = 0 ] || die 'reads have failed'
         finish v /dev/b /dev/c
         say 'an odd number of sectors'
         dmsetup create odd --table "0 65531 linear /dev/b 0"

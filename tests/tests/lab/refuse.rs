@@ -290,10 +290,13 @@ pub const TESTS: &[Test] = &[
         null b2 32
         null d 16
         other() { # PATH [WORDS]: another one to a cache device that is in use, or a copy of it; what wbctl says of it
+            # Or it writes when it likes.
+            dmsetup suspend v
             no_table 'A volume with this UUID is active already' 0 $n writeboost /dev/b2 $1
             dmesg | grep -F "volume $(value v uuid) is active already"
             grep -F 'File exists' /tmp/said
             no_volume + "${2:-active already}" /dev/b2 $1 --force --force
+            dmsetup resume v
             same 'the second backing device' "$(digest /dev/b2)" "$blank"
         }
         blank=$(digest /dev/b2)
@@ -403,7 +406,20 @@ pub const TESTS: &[Test] = &[
             no_table 'The backing device is a cache device of writeboost' 0 $(sectors /dev/c) writeboost /dev/c /dev/b
             no_volume 2 'exchanged?' /dev/c /dev/b
         done
+        say 'what users put on a volume keeps nobody from opening it again'
+        dd if=/dev/zero of=/dev/c bs=1M count=16 oflag=direct status=none
+        volume v /dev/b /dev/c writeback_threshold 0
+        dd if=/dev/c of=/dev/mapper/v bs=4k count=1 iflag=direct oflag=direct conv=notrunc,fsync status=none
+        for how in dirty clean; do
+            [ $how = dirty ] || drain v
+            remove v
+            volume v /dev/b /dev/c writeback_threshold 0
+            remove v
+            wbctl create v /dev/b /dev/c --opt writeback_threshold=0
+        done
+        remove v
         say 'a backing device whose first sector cannot be read may be the right one'
+        dd if=/dev/zero of=/dev/b bs=1M count=1 oflag=direct status=none
         dd if=/dev/zero of=/dev/c bs=1M count=16 oflag=direct status=none
         printf '0 8 error\n8 %d linear /dev/b 8\n' $((n - 8)) | dmsetup create bad_b
         volume v /dev/mapper/bad_b /dev/c
