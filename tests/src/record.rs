@@ -1,4 +1,4 @@
-//! Records of the device-mapper target `record` (tests/recorder), and what a power cut may leave of the disks.
+//! Records of the device-mapper target `record` (tests/targets), and what a power cut may leave of the disks.
 //!
 //! # What a disk promises
 //!
@@ -23,7 +23,7 @@ use crate::random::Random;
 
 /// Bytes per sector.
 const SECTOR: usize = 512;
-/// Bytes of an entry without its data: `struct head` in `tests/recorder/dm-record.c`.
+/// Bytes of an entry without its data: `struct head` in `tests/targets/dm-record.c`.
 const HEAD: usize = 32;
 
 /// Devices in a record: numbers 0 and 1.

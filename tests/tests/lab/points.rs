@@ -1,7 +1,7 @@
 //! Power cuts that leave of two disks with volatile caches what such disks may leave: the real module, real workloads,
 //! and many states of both devices, each resumed and checked.
 //!
-//! The cache device and the backing device lie under the target `record` (tests/recorder), which records what both are
+//! The cache device and the backing device lie under the target `record` (tests/targets), which records what both are
 //! told and when. `wbtest points` takes moments of that record, and at each makes two disks what a power cut may leave of
 //! these; `tests/src/record.rs` says what that is. Then the volume is resumed, by the module, and must be what was
 //! promised.
@@ -46,7 +46,7 @@ impl Run {
         // The record has everything that is written in some seconds, and is held twice: on a machine with nothing else to do that
         // was 1.6 GB.
         let guest = cx.guest()?.mem(6144).timeout(cx.patience(120 + lives * (60 + points * 5)));
-        let recorder = cx.module(&checkout().join("tests/recorder"), "dm-record.ko")?;
+        let recorder = cx.module(&checkout().join("tests/targets"), "dm-record.ko")?;
         fs::copy(recorder, cx.share().join("dm-record.ko"))?;
         let script = format!("lives={lives}\npoints={points}\n{COMMON}\n{}", self.script);
         let result = cx.run(guest, &script);

@@ -34,6 +34,15 @@ volume() {
     [ -b "/dev/mapper/$name" ] || die "/dev/mapper/$name has not appeared"
 }
 
+# faulty NAME DEVICE: /dev/mapper/NAME is DEVICE, until it is told to fail: tests/targets/dm-fault.c. For tests that are `failing`.
+faulty() {
+    [ -d /sys/module/dm_fault ] || insmod /mnt/share/dm-fault.ko
+    dmsetup create "$1" --table "0 $(sectors "$2") fault $2 0"
+}
+# faults NAME STATUS OPERATION [FIRST SECTORS]: these sectors of it fail from now on, all if nothing is said.
+faults() { dmsetup message "$1" 0 fail "$2" "$3" "${4:-0}" "${5:-$(sectors "/dev/mapper/$1")}"; }
+mended() { dmsetup message "$1" 0 mend; }
+
 # field NAME NUMBER: a word of the status, counted from 1 behind the target's name.
 field() { dmsetup status "$1" | cut -d' ' -f$((3 + $2)); }
 dirty() { field "$1" 7; }

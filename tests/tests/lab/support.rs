@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{bail, ensure, Context, Result};
 use tempfile::TempDir;
-use xtask::lab::{Flavour, Guest, Kernel, Lab, NeverBooted, Outcome, Running, DEVICES};
+use xtask::lab::{checkout, Flavour, Guest, Kernel, Lab, NeverBooted, Outcome, Running, DEVICES};
 use xtask::progress::Progress;
 
 /// Functions for the scripts of guests.
@@ -57,6 +57,8 @@ pub enum Level {
 pub enum Body {
     /// Boots one guest, which runs this script behind the prelude.
     Script(&'static str),
+    /// The same, in a guest that has the target `fault` (`tests/targets/dm-fault.c`).
+    Failing(&'static str),
     /// Anything else.
     Code(fn(&Bench) -> Result<()>),
     /// Anything else, on Debian's kernel of this series.
@@ -152,6 +154,7 @@ impl Setup {
         let started = Instant::now();
         let attempt = || match test.body {
             Body::Script(script) => cx.guest().and_then(|guest| cx.run(guest, script)).map(drop),
+            Body::Failing(script) => cx.failing_guest().and_then(|guest| cx.run(guest, script)).map(drop),
             Body::Code(code) | Body::Debian(_, code) | Body::Debug(code) => code(&cx),
         };
         let mut result = attempt();
@@ -206,6 +209,14 @@ impl Bench<'_> {
             fs::copy(env!("CARGO_BIN_EXE_wbtest"), share.join("wbtest"))?;
         }
         Ok(self.lab.guest().cpus(self.cpus).share(share).timeout(self.patience(600)))
+    }
+
+    /// The same, with the module `dm-fault.ko` in the share: `faulty` in the prelude loads it.
+    pub fn failing_guest(&self) -> Result<Guest<'_>> {
+        let guest = self.guest()?;
+        let module = self.module(&checkout().join("tests/targets"), "dm-fault.ko")?;
+        fs::copy(module, self.dir.path().join("share/dm-fault.ko"))?;
+        Ok(guest)
     }
 
     /// How long a guest may take for what takes `seconds` at most on a fast kernel: those for races and for debugging are
@@ -324,6 +335,11 @@ fn tail(text: &str) -> String {
 /// A test that is one script, run every few minutes if `quick`.
 pub const fn script(name: &'static str, seconds: u32, quick: bool, script: &'static str) -> Test {
     test(name, seconds, level(quick), Body::Script(script))
+}
+
+/// A test that is one script, in which disks fail with the status that it wants.
+pub const fn failing(name: &'static str, seconds: u32, quick: bool, script: &'static str) -> Test {
+    test(name, seconds, level(quick), Body::Failing(script))
 }
 
 /// A test that is more than a script.
