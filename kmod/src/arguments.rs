@@ -325,6 +325,8 @@ impl Query {
 pub enum Message<'a> {
     /// `report [CELLS [FIRST COUNT]]`: the state of the segments.
     Report(Query),
+    /// `give_up`: do not wait for minutes before blocks are lost that the medium says are.
+    GiveUp,
     /// `drop_caches`: write back everything that is dirty.
     Drain,
     /// `clear_stat`: set the counters to zero.
@@ -350,6 +352,7 @@ impl<'a> Message<'a> {
         let name = first.unwrap_or("");
         let value = |word: Option<&str>| word.and_then(|w| w.parse::<u32>().ok()).ok_or(name);
         match (first, second, number) {
+            (Some(m), _, 1) if m.eq_ignore_ascii_case("give_up") => Ok(Self::GiveUp),
             (Some(m), _, 1) if m.eq_ignore_ascii_case("drop_caches") => Ok(Self::Drain),
             (Some(m), _, 1) if m.eq_ignore_ascii_case("clear_stat") => Ok(Self::ClearCounters),
             (Some(m), _, 1 | 2 | 4) if m.eq_ignore_ascii_case("report") => {
@@ -478,6 +481,7 @@ mod tests {
     fn messages() {
         assert_eq!(Message::parse(words("Drop_Caches")), Ok(Message::Drain));
         assert_eq!(Message::parse(words("clear_stat")), Ok(Message::ClearCounters));
+        assert_eq!(Message::parse(words("give_up")), Ok(Message::GiveUp));
         assert_eq!(
             Message::parse(words("drop_caches 1")),
             Ok(Message::Set { key: "drop_caches", value: "1" })

@@ -141,6 +141,7 @@ impl Target for Writeboost {
         let volume = &self.running.volume;
         match Message::parse(args.words()) {
             Ok(Message::Drain) => volume.drain()?,
+            Ok(Message::GiveUp) => volume.give_up(),
             Ok(Message::ClearCounters) => volume.clear_counters(),
             Ok(Message::Set { key, value }) => volume.steer(key, value).map_err(|e| {
                 log_err!("{}: message {} {}: {}", volume.disks(), key, value, e);
@@ -157,7 +158,7 @@ impl Target for Writeboost {
             }
             Err(word) => {
                 log_err!(
-                    "{}: unknown message {}; there are drop_caches, clear_stat, report [CELLS [FIRST COUNT]] with at most {} \
+                    "{}: unknown message {}; there are drop_caches, clear_stat, give_up, report [CELLS [FIRST COUNT]] with at most {} \
                      cells, and KEY VALUE",
                     volume.disks(),
                     word,

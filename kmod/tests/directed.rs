@@ -4,12 +4,14 @@
 
 mod sim;
 
+use sim::disk::{AWAY, MEDIUM};
 use sim::host::{Host, SEGMENT_BLOCKS};
 use writeboost::engine::checks::Verdict;
 use writeboost::engine::format::{
     Checkpoint, RecordHeader, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK, SECTOR, WINDOW,
 };
 use writeboost::engine::log::{Io, Refused, Wait};
+use writeboost::engine::lost::{Lost, Near, Sight, Word};
 use writeboost::engine::map::{Cell, Span};
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Relocation};
@@ -352,6 +354,7 @@ fn replay_reads_no_more_than_it_must() {
 #[test]
 fn damage_says_what_is_damaged() {
     for (damage, words) in [
+        (Damage::Unreadable { end: 39, durable: 40, slot: 17 }, &["record 39", "slot 17", "up to 40"][..]),
         (Damage::Short { end: 41, durable: 42 }, &["record 41 is missing", "up to 42"][..]),
         (Damage::Overwritten { expected: 43, found: 44 }, &["record 44", "where record 43"]),
         (Damage::Outdated { expected: 45 }, &["newest checkpoint", "record 45"]),
@@ -1800,4 +1803,192 @@ fn what_the_next_segment_held_is_forgotten_ahead_and_piece_by_piece() {
     h.flush();
     h.crash().unwrap();
     assert_eq!((h.read(100), h.read(200), h.read(1700), h.read(1814)), (2, 3, 20, 21));
+}
+
+// What cannot be read.
+
+/// The first sector of the header that begins a segment.
+fn beginning(h: &Host, segment: u32) -> u64 {
+    h.sector_of(segment * SEGMENT_BLOCKS)
+}
+
+#[test]
+fn one_unreadable_sector_anywhere_but_in_a_header_costs_nothing() {
+    let mut h = host();
+    // So that both checkpoints are of this life: one alone knows of its epoch only.
+    h.write(900, 3, 9);
+    h.flush();
+    h.drain();
+    let first = h.write(0, 15, 1)[0].slot - 1;
+    assert_eq!(first % SEGMENT_BLOCKS, 0);
+    h.flush();
+    h.write(100, 3, 2);
+    h.flush();
+    // In flight when the power fails.
+    h.write(200, 3, 3);
+    h.engine.flush();
+    let io = h.poll()[0];
+    let (sector, bytes) = h.bytes_of(&io);
+    let header_only = bytes[..BLOCK].to_vec();
+    h.lose_power();
+    let bad: Vec<u64> = vec![
+        CHECKPOINT_BLOCK * BLOCK_SECTORS,
+        (CHECKPOINT_BLOCK + 1) * BLOCK_SECTORS,
+        // The header of what was in flight, its data, and where the next segment would begin.
+        sector,
+        sector + BLOCK_SECTORS + 3,
+        h.sector_of(first + 2 * SEGMENT_BLOCKS),
+        // Data of a record that is known durable.
+        h.sector_of(first + 4) + 5,
+    ];
+    for bad in bad {
+        let mut h = Host { cache: h.cache.clone(), backing: h.backing.clone(), ..host() };
+        h.cache.poke(sector, &header_only);
+        h.cache.lose(bad);
+        h.resume().unwrap_or_else(|e| panic!("sector {bad}: {e}"));
+        assert_eq!(h.engine.state().newest, 3, "sector {bad}");
+        assert_eq!([h.read(100), h.read(102), h.read(200)], [2, 2, 0], "sector {bad}");
+        h.write(300, 3, 4);
+        h.flush();
+        h.crash().unwrap();
+        assert_eq!([h.read(100), h.read(200), h.read(300)], [2, 0, 4], "sector {bad}");
+    }
+}
+
+#[test]
+fn a_header_that_is_lost_inside_the_log_is_named() {
+    let mut h = host();
+    h.write(0, 15, 1);
+    h.write(100, 15, 2);
+    h.write(200, 3, 3);
+    h.flush();
+    h.write(300, 3, 4);
+    h.flush();
+    h.lose_power();
+    for (bad, end) in [(0, 1), (SEGMENT_BLOCKS, 2), (2 * SEGMENT_BLOCKS, 3)] {
+        let mut h = Host { cache: h.cache.clone(), backing: h.backing.clone(), ..host() };
+        h.cache.lose(h.sector_of(bad) + 7);
+        let damage = h.resume().unwrap_err();
+        let Damage::Unreadable { end: found, slot, durable } = damage else { panic!("{damage:?}") };
+        assert_eq!((found, slot), (end, bad));
+        assert!(durable >= end && damage.to_string().contains(&format!("slot {bad},")), "{damage}");
+    }
+}
+
+/// Segment 0 holds record 1 and, of a life that a crash has ended, the header of record 2 with or without its data.
+fn with_a_second_record(whole: bool) -> Host {
+    let mut h = host();
+    h.write(0, 2, 1);
+    h.flush();
+    h.write(10, 3, 2);
+    h.engine.flush();
+    let io = h.poll()[0];
+    let (sector, bytes) = h.bytes_of(&io);
+    let len = if whole { bytes.len() } else { BLOCK };
+    h.cache.write(sector, &bytes[..len], true);
+    h.crash().unwrap();
+    assert_eq!(h.engine.state().newest, if whole { 2 } else { 1 });
+    h
+}
+
+#[test]
+fn where_a_later_record_cannot_be_read_one_that_was_spoilt_does_not_come_back() {
+    let mut h = with_a_second_record(false);
+    // Its number is given again, in the next segment.
+    h.write(20, 3, 3);
+    h.flush();
+    h.crash().unwrap();
+    assert_eq!([h.read(10), h.read(20)], [0, 3]);
+    h.lose_power();
+    h.cache.lose(beginning(&h, 1));
+    assert!(matches!(h.resume(), Err(Damage::Unreadable { end: 2, durable: 2, .. })));
+}
+
+#[test]
+fn where_nothing_can_be_read_behind_the_log_what_is_whole_counts() {
+    let mut h = with_a_second_record(true);
+    for _ in 0..3 {
+        h.crash().unwrap();
+    }
+    h.cache.lose(beginning(&h, 1));
+    h.crash().unwrap();
+    assert_eq!((h.engine.state().newest, h.read(0), h.read(10)), (2, 1, 2));
+}
+
+/// What relocation does, as the kernel's host does it, to the dirty blocks of the oldest segments: reads them, and asks
+/// whether those that it cannot read are lost. Says so, for each of them.
+fn look(h: &Host, lost: &mut Lost, now_ms: u64) -> Vec<bool> {
+    let checks = h.engine.checks();
+    let near = |segment: u32| {
+        let see = |segment: u32| match (
+            h.cache.try_read(beginning(h, segment), BLOCK_SECTORS),
+            h.engine.record_at(segment),
+        ) {
+            (Err(errno), _) => Sight::Error(Word::of(errno)),
+            (Ok(_), None) => Sight::Readable,
+            (Ok(b), Some(seq)) if RecordHeader::is_of(b[..].first_chunk().unwrap(), h.sb.nonce, seq) => {
+                Sight::Right
+            }
+            _ => Sight::Wrong,
+        };
+        let nr = h.sb.nr_segments;
+        Near { own: see(segment), beside: [see((segment + nr - 1) % nr), see((segment + 1) % nr)] }
+    };
+    lost.begin(now_ms);
+    let batch = plan_relocation(h, 100);
+    let mut found = Vec::new();
+    for item in batch.items() {
+        let sight = match h.cache.try_read(h.sector_of(item.slot), BLOCK_SECTORS) {
+            Err(errno) => Sight::Error(Word::of(errno)),
+            Ok(b) if crc32c(0, &b) == checks.checksum(item.slot) => continue,
+            Ok(_) => Sight::Wrong,
+        };
+        let crc = checks.checksum(item.slot);
+        let near = near(item.slot / SEGMENT_BLOCKS);
+        found.push(lost.wants(item.slot, crc) && lost.look(item.slot, crc, sight, &near));
+    }
+    lost.end(now_ms);
+    found
+}
+
+#[test]
+fn what_is_away_is_never_given_up_and_what_the_medium_has_lost_is_in_minutes() {
+    let mut h = host();
+    for i in 0..4 {
+        h.write(i * 100, 15, i + 1);
+        h.flush();
+    }
+    h.write(900, 1, 9);
+    h.flush();
+    let region = beginning(&h, 1)..beginning(&h, 3);
+    let parts =
+        [region.clone(), region.start + BLOCK_SECTORS..region.end, region.start + 8..region.start + 16];
+    for (part, errno) in parts.iter().flat_map(|p| AWAY.map(|e| (p.clone(), e))) {
+        h.cache.go_away(part.clone(), errno);
+        let mut lost = Lost::new(100).unwrap();
+        for second in 0..3600 {
+            lost.hurry(second * 1000);
+            let found = look(&h, &mut lost, second * 1000);
+            assert!(!found.is_empty() && !found.contains(&true), "{part:?}, error {errno}, after {second} s");
+        }
+        h.cache.come_back();
+        assert!(look(&h, &mut lost, 3_600_000).is_empty());
+    }
+    // One block of it is lost, and what is beside it is away for a while: nobody can say. Then it takes minutes.
+    h.cache.lose(beginning(&h, 2) + 3 * BLOCK_SECTORS);
+    assert_eq!(h.cache.try_read(beginning(&h, 2) + 3 * BLOCK_SECTORS, 8).err(), Some(MEDIUM));
+    let mut lost = Lost::new(100).unwrap();
+    let mut second = 0;
+    loop {
+        match second {
+            100 => h.cache.go_away(beginning(&h, 3)..beginning(&h, 3) + 1, AWAY[2]),
+            110 => h.cache.come_back(),
+            _ => (),
+        }
+        if !lost.is_early(second * 1000) && look(&h, &mut lost, second * 1000) == [true] {
+            break;
+        }
+        second += 1;
+    }
+    assert!((400..430).contains(&second), "after {second} s");
 }

@@ -9,12 +9,14 @@ use crate::{
 use std::{
     fs::{self, File, OpenOptions},
     io::{Seek, SeekFrom},
+    os::fd::AsRawFd,
     os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 use writeboost::engine::{
     format::{BLOCK, SECTOR},
     limits::Shape,
+    lost::insist,
 };
 
 /// What a path led to.
@@ -145,6 +147,42 @@ impl Device {
     /// [`Error::Io`], also when the device ends before.
     pub fn read(&self, buf: &mut [u8], offset: u64) -> Result<(), Error> {
         self.file.read_exact_at(buf, offset).map_err(|e| self.io("read", e))
+    }
+
+    /// As [`Device::read`]; says whether it could, or the medium cannot give it back: it has said so itself, each time.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: any other error.
+    pub fn read_if_there(&self, buf: &mut [u8], offset: u64) -> Result<bool, Error> {
+        if self.file.read_exact_at(buf, offset).is_ok() {
+            return Ok(true);
+        }
+        // The page cache forgets what a disk has said.
+        let direct = OpenOptions::new()
+            .read(true)
+            .custom_flags(rustix::fs::OFlags::DIRECT.bits() as i32)
+            .open(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
+        let Ok(direct) = direct else { return self.read(buf, offset).map(|()| true) };
+        // In memory as direct reads want it.
+        let mut room = vec![0; buf.len() + BLOCK];
+        let skip = room.as_ptr().align_offset(BLOCK);
+        let from = &mut room[skip..skip + buf.len()];
+        let found = insist(|| direct.read_exact_at(from, offset), |e| e.raw_os_error().unwrap_or(0));
+        match found.map_err(|e| self.io("read", e))? {
+            Some(()) => buf.copy_from_slice(from),
+            None => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Reads the sector at the start of `block`; `None` when the medium cannot give it back.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: any other error.
+    pub fn read_sector_if_there(&self, block: u64) -> Result<Option<[u8; SECTOR]>, Error> {
+        let mut b = [0; BLOCK];
+        let is_there = self.read_if_there(&mut b, block * BLOCK as u64)?;
+        Ok(b.first_chunk().copied().filter(|_| is_there))
     }
 
     /// Reads the sector at the start of `block`.

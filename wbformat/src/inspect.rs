@@ -125,7 +125,9 @@ fn volume(device: &Device, superblock: Superblock, depth: Depth) -> Result<Volum
 }
 
 fn log(device: &Device, sb: &Superblock, depth: Depth) -> Result<Log, Error> {
-    let slots = [device.read_sector(CHECKPOINT_BLOCK)?, device.read_sector(CHECKPOINT_BLOCK + 1)?];
+    // One that the medium has lost is as good as one with a wrong checksum.
+    let slot = |block| Ok::<_, Error>(device.read_sector_if_there(block)?.unwrap_or([0; SECTOR]));
+    let slots = [slot(CHECKPOINT_BLOCK)?, slot(CHECKPOINT_BLOCK + 1)?];
     let cp = match Checkpoint::choose(&slots[0], &slots[1], sb) {
         Ok(cp) => cp,
         Err(invalid) => return Ok(Log::NoCheckpoint(invalid)),
@@ -134,8 +136,9 @@ fn log(device: &Device, sb: &Superblock, depth: Depth) -> Result<Log, Error> {
     // instantaneous. In doubt it is taken for dirty, and replay decides.
     if cp.durable < cp.tail {
         let mut block = [0; BLOCK];
-        device.read(&mut block, slot_offset(sb, cp.tail_segment * sb.segment_blocks))?;
-        if is_empty(sb, &cp, &block) {
+        let is_there =
+            device.read_if_there(&mut block, slot_offset(sb, cp.tail_segment * sb.segment_blocks))?;
+        if is_there && is_empty(sb, &cp, &block) {
             return Ok(Log::Clean);
         }
     }
@@ -152,8 +155,9 @@ fn count(device: &Device, sb: &Superblock, cp: Checkpoint) -> Result<Log, Error>
     let mut buf = Vec::new();
     while let Want::Read { slot, blocks } = replay.want() {
         buf.resize(blocks as usize * BLOCK, 0);
-        device.read(&mut buf, slot_offset(sb, slot))?;
-        if let Err(damage) = replay.feed(&buf) {
+        let is_there = device.read_if_there(&mut buf, slot_offset(sb, slot))?;
+        let fed = if is_there { replay.feed(&buf) } else { replay.feed_unreadable() };
+        if let Err(damage) = fed {
             return Ok(Log::Damaged(damage));
         }
     }

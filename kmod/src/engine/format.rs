@@ -420,7 +420,10 @@ impl Checkpoint {
         Ok(cp)
     }
 
-    /// Chooses between what the two slots hold: the newer valid one.
+    /// Chooses between what the two slots hold: the newer valid one. One that the medium cannot give back is as good as one with
+    /// a wrong checksum: then all zeroes stand for it. Which of them was the newer one nobody can say then; a replay from the
+    /// older one finds out, unless what it would find is gone too, from what was written since: `Outdated`, `Overwritten`
+    /// and `Short` of [`super::replay::Damage`].
     ///
     /// # Errors
     /// When neither is valid, what is wrong with the first.
@@ -478,7 +481,7 @@ pub struct Entry {
     pub addr: u64,
     /// Bit `i` says that sector `i` of the block was written; 0 says that the entry holds nothing.
     pub mask: u8,
-    /// CRC-32C of the block as stored; sectors that were not written are stored as zeroes. The complement of it when the
+    /// CRC-32C of the block as stored; sectors that are not in the mask may hold anything. The complement of it when the
     /// block is lost: nobody can take it for good, and still it is seen to have been stored as it is.
     pub crc: u32,
 }

@@ -13,7 +13,7 @@
 //! - [`writeback`]: what may be called clean.
 //! - [`rate`]: how fast writeback goes when it has a limit.
 //! - [`limits`]: what the two devices must be like, and what the volume is like then.
-//! - [`lost`]: what an error says about the data.
+//! - [`lost`]: what an error says about the data, and when a block that cannot be read is lost.
 //! - [`map`]: what the segments are, for people to look at.
 //! - [`flight`]: what the end of an I/O leaves for the thread that waits for it, without the lock.
 //! - [`silence`]: whether a device answers at all.
@@ -130,6 +130,8 @@ pub struct Engine {
     /// The oldest segment that is not reclaimed, and its first sequence number.
     tail: u32,
     tail_seq: u64,
+    /// The first sequence number of the log by the newest durable checkpoint.
+    durable_tail: u64,
     /// Segments from the durable tail to the head.
     used: u32,
     /// A checkpoint was handed out and is not yet durable: segments that it frees.
@@ -227,6 +229,7 @@ impl Engine {
             failed: false,
             tail: 0,
             tail_seq: 1,
+            durable_tail: 1,
             used: 0,
             freeing: None,
             dirty: 0,

@@ -25,6 +25,12 @@ use crate::os::{OutOfMemory, Table};
 /// Relocation is worth it when it costs at most this part of the room that it makes.
 const WORTH_PERCENT: u64 = 90;
 
+/// Segments without anything dirty that planning comes by in one call, and segments that the tail passes for one checkpoint.
+/// The lock is held meanwhile, and the first costs a few nanoseconds for each, so that it is some microseconds for either,
+/// whatever the size of the cache.
+const CLEAN_AT_ONCE: u32 = 256;
+const PASSED_AT_ONCE: u32 = 4096;
+
 /// What [`Engine::judge_relocation`] says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Relocation {
@@ -142,6 +148,23 @@ impl Engine {
         batch.planned_at = self.next_seq;
     }
 
+    /// Comes by up to [`CLEAN_AT_ONCE`] segments that hold nothing dirty, and adds all dirty slots of the one behind them to
+    /// the batch. Says whether it got any further.
+    fn plan_segments(&self, batch: &mut Batch, last: u64, with_head: bool) -> bool {
+        let planned = batch.len;
+        // Of a failed log each slot is looked at.
+        let most = if self.failed { CLEAN_AT_ONCE / 8 } else { CLEAN_AT_ONCE };
+        for i in 0..most {
+            if !self.plan_segment(batch, last, with_head) {
+                return i != 0;
+            }
+            if batch.len != planned {
+                break;
+            }
+        }
+        true
+    }
+
     /// Adds all dirty slots of the next segment to the batch, if that is durable, begins with record `last` at the latest, and
     /// there is room for them. Says whether it did.
     ///
@@ -156,18 +179,22 @@ impl Engine {
         }
         let (first, end) = (segment * self.sb.segment_blocks, self.durable_end(segment));
         let blocks = end - first;
-        let most = if self.failed { blocks } else { self.segments[segment as usize].dirty.into() };
+        let dirty = self.segments[segment as usize].dirty;
+        let most = if self.failed { blocks } else { dirty.into() };
         if (blocks != self.sb.segment_blocks && !self.failed)
             || blocks == 0
             || most as usize > batch.items.len() - batch.len
         {
             return false;
         }
-        for slot in first..end {
-            let (addr, mask) = self.unwritten(slot);
-            if mask != 0 {
-                batch.items[batch.len] = Item::new(addr, mask, slot);
-                batch.len += 1;
+        // Of a failed log, what relocation has moved out of a segment may be dirty there all the same.
+        if dirty != 0 || self.failed {
+            for slot in first..end {
+                let (addr, mask) = self.unwritten(slot);
+                if mask != 0 {
+                    batch.items[batch.len] = Item::new(addr, mask, slot);
+                    batch.len += 1;
+                }
             }
         }
         batch.segments += 1;
@@ -203,16 +230,16 @@ impl Engine {
         }
     }
 
-    /// Adds the next segment's dirty slots to a batch for writeback, if the segment begins with record `last` at the latest.
-    /// Says whether there was one: call until not.
+    /// Adds the dirty slots of the next segment that has some to a batch for writeback, if the segment begins with record `last`
+    /// at the latest. Says whether there may be more: call until not. The lock may be let go in between.
     pub fn plan_writeback(&self, batch: &mut Batch, last: u64) -> bool {
-        self.plan_segment(batch, last, true)
+        self.plan_segments(batch, last, true)
     }
 
-    /// Adds the next segment's dirty slots to a batch for relocation. Says whether there was one: call until not, then
-    /// ask [`Engine::judge_relocation`].
+    /// Adds the dirty slots of the next segment that has some to a batch for relocation. Says whether there may be more: call
+    /// until not, then ask [`Engine::judge_relocation`]. The lock may be let go in between.
     pub fn plan_relocation(&self, batch: &mut Batch) -> bool {
-        self.plan_segment(batch, u64::MAX, false)
+        self.plan_segments(batch, u64::MAX, false)
     }
 
     /// Whether relocating the batch makes room.
@@ -309,15 +336,22 @@ impl Engine {
     }
 
     /// Block `slot` of the claim now holds a copy of the item's: what is still live and dirty of that moves there. Nothing
-    /// does when the item's segment was opened again meanwhile, perhaps by this very claim.
+    /// does when the item's segment was opened again meanwhile, perhaps by this very claim. Says whether something does.
     ///
     /// With `lost`, the item cannot be read any more, and the copy is something else that has this checksum, made by
     /// [`Entry::lost`]: its sectors stay dirty and unreadable until they are written again, but the tail can pass.
-    pub fn relocated(&mut self, claim: &Claim, slot: u32, batch: &Batch, item: &Item, lost: Option<u32>) {
+    pub fn relocated(
+        &mut self,
+        claim: &Claim,
+        slot: u32,
+        batch: &Batch,
+        item: &Item,
+        lost: Option<u32>,
+    ) -> bool {
         let (addr, live, dirty) = self.index.get(item.slot);
         if live == 0 || !dirty || !self.holds_item(batch, item) {
             self.index.insert_nothing(slot);
-            return;
+            return false;
         }
         let crc = lost.unwrap_or_else(|| self.checks.checksum(item.slot));
         self.store(slot, Entry { addr, mask: live, crc }, claim.seq);
@@ -325,18 +359,29 @@ impl Engine {
             self.index.set_lost(slot);
         }
         self.index.set_moved(item.slot, slot);
+        true
+    }
+
+    /// The number of the record that begins a segment of the log, if it is known durable: its header is there, unless the cache
+    /// device has lost it. Of other segments nobody knows what they begin with.
+    pub fn record_at(&self, segment: u32) -> Option<u64> {
+        let nr = self.sb.nr_segments;
+        let first_seq = self.segments.get(segment as usize)?.first_seq;
+        let behind_tail = (segment + nr - self.tail) % nr;
+        (behind_tail < self.in_log() && first_seq <= self.durable).then_some(first_seq)
     }
 
     /// Moves the tail over all segments that hold nothing dirty. Returns the checkpoint that makes it so: write it
     /// with FUA, then call [`Engine::checkpointed`]. `None` when the tail does not move or a checkpoint is under way.
     ///
-    /// With `whole`, an idle head segment is passed too: a drained log is empty.
+    /// With `whole`, an idle head segment is passed too: a drained log is empty. There may be more to pass than one checkpoint
+    /// takes along: call again when it is durable.
     pub fn advance_tail(&mut self, whole: bool) -> Option<Checkpoint> {
         if self.freeing.is_some() || self.failed {
             return None;
         }
         let mut freeing = 0;
-        while freeing < self.used {
+        while freeing < self.used.min(PASSED_AT_ONCE) {
             let s = self.segments[self.tail as usize];
             let is_head = self.tail == self.head;
             // A head that is not idle has a record that is not durable.
@@ -386,7 +431,15 @@ impl Engine {
             self.failed = true;
         } else if let Some(n) = self.freeing.take() {
             self.used -= n;
+            // The tail has not moved since: one checkpoint at a time.
+            self.durable_tail = self.tail_seq;
         }
+    }
+
+    /// Whether all records up to `goal` have left the log: they will not be replayed, whatever becomes of the power. What the
+    /// tail says is not enough, for the checkpoint that says so too may still be on its way, and fail.
+    pub fn has_left_log(&self, goal: u64) -> bool {
+        self.durable_tail > goal
     }
 }
 

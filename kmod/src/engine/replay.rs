@@ -12,6 +12,13 @@
 //! - A record that is not known durable is accepted only when all its data match their checksums, or their complements
 //!   where they stand for lost blocks.
 //! - A log that ends before what the checkpoint knows durable is damaged, and refused.
+//! - What the medium cannot give back ([`Replay::feed_unreadable`]) is as what is not acceptable: behind the end of the log a
+//!   power cut leaves such blocks, and known durable is nothing that they could hold, or the log is damaged. A path that is
+//!   down is no such thing, and must not get here: it would shorten the log.
+//!   Who acknowledged it may have been the last to write: so before a log ends at a header that cannot be read, all that may lie
+//!   behind it is looked through for a record that knows it durable ([`WINDOW`] records behind it, each does).
+//! - Of two records with the same number the later epoch's holds. When the block that would say whether there is another one
+//!   cannot be read, the first counts only with its data: what a crash has spoilt does not have them all.
 //! - Every checkpoint that is written from here on can be read: one that is not would give way to an older one.
 
 use super::format::{Checkpoint, RecordHeader, Superblock, BLOCK, WINDOW};
@@ -36,6 +43,15 @@ pub enum Want {
 /// Why a log cannot be resumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Damage {
+    /// A block cannot be read by the medium's own word, and what it should hold, record `end`, is known durable.
+    Unreadable {
+        /// The record that is missing.
+        end: u64,
+        /// What the log is known to hold.
+        durable: u64,
+        /// The slot that cannot be read: where its header should be.
+        slot: u32,
+    },
     /// The log is known to be durable up to `durable`, but ends before record `end`.
     Short {
         /// The first record that is missing.
@@ -68,6 +84,12 @@ const MOST: u64 = 1 << 61;
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Damage::Unreadable { end, durable, slot } => {
+                write!(
+                    f,
+                    "the log is damaged: record {end} cannot be read from slot {slot}, but records up to {durable} were durable"
+                )
+            }
             Damage::Short { end, durable } => {
                 write!(
                     f,
@@ -118,7 +140,32 @@ enum Step {
     NextSegment,
     /// The data of the oldest record that is seen and not known durable.
     Data,
+    /// The data of a record that is known durable, because it may be one that was spoilt; then it is `Next` or `NextSegment`.
+    Doubt(Resumed),
+    /// A block behind the header that cannot be read, and as many more: perhaps a later record knows what was durable.
+    Seek {
+        slot: u32,
+        left: u32,
+    },
     Done,
+}
+
+/// Where it goes on behind a record that was in doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Resumed {
+    Next,
+    NextSegment,
+}
+
+/// What is known of the header at the start of the next segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beyond {
+    /// Nothing that matters.
+    Nothing,
+    /// Its sequence number and epoch.
+    Record(u64, u64),
+    /// It cannot be read.
+    Unreadable,
 }
 
 /// A replay under way.
@@ -137,8 +184,11 @@ pub struct Replay {
     /// Where the next header is looked for first: a slot and whether it may be in this segment at all.
     at: u32,
     segments: u32,
-    /// Sequence number and epoch of the header at the start of the next segment, if one is there and it matters.
-    ahead: Option<(u64, u64)>,
+    ahead: Beyond,
+    /// The slots that could not be read and may have held the next record: behind the last one, or at the start of a segment.
+    unreadable: Option<u32>,
+    /// What lies behind that was looked through.
+    sought: bool,
     step: Step,
 }
 
@@ -178,7 +228,9 @@ impl Replay {
             durable: checkpoint.durable,
             epoch: 0,
             segments: 0,
-            ahead: None,
+            ahead: Beyond::Nothing,
+            unreadable: None,
+            sought: false,
             // The tail's record begins its segment.
             step: Step::NextSegment,
         })
@@ -198,8 +250,9 @@ impl Replay {
         match self.step {
             Step::Done => Want::Flush,
             Step::Next => Want::Read { slot: self.at, blocks: 1 },
+            Step::Seek { slot, .. } => Want::Read { slot, blocks: 1 },
             Step::Ahead | Step::NextSegment => Want::Read { slot: self.next_start(), blocks: 1 },
-            Step::Data => match self.seen[(self.apply % WINDOW) as usize] {
+            Step::Data | Step::Doubt(_) => match self.seen[(self.apply % WINDOW) as usize] {
                 Some(s) => Want::Read { slot: s.slot + 1, blocks: s.header.blocks.into() },
                 None => Want::Flush,
             },
@@ -227,6 +280,12 @@ impl Replay {
         match self.step {
             Step::Done => Ok(()),
             Step::Data => self.feed_data(blocks),
+            Step::Doubt(then) => self.settle_doubt(then, self.is_intact(blocks)),
+            Step::Seek { slot, left } => {
+                let Some(block) = blocks.first_chunk::<BLOCK>() else { return Ok(()) };
+                self.note_later(block, slot)?;
+                self.seek(slot, left)
+            }
             Step::Ahead | Step::Next | Step::NextSegment => {
                 let Some(block) = blocks.first_chunk::<BLOCK>() else { return Ok(()) };
                 self.feed_header(block)
@@ -234,9 +293,63 @@ impl Replay {
         }
     }
 
+    /// Instead of [`Replay::feed`], when the medium cannot give back what [`Replay::want`] asked for: it has said so itself,
+    /// each time that it was asked. Of several blocks one is enough.
+    ///
+    /// # Errors
+    /// [`Damage`], when the log must not be resumed.
+    pub fn feed_unreadable(&mut self) -> Result<(), Damage> {
+        match self.step {
+            Step::Done => Ok(()),
+            Step::Data => self.end_before_data(),
+            Step::Doubt(then) => self.settle_doubt(then, false),
+            Step::Seek { slot, left } => self.seek(slot, left),
+            Step::Ahead => {
+                self.ahead = Beyond::Unreadable;
+                self.step = Step::Next;
+                Ok(())
+            }
+            Step::Next => {
+                self.unreadable = Some(self.at);
+                self.step = Step::NextSegment;
+                Ok(())
+            }
+            Step::NextSegment => {
+                self.unreadable = self.unreadable.or(Some(self.next_start()));
+                self.settle(true)
+            }
+        }
+    }
+
+    /// Goes on with the block behind `slot`, `left` of them, unless enough is known.
+    fn seek(&mut self, slot: u32, left: u32) -> Result<(), Damage> {
+        if left == 0 || self.durable >= self.see {
+            return self.settle(true);
+        }
+        let end = self.engine.sb.nr_segments * self.segment_blocks();
+        let slot = if slot + 1 < end { slot + 1 } else { 0 };
+        self.step = Step::Seek { slot, left: left - 1 };
+        Ok(())
+    }
+
+    /// Takes from a block behind a header that cannot be read what it knows durable, if it is the header of a later record.
+    fn note_later(&mut self, block: &[u8; BLOCK], slot: u32) -> Result<(), Damage> {
+        let offset = slot % self.segment_blocks();
+        let Ok(h) = RecordHeader::decode(block, &self.engine.sb, offset) else { return Ok(()) };
+        if h.epoch > self.checkpoint.epoch {
+            return Err(Damage::Outdated { expected: self.see });
+        }
+        // What earlier epochs knew durable is what the checkpoint knows.
+        if h.epoch == self.checkpoint.epoch && h.seq >= self.checkpoint.epoch_start && h.seq > self.see {
+            self.durable = self.durable.max(h.durable);
+        }
+        Ok(())
+    }
+
     fn feed_header(&mut self, block: &[u8; BLOCK]) -> Result<(), Damage> {
         if self.step == Step::Ahead {
-            self.ahead = RecordHeader::decode(block, &self.engine.sb, 0).ok().map(|h| (h.seq, h.epoch));
+            let header = RecordHeader::decode(block, &self.engine.sb, 0);
+            self.ahead = header.map_or(Beyond::Nothing, |h| Beyond::Record(h.seq, h.epoch));
             self.step = Step::Next;
             return Ok(());
         }
@@ -274,13 +387,24 @@ impl Replay {
         // record whose header is whole and whose data are not. Its number was given again, to the first record of the
         // new epoch, and once that is known durable nobody looks at data any more. So the later epoch decides.
         let left_over = self.step == Step::Next
-            && self.ahead.is_some_and(|(seq, epoch)| seq == h.seq && h.epoch < epoch && epoch < cp.epoch);
+            && matches!(self.ahead, Beyond::Record(seq, epoch) if seq == h.seq && h.epoch < epoch && epoch < cp.epoch);
         Ok((h.seq == self.see && right_epoch && !left_over).then_some(h))
     }
 
+    /// Whether a record, found behind the last one, may be what a crash has spoilt, and the one that has its number now lies
+    /// where it cannot be read: one of an epoch between its own and the checkpoint's.
+    fn is_in_doubt(&self, header: &RecordHeader) -> bool {
+        self.step == Step::Next
+            && self.ahead == Beyond::Unreadable
+            && header.epoch + 1 < self.checkpoint.epoch
+    }
+
     fn accept(&mut self, block: &[u8; BLOCK], header: RecordHeader, slot: u32) -> Result<(), Damage> {
+        let doubt = self.is_in_doubt(&header);
+        self.unreadable = None;
         if self.step == Step::NextSegment {
             self.segments += 1;
+            self.ahead = Beyond::Nothing;
             // One segment must stay free, or there would be no place where the log ends.
             if self.segments >= self.engine.sb.nr_segments {
                 return Err(Damage::Endless);
@@ -308,13 +432,42 @@ impl Replay {
             _ if ahead => Step::Ahead,
             _ => Step::Next,
         };
+        if doubt && self.apply + 1 == self.see {
+            let then = if self.step == Step::NextSegment { Resumed::NextSegment } else { Resumed::Next };
+            self.step = Step::Doubt(then);
+            return Ok(());
+        }
         self.settle(false)
+    }
+
+    /// The record that was seen last was in doubt, and its data are all there, or not.
+    fn settle_doubt(&mut self, then: Resumed, intact: bool) -> Result<(), Damage> {
+        if intact {
+            self.step = match then {
+                Resumed::Next => Step::Next,
+                Resumed::NextSegment => Step::NextSegment,
+            };
+            return self.settle(false);
+        }
+        // It is what a crash has left. The one that counts lies in the next segment.
+        if let Some(Seen { slot, .. }) = self.seen[(self.apply % WINDOW) as usize].take() {
+            self.at = slot;
+        }
+        self.see = self.apply;
+        self.step = Step::NextSegment;
+        Ok(())
     }
 
     /// Applies what is known durable. At the end of the log, goes on to check the data of what is not.
     fn settle(&mut self, at_end: bool) -> Result<(), Damage> {
         while self.apply < self.see && self.apply <= self.durable {
             self.apply_next();
+        }
+        if let (true, Some(slot), false) = (at_end, self.unreadable, self.sought) {
+            self.sought = true;
+            // The first record of each segment behind knows more than the one before.
+            let segments = self.engine.sb.nr_segments.min(WINDOW as u32 + 1);
+            return self.seek(slot, segments * self.segment_blocks());
         }
         if at_end {
             self.step = if self.apply < self.see { Step::Data } else { Step::Done };
@@ -326,6 +479,9 @@ impl Replay {
     }
 
     fn check_end(&self) -> Result<(), Damage> {
+        if let (true, Some(slot)) = (self.apply <= self.durable, self.unreadable) {
+            return Err(Damage::Unreadable { end: self.apply, durable: self.durable, slot });
+        }
         if self.apply <= self.durable {
             return Err(Damage::Short { end: self.apply, durable: self.durable });
         }
@@ -349,16 +505,24 @@ impl Replay {
         }
     }
 
-    fn feed_data(&mut self, blocks: &[u8]) -> Result<(), Damage> {
+    /// Whether these are the data of the next record to apply.
+    fn is_intact(&self, blocks: &[u8]) -> bool {
         let i = (self.apply % WINDOW) as usize;
         let n = self.seen[i].map_or(0, |s| usize::from(s.header.blocks));
-        let intact = blocks.len() == n * BLOCK
-            && blocks.chunks_exact(BLOCK).enumerate().all(|(k, block)| self.entry(i, k).is_stored_as(block));
-        if intact {
+        blocks.len() == n * BLOCK
+            && blocks.chunks_exact(BLOCK).enumerate().all(|(k, block)| self.entry(i, k).is_stored_as(block))
+    }
+
+    fn feed_data(&mut self, blocks: &[u8]) -> Result<(), Damage> {
+        if self.is_intact(blocks) {
             self.apply_next();
             return self.settle(true);
         }
-        // The log ends before this record.
+        self.end_before_data()
+    }
+
+    /// The log ends before the record whose data were asked for.
+    fn end_before_data(&mut self) -> Result<(), Damage> {
         self.step = Step::Done;
         self.see = self.apply;
         self.check_end()
@@ -385,6 +549,8 @@ impl Replay {
         e.wanted = 0;
         e.epoch = self.checkpoint.epoch + 1;
         e.epoch_start = end;
+        // The host does not use the engine before this checkpoint is durable.
+        e.durable_tail = e.tail_seq;
         let checkpoint = e.next_checkpoint();
         (self.engine, checkpoint)
     }

@@ -511,10 +511,10 @@ impl Event {
     }
 }
 
-/// What a [`Thread`] does.
-pub trait Work: Send + Sync {
+/// What a [`Thread`] does, and all that it works with: made before the thread is, so that it never waits for memory.
+pub trait Work: Send {
     /// Runs in the thread until [`should_stop`].
-    fn run(&self);
+    fn run(&mut self);
 }
 
 /// Whether the [`Thread`] that asks should return.
@@ -526,11 +526,11 @@ pub fn should_stop() -> bool {
 /// A kernel thread; dropping it stops it and waits for it.
 ///
 /// # Invariants
-/// `work` is from `Arc::into_raw`, and `release` takes it back. The thread uses it until `wb_thread_stop` has returned.
+/// `work` is from `KBox::into_raw`, and `release` takes it back. Only the thread uses it until `wb_thread_stop` has returned.
 pub struct Thread {
     task: NonNull<bindings::task_struct>,
-    work: *const c_void,
-    release: unsafe fn(*const c_void),
+    work: *mut c_void,
+    release: unsafe fn(*mut c_void),
 }
 
 // SAFETY: Any context that may sleep can stop the thread.
@@ -543,10 +543,10 @@ impl Thread {
     ///
     /// # Errors
     /// Whatever the kernel says, `ENOMEM` mostly.
-    pub fn run<W: Work + 'static>(work: Arc<W>, name: &CStr) -> Result<Self> {
+    pub fn run<W: Work + 'static>(work: KBox<W>, name: &CStr) -> Result<Self> {
         unsafe extern "C" fn main<W: Work>(data: *mut c_void) -> i32 {
-            // SAFETY: By the invariant of `Thread` it is kept alive for as long as the thread is.
-            let work = unsafe { &*data.cast::<W>() };
+            // SAFETY: By the invariant of `Thread` it is kept alive for as long as the thread is, and nobody else uses it.
+            let work = unsafe { &mut *data.cast::<W>() };
             work.run();
             // `kthread_stop` needs the thread to be there, so it does not end before it is told to.
             while !should_stop() {
@@ -554,13 +554,13 @@ impl Thread {
             }
             0
         }
-        unsafe fn release<W: Work>(data: *const c_void) {
-            // SAFETY: The caller gives back what `Arc::into_raw` has said, once.
-            drop(unsafe { Arc::<W>::from_raw(data.cast()) });
+        unsafe fn release<W: Work>(data: *mut c_void) {
+            // SAFETY: The caller gives back what `KBox::into_raw` has said, once.
+            drop(unsafe { KBox::<W>::from_raw(data.cast()) });
         }
-        let work = Arc::into_raw(work).cast::<c_void>();
+        let work = KBox::into_raw(work).cast::<c_void>();
         // SAFETY: `main` takes what `work` is, and the name is copied.
-        let task = unsafe { bindings::wb_thread_run(Some(main::<W>), work.cast_mut(), name.as_ptr().cast()) };
+        let task = unsafe { bindings::wb_thread_run(Some(main::<W>), work, name.as_ptr().cast()) };
         match kernel::error::from_err_ptr(task).and_then(|task| NonNull::new(task).ok_or(ENOMEM)) {
             Ok(task) => Ok(Self { task, work, release: release::<W> }),
             Err(e) => {

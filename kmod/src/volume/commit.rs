@@ -41,7 +41,7 @@ pub(super) const PAUSES_MS: [u64; 5] = [100, 400, 1500, 3000, 5000];
 
 /// Who waits for room is told that there will be none when nobody could make any for so long: as long as writes to the
 /// cache device are repeated.
-const PATIENCE_MS: u64 = 10_000;
+pub(super) const PATIENCE_MS: u64 = 10_000;
 
 /// So many riders are ended where their commit ends, which may be an interrupt, at about a microsecond each. The rest is left to
 /// the thread.

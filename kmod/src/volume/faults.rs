@@ -73,8 +73,10 @@ pub struct Faults {
     /// Since when neither writeback nor relocation gets anything done, though room is needed; in milliseconds since boot, 0
     /// when they do.
     helpless_since: AtomicU64,
-    /// Relocation has found blocks that cannot be read, and will soon give them up: then it can make room.
+    /// Relocation has found blocks that cannot be read, and will give them up within `SOON_MS` of `reclaim`: then it can make room.
     pub(super) salvaging: AtomicBool,
+    /// How often somebody has asked for blocks to be given up that the medium says are lost.
+    pub(super) give_ups: AtomicU64,
     /// The backing device has written nothing the last time it was tried.
     pub(super) dead: AtomicBool,
     /// Lines about each kind.

@@ -22,10 +22,8 @@ mod commit;
 mod disks;
 mod faults;
 mod read;
-#[allow(clippy::arithmetic_side_effects)]
 mod reclaim;
 mod report;
-#[allow(clippy::arithmetic_side_effects)]
 mod resume;
 mod sleep;
 mod silence;
@@ -48,18 +46,16 @@ use crate::engine::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS};
 use crate::engine::map::Span;
 use crate::engine::pace::{Moment, Pace};
 use crate::engine::{Chains, Engine, State};
-use crate::os::{
-    now_ms, should_stop, synchronize, Counters, Event, Pages, Shared, Sleep, Table, Thread, Work,
-};
 use crate::os::Asleep;
+use crate::os::{now_ms, synchronize, Counters, Event, Pages, Shared, Sleep, Table, Thread, Work};
 use commit::Attempts;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use faults::Faults;
 use read::{nr_readers, Readers, CHECKERS};
-use sleep::Depth;
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, new_spinlock, Arc, Mutex, SpinLock};
 use silence::Silences;
+use sleep::Depth;
 use steering::Steering;
 
 /// RAM buffers of a volume, each the size of a segment: at most 1/2048 of the cache, which is 2 bytes for each block of 4 KiB,
@@ -141,6 +137,7 @@ pub struct Volume {
     chains: Shared<Chains>,
     /// First sector on the cache device of slot 0.
     first_sector: u64,
+    segment_blocks: u32,
     buffers: Table<Pages>,
     /// What the commit thread has submitted.
     flights: Flights,
@@ -226,28 +223,29 @@ struct Crew {
     readers: KVec<Service<Reader>>,
 }
 
+// What each thread works with is made before the volume is live: who then waits for memory may be waiting for the thread.
 struct Committer(Arc<Volume>);
-struct Writeback(Arc<Volume>);
-struct Reclaimer(Arc<Volume>);
+struct Writeback(Arc<Volume>, writeback::Tools);
+struct Reclaimer(Arc<Volume>, reclaim::Tools);
 struct Herald(Arc<Volume>, Events);
 
 impl Work for Committer {
-    fn run(&self) {
+    fn run(&mut self) {
         Volume::run_commit(&self.0);
     }
 }
 impl Work for Writeback {
-    fn run(&self) {
-        self.0.run_writeback();
+    fn run(&mut self) {
+        self.0.run_writeback(&mut self.1);
     }
 }
 impl Work for Reclaimer {
-    fn run(&self) {
-        self.0.run_reclaim();
+    fn run(&mut self) {
+        self.0.run_reclaim(&mut self.1);
     }
 }
 impl Work for Herald {
-    fn run(&self) {
+    fn run(&mut self) {
         self.0.run_health(&self.1);
     }
 }
@@ -270,6 +268,7 @@ impl Running {
                 checks: engine.checks(),
                 chains: engine.chains(),
                 first_sector: engine.slot_sector(0),
+                segment_blocks: engine.superblock().segment_blocks,
                 buffers,
                 flights,
                 again: Transfer::doubting(segment_bytes / BLOCK, doubts.clone())?,
@@ -325,12 +324,13 @@ impl Running {
         for service in Reader::begin(&volume)? {
             crew.readers.push(service, GFP_KERNEL)?;
         }
+        let (writeback, reclaim) = (volume.writeback_tools()?, volume.reclaim_tools()?);
         let mut run = |thread: Result<Thread>| crew.threads.push(thread?, GFP_KERNEL).map_err(Error::from);
         // The committer first, and so stopped last: it is the one that the others wait for.
-        run(Thread::run(Arc::new(Committer(volume.clone()), GFP_KERNEL)?, c"wb_commit"))?;
-        run(Thread::run(Arc::new(Herald(volume.clone(), events), GFP_KERNEL)?, c"wb_health"))?;
-        run(Thread::run(Arc::new(Writeback(volume.clone()), GFP_KERNEL)?, c"wb_writeback"))?;
-        run(Thread::run(Arc::new(Reclaimer(volume), GFP_KERNEL)?, c"wb_reclaim"))?;
+        run(Thread::run(KBox::new(Committer(volume.clone()), GFP_KERNEL)?, c"wb_commit"))?;
+        run(Thread::run(KBox::new(Herald(volume.clone(), events), GFP_KERNEL)?, c"wb_health"))?;
+        run(Thread::run(KBox::new(Writeback(volume.clone(), writeback), GFP_KERNEL)?, c"wb_writeback"))?;
+        run(Thread::run(KBox::new(Reclaimer(volume, reclaim), GFP_KERNEL)?, c"wb_reclaim"))?;
         drop(crew);
         Ok(running)
     }
@@ -353,19 +353,6 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-/// What `make` makes, trying until there is memory for it; nothing when the thread whose `event` it is should stop.
-fn until_made<T>(event: &Event, mut make: impl FnMut() -> Result<T>) -> Option<T> {
-    loop {
-        match make() {
-            Ok(t) => return Some(t),
-            Err(_) if should_stop() => return None,
-            Err(_) => {
-                let _ = event.wait(event.count(), 100, Sleep::Idle);
-            }
-        }
     }
 }
 
@@ -548,8 +535,11 @@ impl Volume {
             if self.leaving.load(Ordering::Relaxed) {
                 return Err(EBUSY);
             }
-            let s = self.state();
-            if s.tail > goal {
+            let (s, has_left) = {
+                let core = self.core.lock();
+                (core.engine.state(), core.engine.has_left_log(goal))
+            };
+            if has_left {
                 // When writeback gets nothing done, relocation does not rest, and the tail says nothing of what it has moved.
                 let all = s.dirty == 0 || self.carried.load(Ordering::Relaxed) == carried;
                 return if all { Ok(()) } else { Err(EIO) };

@@ -2,42 +2,43 @@
 
 //! The thread that moves the tail, and relocates when writeback cannot make room fast enough.
 
-use super::{until_made, OwnTransfer, Transfer, Volume};
+use super::{bytes, OwnTransfer, Transfer, Volume};
 use crate::engine::checks::Verdict;
-use crate::engine::format::{Superblock, BLOCK, BLOCK_SECTORS};
+use crate::engine::format::{RecordHeader, BLOCK, BLOCK_SECTORS};
 use crate::engine::log::{Claim, Wait};
+use crate::engine::lost::{Lost, Near, Sight, Word, HURRY_LASTS_MS, LASTS_MS};
 use crate::engine::pace::low_water;
 use crate::engine::reclaim::{Batch, Item, Relocation};
 use crate::engine::Entry;
 use crate::os::{now_ms, should_stop, Sleep, Table};
 use core::sync::atomic::Ordering;
+use kernel::prelude::*;
 use kernel::sync::Arc;
 
 /// How often it looks whether there is something to do, in milliseconds.
 const TICK_MS: u32 = 1000;
 
-/// A block is given up for lost when it could not be read this often, a second apart, though the device answers.
-const MOST_TRIES: u32 = 5;
-const PAUSE_MS: u64 = 1000;
+/// Who waits for room does not do so in vain when blocks that are in the way will be given up within so many milliseconds: as
+/// long as he waits at all.
+const SOON_MS: u64 = super::commit::PATIENCE_MS;
+/// It is said of blocks that are in the way that they are once in so many milliseconds.
+const SAY_MS: u64 = 60_000;
 
-/// What the thread works with; allocated once, so that it never has to wait for memory.
-struct Tools {
+/// What the thread works with; made before there is a thread, so that it never has to wait for memory.
+pub(super) struct Tools {
     batch: Batch,
-    /// A segment's worth of blocks, and one more.
+    /// A segment's worth of blocks, and as many more as a block has [`Near`].
     transfer: OwnTransfer,
     /// What each item of the batch is.
     found: Table<Found>,
-    trouble: Trouble,
+    lost: Lost,
+    /// Requests to give up that were heard, and when it was last said that blocks are in the way.
+    give_ups: u64,
+    said_ms: u64,
 }
 
-/// Dirty blocks that cannot be read, and that the tail cannot pass.
-#[derive(Default)]
-struct Trouble {
-    /// Hash of their slots; 0 for none.
-    slots: u64,
-    tries: u32,
-    at_ms: u64,
-}
+/// Headers that are looked at beside a block that cannot be read.
+const NEAR: usize = 3;
 
 /// What a block on the cache device turned out to be.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,28 +46,35 @@ enum Found {
     Intact,
     /// It was given up before, and has been carried along since.
     Lost,
-    Unreadable,
+    /// By an error, or by its checksum.
+    Unreadable(Sight),
     /// Its segment was opened again: nobody needs it any more, and nothing of it is moved.
     Gone,
 }
 
 impl Volume {
-    pub(super) fn run_reclaim(&self) {
+    /// What the thread works with.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(super) fn reclaim_tools(&self) -> Result<Tools> {
         let segment_blocks = self.core.lock().engine.superblock().segment_blocks as usize;
-        let tools = until_made(&self.reclaim, || {
-            Ok(Tools {
-                batch: Batch::new(segment_blocks)?,
-                transfer: Transfer::doubting(segment_blocks + 1, self.flights.doubts())?,
-                found: Table::new(segment_blocks, |_| Found::Intact)?,
-                trouble: Trouble::default(),
-            })
-        });
-        let Some(mut tools) = tools else { return };
+        Ok(Tools {
+            batch: Batch::new(segment_blocks)?,
+            transfer: Transfer::doubting(segment_blocks.saturating_add(NEAR), self.flights.doubts())?,
+            found: Table::new(segment_blocks, |_| Found::Intact)?,
+            lost: Lost::new(segment_blocks)?,
+            give_ups: 0,
+            said_ms: 0,
+        })
+    }
+
+    pub(super) fn run_reclaim(&self, tools: &mut Tools) {
         while !should_stop() {
             let seen = self.reclaim.count();
             let worked = {
                 let _busy = self.reclaim_busy.lock();
-                !self.rests() && (self.move_tail(&tools.transfer) | self.relocate(&mut tools))
+                !self.rests() && (self.move_tail(&tools.transfer) | self.relocate(tools))
             };
             if !worked {
                 let _ = self.reclaim.wait(seen, TICK_MS, Sleep::Idle);
@@ -95,19 +103,24 @@ impl Volume {
     /// When segments run short, moves what is dirty in the oldest ones to the head, if that makes room. Says whether it
     /// did.
     fn relocate(&self, tools: &mut Tools) -> bool {
-        let Tools { batch, transfer: t, found, trouble } = tools;
-        if trouble.slots != 0 && now_ms().saturating_sub(trouble.at_ms) < PAUSE_MS {
+        let asked = self.faults.give_ups.load(Ordering::Relaxed);
+        if core::mem::replace(&mut tools.give_ups, asked) != asked {
+            tools.lost.hurry(now_ms());
+        }
+        if tools.lost.is_early(now_ms()) {
             return false;
         }
+        let Tools { batch, transfer: t, found, .. } = tools;
+        let state = self.state();
+        if state.free_segments >= low_water(state.nr_segments) {
+            self.flags.resting.store(false, Ordering::Relaxed);
+            return false;
+        }
+        self.core.lock().engine.begin_batch(batch);
+        // Each time the lock is let go: a large log may have to be looked through to its end.
+        while self.core.lock().engine.plan_relocation(batch) {}
         let verdict = {
             let mut core = self.core.lock();
-            let state = core.engine.state();
-            if state.free_segments >= low_water(state.nr_segments) {
-                self.flags.resting.store(false, Ordering::Relaxed);
-                return false;
-            }
-            core.engine.begin_batch(batch);
-            while core.engine.plan_relocation(batch) {}
             // A drain waits until the oldest segments are written back, and must not lose sight of what was in them.
             let stuck = self.faults.stuck.load(Ordering::Relaxed);
             let rests = self.draining.load(Ordering::Relaxed) != 0 && !stuck;
@@ -150,21 +163,21 @@ impl Volume {
         // What has been superseded meanwhile is left out.
         batch.retain(|planned, item| self.core.lock().engine.begin_item(planned, item).is_some());
         self.read_items(t, batch.items().iter().enumerate());
-        // FNV-1a, to know the same ones again.
-        let mut unreadable = 0;
         for (i, item) in batch.items().iter().enumerate() {
             found[i] = self.find(t, i, batch, item);
-            if found[i] == Found::Unreadable {
-                let hash = if unreadable == 0 { 0xcbf2_9ce4_8422_2325 } else { unreadable };
-                unreadable = (hash ^ u64::from(item.slot)).wrapping_mul(0x0100_0000_01b3) | 1;
-            }
         }
-        let is_ready = unreadable == 0 || self.gives_up_for_lost(t, unreadable, trouble);
-        self.faults.salvaging.store(trouble.tries != 0, Ordering::Relaxed);
+        let is_ready = self.are_lost(tools);
+        let Tools { batch, transfer: t, found, lost, .. } = tools;
+        self.faults.salvaging.store(lost.is_over_within(SOON_MS), Ordering::Relaxed);
         let seq = if is_ready {
             self.faults.note_helpless(false);
             self.set_full(false);
-            self.append(batch, found, t)
+            let seq = self.append(batch, found, t);
+            if seq.is_some() {
+                lost.given_up();
+                self.faults.salvaging.store(false, Ordering::Relaxed);
+            }
+            seq
         } else {
             self.call_writeback();
             None
@@ -199,87 +212,158 @@ impl Volume {
     /// What item number `i`, read by [`Volume::read_items`], is.
     fn find(&self, t: &Arc<Transfer>, i: usize, batch: &Batch, item: &Item) -> Found {
         let stored = self.checks.checksum(item.slot);
-        let lost = t.is_ok(i) && t.pages.with(i * BLOCK, BLOCK, Entry::lost) == Some(stored);
+        let lost = t.is_ok(i) && t.pages.with(i.saturating_mul(BLOCK), BLOCK, Entry::lost) == Some(stored);
         if lost && self.core.lock().engine.holds_item(batch, item) {
             return Found::Lost;
         }
         match self.judge_item(t, i, batch, item) {
             Verdict::Intact => Found::Intact,
-            Verdict::Wrong => Found::Unreadable,
+            // An error of the second try; without one, what was read is something else.
+            Verdict::Wrong => {
+                let word = t.error(i).map_or(Sight::Wrong, |e| Sight::Error(Word::of(e.to_errno())));
+                Found::Unreadable(word)
+            }
             Verdict::Gone => Found::Gone,
         }
     }
 
-    /// Whether the blocks with the hash `slots`, which could not be read again, are to be given up.
-    ///
-    /// What is lost by this cannot be had back, so: room is needed and they are in the way, it was tried for seconds, and
-    /// each time the device could read its superblock. A device that does not answer may come back with all its data.
-    fn gives_up_for_lost(&self, t: &Arc<Transfer>, slots: u64, trouble: &mut Trouble) -> bool {
-        if trouble.slots != slots {
-            *trouble = Trouble { slots, ..Trouble::default() };
+    /// Whether all blocks of the batch can be read, or are lost: `engine/lost.rs` says when. What is lost by this cannot be had
+    /// back.
+    fn are_lost(&self, tools: &mut Tools) -> bool {
+        let Tools { batch, transfer: t, found, lost, said_ms, .. } = tools;
+        let before = lost.count();
+        lost.begin(now_ms());
+        let mut all = true;
+        // Blocks of a segment lie one behind the other.
+        let mut near: Option<(u32, Near)> = None;
+        for (item, found) in batch.items().iter().zip(found.iter()) {
+            let Found::Unreadable(sight) = *found else { continue };
+            let crc = self.checks.checksum(item.slot);
+            if !lost.wants(item.slot, crc) {
+                all = false;
+                continue;
+            }
+            let segment = item.slot.checked_div(self.segment_blocks).unwrap_or(0);
+            let near = match near {
+                Some((of, near)) if of == segment => near,
+                _ => near.insert((segment, self.look_near(t, segment))).1,
+            };
+            all &= lost.look(item.slot, crc, sight, &near);
         }
-        trouble.at_ms = now_ms();
-        let spare = t.pages.len() / BLOCK - 1;
-        t.reset();
-        t.read(&self.disks, &self.disks.cache, 0, (spare * BLOCK, BLOCK), spare);
+        let now = now_ms();
+        lost.end(now);
+        if before == 0 && lost.count() != 0 && (*said_ms == 0 || now.saturating_sub(*said_ms) >= SAY_MS) {
+            *said_ms = now;
+            log_err!(
+                "{}: dirty blocks that cannot be read from the cache device are in the way of the log; they are kept unless \
+                 the device says for {} minutes that its medium has lost them (the message give_up makes that seconds)",
+                &*self.disks,
+                LASTS_MS / 60_000
+            );
+        }
+        all
+    }
+
+    /// Looks at the headers of a segment and of those beside it. Uses the blocks of `t` behind those of a batch.
+    fn look_near(&self, t: &Arc<Transfer>, segment: u32) -> Near {
+        let (nonce, nr) = {
+            let core = self.core.lock();
+            let sb = core.engine.superblock();
+            (sb.nonce, sb.nr_segments)
+        };
+        let first = (t.pages.len() / BLOCK).saturating_sub(NEAR);
+        let before = segment.checked_sub(1).unwrap_or(nr.saturating_sub(1));
+        let behind = segment.saturating_add(1);
+        let places = [segment, before, if behind < nr { behind } else { 0 }];
+        let known = places.map(|s| self.core.lock().engine.record_at(s));
+        for (s, at) in places.iter().zip(first..) {
+            t.forgive(at);
+            let sector = self.slot_sector(s.saturating_mul(self.segment_blocks));
+            t.read(&self.disks, &self.disks.cache, sector, (at.saturating_mul(BLOCK), BLOCK), at);
+        }
         t.wait();
-        let nonce = self.core.lock().engine.superblock().nonce;
-        let answers = t.is_ok(spare)
-            && t.pages.with(spare * BLOCK, BLOCK, |block| {
-                block
-                    .first_chunk()
-                    .is_some_and(|sector| Superblock::decode(sector).is_ok_and(|sb| sb.nonce == nonce))
-            }) == Some(true);
-        trouble.tries = if answers { trouble.tries + 1 } else { 0 };
-        if trouble.tries < MOST_TRIES {
-            return false;
-        }
-        *trouble = Trouble::default();
-        true
+        let see = |at: usize, known: Option<u64>| match (t.error(at), known) {
+            (Some(e), _) => Sight::Error(Word::of(e.to_errno())),
+            (None, None) => Sight::Readable,
+            (None, Some(seq)) => {
+                let is_right = t.pages.with(at.saturating_mul(BLOCK), BLOCK, |block| {
+                    block.first_chunk().is_some_and(|block| RecordHeader::is_of(block, nonce, seq))
+                });
+                if is_right == Some(true) {
+                    Sight::Right
+                } else {
+                    Sight::Wrong
+                }
+            }
+        };
+        let mut at = first..;
+        let [own, a, b] = known.map(|known| see(at.next().unwrap_or(first), known));
+        Near { own, beside: [a, b] }
+    }
+
+    /// Somebody wants no waiting for minutes where the medium says that blocks are lost.
+    pub fn give_up(&self) {
+        self.faults.give_ups.fetch_add(1, Ordering::Relaxed);
+        log_info!(
+            "{}: for {} minutes, blocks are given up as soon as the medium of the cache device has said a few times that it \
+             has lost them",
+            &*self.disks,
+            HURRY_LASTS_MS / 60_000
+        );
+        self.reclaim.notify();
     }
 
     fn report_lost(&self, item: &Item) {
         self.block_lost();
+        let first = item.addr().saturating_mul(BLOCK_SECTORS);
         log_err!(
             "{}: block {} (sectors {} to {}) is lost: it cannot be read from the cache device any more; reads of it \
              fail until it is written again",
             &*self.disks,
             item.addr(),
-            item.addr() * BLOCK_SECTORS,
-            (item.addr() + 1) * BLOCK_SECTORS - 1
+            first,
+            first.saturating_add(BLOCK_SECTORS - 1)
         );
     }
 
     /// Appends the items, whose data are in the blocks of `t` that have their numbers, to the log; zeroes for those that
     /// are not intact, which are lost. Returns the sequence number of the last record that this took; none if there are no
     /// items or it could not be done.
-    fn append(&self, batch: &Batch, found: &[Found], t: &Transfer) -> Option<u64> {
+    fn append(&self, batch: &Batch, found: &mut [Found], t: &Transfer) -> Option<u64> {
         let items = batch.items();
-        for (item, _) in items.iter().zip(found).filter(|(_, found)| **found == Found::Unreadable) {
-            self.report_lost(item);
-        }
         let lost = Entry::lost(&[0; BLOCK]);
         let mut seq = None;
-        let mut done = 0;
+        let mut done: usize = 0;
         while done < items.len() {
-            let claim = self.claim_relocation(items.len() - done)?;
-            for i in 0..claim.blocks as usize {
-                t.pages.with_mut((done + i) * BLOCK, BLOCK, |from| {
-                    if found[done + i] != Found::Intact {
+            let claim = self.claim_relocation(items.len().saturating_sub(done))?;
+            // Slots of the claim, blocks of its buffer, and items.
+            let end = done.saturating_add(claim.blocks as usize).min(items.len());
+            let (slots, blocks) = (claim.slot.., claim.offset..);
+            for (i, to) in (done..end).zip(blocks) {
+                t.pages.with_mut(i.saturating_mul(BLOCK), BLOCK, |from| {
+                    if found[i] != Found::Intact {
                         from.fill(0);
                     }
-                    let to = (claim.offset as usize + i) * BLOCK;
                     self.buffers[usize::from(claim.buffer)]
-                        .with_mut(to, BLOCK, |to| to.copy_from_slice(from));
+                        .with_mut(bytes(to), BLOCK, |to| to.copy_from_slice(from));
                 });
             }
             let mut core = self.core.lock();
-            for (i, slot) in (done..).zip(claim.slot..claim.slot + claim.blocks) {
+            for (i, slot) in (done..end).zip(slots) {
                 let lost = (found[i] != Found::Intact).then_some(lost);
-                core.engine.relocated(&claim, slot, batch, &items[i], lost);
+                if !core.engine.relocated(&claim, slot, batch, &items[i], lost) {
+                    // Somebody has written it meanwhile: nothing of it is lost.
+                    found[i] = Found::Intact;
+                }
             }
             core.engine.copied(&claim);
-            done += claim.blocks as usize;
+            drop(core);
+            for (item, found) in items[done..end].iter().zip(&found[done..end]) {
+                if matches!(found, Found::Unreadable(_)) {
+                    self.report_lost(item);
+                }
+            }
+            done = end;
             seq = Some(claim.seq);
         }
         seq

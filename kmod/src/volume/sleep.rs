@@ -162,7 +162,11 @@ impl Volume {
             verdict = verdict.and(found);
         }
         if let Err(changed) = &verdict {
-            log_err!("{}: the cache device has changed since the machine hibernated: {}", &*self.disks, changed);
+            log_err!(
+                "{}: the cache device has changed since the machine hibernated: {}",
+                &*self.disks,
+                changed
+            );
         }
         Ok(verdict.is_ok())
     }
@@ -176,7 +180,10 @@ impl Sleeper for Volume {
     fn sleep(&self) -> bool {
         let ok = self.falls_asleep(now_ms().saturating_add(PATIENCE_MS));
         if !ok {
-            log_err!("{}: something is still being written, so that the machine cannot hibernate", &*self.disks);
+            log_err!(
+                "{}: something is still being written, so that the machine cannot hibernate",
+                &*self.disks
+            );
         }
         ok
     }

@@ -17,7 +17,7 @@
 //!   see [`crate::engine::writeback`].
 
 use super::faults::{trouble, Kind};
-use super::{until_made, OwnTransfer, Transfer, Volume};
+use super::{OwnTransfer, Transfer, Volume};
 use crate::arguments::MAX_BATCHED;
 use crate::engine::checks::Verdict;
 use crate::engine::flight::Doubts;
@@ -71,8 +71,8 @@ struct Tick {
     utilisation: u32,
 }
 
-/// What the thread works with; allocated once, so that it never has to wait for memory.
-struct Tools {
+/// What the thread works with; made before there is a thread, so that it never has to wait for memory.
+pub(super) struct Tools {
     batch: Batch,
     transfer: OwnTransfer,
     /// Live mask of each item of the chunk; 0 for one that is not to be written.
@@ -209,7 +209,11 @@ impl Tools {
 }
 
 impl Volume {
-    fn tools(&self) -> Result<Tools> {
+    /// What writeback works with.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(super) fn writeback_tools(&self) -> Result<Tools> {
         let state = self.state();
         // All of a small cache: what can be written back must not have to wait for what cannot.
         let segments = state.nr_segments.min(MAX_BATCHED) as usize;
@@ -237,17 +241,14 @@ impl Volume {
         })
     }
 
-    pub(super) fn run_writeback(&self) {
-        let Some(mut tools) = until_made(&self.writeback, || self.tools()) else { return };
+    pub(super) fn run_writeback(&self, tools: &mut Tools) {
         let mut tick = Tick { mapped: 0, busy_ms: 0, at_ms: 0, synced_ms: 0, idle: false, utilisation: 100 };
         while !should_stop() {
             let seen = self.writeback.count();
             self.tick(&mut tick);
             let worked = {
                 let busy = self.writeback_busy.lock();
-                !self.rests()
-                    && self.wants_writeback(&tick)
-                    && self.write_back(&mut tools, &mut tick, busy)
+                !self.rests() && self.wants_writeback(&tick) && self.write_back(tools, &mut tick, busy)
             };
             if worked {
                 self.reclaim.notify();

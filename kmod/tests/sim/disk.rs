@@ -11,16 +11,26 @@
 //! - A crash of the host loses nothing of what has completed, and leaves any part of what is in flight.
 //! - A write that ends with an error may have been done in part.
 //! - A disk that is reset, of which an error tells, forgets any part of what is not stable: [`Disk::forget`].
+//! - A power cut may leave a sector that was being written unreadable: the medium says so, until it is written again.
+//! - Some region may be away for a while: reads of it end with an error that says nothing about the medium, and when it is
+//!   back, all that it had is there.
 //!
 //! A copy of a disk costs next to nothing: pages are shared until one of the two writes to them.
 
 use super::rng::Rng;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::rc::Rc;
 
 pub const SECTOR: usize = 512;
 
 const PAGE: usize = 4096;
+
+/// What the medium says of a sector that it has lost, and what is said of one that is away, as error numbers of Linux:
+/// ENODATA; EIO, ENODEV, ENOLINK, ETIMEDOUT, EREMOTEIO.
+pub const MEDIUM: i32 = 61;
+pub const AWAY: [i32; 5] = [5, 19, 67, 110, 121];
 
 /// The bytes of a disk.
 #[derive(Clone)]
@@ -103,6 +113,10 @@ pub struct Disk {
     /// In order of completion.
     pending: Vec<Write>,
     serial: u64,
+    /// Sectors that the medium has lost.
+    bad: BTreeSet<u64>,
+    /// Sectors that are away, and the error of those who read them.
+    away: Option<(Range<u64>, i32)>,
 }
 
 /// Calls `keep(sector, data)` for the sectors of a write that a crash leaves.
@@ -137,11 +151,59 @@ fn torn(rng: &mut Rng, sector: u64, data: &[u8], mut kept: impl FnMut(u64, &[u8]
 impl Disk {
     pub fn new(sectors: u64) -> Self {
         let bytes = Bytes::new(sectors);
-        Self { now: bytes.clone(), stable: bytes, pending: Vec::new(), serial: 0 }
+        Self {
+            now: bytes.clone(),
+            stable: bytes,
+            pending: Vec::new(),
+            serial: 0,
+            bad: BTreeSet::new(),
+            away: None,
+        }
     }
 
     pub fn read(&self, sector: u64, sectors: u64) -> Cow<'_, [u8]> {
         self.now.get(sector, sectors)
+    }
+
+    /// As [`Disk::read`], when there is nothing that cannot be read.
+    ///
+    /// # Errors
+    /// An error number. A sector that is away says nothing of what the medium has lost.
+    pub fn try_read(&self, sector: u64, sectors: u64) -> Result<Cow<'_, [u8]>, i32> {
+        let end = sector + sectors;
+        match &self.away {
+            Some((away, errno)) if away.start < end && sector < away.end => Err(*errno),
+            _ if self.bad.range(sector..end).next().is_some() => Err(MEDIUM),
+            _ => Ok(self.read(sector, sectors)),
+        }
+    }
+
+    /// Reads of these sectors end with this error until [`Disk::come_back`].
+    pub fn go_away(&mut self, sectors: Range<u64>, errno: i32) {
+        self.away = Some((sectors, errno));
+    }
+
+    /// Everything that was away is there, as it was.
+    pub fn come_back(&mut self) {
+        self.away = None;
+    }
+
+    /// Whether something is away.
+    pub fn is_away(&self) -> bool {
+        self.away.is_some()
+    }
+
+    /// The medium loses a sector.
+    pub fn lose(&mut self, sector: u64) {
+        self.bad.insert(sector);
+    }
+
+    /// Written again, and so readable.
+    fn heal(&mut self, sector: u64, data: &[u8]) {
+        if !self.bad.is_empty() {
+            let end = sector + (data.len() / SECTOR) as u64;
+            self.bad.retain(|s| !(sector..end).contains(s));
+        }
     }
 
     pub fn stable(&self, sector: u64, sectors: u64) -> Cow<'_, [u8]> {
@@ -161,6 +223,7 @@ impl Disk {
 
     /// A write completes.
     pub fn write(&mut self, sector: u64, data: &[u8], fua: bool) {
+        self.heal(sector, data);
         self.now.put(sector, data);
         if !fua {
             self.serial += 1;
@@ -231,25 +294,33 @@ impl Disk {
     pub fn cut(&mut self, rng: &mut Rng, in_flight: &[(u64, Vec<u8>)]) {
         let stable = &mut self.stable;
         let all = self.pending.iter().map(|w| (w.sector, &w.data[..]));
-        for (sector, data) in all.chain(in_flight.iter().map(|(s, d)| (*s, &d[..]))) {
+        let all: Vec<_> = all.chain(in_flight.iter().map(|(s, d)| (*s, &d[..]))).collect();
+        for &(sector, data) in &all {
             torn(rng, sector, data, |sector, data| stable.put(sector, data));
+        }
+        if !all.is_empty() && rng.one_in(4) {
+            let (sector, data) = all[rng.index(all.len())];
+            self.bad.insert(sector + rng.index(data.len() / SECTOR) as u64);
         }
         self.restart();
     }
 
     /// A power cut keeps these sectors of something that was not stable: [`Disk::restart`] ends it.
     pub fn keep(&mut self, sector: u64, data: &[u8]) {
+        self.heal(sector, data);
         self.stable.put(sector, data);
     }
 
     /// The power comes back: what is stable is all there is.
     pub fn restart(&mut self) {
+        self.come_back();
         self.pending.clear();
         self.now = self.stable.clone();
     }
 
     /// The host crashes while `in_flight` are being written, and the disk keeps its power.
     pub fn orphan(&mut self, rng: &mut Rng, in_flight: &[(u64, Vec<u8>)]) {
+        self.come_back();
         for (sector, data) in in_flight {
             self.tear(rng, *sector, data);
         }
@@ -257,6 +328,7 @@ impl Disk {
 
     /// Overwrites bytes, stable: for damage.
     pub fn poke(&mut self, sector: u64, data: &[u8]) {
+        self.heal(sector, data);
         self.now.put(sector, data);
         self.stable.put(sector, data);
     }

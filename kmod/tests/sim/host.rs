@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use writeboost::engine::checks::Verdict;
 use writeboost::engine::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK};
 use writeboost::engine::log::{Claim, Io, Refused};
+use writeboost::engine::lost::insist;
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Item};
 use writeboost::engine::replay::{Damage, Replay, Want};
@@ -188,7 +189,11 @@ impl Host {
     }
 
     pub fn checkpoint(&self) -> Checkpoint {
-        let slot = |i: u64| self.cache.sector((CHECKPOINT_BLOCK + i) * BLOCK_SECTORS);
+        let slot = |i: u64| {
+            let read = || self.cache.try_read((CHECKPOINT_BLOCK + i) * BLOCK_SECTORS, BLOCK_SECTORS);
+            let sector = insist(read, |e| *e).unwrap();
+            sector.map_or([0; SECTOR], |b| *b.first_chunk().unwrap())
+        };
         Checkpoint::choose(&slot(0), &slot(1), &self.sb).unwrap()
     }
 
@@ -198,7 +203,11 @@ impl Host {
             Replay::with_secret(&self.sb, self.checkpoint(), NR_BUFFERS, Secret::new(SECRET)).unwrap();
         let mut reads = Vec::new();
         while let Want::Read { slot, blocks } = replay.want() {
-            replay.feed(&self.cache.read(self.sector_of(slot), u64::from(blocks) * BLOCK_SECTORS))?;
+            let read = || self.cache.try_read(self.sector_of(slot), u64::from(blocks) * BLOCK_SECTORS);
+            match insist(read, |e| *e).unwrap() {
+                Some(b) => replay.feed(&b)?,
+                None => replay.feed_unreadable()?,
+            }
             reads.push((slot, blocks));
         }
         Ok((replay, reads))

@@ -29,16 +29,17 @@
 //! - After a drain the backing device alone, power cut included, must equal the volume.
 
 use super::case::Case;
-use super::disk::{Disk, SECTOR};
+use super::disk::{Disk, AWAY, SECTOR};
 use super::host;
 use super::rng::Rng;
 use std::collections::HashMap;
 use writeboost::engine::checks::{Checks, Generation, Verdict};
 use writeboost::engine::flight::Doubts;
 use writeboost::engine::format::{
-    Checkpoint, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK, MIN_SEGMENTS,
+    Checkpoint, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK, MIN_SEGMENTS,
 };
 use writeboost::engine::log::{Claim, Io, Refused, Wait};
+use writeboost::engine::lost::{insist, Lost, Near, Sight, Word};
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Item, Relocation};
 use writeboost::engine::replay::{Replay, Want};
@@ -81,6 +82,9 @@ pub struct Counts {
     /// Reads, and items of writeback and relocation, whose segment was opened again before they were over.
     pub gone: u64,
     pub gone_items: u64,
+    pub unreadable: u64,
+    pub away: u64,
+    pub kept: u64,
 }
 
 impl Counts {
@@ -111,6 +115,9 @@ impl Counts {
         self.rushes += c.rushes;
         self.gone += c.gone;
         self.gone_items += c.gone_items;
+        self.unreadable += c.unreadable;
+        self.away += c.away;
+        self.kept += c.kept;
     }
 }
 
@@ -274,6 +281,8 @@ struct Work {
     data: Vec<u8>,
     /// It could not be written.
     lost: bool,
+    /// Of the read.
+    error: Option<i32>,
 }
 
 struct Mover {
@@ -336,6 +345,8 @@ pub struct Plan {
     pub probe_every: u64,
     /// At some steps everything is quick but those who copy, see [`Sim::rush`].
     pub rushes: bool,
+    /// One in so many steps a part of the cache device is away for a while; 0 for never.
+    pub away_every: u64,
 }
 
 impl Plan {
@@ -358,6 +369,7 @@ impl Plan {
             probe_every: rng.pick(&[100, 300, 1000]),
             judges: rng.one_in(2),
             rushes: rng.one_in(3),
+            away_every: rng.pick(&[0, 0, 300, 1000]),
         }
     }
 }
@@ -379,6 +391,9 @@ pub struct Sim {
     round: Round,
     relocation: Mover,
     relocation_tries: u32,
+    /// What relocation could not read, and until which step a part of the cache device is away.
+    lost: Lost,
+    away_until: u64,
     space: bool,
     checkpointing: bool,
     /// An I/O that the log needs has failed in this life.
@@ -475,6 +490,8 @@ impl Sim {
             doubts,
             relocation: Mover::new(16),
             relocation_tries: 0,
+            lost: Lost::new(slots).unwrap(),
+            away_until: 0,
             space: false,
             checkpointing: false,
             has_failed: false,
@@ -566,6 +583,7 @@ impl Sim {
             segment_blocks: 16,
             judges: true,
             rushes: false,
+            away_every: 0,
             ..Plan::draw(&mut rng)
         };
         let mut sim = Self::with_plan(rng, plan);
@@ -668,7 +686,7 @@ impl Sim {
     /// Everything gets done at once, only those who copy into the log get no further: commits, writeback, the tail catch up
     /// with them.
     fn rush(&mut self) {
-        if self.writeback.phase != Phase::Idle || self.checkpointing {
+        if self.writeback.phase != Phase::Idle || self.checkpointing || self.cache.is_away() {
             return;
         }
         self.say(|| "rush".into());
@@ -758,8 +776,10 @@ impl Sim {
                 self.cache.cut(&mut self.rng, &to_cache);
                 // A checkpoint is one sector, and so not torn; but some disk may leave it unreadable.
                 for (sector, _) in to_cache.iter().filter(|(_, data)| data.len() == SECTOR) {
-                    if self.rng.one_in(3) {
-                        self.cache.poke(*sector, &[0x5a; SECTOR]);
+                    match self.rng.below(6) {
+                        0 => self.cache.poke(*sector, &[0x5a; SECTOR]),
+                        1 => self.cache.lose(*sector),
+                        _ => (),
                     }
                 }
                 self.backing.cut(&mut self.rng, &to_backing);
@@ -812,6 +832,7 @@ impl Sim {
         self.space = false;
         self.checkpointing = false;
         self.has_failed = false;
+        self.lost = Lost::new(slots).unwrap();
         (self.idle_work, self.last_progress) = (0, self.counts.steps);
         self.recover(newest);
         let expected = self.expected(newest);
@@ -821,9 +842,14 @@ impl Sim {
 
     /// One attempt to resume; none when the machine crashed on the way.
     fn replay(&mut self, unstable: bool) -> Option<(Engine, Checkpoint)> {
-        let sector = |disk: &Disk, block: u64| disk.sector(block * BLOCK_SECTORS);
-        assert_eq!(Superblock::decode(&sector(&self.cache, 0)).as_ref(), Ok(&self.sb));
-        let (a, b) = (sector(&self.cache, CHECKPOINT_BLOCK), sector(&self.cache, CHECKPOINT_BLOCK + 1));
+        if unstable && self.rng.one_in(3) {
+            self.draw_absence();
+        }
+        let superblock = self.cache.sector(0);
+        assert_eq!(Superblock::decode(&superblock).as_ref(), Ok(&self.sb));
+        let (Ok(a), Ok(b)) = (self.checkpoint_slot(0), self.checkpoint_slot(1)) else {
+            return self.refused();
+        };
         let cp = Checkpoint::choose(&a, &b, &self.sb).unwrap();
         self.say(|| format!("replay from {cp:?}"));
         let mut replay =
@@ -833,8 +859,16 @@ impl Sim {
             if unstable && self.rng.one_in(40) {
                 return self.crash_in_replay(None);
             }
-            let b = self.cache.read(block_sector(&self.sb, slot), u64::from(blocks) * BLOCK_SECTORS);
-            replay.feed(&b).unwrap_or_else(|e| panic!("{e}; promised {}", self.promised));
+            let (sector, sectors) = (block_sector(&self.sb, slot), u64::from(blocks) * BLOCK_SECTORS);
+            let fed = match insist(|| self.cache.try_read(sector, sectors), |e| *e) {
+                Ok(Some(b)) => replay.feed(&b),
+                Ok(None) => {
+                    self.counts.unreadable += 1;
+                    replay.feed_unreadable()
+                }
+                Err(_) => return self.refused(),
+            };
+            fed.unwrap_or_else(|e| panic!("{e}; promised {}", self.promised));
             self.say(|| format!("replay read {blocks} blocks at slot {slot}"));
             reads += 1;
             assert!(reads < 20_000, "replay has no end");
@@ -842,6 +876,7 @@ impl Sim {
         if unstable && self.rng.one_in(4) {
             return self.crash_in_replay(None);
         }
+        self.cache.come_back();
         self.cache.flush(self.cache.mark());
         let (engine, cp) = replay.finish();
         if unstable && self.rng.one_in(4) {
@@ -852,6 +887,32 @@ impl Sim {
             return self.crash_in_replay(None);
         }
         Some((engine, cp))
+    }
+
+    /// What a checkpoint slot holds: nothing, when the medium has lost it.
+    fn checkpoint_slot(&mut self, i: u64) -> Result<[u8; SECTOR], i32> {
+        let read = || self.cache.try_read((CHECKPOINT_BLOCK + i) * BLOCK_SECTORS, BLOCK_SECTORS);
+        let sector = insist(read, |e| *e)?.map(|b| *b.first_chunk().unwrap());
+        self.counts.unreadable += u64::from(sector.is_none());
+        Ok(sector.unwrap_or([0; SECTOR]))
+    }
+
+    /// A resume does not go on where something does not answer, has changed nothing, and is tried again later.
+    fn refused<T>(&mut self) -> Option<T> {
+        self.say(|| "refused: something does not answer".into());
+        self.cache.come_back();
+        None
+    }
+
+    /// A part of the cache device is away.
+    fn draw_absence(&mut self) {
+        let all = self.sb.cache_sectors();
+        let first = self.rng.below(all);
+        let len = self.rng.range(1, all);
+        let errno = self.rng.pick(&AWAY);
+        self.say(|| format!("sectors {first}+{len} of the cache device are away, error {errno}"));
+        self.cache.go_away(first..first + len, errno);
+        self.counts.away += 1;
     }
 
     fn crash_in_replay<T>(&mut self, cp: Option<&Checkpoint>) -> Option<T> {
@@ -1000,7 +1061,8 @@ impl Sim {
         match *from {
             Source::Backing { sector, sectors } => {
                 for s in sector..sector + sectors {
-                    out.push((s, version_of(s, &self.backing.sector(s))));
+                    let b = self.backing.try_read(s, 1).expect("a sector that is nowhere else can be read");
+                    out.push((s, version_of(s, &b)));
                 }
             }
             Source::Cache { slot, blocks, generation, addr, mask } => {
@@ -1029,6 +1091,15 @@ impl Sim {
 
     fn step(&mut self, mode: Mode) {
         self.counts.steps += 1;
+        if self.cache.is_away() {
+            if self.counts.steps >= self.away_until || mode != Mode::Busy {
+                self.say(|| "all of the cache device is back".into());
+                self.cache.come_back();
+            }
+        } else if mode == Mode::Busy && self.plan.away_every != 0 && self.rng.one_in(self.plan.away_every) {
+            self.draw_absence();
+            self.away_until = self.counts.steps + self.rng.range(20, 3000);
+        }
         if self.counts.steps % 16 == 3 {
             // As the commit thread does, ahead of the head, but by pieces of any size.
             self.engine.prepare((self.counts.steps / 16 % 7 * 5 + 1) as u32);
@@ -1108,11 +1179,11 @@ impl Sim {
         self.settle();
         let expected = self.expected(u64::MAX);
         self.check_volume(&expected);
-        self.engine.flush();
-        self.settle_in(Mode::Drain, |sim| {
-            let s = sim.engine.state();
-            s.failed || (s.dirty == 0 && s.tail > s.newest && sim.jobs.is_empty())
-        });
+        let goal = self.engine.flush();
+        self.settle_in(Mode::Drain, |sim| sim.engine.failed() || sim.engine.has_left_log(goal));
+        if self.engine.has_left_log(goal) {
+            self.check_left();
+        }
         self.settle();
         if self.engine.failed() {
             return;
@@ -1123,6 +1194,18 @@ impl Sim {
         let expected = self.expected(u64::MAX);
         self.drained(&expected);
         self.check_volume(&expected);
+    }
+
+    /// A drain is over, and nobody has written since: whatever is still on its way, nothing is left to be replayed.
+    fn check_left(&mut self) {
+        let disks = (self.cache.clone(), self.backing.clone());
+        let checks = self.checks.clone();
+        let in_flight = self.in_flight();
+        self.crash_disks(Crash::Power, in_flight);
+        let (engine, _) = self.come_up();
+        assert_eq!(engine.state().dirty, 0, "blocks of the log come back after a drain");
+        (self.cache, self.backing) = disks;
+        self.checks = checks;
     }
 
     fn begin(&mut self) {
@@ -1346,6 +1429,11 @@ impl Sim {
                 }
             }
             Job::Read { op, from } => {
+                if self.is_unreadable(&from) {
+                    // An error for who reads it.
+                    self.ops.retain(|(id, _)| *id != op);
+                    return;
+                }
                 let got = self.fetch(&from);
                 let again = if got.is_none() { self.look_again(op, &from) } else { 0 };
                 if let Some(Op::Read(r)) = self.find_op(op) {
@@ -1437,14 +1525,24 @@ impl Sim {
         fails
     }
 
+    /// Whether this part of a read ends with an error; then it is over.
+    fn is_unreadable(&self, from: &Source) -> bool {
+        let Source::Cache { slot, blocks, .. } = *from else { return false };
+        self.cache.try_read(block_sector(&self.sb, slot), u64::from(blocks) * BLOCK_SECTORS).is_err()
+    }
+
+    /// What cannot be read has no data, and the error.
     fn read_item(cache: &Disk, sb: &Superblock, w: &mut Work) {
-        w.data = cache.read(block_sector(sb, w.item.slot), BLOCK_SECTORS).to_vec();
+        match cache.try_read(block_sector(sb, w.item.slot), BLOCK_SECTORS) {
+            Ok(block) => w.data = block.to_vec(),
+            Err(errno) => w.error = Some(errno),
+        }
     }
 
     /// Whether an item that was read is what was planned. If not, the log has come round meanwhile.
     fn is_there(engine: &Engine, batch: &Batch, w: &Work) -> bool {
         let slot = w.item.slot;
-        let ok = crc32c(0, &w.data) == engine.checks().checksum(slot);
+        let ok = w.error.is_some() || crc32c(0, &w.data) == engine.checks().checksum(slot);
         let held = engine.holds_item(batch, &w.item);
         assert!(ok || !held, "checksum of item in slot {slot}");
         held
@@ -1526,7 +1624,7 @@ impl Sim {
                     assert_eq!(live & !item.mask(), 0, "an item has grown");
                     self.jobs.push(Job::WritebackRead(wb.work.len()));
                     wb.pending += 1;
-                    wb.work.push(Work { item, live, data: Vec::new(), lost: false });
+                    wb.work.push(Work { item, live, data: Vec::new(), lost: false, error: None });
                 }
             }
             Phase::Reading if self.writeback.pending == 0 => {
@@ -1551,7 +1649,7 @@ impl Sim {
                 let wb = &mut self.writeback;
                 match wb.work.pop() {
                     Some(w) => {
-                        if !wb.left && !w.lost {
+                        if !wb.left && !w.lost && w.error.is_none() {
                             self.engine.written_back(&wb.batch, &w.item);
                             self.counts.written_back += 1;
                             self.idle_work = 0;
@@ -1568,7 +1666,7 @@ impl Sim {
     fn send_round(&mut self) {
         let mut to_write: HashMap<u64, ()> = HashMap::new();
         let wb = &mut self.writeback;
-        for (item, w) in wb.work.iter().enumerate().filter(|(_, w)| !w.lost) {
+        for (item, w) in wb.work.iter().enumerate().filter(|(_, w)| !w.lost && w.error.is_none()) {
             let mut i = 0;
             while i < BLOCK_SECTORS as usize {
                 if w.live & 1 << i == 0 {
@@ -1632,7 +1730,7 @@ impl Sim {
                         self.idle_work,
                         self.engine.state()
                     );
-                    r.work.push(Work { item, live, data: Vec::new(), lost: false });
+                    r.work.push(Work { item, live, data: Vec::new(), lost: false, error: None });
                 }
             }
             Phase::Reading if self.relocation.pending == 0 => {
@@ -1640,6 +1738,12 @@ impl Sim {
                 let all = r.work.len();
                 r.work.retain(|w| Self::is_there(&self.engine, &r.batch, w));
                 self.counts.gone_items += (all - r.work.len()) as u64;
+                if !self.are_lost() {
+                    // What is in the way is kept, and looked at again later.
+                    self.counts.kept += 1;
+                    self.relocation.phase = Phase::Ending;
+                    return;
+                }
                 (self.relocation.at, self.relocation.phase) = (0, Phase::Writing);
                 self.relocation_tries = 0;
             }
@@ -1650,6 +1754,51 @@ impl Sim {
             }
             _ => (),
         }
+    }
+
+    /// As the kernel's host does: whether all that relocation has read is there, or lost for good. Here the medium never loses
+    /// what is dirty, so that nothing ever is; and who asks for it changes nothing.
+    fn are_lost(&mut self) -> bool {
+        // An hour passes in a few thousand steps.
+        let now = self.counts.steps * 2000;
+        if self.rng.one_in(3) {
+            self.lost.hurry(now);
+        }
+        self.lost.begin(now);
+        let mut all = true;
+        for w in &self.relocation.work {
+            let Some(errno) = w.error else { continue };
+            let (slot, crc) = (w.item.slot, self.checks.checksum(w.item.slot));
+            let near = self.near(slot / self.sb.segment_blocks);
+            all &=
+                self.lost.wants(slot, crc) && self.lost.look(slot, crc, Sight::Error(Word::of(errno)), &near);
+        }
+        self.lost.end(now);
+        let gone = self.relocation.work.iter().find(|w| w.error.is_some());
+        assert!(
+            !all || gone.is_none(),
+            "block {} is given up, and is only away",
+            gone.map_or(0, |w| w.item.addr())
+        );
+        all
+    }
+
+    fn near(&self, segment: u32) -> Near {
+        let nr = self.sb.nr_segments;
+        let see = |segment: u32| {
+            let block =
+                self.cache.try_read(block_sector(&self.sb, segment * self.sb.segment_blocks), BLOCK_SECTORS);
+            match (block, self.engine.record_at(segment)) {
+                (Err(errno), _) => Sight::Error(Word::of(errno)),
+                (Ok(_), None) => Sight::Readable,
+                (Ok(b), Some(seq)) => {
+                    let right = RecordHeader::is_of(b[..].first_chunk().unwrap(), self.sb.nonce, seq);
+                    assert!(right, "record {seq} does not begin segment {segment}");
+                    Sight::Right
+                }
+            }
+        };
+        Near { own: see(segment), beside: [see((segment + nr - 1) % nr), see((segment + 1) % nr)] }
     }
 
     fn claim_relocation(&mut self) {

@@ -100,6 +100,187 @@ pub const TESTS: &[Test] = &[
         "#
         ),
     ),
+    // The cache device is more than one disk, and one of them does not answer: what was flushed to it is not lost by that,
+    // whoever wants it to be given up. What the medium has lost is, then.
+    failing(
+        "faults::part_of_the_cache_device_is_away",
+        60,
+        true,
+        with_helpers!(
+            r#"
+        ram 1 64
+        null x 17
+        faulty c /dev/x
+        volume v /dev/ram0 /dev/mapper/c writeback_threshold 0
+        say 'one half of the cache device is clean, and the next 2 MiB are flushed to the other one'
+        dd if=/dev/urandom of=/dev/mapper/v bs=508k count=17 oflag=direct conv=notrunc,fsync status=none
+        drain v
+        dd if=/tmp/a of=/dev/mapper/v bs=1M oflag=direct conv=notrunc,fsync status=none
+        is_nearly_full() { [ "$(value v free_segments)" -le 5 ]; }
+        for i in {1..40}; do
+            ! is_nearly_full || break
+            dd if=/dev/urandom of=/dev/mapper/v bs=508k seek=40 count=1 oflag=direct conv=notrunc,fsync status=none
+        done
+        half=$(((256 + 16 * 128) * 8))
+        presses() { timeout 20 dd if=/dev/urandom of=/dev/mapper/v bs=64k seek=400 count=16 oflag=direct conv=notrunc status=none 2>/dev/null || true; }
+        dmsetup message v 0 give_up
+        for status in path timeout io offline; do
+            faults c $status read $half
+            for i in 1 2 3 4 5 6; do presses; sleep 1; done
+            same "blocks lost by $status" "$(value v lost_blocks)" 0
+            mended c
+        done
+        logged 'are in the way of the log'
+        say 'all of it is there when the disk is back'
+        get /tmp/a 0 | cmp - /tmp/a
+        forget
+        get /tmp/a 0 | cmp - /tmp/a
+        drained v /dev/ram0
+        same 'lost blocks' "$(value v lost_blocks)" 0
+        remove v
+        "#
+        ),
+    ),
+    // The medium has lost a block: not at once, and no other one with it.
+    failing(
+        "faults::the_medium_has_lost_a_block",
+        60,
+        true,
+        with_helpers!(
+            r#"
+        ram 1 64
+        null x 17
+        faulty c /dev/x
+        volume v /dev/ram0 /dev/mapper/c writeback_threshold 0
+        dd if=/tmp/a of=/dev/mapper/v bs=4k count=120 oflag=direct conv=notrunc,fsync status=none
+        forget
+        # Where block 5 of the volume lies on the device.
+        dd if=/dev/x of=/tmp/image bs=1M count=4 iflag=direct status=none
+        at=$(python3 -c 'print(open("/tmp/image", "rb").read().find(open("/tmp/a", "rb").read(24576)[20480:]) // 512)')
+        [ $at -gt 0 ] || die 'it is not there'
+        presses() { timeout 30 dd if=/dev/urandom of=/dev/mapper/v bs=64k seek=400 count=16 oflag=direct conv=notrunc status=none 2>/dev/null || true; }
+        faults c medium read $at 8
+        for i in {1..24}; do presses; done
+        same 'lost blocks within seconds' "$(value v lost_blocks)" 0
+        say 'with a neighbour that does not answer, nobody can say'
+        faults c path read $(((256 + 128) * 8)) 8
+        dmsetup message v 0 give_up
+        for i in {1..10}; do presses; sleep 1; done
+        same 'lost blocks' "$(value v lost_blocks)" 0
+        mended c
+        faults c medium read $at 8
+        for i in {1..24}; do presses; sleep 1; [ "$(value v lost_blocks)" = 0 ] || break; done
+        same 'lost blocks' "$(value v lost_blocks)" 1
+        logged 'block 5 (sectors 40 to 47) is lost'
+        get /tmp/a 0 5 | cmp - <(head -c 20480 /tmp/a)
+        get /tmp/a 6 114 | cmp - <(head -c 491520 /tmp/a | tail -c 466944)
+        fails get /tmp/a 5 1
+        put /tmp/a 0
+        get /tmp/a 0 | cmp - /tmp/a
+        mended c
+        drained v /dev/ram0
+        remove v
+        "#
+        ),
+    ),
+    // One sector that cannot be read, wherever it is: a volume whose data are all there is opened with all of them.
+    failing(
+        "faults::one_unreadable_sector",
+        30,
+        true,
+        with_helpers!(
+            r#"
+        ram 1 64
+        null x 32
+        faulty c /dev/x
+        opens() { dmsetup create v --table "0 $(sectors /dev/ram0) writeboost /dev/ram0 /dev/mapper/c 2 writeback_threshold 0" 2>/tmp/said; }
+        volume v /dev/ram0 /dev/mapper/c writeback_threshold 0
+        dd if=/dev/urandom of=/dev/mapper/v bs=1M count=4 oflag=direct conv=notrunc,fsync status=none
+        dirty=$(dirty v)
+        digest=$(digest /dev/mapper/v)
+        remove v
+        dd if=/dev/x of=/tmp/image bs=1M iflag=direct status=none
+        again() { dd if=/tmp/image of=/dev/x bs=1M oflag=direct conv=notrunc status=none; }
+        is_all_there() { # STATUS SECTOR
+            say "$1 error in sector $2"
+            again
+            faults c $1 read $2 8
+            opens || die "refused: $(dmesg | tail -n 5)"
+            same 'dirty blocks' "$(dirty v)" "$dirty"
+            same 'content' "$(digest /dev/mapper/v)" "$digest"
+            put /tmp/a 4000
+            sync /dev/mapper/v
+            remove v
+            opens || die "refused the second time: $(dmesg | tail -n 5)"
+            get /tmp/a 4000 | cmp - /tmp/a
+            remove v
+            mended c
+        }
+        # 1,024 blocks are 9 segments: the last one is segment 8.
+        for status in medium protection io; do
+            is_all_there $status 8
+            is_all_there $status 16
+        done
+        is_all_there medium $(((256 + 9 * 128) * 8))
+        is_all_there protection $(((256 + 10 * 128) * 8))
+        # Data that nobody needs to look at: they are known durable.
+        again
+        faults c medium read $(((256 + 3) * 8)) 8
+        opens || die "refused: $(dmesg | tail -n 5)"
+        same 'dirty blocks' "$(dirty v)" "$dirty"
+        remove v
+        mended c
+        is_refused() { # WORDS STATUS FIRST SECTORS
+            say "$2 error in sector $3"
+            again
+            faults c $2 read $3 $4
+            logs "$1" -- dmsetup create v --table "0 $(sectors /dev/ram0) writeboost /dev/ram0 /dev/mapper/c"
+            cmp /tmp/image <(dd if=/dev/x bs=1M iflag=direct status=none) || die 'something was written'
+            mended c
+        }
+        say 'a device that does not answer is not one that has lost something'
+        is_refused 'Cannot read the cache device' path 8 16
+        is_refused 'Cannot read the cache device' io $(((256 + 9 * 128) * 8)) 8
+        is_refused 'Cannot read the cache device' timeout $(((256 + 9 * 128) * 8)) 1024
+        say 'nor is a log without one of its headers whole: the message says which'
+        is_refused "sector $(((256 + 4 * 128) * 8)) of the cache device would have to be read" medium $(((256 + 4 * 128) * 8)) 8
+        say 'a blank superblock is not taken for a new device when what lies behind it cannot be read'
+        dd if=/dev/zero of=/tmp/image bs=512 count=1 conv=notrunc status=none
+        for status in medium io path; do
+            is_refused 'Cannot read the cache device' $status 8 16
+            is_refused 'Cannot read the cache device' $status 2040 8
+        done
+        "#
+        ),
+    ),
+    // The tail moves when its checkpoint is sent. When that fails, a drain has not succeeded: the log would be replayed, over
+    // whatever the backing device is used for meanwhile.
+    failing(
+        "faults::drain_whose_checkpoint_fails",
+        30,
+        true,
+        with_helpers!(
+            r#"
+        ram 1 64
+        null x 17
+        faulty c /dev/x
+        volume v /dev/ram0 /dev/mapper/c writeback_threshold 0
+        put /tmp/a 0
+        sync /dev/mapper/v
+        faults c io write 8 16
+        ! timeout 60 dmsetup message v 0 drop_caches 2>/tmp/said || die 'it was drained, and the log is what it was'
+        grep -q 'Input/output error' /tmp/said || die "$(cat /tmp/said)"
+        same 'state' "$(value v state)" failed
+        refused 11 '' -- timeout 60 wbctl remove --drain v
+        mended c
+        remove v
+        volume v /dev/ram0 /dev/mapper/c writeback_threshold 0
+        same 'dirty blocks' "$(dirty v)" 512
+        get /tmp/a 0 | cmp - /tmp/a
+        finish v /dev/ram0 /dev/mapper/c
+        "#
+        ),
+    ),
     // Whoever waits for an event is told, and what the event is about is in the status by then.
     script(
         "faults::events",
