@@ -81,6 +81,9 @@ pub const LOOKS: u32 = 5;
 pub const PAUSE_MS: u64 = 5000;
 /// The same in a hurry, and while there is little evidence: what is away for a moment should not have to be waited for.
 pub const FIRST_PAUSE_MS: u64 = 1000;
+/// Between the end of a round and the beginning of the next one, in milliseconds at most: when nobody has looked for longer, what
+/// was seen before says nothing about the time between.
+pub const GAP_MS: u64 = 60_000;
 /// How long a request to hurry holds, in milliseconds.
 pub const HURRY_LASTS_MS: u64 = 600_000;
 /// Blocks that are waited for at a time.
@@ -155,6 +158,8 @@ pub struct Lost {
     len: usize,
     /// When the next round may begin, in milliseconds since boot.
     next_ms: u64,
+    /// When the last round has ended.
+    ended_ms: u64,
     /// In a hurry until then.
     hurry_until_ms: u64,
     now_ms: u64,
@@ -167,7 +172,7 @@ impl Lost {
     /// [`OutOfMemory`].
     pub fn new(slots: usize) -> Result<Self, OutOfMemory> {
         let suspects = Table::new(slots, |_| Suspect::default())?;
-        Ok(Self { suspects, len: 0, next_ms: 0, hurry_until_ms: 0, now_ms: 0 })
+        Ok(Self { suspects, len: 0, next_ms: 0, ended_ms: 0, hurry_until_ms: 0, now_ms: 0 })
     }
 
     /// An administrator wants no waiting where the medium has spoken.
@@ -183,6 +188,14 @@ impl Lost {
     /// Whether blocks are waited for and it is too early to look at them again.
     pub fn is_early(&self, now_ms: u64) -> bool {
         self.len != 0 && now_ms < self.next_ms
+    }
+
+    /// All of a batch is about to be read, for a round. Rounds come only while room is short: evidence with a hole in it has not
+    /// lasted.
+    pub fn resume(&mut self, now_ms: u64) {
+        if now_ms.saturating_sub(self.ended_ms) > GAP_MS {
+            self.suspects[..self.len].iter_mut().for_each(|s| (s.looks, s.ripe) = (0, false));
+        }
     }
 
     /// A round begins: all of a batch has been read.
@@ -227,6 +240,7 @@ impl Lost {
 
     /// A round ends at this moment: blocks that were not seen in it are forgotten, for they can be read or are not needed.
     pub fn end(&mut self, now_ms: u64) {
+        self.ended_ms = now_ms;
         let mut kept = 0;
         for i in 0..self.len {
             if self.suspects[i].seen {
@@ -305,6 +319,25 @@ mod tests {
         assert_eq!(read([61, 84, 61]), (Ok(None), 3));
         assert_eq!(read([61, 5, 61]), (Err(5), 3));
         assert_eq!(read([110, 61, 61]), (Err(110), 3));
+    }
+
+    #[test]
+    fn evidence_with_a_hole_in_it_has_not_lasted() {
+        let near = Near { own: Sight::Right, beside: [Sight::Right; 2] };
+        let mut lost = Lost::new(4).unwrap();
+        let mut look = |now: u64| {
+            lost.resume(now);
+            lost.begin(now);
+            let is_lost = lost.look(7, 70, Sight::Error(Word::Medium), &near);
+            lost.end(now);
+            is_lost
+        };
+        // A moment of trouble, and another one an hour later: nobody has looked in between.
+        assert!((0..10).all(|s| !look(1_000_000 + s * 1000)));
+        assert!((0..10).all(|s| !look(4_600_000 + s * 1000)));
+        // It lasts.
+        let first = (0..1000).find(|s| look(4_610_000 + s * 1000));
+        assert_eq!(first.map(|s| 4_610_000 + s * 1000 - 4_600_000), Some(LASTS_MS));
     }
 
     /// Looks at one block as long as `ms`, by `sight` of each moment. When it is lost.

@@ -162,6 +162,7 @@ impl Volume {
         }
         // What has been superseded meanwhile is left out.
         batch.retain(|planned, item| self.core.lock().engine.begin_item(planned, item).is_some());
+        tools.lost.resume(now_ms());
         self.read_items(t, batch.items().iter().enumerate());
         for (i, item) in batch.items().iter().enumerate() {
             found[i] = self.find(t, i, batch, item);
