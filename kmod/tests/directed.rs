@@ -1856,6 +1856,27 @@ fn one_unreadable_sector_anywhere_but_in_a_header_costs_nothing() {
 }
 
 #[test]
+fn what_was_drained_before_a_suspend_stays_out_of_the_log_whichever_checkpoint_is_lost() {
+    let mut h = host();
+    h.write(0, 20, 1);
+    h.drain();
+    while let Some(cp) = h.engine.note_durable() {
+        h.write_checkpoint(&cp);
+        h.engine.checkpointed(true);
+    }
+    h.lose_power();
+    // Somebody uses the backing device by itself.
+    let mine = 7u64.to_le_bytes().repeat(BLOCK / 8);
+    h.backing.poke(3 * BLOCK_SECTORS, &mine);
+    for slot in [0, 1] {
+        let mut h = Host { cache: h.cache.clone(), backing: h.backing.clone(), ..host() };
+        h.cache.lose((CHECKPOINT_BLOCK + slot) * BLOCK_SECTORS);
+        h.resume().unwrap();
+        assert_eq!((h.engine.state().dirty, h.read(3)), (0, 7), "slot {slot}");
+    }
+}
+
+#[test]
 fn a_header_that_is_lost_inside_the_log_is_named() {
     let mut h = host();
     h.write(0, 15, 1);

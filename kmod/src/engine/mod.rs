@@ -106,6 +106,8 @@ pub struct Engine {
     generation: u64,
     /// How far the log is durable, by the newest checkpoint.
     noted: u64,
+    /// Where the log begins by the newest checkpoint and by the one before, which is in the other slot. 0: nobody knows.
+    told_tails: [u64; 2],
     /// The segment that new records go to, and the first block in it that no record has.
     head: u32,
     head_next: u32,
@@ -214,6 +216,7 @@ impl Engine {
             epoch_start: 0,
             generation: 0,
             noted: 0,
+            told_tails: [0; 2],
             head: 0,
             head_next: sb.segment_blocks,
             prepared: 0,
