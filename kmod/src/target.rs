@@ -46,8 +46,12 @@ fn check_shapes(backing: &Device, cache: &Device) -> core::result::Result<(), Re
         match unfit {
             Unfit::ReadOnly => (c"The backing device is read-only", EROFS),
             Unfit::Zoned => (c"The backing device is zoned, which is not supported", EINVAL),
-            Unfit::LogicalBlock(_) => (c"The backing device has logical blocks of more than 4096 bytes", EINVAL),
-            Unfit::Uneven(..) => (c"The size of the backing device is no multiple of its logical blocks", EINVAL),
+            Unfit::LogicalBlock(_) => {
+                (c"The backing device has logical blocks of more than 4096 bytes", EINVAL)
+            }
+            Unfit::Uneven(..) => {
+                (c"The size of the backing device is no multiple of its logical blocks", EINVAL)
+            }
             Unfit::TooSmall(_) => (c"The backing device is empty", EINVAL),
             Unfit::TooLarge(_) => (c"The backing device is too large: the most are 4 PiB", EINVAL),
         }
@@ -57,7 +61,9 @@ fn check_shapes(backing: &Device, cache: &Device) -> core::result::Result<(), Re
         match unfit {
             Unfit::ReadOnly => (c"The cache device is read-only", EROFS),
             Unfit::Zoned => (c"The cache device is zoned, which is not supported", EINVAL),
-            Unfit::LogicalBlock(_) => (c"The cache device has logical blocks of more than 4096 bytes", EINVAL),
+            Unfit::LogicalBlock(_) => {
+                (c"The cache device has logical blocks of more than 4096 bytes", EINVAL)
+            }
             _ => (c"The cache device is too small: it must have at least 9 MiB", EINVAL),
         }
     })

@@ -5,9 +5,9 @@
 //! C header: [`include/linux/device-mapper.h`](srctree/include/linux/device-mapper.h)
 
 use super::bindings;
+use crate::engine::limits::{Limits, Shape};
 use crate::engine::silence::Traffic;
 use crate::os::Shared;
-use crate::engine::limits::{Limits, Shape};
 use core::ptr::NonNull;
 use kernel::prelude::*;
 
