@@ -179,7 +179,10 @@ pub const TESTS: &[Test] = &[
         mkdir -p /etc/writeboost
         conf=/etc/writeboost/wbdaemon.toml
         printf 'steering_timeout_s = 5\n[metrics]\nlisten = "unix:/run/wb.sock"\n' >$conf
-        answers() { curl -sf -m 10 --unix-socket /run/wb.sock http://x/metrics | grep -q '^writeboost_steering_expired{volume="v"} 0'; }
+        answers() {
+            # Not through a pipe, which is closed as soon as the line is found.
+            curl -sf -m 10 --unix-socket /run/wb.sock http://x/metrics >/tmp/page && grep -q '^writeboost_steering_expired{volume="v"} 0' /tmp/page
+        }
         ends() { ! kill -0 $1 2>/dev/null; }
         wbdaemon 2>/tmp/log &
         pid=$!
@@ -191,7 +194,7 @@ pub const TESTS: &[Test] = &[
         say 'one that only looks may, but does not get the socket'
         wbdaemon --once --dry-run
         refused 1 "another process (PID $pid) listens there" -- wbdaemon --dry-run
-        answers || die 'the socket is gone'
+        answers || die "the socket is gone: $(ls -l /run/wb.sock; cat /tmp/page /tmp/log)"
         say 'whoever removes the lock does not get two'
         rm -r /run/wbdaemon
         within 10 test -e /run/wbdaemon/lock
