@@ -32,7 +32,8 @@ pub fn tests() -> Vec<Test> {
         .flat_map(|&series| {
             [
                 test(series, "hibernation", 120, hibernation),
-                test(series, "somebody_else", 60, somebody_else),
+                // It did not end within minutes once, for a reason that is not known yet.
+                Test { level: Level::Full, ..test(series, "somebody_else", 60, somebody_else) },
                 test(series, "image_on_the_volume", 60, image_on_the_volume),
             ]
         })
