@@ -62,11 +62,17 @@ fn check_checkpoint(sb: &Superblock, b: &[u8; SECTOR]) {
 }
 
 fn choice(sb: &Superblock, s: &[[u8; SECTOR]; 2]) {
-    let both = [&s[0], &s[1]].map(|s| Checkpoint::decode(s, sb));
-    let chosen = Checkpoint::choose(&s[0], &s[1], sb);
-    let newest = both.iter().flatten().map(|cp| cp.generation).max();
-    assert_eq!(chosen.map(|cp| cp.generation).ok(), newest);
-    assert!(both.contains(&chosen));
+    let slots = [s[0], s[1], [0; SECTOR], s[0]];
+    let all = slots.map(|s| Checkpoint::decode(&s, sb));
+    let newest = all.iter().flatten().map(|cp| cp.generation).max();
+    match Checkpoint::choose(&slots, sb) {
+        Ok(chosen) => {
+            assert_eq!(Some(chosen.checkpoint.generation), newest);
+            assert_eq!(all[chosen.slot], Ok(chosen.checkpoint));
+            assert!(chosen.doubtful < 4 && chosen.filled[chosen.slot] && !chosen.filled[2]);
+        }
+        Err(_) => assert_eq!(newest, None),
+    }
 }
 
 fn record(sb: &Superblock, input: &[u8], offset: u32) -> [u8; BLOCK] {

@@ -11,7 +11,7 @@ use crate::bytes::{Sink, Source};
 use crate::device::{Device, SLOTS};
 use crate::fix_checksum;
 use writeboost::engine::format::{
-    Checkpoint, Entry, RecordHeader, Superblock, BACKING_ID_LEN, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK,
+    Checkpoint, Entry, RecordHeader, Superblock, BACKING_ID_LEN, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
     FIRST_BLOCK, MAX_ENTRIES, NAME_LEN, SECTOR,
 };
 use writeboost::os::crc32c;
@@ -79,7 +79,7 @@ pub enum Item {
         /// The nonce that everything has.
         nonce: u64,
     },
-    /// A checkpoint slot, 0 or 1, and what is written there.
+    /// A checkpoint slot, 0 to 3, and what is written there.
     Checkpoint(u8, Checkpoint),
     /// A record.
     Record(Record),
@@ -155,7 +155,7 @@ impl Image {
                 }
                 CHECKPOINT => {
                     let b = before.checkpoint;
-                    let slot = from.byte() & 1;
+                    let slot = from.byte() & 3;
                     let tail = from.near(b.tail);
                     let cp = Checkpoint {
                         nonce: from.number(),
@@ -292,7 +292,7 @@ impl Image {
                 }
                 Item::Checkpoint(slot, cp) => {
                     let cp = Checkpoint { nonce: all_nonce ^ cp.nonce, ..*cp };
-                    device.write(CHECKPOINT_BLOCK + u64::from(slot & 1), &cp.encode());
+                    device.write(CHECKPOINT_BLOCKS[usize::from(slot & 3)], &cp.encode());
                 }
                 Item::Record(r) => r.write(all_nonce, &mut device),
                 Item::Poke(p) => p.write(&mut device),
@@ -310,8 +310,8 @@ impl Image {
             backing_sectors: sb.backing_sectors,
             nonce: sb.nonce,
         }];
-        for slot in 0..2 {
-            let sector = block(1 + slot)[..SECTOR].first_chunk().unwrap();
+        for (slot, at) in CHECKPOINT_BLOCKS.into_iter().enumerate() {
+            let sector = block(at as usize)[..SECTOR].first_chunk().unwrap();
             if let Ok(cp) = Checkpoint::decode(sector, sb) {
                 items.push(Item::Checkpoint(slot as u8, Checkpoint { nonce: 0, ..cp }));
             }

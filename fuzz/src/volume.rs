@@ -10,9 +10,10 @@ use crate::bytes::Source;
 use crate::device::Device;
 use std::collections::BTreeMap;
 use writeboost::engine::format::{
-    Checkpoint, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK, SECTOR,
+    Checkpoint, Chosen, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR,
 };
 use writeboost::engine::log::{Claim, Io, Refused, Wait};
+use writeboost::engine::places::Opening;
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Relocation};
 use writeboost::engine::replay::{self, Replay, Want};
@@ -71,25 +72,26 @@ pub struct Volume {
 }
 
 /// Superblock and checkpoint, as every host reads them.
-fn begin(cache: &Device) -> Result<(Superblock, Checkpoint), Fate> {
+fn begin(cache: &Device) -> Result<(Superblock, Chosen), Fate> {
     let sb = Superblock::decode(&cache.sector(0)).map_err(|_| Fate::Refused)?;
     // Every host compares with the sizes of the devices before it allocates anything.
     if sb.cache_sectors() > cache.sectors() {
         return Err(Fate::Refused);
     }
-    let slots = [0, 1].map(|i| cache.sector(CHECKPOINT_BLOCK + i));
-    let cp = Checkpoint::choose(&slots[0], &slots[1], &sb).map_err(|_| Fate::Refused)?;
-    Ok((sb, cp))
+    let slots = CHECKPOINT_BLOCKS.map(|block| cache.sector(block));
+    let chosen = Checkpoint::choose(&slots, &sb).map_err(|_| Fate::Refused)?;
+    Ok((sb, chosen))
 }
 
 fn replay(
     sb: &Superblock,
-    cp: Checkpoint,
+    chosen: Chosen,
     cache: &Device,
     nr_buffers: u8,
 ) -> Result<(Engine, Checkpoint), Fate> {
     let nr_slots = sb.nr_segments * sb.segment_blocks;
-    let mut replay = Replay::with_secret(sb, cp, nr_buffers, Secret::new(SECRET)).unwrap();
+    let cp = chosen.checkpoint;
+    let mut replay = Replay::with_secret(sb, chosen, nr_buffers, Secret::new(SECRET)).unwrap();
     let mut data = Vec::new();
     // Each segment's start may be looked at twice and one block behind each record; data are read once.
     let mut left = 4 * nr_slots;
@@ -118,7 +120,8 @@ fn replay(
     assert_eq!((s.durable, next.durable), (s.newest, s.newest));
     assert!(s.durable >= cp.durable && s.tail == cp.tail && s.tail <= s.newest + 1, "{s:?} from {cp:?}");
     assert!(s.dirty <= s.nr_slots && s.free_segments >= 1 && s.free_segments <= s.nr_segments);
-    assert_eq!((next.generation, next.epoch), (cp.generation + 1, cp.epoch + 1));
+    let doubtful = u64::from(chosen.doubtful);
+    assert_eq!((next.generation, next.epoch), (cp.generation + 1 + 2 * doubtful, cp.epoch + 1 + doubtful));
     assert_eq!((next.epoch_start, next.tail), (s.newest + 1, cp.tail));
     // What cannot be read again would give way to an older one.
     assert_eq!(Checkpoint::decode(&next.encode(), sb), Ok(next));
@@ -131,8 +134,9 @@ impl Volume {
     /// # Errors
     /// Its fate.
     pub fn open(cache: Device, nr_buffers: u8) -> Result<Self, Fate> {
-        let (sb, cp) = begin(&cache)?;
-        let (engine, next) = replay(&sb, cp, &cache, nr_buffers)?;
+        let (sb, chosen) = begin(&cache)?;
+        let (engine, next) = replay(&sb, chosen, &cache, nr_buffers)?;
+        let cp = chosen.checkpoint;
         // No epoch has records from before it began.
         let forged = headers(&sb, &cache)
             .any(|(_, h)| h.epoch > cp.epoch || h.epoch == cp.epoch && h.seq < cp.epoch_start);
@@ -148,7 +152,7 @@ impl Volume {
             written: 0,
             forged,
         };
-        volume.checkpoint(&next);
+        volume.begin_life(next);
         for addr in watch(&volume.sb, &volume.cache) {
             let held = volume.read_block(addr);
             volume.expected.insert(addr, held);
@@ -161,16 +165,27 @@ impl Volume {
         self.engine.state()
     }
 
+    /// Writes what a resume writes.
+    fn begin_life(&mut self, next: Checkpoint) {
+        let mut opening = Opening::new(next);
+        while let Some((block, sector)) = opening.want(&self.engine) {
+            let mut bytes = [0; BLOCK];
+            bytes[..SECTOR].copy_from_slice(&sector);
+            self.cache.write(block, &bytes);
+            opening.written(&mut self.engine, true).unwrap();
+        }
+    }
+
     fn checkpoint(&mut self, cp: &Checkpoint) {
         let mut block = [0; BLOCK];
         block[..SECTOR].copy_from_slice(&cp.encode());
-        self.cache.write(cp.block(), &block);
+        self.cache.write(self.engine.checkpoint_block(), &block);
     }
 
     /// Whether it can be said what comes of it when it is opened again: somebody who knows the nonce can prepare records
     /// that are only looked at in a later epoch, and counts that have come to their end.
     fn is_predictable(&self) -> bool {
-        let Ok((_, cp)) = begin(&self.cache) else { return false };
+        let Ok((_, Chosen { checkpoint: cp, .. })) = begin(&self.cache) else { return false };
         let far = MOST - 2 * u64::from(self.sb.nr_segments * self.sb.segment_blocks) - 1000;
         !self.forged && cp.generation.max(cp.epoch).max(cp.durable) < far
     }
@@ -182,7 +197,7 @@ impl Volume {
         let nr_buffers = self.buffers.len() as u8;
         let (engine, next) = replay(&sb, cp, &self.cache, nr_buffers).expect("the log is ours");
         self.engine = engine;
-        self.checkpoint(&next);
+        self.begin_life(next);
     }
 
     fn slot_block(&self, slot: u32) -> u64 {

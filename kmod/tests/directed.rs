@@ -8,11 +8,12 @@ use sim::disk::{AWAY, MEDIUM};
 use sim::host::{Host, SEGMENT_BLOCKS};
 use writeboost::engine::checks::Verdict;
 use writeboost::engine::format::{
-    Checkpoint, RecordHeader, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK, SECTOR, WINDOW,
+    Checkpoint, RecordHeader, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR, WINDOW,
 };
 use writeboost::engine::log::{Io, Refused, Wait};
 use writeboost::engine::lost::{Lost, Near, Sight, Word};
 use writeboost::engine::map::{Cell, Span};
+use writeboost::engine::places::{Opening, Unwritable};
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Relocation};
 use writeboost::engine::replay::{self, Damage, Replay, Want};
@@ -141,8 +142,7 @@ fn a_torn_checkpoint_leaves_the_one_before() {
     for n in 0..8 {
         assert_eq!(h.read(n * 15 + 14), n + 1);
     }
-    let torn = [0x5a; SECTOR];
-    assert!(Checkpoint::choose(&torn, &torn, &h.sb).is_err());
+    assert!(Checkpoint::choose(&[[0x5a; SECTOR]; CHECKPOINT_BLOCKS.len()], &h.sb).is_err());
 }
 
 #[test]
@@ -150,12 +150,14 @@ fn a_checkpoint_that_is_older_than_the_log_is_refused() {
     let mut h = host();
     h.write(0, 15, 1);
     h.flush();
+    let older = h.checkpoint();
     h.crash().unwrap();
-    // Durable, in an epoch of which only the checkpoint of the resume knows.
+    // Durable, in an epoch of which only the checkpoints of the resume know.
     h.write(20, 2, 2);
     h.flush();
     let newest = h.checkpoint();
-    h.cache.poke(newest.block() * BLOCK_SECTORS, &[0x5a; SECTOR]);
+    h.cache.poke(CHECKPOINT_BLOCKS[0] * BLOCK_SECTORS, &[0x5a; SECTOR]);
+    h.cache.poke(CHECKPOINT_BLOCKS[1] * BLOCK_SECTORS, &older.encode());
     assert!(h.checkpoint().epoch < newest.epoch);
     assert_eq!(h.crash(), Err(Damage::Outdated { expected: 2 }));
 }
@@ -1514,9 +1516,16 @@ fn a_record_that_rots_after_a_suspend_is_missed() {
             assert!(h.engine.note_durable().is_none(), "one at a time");
             h.write_checkpoint(&cp);
             h.engine.checkpointed(true);
+            h.note();
             assert!(h.engine.note_durable().is_none(), "it is noted already");
         }
         h.cache.poke(h.sector_of(claims[0].slot - 1), &[0x5a; SECTOR]);
+        // One of the checkpoints may rot as well.
+        for block in CHECKPOINT_BLOCKS.into_iter().filter(|_| suspend) {
+            let mut h = twin(&h);
+            h.cache.lose(block * BLOCK_SECTORS);
+            assert_eq!(h.crash(), Err(Damage::Short { end: 2, durable: 2 }), "block {block}");
+        }
         // Without the checkpoint of the suspend nobody can know.
         let end = if suspend { Err(Damage::Short { end: 2, durable: 2 }) } else { Ok(()) };
         assert_eq!(h.crash(), end);
@@ -1566,7 +1575,7 @@ fn a_drained_log_is_empty_and_stays_so() {
     }
     h.crash().unwrap();
     assert_eq!(h.read(199 % 30 + 19), 199);
-    let slot = |i| h.cache.sector((CHECKPOINT_BLOCK + i) * BLOCK_SECTORS);
+    let slot = |i: usize| h.cache.sector(CHECKPOINT_BLOCKS[i] * BLOCK_SECTORS);
     assert!(Checkpoint::decode(&slot(0), &h.sb).is_ok() && Checkpoint::decode(&slot(1), &h.sb).is_ok());
 }
 
@@ -1832,8 +1841,8 @@ fn one_unreadable_sector_anywhere_but_in_a_header_costs_nothing() {
     let header_only = bytes[..BLOCK].to_vec();
     h.lose_power();
     let bad: Vec<u64> = vec![
-        CHECKPOINT_BLOCK * BLOCK_SECTORS,
-        (CHECKPOINT_BLOCK + 1) * BLOCK_SECTORS,
+        CHECKPOINT_BLOCKS[0] * BLOCK_SECTORS,
+        CHECKPOINT_BLOCKS[1] * BLOCK_SECTORS,
         // The header of what was in flight, its data, and where the next segment would begin.
         sector,
         sector + BLOCK_SECTORS + 3,
@@ -1860,20 +1869,230 @@ fn what_was_drained_before_a_suspend_stays_out_of_the_log_whichever_checkpoint_i
     let mut h = host();
     h.write(0, 20, 1);
     h.drain();
-    while let Some(cp) = h.engine.note_durable() {
-        h.write_checkpoint(&cp);
-        h.engine.checkpointed(true);
-    }
+    h.note();
     h.lose_power();
     // Somebody uses the backing device by itself.
     let mine = 7u64.to_le_bytes().repeat(BLOCK / 8);
     h.backing.poke(3 * BLOCK_SECTORS, &mine);
     for slot in [0, 1] {
         let mut h = Host { cache: h.cache.clone(), backing: h.backing.clone(), ..host() };
-        h.cache.lose((CHECKPOINT_BLOCK + slot) * BLOCK_SECTORS);
+        h.cache.lose(CHECKPOINT_BLOCKS[slot] * BLOCK_SECTORS);
         h.resume().unwrap();
         assert_eq!((h.engine.state().dirty, h.read(3)), (0, 7), "slot {slot}");
     }
+}
+
+fn twin(h: &Host) -> Host {
+    Host { cache: h.cache.clone(), backing: h.backing.clone(), ..host() }
+}
+
+/// Writes, drains and crashes, so that the log goes around and the tail moves many times.
+fn live_on(h: &mut Host, what: &str) {
+    for n in 0..60 {
+        h.write(100 + n % 7 * 30, 15, 1000 + n);
+        h.flush();
+        if n % 5 == 0 {
+            h.drain();
+        }
+        if n % 11 == 0 {
+            h.crash().unwrap_or_else(|e| panic!("{what}, round {n}: {e}"));
+        }
+    }
+    h.crash().unwrap_or_else(|e| panic!("{what}: {e}"));
+    for n in 53..60 {
+        assert_eq!(h.read(100 + n % 7 * 30), 1000 + n, "{what}");
+    }
+}
+
+#[test]
+fn any_two_checkpoint_slots_are_enough() {
+    let mut h = host();
+    // The tail is not where it was at the resume.
+    h.write(0, 15, 1);
+    h.write(20, 15, 2);
+    h.flush();
+    h.drain();
+    h.write(40, 15, 3);
+    h.flush();
+    h.note();
+    h.lose_power();
+    let blocks = CHECKPOINT_BLOCKS.map(|block| block * BLOCK_SECTORS);
+    // One of the two that are in use, and whatever else.
+    for used in [0, 1] {
+        for other in 0..blocks.len() {
+            if other == 1 - used {
+                continue;
+            }
+            let what = format!("slots {used} and {other}");
+            let mut h = twin(&h);
+            h.cache.kill(blocks[used]);
+            h.cache.kill(blocks[other]);
+            h.resume().unwrap_or_else(|e| panic!("{what}: {e}"));
+            assert_eq!([h.read(0), h.read(20), h.read(40)], [1, 2, 3], "{what}");
+            live_on(&mut h, &what);
+            assert_eq!([h.read(0), h.read(20), h.read(40)], [1, 2, 3], "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_slot_that_cannot_be_written_any_more_is_left_alone() {
+    for dead in [0, 1] {
+        let mut h = host();
+        h.write(0, 15, 1);
+        h.flush();
+        // In the middle of a life; it can be read until then.
+        h.cache.kill(CHECKPOINT_BLOCKS[dead] * BLOCK_SECTORS);
+        for n in 0..4 {
+            h.write(20, 15, 2 + n);
+            h.drain();
+        }
+        h.note();
+        h.crash().unwrap();
+        assert_eq!([h.read(0), h.read(20)], [1, 5]);
+        live_on(&mut h, &format!("slot {dead}"));
+    }
+}
+
+/// Each write of a resume is the last thing that happens, and what it was written to cannot be read any more.
+#[test]
+fn a_resume_never_writes_to_the_only_checkpoint() {
+    let mut start = host();
+    start.write(0, 15, 1);
+    start.flush();
+    start.note();
+    start.lose_power();
+    // None, one, or two slots are lost before.
+    for lost in [&[][..], &[0], &[1], &[0, 2], &[1, 3]] {
+        for last in 0.. {
+            let mut h = twin(&start);
+            lost.iter().for_each(|&i| h.cache.kill(CHECKPOINT_BLOCKS[i] * BLOCK_SECTORS));
+            let (replay, _) = h.replay().unwrap();
+            let (engine, cp) = replay.finish();
+            h.engine = engine;
+            let mut opening = Opening::new(cp);
+            let mut writes = 0;
+            let cut = loop {
+                let Some((block, sector)) = opening.want(&h.engine) else { break None };
+                if writes == last {
+                    break Some(block);
+                }
+                let ok = h.cache.try_write(block * BLOCK_SECTORS, &sector);
+                opening.written(&mut h.engine, ok).unwrap();
+                writes += 1;
+            };
+            if let Some(block) = cut {
+                h.cache.lose(block * BLOCK_SECTORS);
+            }
+            h.resume().unwrap_or_else(|e| panic!("{lost:?}, write {last}: {e}"));
+            assert_eq!((h.read(0), h.engine.state().newest), (1, 1), "{lost:?}, write {last}");
+            live_on(&mut h, &format!("{lost:?}, write {last}"));
+            if cut.is_none() {
+                assert!(last >= 2);
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn with_a_single_slot_it_opens_and_keeps_what_it_has() {
+    let mut h = host();
+    h.write(0, 15, 1);
+    h.flush();
+    h.note();
+    h.lose_power();
+    let newest = h.chosen().slot;
+    // Beside the newest checkpoint, one can be written.
+    let only = (newest + 2) % 4;
+    let dead = (0..4).filter(|i| ![newest, only].contains(i));
+    dead.for_each(|i| h.cache.kill(CHECKPOINT_BLOCKS[i] * BLOCK_SECTORS));
+    h.resume().unwrap();
+    h.lose_power();
+    h.cache.kill(CHECKPOINT_BLOCKS[newest] * BLOCK_SECTORS);
+    let chosen = h.chosen();
+    // That was the newest again, and is gone: the other one knows its epoch, and what is in the log.
+    assert_eq!(chosen.slot, only);
+    let (replay, _) = h.replay().unwrap();
+    let (engine, cp) = replay.finish();
+    h.engine = engine;
+    assert_eq!(h.open(cp), Err(Unwritable));
+    assert_eq!((h.checkpoint(), h.read(0)), (chosen.checkpoint, 1));
+}
+
+/// The newest checkpoint and the first record of its epoch are lost, the second record is there: a leftover.
+#[test]
+fn an_epoch_of_which_nothing_is_known_is_not_begun_again() {
+    let mut h = host();
+    h.write(0, 15, 1);
+    h.flush();
+    let older = CHECKPOINT_BLOCKS.map(|block| h.cache.sector(block * BLOCK_SECTORS));
+    let epoch = h.checkpoint().epoch;
+    h.crash().unwrap();
+    h.write(20, 2, 2);
+    h.engine.flush();
+    assert_eq!(h.poll().len(), 1);
+    // It fills the segment.
+    h.write(30, u64::from(SEGMENT_BLOCKS) - 4, 3);
+    h.engine.flush();
+    let io = h.poll();
+    let (sector, leftover) = h.bytes_of(&io[0]);
+    h.lose_power();
+    h.cache.poke(sector, &leftover);
+    // Of the two checkpoints of the resume one was durable, and rots.
+    h.cache.poke(CHECKPOINT_BLOCKS[0] * BLOCK_SECTORS, &older[0]);
+    h.cache.lose(CHECKPOINT_BLOCKS[1] * BLOCK_SECTORS);
+    assert_eq!(h.checkpoint().epoch, epoch);
+    h.resume().unwrap();
+    assert_eq!((h.read(0), h.read(20), h.read(30)), (1, 0, 0));
+    assert!(h.checkpoint().epoch > epoch + 1);
+    h.write(20, 2, 4);
+    h.flush();
+    h.crash().unwrap();
+    assert_eq!((h.read(20), h.read(30)), (4, 0));
+}
+
+/// What could not be read when its successor was written can be read again.
+#[test]
+fn a_checkpoint_that_comes_back_is_older_than_what_was_written_since() {
+    let mut h = host();
+    let older = h.cache.sector(CHECKPOINT_BLOCKS[0] * BLOCK_SECTORS);
+    h.crash().unwrap();
+    h.lose_power();
+    h.cache.poke(CHECKPOINT_BLOCKS[0] * BLOCK_SECTORS, &older);
+    h.cache.kill(CHECKPOINT_BLOCKS[1] * BLOCK_SECTORS);
+    let (engine, cp) = h.replay().unwrap().0.finish();
+    h.engine = engine;
+    // The power fails behind the first of its checkpoints.
+    let (block, sector) = Opening::new(cp).want(&h.engine).unwrap();
+    assert_eq!(block, CHECKPOINT_BLOCKS[3]);
+    h.cache.poke(block * BLOCK_SECTORS, &sector);
+    let h = Host { cache: twin(&h).cache.healed(), ..twin(&h) };
+    assert_eq!(h.checkpoint(), cp);
+}
+
+#[test]
+fn older_checkpoints_do_not_stay_behind() {
+    let mut h = host();
+    h.write(0, 15, 1);
+    h.flush();
+    h.cache.kill(CHECKPOINT_BLOCKS[0] * BLOCK_SECTORS);
+    h.crash().unwrap();
+    h.drain();
+    let in_use = |h: &Host| h.chosen().filled;
+    assert_eq!(in_use(&h), [true, true, true, false], "one of them cannot be read");
+    // It can be read again, and has what it had.
+    let mut h = Host { cache: twin(&h).cache.healed(), backing: h.backing.clone(), ..host() };
+    h.crash().unwrap();
+    assert_eq!(h.engine.state().dirty, 0);
+    assert_eq!(in_use(&h), [true, true, false, false]);
+    // All of that is lost: nothing is taken for it.
+    CHECKPOINT_BLOCKS[..2].iter().for_each(|block| h.cache.lose(block * BLOCK_SECTORS));
+    let slots = CHECKPOINT_BLOCKS.map(|block| {
+        let sector = h.cache.try_read(block * BLOCK_SECTORS, 1);
+        sector.map_or([0xff; SECTOR], |b| *b.first_chunk().unwrap())
+    });
+    assert!(Checkpoint::choose(&slots, &h.sb).is_err());
 }
 
 #[test]

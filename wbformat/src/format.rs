@@ -15,7 +15,7 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 use writeboost::engine::format::{
-    Checkpoint, Invalid, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK, DEFAULT_SEGMENT_BLOCKS,
+    Checkpoint, Invalid, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, DEFAULT_SEGMENT_BLOCKS,
     MAX_BACKING_BLOCKS, MAX_SEGMENT_BLOCKS, MIN_SEGMENT_BLOCKS, NAME_LEN, SECTOR,
 };
 
@@ -251,8 +251,9 @@ impl Plan {
         let first = Checkpoint::first(sb.nonce);
         block[..SECTOR].copy_from_slice(&first.encode());
         cache.write(&block, first.block() * BLOCK as u64)?;
-        let other = CHECKPOINT_BLOCK + (first.generation + 1) % 2;
-        cache.write(&[0; BLOCK], other * BLOCK as u64)?;
+        for other in CHECKPOINT_BLOCKS.into_iter().filter(|&block| block != first.block()) {
+            cache.write(&[0; BLOCK], other * BLOCK as u64)?;
+        }
         cache.flush()?;
         // The rest of the superblock's block is nobody's: a disk with larger sectors has to write it along.
         let mut block = [0; BLOCK];

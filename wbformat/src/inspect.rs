@@ -9,7 +9,10 @@ use crate::{
 };
 use uuid::Uuid;
 use writeboost::engine::{
-    format::{Checkpoint, Invalid, Start, Superblock, BLOCK, CHECKPOINT_BLOCK, SECTOR},
+    format::{
+        Checkpoint, Chosen, Invalid, Start, Superblock, BLOCK, CHECKPOINT_BLOCKS, FIRST_BLOCK, SECTOR,
+        UNREADABLE,
+    },
     replay::{is_empty, Damage, Replay, Want},
 };
 
@@ -125,13 +128,23 @@ fn volume(device: &Device, superblock: Superblock, depth: Depth) -> Result<Volum
 }
 
 fn log(device: &Device, sb: &Superblock, depth: Depth) -> Result<Log, Error> {
-    // One that the medium has lost is as good as one with a wrong checksum.
-    let slot = |block| Ok::<_, Error>(device.read_sector_if_there(block)?.unwrap_or([0; SECTOR]));
-    let slots = [slot(CHECKPOINT_BLOCK)?, slot(CHECKPOINT_BLOCK + 1)?];
-    let cp = match Checkpoint::choose(&slots[0], &slots[1], sb) {
-        Ok(cp) => cp,
-        Err(invalid) => return Ok(Log::NoCheckpoint(invalid)),
+    // One that the medium has lost is as good as one with a wrong checksum; and so is, as in the kernel, one that fails alone.
+    let mut slots = [UNREADABLE; CHECKPOINT_BLOCKS.len()];
+    let mut away = None;
+    for (slot, block) in slots.iter_mut().zip(CHECKPOINT_BLOCKS) {
+        match device.read_sector_if_there(block) {
+            Ok(Some(sector)) => *slot = sector,
+            Ok(None) => (),
+            Err(e) if answers_around(device) => away = Some(e),
+            Err(e) => return Err(e),
+        }
+    }
+    let chosen = match (Checkpoint::choose(&slots, sb), away) {
+        (Ok(chosen), _) => chosen,
+        (Err(_), Some(e)) => return Err(e),
+        (Err(invalid), None) => return Ok(Log::NoCheckpoint(invalid)),
     };
+    let cp = chosen.checkpoint;
     // Replay needs an index of the whole cache: an empty log is told from its first header, so that formatting stays
     // instantaneous. In doubt it is taken for dirty, and replay decides.
     if cp.durable < cp.tail {
@@ -146,12 +159,23 @@ fn log(device: &Device, sb: &Superblock, depth: Depth) -> Result<Log, Error> {
     if depth == Depth::Glance || slots > MAX_COUNTED_SLOTS {
         return Ok(Log::Dirty(None));
     }
-    count(device, sb, cp)
+    count(device, sb, chosen)
+}
+
+/// Whether all that is before the segments can be read, whatever becomes of the checkpoint slots.
+fn answers_around(device: &Device) -> bool {
+    let mut from = 0;
+    CHECKPOINT_BLOCKS.into_iter().chain([FIRST_BLOCK.into()]).all(|to| {
+        let mut blocks = vec![0; (to - from) as usize * BLOCK];
+        let ok = device.read(&mut blocks, from * BLOCK as u64).is_ok();
+        from = to + 1;
+        ok
+    })
 }
 
 /// Counts the dirty blocks, by the engine's own replay.
-fn count(device: &Device, sb: &Superblock, cp: Checkpoint) -> Result<Log, Error> {
-    let Ok(mut replay) = Replay::new(sb, cp, 0) else { return Ok(Log::Dirty(None)) };
+fn count(device: &Device, sb: &Superblock, chosen: Chosen) -> Result<Log, Error> {
+    let Ok(mut replay) = Replay::new(sb, chosen, 0) else { return Ok(Log::Dirty(None)) };
     let mut buf = Vec::new();
     while let Want::Read { slot, blocks } = replay.want() {
         buf.resize(blocks as usize * BLOCK, 0);

@@ -10,7 +10,9 @@ use std::{
 };
 use tempfile::TempDir;
 use writeboost::{
-    engine::format::{Checkpoint, Entry, RecordHeader, Superblock, BLOCK, FIRST_BLOCK, SECTOR},
+    engine::format::{
+        Checkpoint, Entry, RecordHeader, Superblock, BLOCK, CHECKPOINT_BLOCKS, FIRST_BLOCK, SECTOR,
+    },
     os::crc32c,
 };
 
@@ -101,8 +103,8 @@ fn round_trip() {
     let sb = image.superblock();
     assert_eq!((sb.name(), sb.backing_id(), sb.backing_sectors), ("perflv", "", 4095));
     assert_eq!((sb.segment_blocks, sb.nr_segments), (64, 60));
-    let cp = Checkpoint::choose(&image.sector(1), &image.sector(2), &sb).unwrap();
-    assert_eq!(cp, Checkpoint::first(sb.nonce));
+    let cp = Checkpoint::choose(&CHECKPOINT_BLOCKS.map(|block| image.sector(block as usize)), &sb).unwrap();
+    assert_eq!(cp, Checkpoint::first(sb.nonce).into());
     assert_eq!(image.sector(2), [0; SECTOR]);
 
     // Formatted again, it is another volume: what the first one left does not replay.

@@ -18,8 +18,13 @@ pub const BLOCK_SECTORS: u64 = (BLOCK / SECTOR) as u64;
 pub const VERSION: u32 = 1;
 /// Blocks before the first segment: superblock, checkpoint slots and room to grow; 1 MiB keeps segments aligned.
 pub const FIRST_BLOCK: u32 = 256;
-/// Block of the first of the two checkpoint slots; generation `g` is written to block `CHECKPOINT_BLOCK + g % 2`.
-pub const CHECKPOINT_BLOCK: u64 = 1;
+/// Slots for checkpoints: two that are used in turn, and two that stand in for these.
+pub const CHECKPOINT_SLOTS: usize = 4;
+/// The blocks of the checkpoint slots: generation `g` is written to number `g % 2`, or to number `2 + g % 2` when that fails. Those
+/// that stand in lie far from the others, and under small stripes on other disks.
+pub const CHECKPOINT_BLOCKS: [u64; CHECKPOINT_SLOTS] = [1, 2, 128, 192];
+/// What stands for a checkpoint slot that cannot be read: neither blank nor a checkpoint.
+pub const UNREADABLE: [u8; SECTOR] = [0xff; SECTOR];
 /// Blocks per segment unless chosen otherwise when formatting: 512 KiB.
 pub const DEFAULT_SEGMENT_BLOCKS: u32 = 128;
 /// Fewest blocks per segment.
@@ -336,7 +341,7 @@ impl fmt::Display for Uuid {
     }
 }
 
-/// Where the log begins: written (FUA) each time the tail moves and once on each resume, to two slots in turn.
+/// Where the log begins: written (FUA) each time the tail moves and twice on each resume, to two slots in turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checkpoint {
     /// The superblock's nonce.
@@ -361,9 +366,10 @@ impl Checkpoint {
         Self { nonce, generation: 0, epoch: 0, epoch_start: 1, tail: 1, durable: 0, tail_segment: 0 }
     }
 
-    /// Block of the cache device that this checkpoint is written to.
+    /// Block of the cache device that this checkpoint is written to, unless another one stands in for it:
+    /// [`super::Engine::checkpoint_block`] knows.
     pub fn block(&self) -> u64 {
-        CHECKPOINT_BLOCK + self.generation % 2
+        CHECKPOINT_BLOCKS[(self.generation % 2) as usize]
     }
 
     /// The sector to write at the start of [`Checkpoint::block`].
@@ -420,19 +426,64 @@ impl Checkpoint {
         Ok(cp)
     }
 
-    /// Chooses between what the two slots hold: the newer valid one. One that the medium cannot give back is as good as one with
-    /// a wrong checksum: then all zeroes stand for it. Which of them was the newer one nobody can say then; a replay from the
-    /// older one finds out, unless what it would find is gone too, from what was written since: `Outdated`, `Overwritten`
-    /// and `Short` of [`super::replay::Damage`].
+    /// Chooses between what the slots hold: the newest valid one. One that the medium cannot give back, for which
+    /// [`UNREADABLE`] stands, is as good as one with a wrong checksum. Whether it was the newest nobody can say then; a replay
+    /// from an older one finds out, unless what it would find is gone too, from what was written since: `Outdated`,
+    /// `Overwritten` and `Short` of [`super::replay::Damage`].
     ///
     /// # Errors
-    /// When neither is valid, what is wrong with the first.
-    pub fn choose(a: &[u8; SECTOR], b: &[u8; SECTOR], sb: &Superblock) -> Result<Self, Invalid> {
-        match (Self::decode(a, sb), Self::decode(b, sb)) {
-            (Ok(a), Ok(b)) => Ok(if a.generation > b.generation { a } else { b }),
-            (Ok(x), Err(_)) | (Err(_), Ok(x)) => Ok(x),
-            (Err(e), Err(_)) => Err(e),
+    /// When none is valid, what is wrong with the first.
+    pub fn choose(slots: &[[u8; SECTOR]; CHECKPOINT_SLOTS], sb: &Superblock) -> Result<Chosen, Invalid> {
+        let is_blank = |b: &[u8; SECTOR]| b.iter().all(|&x| x == 0);
+        let mut newest: Option<(usize, Self)> = None;
+        let (mut valid, mut doubtful) = (0, 0);
+        for (i, slot) in slots.iter().enumerate() {
+            match Self::decode(slot, sb) {
+                Ok(cp) => {
+                    valid += 1;
+                    if newest.is_none_or(|(_, other)| cp.generation > other.generation) {
+                        newest = Some((i, cp));
+                    }
+                }
+                Err(_) => doubtful += u32::from(!is_blank(slot)),
+            }
         }
+        let Some((slot, checkpoint)) = newest else {
+            return Err(Self::decode(&slots[0], sb).err().unwrap_or(Invalid::Blank));
+        };
+        // There are two, but right after a format: one has become blank.
+        let lacks = u32::from(valid == 1 && checkpoint.generation != 0);
+        Ok(Chosen {
+            checkpoint,
+            slot,
+            doubtful: doubtful.max(lacks),
+            unreadable: slots.each_ref().map(|b| *b == UNREADABLE),
+            filled: slots.each_ref().map(|b| !is_blank(b)),
+        })
+    }
+}
+
+/// What [`Checkpoint::choose`] has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chosen {
+    /// The newest one.
+    pub checkpoint: Checkpoint,
+    /// Which slot it is in.
+    pub slot: usize,
+    /// How many slots may hold newer ones, which cannot be read or are not whole.
+    pub doubtful: u32,
+    /// The slots that cannot be read.
+    pub unreadable: [bool; CHECKPOINT_SLOTS],
+    /// Those that are not blank.
+    pub filled: [bool; CHECKPOINT_SLOTS],
+}
+
+impl From<Checkpoint> for Chosen {
+    /// One that is alone, where it belongs.
+    fn from(checkpoint: Checkpoint) -> Self {
+        let slot = (checkpoint.generation % 2) as usize;
+        let unreadable = [false; CHECKPOINT_SLOTS];
+        Self { checkpoint, slot, doubtful: 0, unreadable, filled: [0, 1, 2, 3].map(|i| i == slot) }
     }
 }
 
@@ -459,8 +510,7 @@ impl Start {
             if sector.iter().all(|&x| x == 0) {
                 continue;
             }
-            let is_slot = [CHECKPOINT_BLOCK, CHECKPOINT_BLOCK + 1].contains(&(i / BLOCK_SECTORS))
-                && i % BLOCK_SECTORS == 0;
+            let is_slot = CHECKPOINT_BLOCKS.contains(&(i / BLOCK_SECTORS)) && i % BLOCK_SECTORS == 0;
             let slot = sector.first_chunk().filter(|_| is_slot);
             match (slot.and_then(Checkpoint::orphan), start.orphan) {
                 (Some(c), Some(other)) if c.generation <= other.generation => (),
@@ -708,11 +758,29 @@ mod tests {
         a.durable = 9;
         let b = Checkpoint { generation: 7, tail: 10, ..a };
         assert_eq!(Checkpoint::decode(&a.encode(), &sb), Ok(a));
-        assert_eq!(Checkpoint::choose(&a.encode(), &b.encode(), &sb), Ok(b));
+        let choose = |slots: [[u8; SECTOR]; 2]| {
+            let [a, b] = slots;
+            let chosen = Checkpoint::choose(&[a, b, [0; SECTOR], [0; SECTOR]], &sb)?;
+            // Wherever they are.
+            for slots in [[b, a, [0; SECTOR], [0; SECTOR]], [[0; SECTOR], a, [0; SECTOR], b]] {
+                let elsewhere = Checkpoint::choose(&slots, &sb).unwrap();
+                assert_eq!(Checkpoint::decode(&slots[elsewhere.slot], &sb), Ok(chosen.checkpoint));
+                assert_eq!((elsewhere.checkpoint, elsewhere.doubtful), (chosen.checkpoint, chosen.doubtful));
+            }
+            Ok::<_, Invalid>((chosen.checkpoint, chosen.slot, chosen.doubtful))
+        };
+        assert_eq!(choose([a.encode(), b.encode()]), Ok((b, 1, 0)));
         let mut torn = b.encode();
         torn[100] ^= 1;
-        assert_eq!(Checkpoint::choose(&a.encode(), &torn, &sb), Ok(a));
-        assert!(Checkpoint::choose(&torn, &[0; SECTOR], &sb).is_err());
+        assert_eq!(choose([a.encode(), torn]), Ok((a, 0, 1)));
+        assert_eq!(choose([UNREADABLE, a.encode()]), Ok((a, 1, 1)));
+        // One that was written is gone.
+        assert_eq!(choose([[0; SECTOR], a.encode()]), Ok((a, 1, 1)));
+        let first = Checkpoint::first(42);
+        assert_eq!(choose([first.encode(), [0; SECTOR]]), Ok((first, 0, 0)));
+        assert!(choose([torn, [0; SECTOR]]).is_err());
+        let lost = Checkpoint::choose(&[UNREADABLE, torn, a.encode(), UNREADABLE], &sb).unwrap();
+        assert_eq!((lost.slot, lost.doubtful, lost.unreadable), (2, 3, [true, false, false, true]));
         let foreign = Checkpoint { nonce: 1, ..a };
         assert_eq!(Checkpoint::decode(&foreign.encode(), &sb), Err(Invalid::Field("nonce")));
         // Without a superblock it is one all the same; what is torn is none.
@@ -727,7 +795,7 @@ mod tests {
         assert_eq!(Start::of(&blank), Start { orphan: None, used: None });
         // Wherever it is: where ext4, LVM, btrfs and swap have something, and in the last byte.
         for byte in
-            [1024 + 56, 512, 65536 + 64, 4086, CHECKPOINT_BLOCK as usize * BLOCK + 700, Start::BYTES - 1]
+            [1024 + 56, 512, 65536 + 64, 4086, CHECKPOINT_BLOCKS[0] as usize * BLOCK + 700, Start::BYTES - 1]
         {
             let mut b = blank.clone();
             b[byte] = 1;
@@ -735,7 +803,7 @@ mod tests {
             b[0] = 1;
             assert_eq!(Start::of(&b).used, Some(0));
         }
-        let slot = |g: u64| (CHECKPOINT_BLOCK + g % 2) as usize * BLOCK;
+        let slot = |g: u64| CHECKPOINT_BLOCKS[g as usize % 4] as usize * BLOCK;
         let mut b = blank.clone();
         put(&mut b, slot(0), &Checkpoint::first(42).encode());
         assert_eq!(Start::of(&b), Start { orphan: Some(Checkpoint::first(42)), used: None });

@@ -46,6 +46,7 @@ pub mod log;
 pub mod lost;
 pub mod map;
 pub mod pace;
+pub mod places;
 pub mod rate;
 pub mod read;
 pub mod reclaim;
@@ -60,6 +61,7 @@ use checks::Checks;
 use format::{Superblock, BLOCK_SECTORS, WINDOW};
 use index::Index;
 use log::Record;
+use places::Places;
 
 pub use format::Entry;
 pub use index::{Chains, Secret};
@@ -106,8 +108,11 @@ pub struct Engine {
     generation: u64,
     /// How far the log is durable, by the newest checkpoint.
     noted: u64,
-    /// Where the log begins by the newest checkpoint and by the one before, which is in the other slot. 0: nobody knows.
-    told_tails: [u64; 2],
+    /// Where the log begins, and how far it is durable, by the newest checkpoint and by the one before, which is in another slot.
+    /// 0: nobody knows.
+    told: [(u64, u64); 2],
+    /// Where checkpoints go.
+    places: Places,
     /// The segment that new records go to, and the first block in it that no record has.
     head: u32,
     head_next: u32,
@@ -216,7 +221,8 @@ impl Engine {
             epoch_start: 0,
             generation: 0,
             noted: 0,
-            told_tails: [0; 2],
+            told: [(0, 0); 2],
+            places: Places::default(),
             head: 0,
             head_next: sb.segment_blocks,
             prepared: 0,

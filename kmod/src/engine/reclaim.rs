@@ -406,26 +406,26 @@ impl Engine {
         Some(self.next_checkpoint())
     }
 
-    /// A checkpoint that frees nothing but says how far the log is durable, so that a replay knows where it must not end; and once more
-    /// that nothing is left in the log, if only one slot says so.
-    /// Write it with FUA, then call [`Engine::checkpointed`]. `None` when the newest one says so already or one is under
-    /// way.
+    /// A checkpoint that frees nothing but says how far the log is durable, so that a replay knows where it must not end; and once
+    /// more, if only one slot says so.
+    /// Write it with FUA, then call [`Engine::checkpointed`]. `None` when two slots say so already or one is under way.
     pub fn note_durable(&mut self) -> Option<Checkpoint> {
-        // When nothing is left in the log, both slots must say so: the newest checkpoint may rot, and by the other one all that was
-        // written back would be dirty again, though the backing device may have been in use by itself since.
-        let is_told = self.used != 0 || self.told_tails == [self.tail_seq; 2];
-        if self.freeing.is_some() || self.failed || (self.noted == self.durable && is_told) {
+        // Two slots must say so: the newest checkpoint may rot. By one that is older, what was written back would be dirty again,
+        // though the backing device may have been in use by itself since, or the log begin where it does not any more.
+        let is_told = self.told == [(self.tail_seq, self.durable); 2];
+        if self.freeing.is_some() || self.failed || is_told {
             return None;
         }
         self.freeing = Some(0);
         Some(self.next_checkpoint())
     }
 
-    /// The checkpoint of this moment.
+    /// The checkpoint of this moment. The one before is durable, or there is none.
     pub(super) fn next_checkpoint(&mut self) -> Checkpoint {
         self.generation += 1;
         self.noted = self.durable;
-        self.told_tails = [self.tail_seq, self.told_tails[0]];
+        self.told = [(self.tail_seq, self.durable), self.told[0]];
+        self.places.begin(self.generation);
         self.newest_checkpoint()
     }
 

@@ -3,7 +3,8 @@
 //! From the bytes on the cache device to an engine: walks the records from the tail to the end of the log.
 //!
 //! The host reads what [`Replay::want`] asks for and feeds it, until it is [`Want::Flush`]: then it flushes the cache
-//! device, writes the checkpoint of [`Replay::finish`] with FUA, and only then accepts writes.
+//! device, writes the checkpoint of [`Replay::finish`] and what else [`super::places::Opening`] wants, with FUA, and only
+//! then accepts writes.
 //!
 //! # Invariants
 //! - The log ends at the first record that is not acceptable; what lies behind it never becomes reachable, because
@@ -20,8 +21,10 @@
 //! - Of two records with the same number the later epoch's holds. When the block that would say whether there is another one
 //!   cannot be read, the first counts only with its data: what a crash has spoilt does not have them all.
 //! - Every checkpoint that is written from here on can be read: one that is not would give way to an older one.
+//! - No epoch has the number of one before, also when the newest checkpoint is gone: see [`super::places`].
 
-use super::format::{Checkpoint, RecordHeader, Superblock, BLOCK, WINDOW};
+use super::format::{Checkpoint, Chosen, RecordHeader, Superblock, BLOCK, WINDOW};
+use super::places::Places;
 use super::{Engine, Entry, Secret};
 use crate::os::{OutOfMemory, Table};
 use core::fmt;
@@ -173,6 +176,8 @@ enum Beyond {
 pub struct Replay {
     engine: Engine,
     checkpoint: Checkpoint,
+    /// How many slots may hold a newer checkpoint.
+    doubtful: u32,
     /// Headers of records that are seen and not yet applied: a ring of [`WINDOW`] by sequence number.
     headers: Table<u8>,
     seen: Table<Option<Seen>>,
@@ -193,12 +198,12 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Begins the replay of volume `sb` from `checkpoint`, for a host with `nr_buffers` RAM buffers.
+    /// Begins the replay of volume `sb` from the checkpoint that was chosen, for a host with `nr_buffers` RAM buffers.
     ///
     /// # Errors
     /// [`OutOfMemory`].
-    pub fn new(sb: &Superblock, checkpoint: Checkpoint, nr_buffers: u8) -> Result<Self, OutOfMemory> {
-        Self::with_secret(sb, checkpoint, nr_buffers, Secret::random())
+    pub fn new(sb: &Superblock, chosen: impl Into<Chosen>, nr_buffers: u8) -> Result<Self, OutOfMemory> {
+        Self::with_secret(sb, chosen, nr_buffers, Secret::random())
     }
 
     /// As [`Replay::new`], with a secret of the index's that is known: for a test that does the same each time.
@@ -207,20 +212,24 @@ impl Replay {
     /// [`OutOfMemory`].
     pub fn with_secret(
         sb: &Superblock,
-        checkpoint: Checkpoint,
+        chosen: impl Into<Chosen>,
         nr_buffers: u8,
         secret: Secret,
     ) -> Result<Self, OutOfMemory> {
+        let chosen = chosen.into();
+        let Chosen { checkpoint, doubtful, .. } = chosen;
         let mut engine = Engine::empty(sb, nr_buffers, secret)?;
         let tail = checkpoint.tail_segment;
         engine.tail = tail;
         engine.tail_seq = checkpoint.tail;
         engine.head = if tail == 0 { sb.nr_segments - 1 } else { tail - 1 };
         engine.generation = checkpoint.generation;
+        engine.places = Places::of(&chosen);
         Ok(Self {
             at: tail * sb.segment_blocks,
             engine,
             checkpoint,
+            doubtful,
             headers: Table::new(WINDOW as usize * BLOCK, |_| 0)?,
             seen: Table::new(WINDOW as usize, |_| None)?,
             apply: checkpoint.tail,
@@ -547,7 +556,9 @@ impl Replay {
         e.written = end - 1;
         e.durable = end - 1;
         e.wanted = 0;
-        e.epoch = self.checkpoint.epoch + 1;
+        // A checkpoint that cannot be read now may have these numbers, and records of its epoch may be behind the end.
+        e.generation += 2 * u64::from(self.doubtful);
+        e.epoch = self.checkpoint.epoch + 1 + u64::from(self.doubtful);
         e.epoch_start = end;
         // The host does not use the engine before this checkpoint is durable.
         e.durable_tail = e.tail_seq;

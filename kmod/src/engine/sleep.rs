@@ -16,7 +16,7 @@
 //! - A device that was put back to an older state has the newest checkpoint, or has not; if it has, it may lack records, and
 //!   the last one that is known durable is looked for. (One of this life: of those before, the resume has a checkpoint.)
 
-use super::format::{Checkpoint, RecordHeader, BLOCK, SECTOR, WINDOW};
+use super::format::{Checkpoint, RecordHeader, BLOCK, CHECKPOINT_SLOTS, SECTOR, WINDOW};
 use super::Engine;
 use core::fmt;
 
@@ -74,17 +74,18 @@ impl Engine {
         }
     }
 
-    /// Compares what the two checkpoint slots hold.
+    /// Compares what the checkpoint slots hold.
     ///
     /// # Errors
     /// [`Changed::Checkpoint`].
-    pub fn compare_checkpoints(&self, slots: &[[u8; SECTOR]; 2]) -> Result<(), Changed> {
+    pub fn compare_checkpoints(&self, slots: &[[u8; SECTOR]; CHECKPOINT_SLOTS]) -> Result<(), Changed> {
         let expected = self.newest_checkpoint();
-        // The log may have failed because it could not be written: then it is there, or the one before is.
-        let is_before = |c: &Checkpoint| {
-            self.failed && c.epoch == expected.epoch && c.generation + 1 == expected.generation
-        };
-        match Checkpoint::choose(&slots[0], &slots[1], &self.sb) {
+        // The log may have failed because it could not be written, or there was no slot for it: then it is there, or the one
+        // before is.
+        let may_lack = self.failed || self.places.alone;
+        let is_before =
+            |c: &Checkpoint| may_lack && c.epoch == expected.epoch && c.generation + 1 == expected.generation;
+        match Checkpoint::choose(slots, &self.sb).map(|c| c.checkpoint) {
             Ok(found) if found == expected || is_before(&found) => Ok(()),
             found => Err(Changed::Checkpoint {
                 expected: expected.generation,

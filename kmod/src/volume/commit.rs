@@ -413,8 +413,8 @@ impl Volume {
         }
     }
 
-    /// Writes a checkpoint with FUA, and tries again a few times. It is the same sector each time, and the older
-    /// checkpoint stays what it is.
+    /// Writes a checkpoint, the one that the engine has handed out last, with FUA, and tries again a few times, each time where the
+    /// engine says: in another slot than the one before, and never in that of the older checkpoint, which stays what it is.
     ///
     /// # Errors
     /// `EIO`.
@@ -423,7 +423,8 @@ impl Volume {
         loop {
             let doubts = self.flights.doubts();
             let before = doubts.count();
-            let result = match self.disks.write_checkpoint(t, checkpoint) {
+            let block = self.core.lock().engine.checkpoint_block();
+            let result = match self.disks.write_sector(t, block, &checkpoint.encode()) {
                 // As with a record with FUA.
                 Ok(()) if doubts.count() != before => Err(EIO),
                 result => result,
@@ -436,6 +437,7 @@ impl Volume {
             }
             self.trouble(trouble::CACHE_WRITE, true);
             self.fault(Kind::CacheWrite);
+            self.core.lock().engine.checkpoint_missed();
             match pauses.next() {
                 Some(pause) => sleep_ms(*pause as u32),
                 None => return result,

@@ -575,9 +575,10 @@ impl Volume {
             return;
         }
         // A volume may lie for years now. With this, a record that rots meanwhile is seen to be missing; without, it would
-        // look like the end of the log.
-        let checkpoint = self.core.lock().engine.note_durable();
-        if let Some(checkpoint) = checkpoint {
+        // look like the end of the log. A checkpoint may rot, too: there are two that say so.
+        loop {
+            let checkpoint = self.core.lock().engine.note_durable();
+            let Some(checkpoint) = checkpoint else { break };
             self.write_checkpoint(&self.spare, &checkpoint);
         }
     }

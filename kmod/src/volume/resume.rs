@@ -7,10 +7,11 @@ use crate::arguments::Options;
 use crate::dm::{Events, Refusal};
 use crate::engine::ahead::{Ahead, Look};
 use crate::engine::format::{
-    Checkpoint, Start, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK, FIRST_BLOCK, MAX_SEGMENT_BLOCKS,
-    SECTOR,
+    Checkpoint, Chosen, Start, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, FIRST_BLOCK,
+    MAX_SEGMENT_BLOCKS, SECTOR, UNREADABLE,
 };
 use crate::engine::lost::{insist, TRIES};
+use crate::engine::places::Opening;
 use crate::engine::replay::{Damage, Replay, Want};
 use crate::engine::Engine;
 use crate::os::{damaged, sleep_ms, InUse};
@@ -97,13 +98,18 @@ impl Disks {
         Ok(sector)
     }
 
-    /// Reads the first sector of a block of the metadata. `None` when the medium cannot give it back: by its own word, or because
-    /// all else of the metadata can be read at the same time, which no device that is away and no path that is down would let
-    /// happen to 4 KiB.
+    /// Reads the first sector of a checkpoint slot. `None` when the medium cannot give it back: by its own word, or because
+    /// all else of the metadata but such slots can be read at the same time, which no device that is away and no path that is
+    /// down would let happen to 4 KiB: then the error is in `away`.
     ///
     /// # Errors
     /// Any other error, of each of a few attempts.
-    fn read_if_there(&self, t: &Arc<Transfer>, block: u64) -> Result<Option<[u8; SECTOR]>> {
+    fn read_if_there(
+        &self,
+        t: &Arc<Transfer>,
+        block: u64,
+        away: &mut Option<Error>,
+    ) -> Result<Option<[u8; SECTOR]>> {
         let mut alone = true;
         let mut last = EIO;
         for attempt in 0..TRIES {
@@ -114,24 +120,31 @@ impl Disks {
                 Ok(sector) => return Ok(sector),
                 Err(e) => last = e,
             }
-            alone &= self.answers_around(t, block);
+            alone &= self.answers_around(t);
         }
         if alone {
+            *away = Some(last);
             Ok(None)
         } else {
             Err(last)
         }
     }
 
-    /// Whether all of the metadata can be read but this block.
-    fn answers_around(&self, t: &Arc<Transfer>, block: u64) -> bool {
-        let parts = [(0, block), (block.saturating_add(1), u64::from(FIRST_BLOCK))];
-        for (from, blocks) in parts.map(|(from, to)| (from, to.saturating_sub(from))) {
+    /// Whether all of the metadata can be read, whatever becomes of the checkpoint slots.
+    fn answers_around(&self, t: &Arc<Transfer>) -> bool {
+        let read = |from: u64, to: u64| {
+            let blocks = to.saturating_sub(from);
             if blocks != 0 {
                 let part = (bytes(from as u32), bytes(blocks as u32));
                 t.read(self, &self.cache, sector_of(from), part, 0);
             }
+        };
+        let mut from = 0;
+        for slot in CHECKPOINT_BLOCKS {
+            read(from, slot);
+            from = slot.saturating_add(1);
         }
+        read(from, FIRST_BLOCK.into());
         t.finish().is_ok()
     }
 
@@ -144,35 +157,31 @@ impl Disks {
         t.finish()
     }
 
-    /// Writes a checkpoint with FUA.
-    ///
-    /// # Errors
-    /// `EIO`.
-    pub fn write_checkpoint(&self, t: &Arc<Transfer>, checkpoint: &Checkpoint) -> Result {
-        self.write_sector(t, checkpoint.block(), &checkpoint.encode())
-    }
-
     pub(super) fn flush_cache(&self, t: &Arc<Transfer>) -> Result {
         t.flush(self, &self.cache);
         t.finish()
     }
 
     #[inline(never)]
-    fn checkpoint(&self, t: &Arc<Transfer>, sb: &Superblock) -> core::result::Result<Checkpoint, Refusal> {
-        let slot = |block: u64| match self.read_if_there(t, block) {
-            Ok(Some(sector)) => Ok(sector),
-            Ok(None) => {
-                log_err!(
-                    "{}: block {} of the cache device, a checkpoint, cannot be read: the other one has to do",
-                    self,
-                    block
-                );
-                Ok([0; SECTOR])
+    fn checkpoint(&self, t: &Arc<Transfer>, sb: &Superblock) -> core::result::Result<Chosen, Refusal> {
+        let mut slots = [UNREADABLE; CHECKPOINT_BLOCKS.len()];
+        let mut away = None;
+        for (slot, block) in slots.iter_mut().zip(CHECKPOINT_BLOCKS) {
+            match self.read_if_there(t, block, &mut away).map_err(cannot_read)? {
+                Some(sector) => *slot = sector,
+                None => {
+                    log_err!(
+                        "{}: block {} of the cache device, a checkpoint, cannot be read: another one has to do",
+                        self,
+                        block
+                    );
+                }
             }
-            Err(e) => Err(cannot_read(e)),
-        };
-        let (a, b) = (slot(CHECKPOINT_BLOCK)?, slot(CHECKPOINT_BLOCK + 1)?);
-        Checkpoint::choose(&a, &b, sb).map_err(|invalid| {
+        }
+        Checkpoint::choose(&slots, sb).map_err(|invalid| {
+            if let Some(e) = away {
+                return cannot_read(e);
+            }
             log_err!("{}: refusing the cache device, its checkpoints are damaged: {}", self, invalid);
             (c"The checkpoints of the cache device are damaged", EINVAL)
         })
@@ -180,8 +189,8 @@ impl Disks {
 
     #[inline(never)]
     fn replay(&self, t: &Arc<Transfer>, sb: &Superblock) -> core::result::Result<Engine, Refusal> {
-        let checkpoint = self.checkpoint(t, sb)?;
-        let mut replay = Replay::new(sb, checkpoint, nr_buffers(sb))
+        let chosen = self.checkpoint(t, sb)?;
+        let mut replay = Replay::new(sb, chosen, nr_buffers(sb))
             .map_err(|_| (c"Not enough memory for the index of the cache device", ENOMEM))?;
         let ahead = Ahead::new(sb, AHEAD_BLOCKS).map_err(|_| (c"Not enough memory", ENOMEM))?;
         let mut log = Log { disks: self, sb, t, ahead };
@@ -209,6 +218,7 @@ impl Disks {
                         sb.slot_sector(slot)
                     );
                 }
+                self.log_doubtful(&chosen);
                 return Err((c"The log on the cache device is damaged: see the kernel log", damaged()));
             }
             let (records, _) = replay.progress();
@@ -219,14 +229,46 @@ impl Disks {
         }
         drop(log);
         let (records, _) = replay.progress();
-        let (engine, checkpoint) = replay.finish();
+        let (mut engine, checkpoint) = replay.finish();
         self.flush_cache(t)
-            .and_then(|()| self.write_checkpoint(t, &checkpoint))
+            .and_then(|()| self.begin_life(t, &mut engine, checkpoint))
             .map_err(|e| (c"Cannot write to the cache device", e))?;
         if records != 0 {
             log_info!("{}: replayed {} records, {} blocks are dirty", self, records, engine.state().dirty);
         }
         Ok(engine)
+    }
+
+    /// Says which slots might hold a newer checkpoint, when the replay from an older one goes wrong.
+    fn log_doubtful(&self, chosen: &Chosen) {
+        let unreadable = CHECKPOINT_BLOCKS.into_iter().zip(chosen.unreadable).filter(|&(_, is)| is);
+        for (block, _) in unreadable {
+            log_err!(
+                "{}: the newest checkpoint may be in block {} of the cache device, which cannot be read: if it can be read again, \
+                 perhaps on another machine, all is there; keep an image of the device",
+                self,
+                block
+            );
+        }
+    }
+
+    /// Writes what [`Opening`] says, before the engine is used.
+    fn begin_life(&self, t: &Arc<Transfer>, engine: &mut Engine, checkpoint: Checkpoint) -> Result {
+        let mut opening = Opening::new(checkpoint);
+        let mut error = EIO;
+        while let Some((block, sector)) = opening.want(engine) {
+            let result = self.write_sector(t, block, &sector);
+            if let Err(e) = result {
+                error = e;
+                log_err!(
+                    "{}: block {} of the cache device, for a checkpoint, cannot be written: another one has to do",
+                    self,
+                    block
+                );
+            }
+            opening.written(engine, result.is_ok()).map_err(|_| error)?;
+        }
+        Ok(())
     }
 }
 

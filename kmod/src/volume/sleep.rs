@@ -33,7 +33,8 @@ use super::commit::PAUSES_MS;
 use super::faults::{trouble, Kind};
 use super::{PerBio, Volume};
 use crate::dm::{Bio, Op};
-use crate::engine::format::{BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK, SECTOR};
+use crate::engine::format::{BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR, UNREADABLE};
+use crate::engine::lost::Word;
 use crate::os::{is_hibernating, now_ms, sleep_ms, Sleeper};
 use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::prelude::*;
@@ -146,10 +147,15 @@ impl Volume {
     /// When it cannot be read.
     fn is_as_it_was(&self) -> Result<bool> {
         let _busy = self.reclaim_busy.lock();
-        let mut slots = [[0; SECTOR]; 2];
-        for (slot, place) in slots.iter_mut().zip(CHECKPOINT_BLOCK..) {
+        let mut slots = [UNREADABLE; CHECKPOINT_BLOCKS.len()];
+        for (slot, place) in slots.iter_mut().zip(CHECKPOINT_BLOCKS) {
             let sector = place.saturating_mul(BLOCK_SECTORS);
-            self.read_insistently(sector, |block| slot.copy_from_slice(&block[..SECTOR]))?;
+            let read = self.read_insistently(sector, |block| slot.copy_from_slice(&block[..SECTOR]));
+            match read {
+                // Another slot stands in for it. Who opens the volume writes to two.
+                Err(e) if Word::of(e.to_errno()) == Word::Medium => (),
+                result => result?,
+            }
         }
         let (mut verdict, tell) = {
             let core = self.core.lock();

@@ -17,7 +17,7 @@ use super::resume::cannot_read;
 use super::{Disks, Transfer};
 use crate::dm::Refusal;
 use crate::engine::format::{
-    Checkpoint, Invalid, RecordHeader, Start, Superblock, Uuid, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK,
+    Checkpoint, Invalid, RecordHeader, Start, Superblock, Uuid, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
     DEFAULT_SEGMENT_BLOCKS, FIRST_BLOCK, MAX_SEGMENT_BLOCKS, MIN_SEGMENT_BLOCKS, SECTOR,
 };
 use crate::os::{random, InUse, Key};
@@ -71,8 +71,12 @@ impl Disks {
         .map_err(|_| (c"The cache device is too small: it must have at least 9 MiB", EINVAL))?;
         let in_use = self.hold(&sb)?;
         let first = Checkpoint::first(nonce);
-        self.write_sector(t, CHECKPOINT_BLOCK + 1, &[0; SECTOR])
-            .and_then(|()| self.write_checkpoint(t, &first))
+        // What is in the others may be of a volume before, of which only the superblock was blanked.
+        CHECKPOINT_BLOCKS
+            .into_iter()
+            .filter(|&block| block != first.block())
+            .try_for_each(|block| self.write_sector(t, block, &[0; SECTOR]))
+            .and_then(|()| self.write_sector(t, first.block(), &first.encode()))
             .and_then(|()| self.flush_cache(t))
             .and_then(|()| self.write_sector(t, 0, &sb.encode()))
             .and_then(|()| self.flush_cache(t))

@@ -14,6 +14,7 @@
 //! - A power cut may leave a sector that was being written unreadable: the medium says so, until it is written again.
 //! - Some region may be away for a while: reads of it end with an error that says nothing about the medium, and when it is
 //!   back, all that it had is there.
+//! - Some sector may be lost for good: it can be neither read nor written.
 //!
 //! A copy of a disk costs next to nothing: pages are shared until one of the two writes to them.
 
@@ -115,6 +116,8 @@ pub struct Disk {
     serial: u64,
     /// Sectors that the medium has lost.
     bad: BTreeSet<u64>,
+    /// Those of them that cannot be written either.
+    dead: BTreeSet<u64>,
     /// Sectors that are away, and the error of those who read them.
     away: Option<(Range<u64>, i32)>,
 }
@@ -157,6 +160,7 @@ impl Disk {
             pending: Vec::new(),
             serial: 0,
             bad: BTreeSet::new(),
+            dead: BTreeSet::new(),
             away: None,
         }
     }
@@ -198,11 +202,38 @@ impl Disk {
         self.bad.insert(sector);
     }
 
+    /// The medium loses a sector for good: it can be written no more.
+    pub fn kill(&mut self, sector: u64) {
+        self.bad.insert(sector);
+        self.dead.insert(sector);
+    }
+
+    /// The same disk, when all that could not be read can be: what is there is what was there.
+    pub fn healed(mut self) -> Self {
+        self.bad.clear();
+        self.dead.clear();
+        self
+    }
+
+    /// How many sectors are lost for good.
+    pub fn dead(&self) -> usize {
+        self.dead.len()
+    }
+
+    /// As [`Disk::write`], with FUA, of one sector; says whether it can be written.
+    pub fn try_write(&mut self, sector: u64, data: &[u8; SECTOR]) -> bool {
+        let can = !self.dead.contains(&sector);
+        if can {
+            self.write(sector, data, true);
+        }
+        can
+    }
+
     /// Written again, and so readable.
     fn heal(&mut self, sector: u64, data: &[u8]) {
         if !self.bad.is_empty() {
             let end = sector + (data.len() / SECTOR) as u64;
-            self.bad.retain(|s| !(sector..end).contains(s));
+            self.bad.retain(|s| !(sector..end).contains(s) || self.dead.contains(s));
         }
     }
 

@@ -5,9 +5,12 @@
 use super::disk::{Disk, SECTOR};
 use std::collections::HashMap;
 use writeboost::engine::checks::Verdict;
-use writeboost::engine::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK};
+use writeboost::engine::format::{
+    Checkpoint, Chosen, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, UNREADABLE,
+};
 use writeboost::engine::log::{Claim, Io, Refused};
 use writeboost::engine::lost::insist;
+use writeboost::engine::places::{Opening, Unwritable};
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Item};
 use writeboost::engine::replay::{Damage, Replay, Want};
@@ -177,30 +180,37 @@ impl Host {
         io
     }
 
+    /// What a suspend says of the log.
+    pub fn note(&mut self) {
+        while let Some(cp) = self.engine.note_durable() {
+            self.write_checkpoint(&cp);
+            self.engine.checkpointed(true);
+        }
+    }
+
     /// The power fails, and nothing is left of what was not durable.
     pub fn lose_power(&mut self) {
-        let all = |d: &Disk, sectors: u64| d.stable(0, sectors).to_vec();
-        let cache = all(&self.cache, self.sb.cache_sectors());
-        self.cache = Disk::new(self.sb.cache_sectors());
-        self.cache.poke(0, &cache);
-        let backing = all(&self.backing, self.sb.backing_sectors);
-        self.backing = Disk::new(self.sb.backing_sectors);
-        self.backing.poke(0, &backing);
+        self.cache.restart();
+        self.backing.restart();
+    }
+
+    pub fn chosen(&self) -> Chosen {
+        let slots = CHECKPOINT_BLOCKS.map(|block| {
+            let read = || self.cache.try_read(block * BLOCK_SECTORS, BLOCK_SECTORS);
+            let sector = insist(read, |e| *e).unwrap();
+            sector.map_or(UNREADABLE, |b| *b.first_chunk().unwrap())
+        });
+        Checkpoint::choose(&slots, &self.sb).unwrap()
     }
 
     pub fn checkpoint(&self) -> Checkpoint {
-        let slot = |i: u64| {
-            let read = || self.cache.try_read((CHECKPOINT_BLOCK + i) * BLOCK_SECTORS, BLOCK_SECTORS);
-            let sector = insist(read, |e| *e).unwrap();
-            sector.map_or([0; SECTOR], |b| *b.first_chunk().unwrap())
-        };
-        Checkpoint::choose(&slot(0), &slot(1), &self.sb).unwrap()
+        self.chosen().checkpoint
     }
 
     /// Replays what the cache device holds. Also says which blocks it has read: the first slot and how many.
     pub fn replay(&self) -> Result<(Replay, Vec<(u32, u32)>), Damage> {
         let mut replay =
-            Replay::with_secret(&self.sb, self.checkpoint(), NR_BUFFERS, Secret::new(SECRET)).unwrap();
+            Replay::with_secret(&self.sb, self.chosen(), NR_BUFFERS, Secret::new(SECRET)).unwrap();
         let mut reads = Vec::new();
         while let Want::Read { slot, blocks } = replay.want() {
             let read = || self.cache.try_read(self.sector_of(slot), u64::from(blocks) * BLOCK_SECTORS);
@@ -218,8 +228,18 @@ impl Host {
         let (replay, _) = self.replay()?;
         self.cache.flush(self.cache.mark());
         let (engine, cp) = replay.finish();
-        self.write_checkpoint(&cp);
         self.engine = engine;
+        self.open(cp).unwrap();
+        Ok(())
+    }
+
+    /// Writes what a resume writes.
+    pub fn open(&mut self, cp: Checkpoint) -> Result<(), Unwritable> {
+        let mut opening = Opening::new(cp);
+        while let Some((block, sector)) = opening.want(&self.engine) {
+            let ok = self.cache.try_write(block * BLOCK_SECTORS, &sector);
+            opening.written(&mut self.engine, ok)?;
+        }
         Ok(())
     }
 
@@ -228,8 +248,11 @@ impl Host {
         self.resume()
     }
 
+    /// Writes the checkpoint that the engine has handed out.
     pub fn write_checkpoint(&mut self, cp: &Checkpoint) {
-        self.cache.write(cp.block() * BLOCK_SECTORS, &cp.encode(), true);
+        while !self.cache.try_write(self.engine.checkpoint_block() * BLOCK_SECTORS, &cp.encode()) {
+            self.engine.checkpoint_missed();
+        }
     }
 
     /// The numbers that sectors hold, with their checksums checked.

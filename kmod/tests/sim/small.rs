@@ -30,8 +30,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Mutex;
-use writeboost::engine::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK};
+use writeboost::engine::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
 use writeboost::engine::log::{Claim, Io, Refused};
+use writeboost::engine::places::Opening;
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::Batch;
 use writeboost::engine::replay::{Replay, Want};
@@ -229,9 +230,9 @@ impl Image {
 
 /// Replays what is on the cache device. The caller writes the checkpoint.
 fn replay(sb: &Superblock, cache: &Disk) -> (Engine, Checkpoint) {
-    let slot = |i: u64| cache.sector((CHECKPOINT_BLOCK + i) * BLOCK_SECTORS);
-    let cp = Checkpoint::choose(&slot(0), &slot(1), sb).unwrap();
-    let mut replay = Replay::with_secret(sb, cp, NR_BUFFERS, Secret::new(SECRET)).unwrap();
+    let slots = CHECKPOINT_BLOCKS.map(|block| cache.sector(block * BLOCK_SECTORS));
+    let chosen = Checkpoint::choose(&slots, sb).unwrap();
+    let mut replay = Replay::with_secret(sb, chosen, NR_BUFFERS, Secret::new(SECRET)).unwrap();
     let mut reads = 0;
     while let Want::Read { slot, blocks } = replay.want() {
         let data = cache.read(block_sector(sb, slot), u64::from(blocks) * BLOCK_SECTORS);
@@ -245,8 +246,12 @@ fn replay(sb: &Superblock, cache: &Disk) -> (Engine, Checkpoint) {
 impl Machine {
     fn begin(image: Image) -> Self {
         let Image { sb, mut cache, backing, base, version } = image;
-        let (engine, cp) = replay(&sb, &cache);
-        cache.write(cp.block() * BLOCK_SECTORS, &cp.encode(), true);
+        let (mut engine, cp) = replay(&sb, &cache);
+        let mut opening = Opening::new(cp);
+        while let Some((block, sector)) = opening.want(&engine) {
+            cache.write(block * BLOCK_SECTORS, &sector, true);
+            opening.written(&mut engine, true).unwrap();
+        }
         let newest = engine.state().newest;
         Self {
             resumed: cp,

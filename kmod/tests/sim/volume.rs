@@ -36,10 +36,11 @@ use std::collections::HashMap;
 use writeboost::engine::checks::{Checks, Generation, Verdict};
 use writeboost::engine::flight::Doubts;
 use writeboost::engine::format::{
-    Checkpoint, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK, MIN_SEGMENTS,
+    Checkpoint, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, MIN_SEGMENTS, UNREADABLE,
 };
 use writeboost::engine::log::{Claim, Io, Refused, Wait};
 use writeboost::engine::lost::{insist, Lost, Near, Sight, Word};
+use writeboost::engine::places::Opening;
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Item, Relocation};
 use writeboost::engine::replay::{Replay, Want};
@@ -83,6 +84,8 @@ pub struct Counts {
     pub gone: u64,
     pub gone_items: u64,
     pub unreadable: u64,
+    /// Checkpoint slots that can be neither read nor written any more.
+    pub dead: u64,
     pub away: u64,
     pub kept: u64,
 }
@@ -116,6 +119,7 @@ impl Counts {
         self.gone += c.gone;
         self.gone_items += c.gone_items;
         self.unreadable += c.unreadable;
+        self.dead += c.dead;
         self.away += c.away;
         self.kept += c.kept;
     }
@@ -206,7 +210,8 @@ enum Job {
         upto: u64,
         mark: u64,
     },
-    Checkpoint(Checkpoint),
+    /// To this block.
+    Checkpoint(Checkpoint, u64),
     WritebackRead(usize),
     WritebackWrite {
         item: usize,
@@ -229,7 +234,7 @@ impl Job {
             Job::Read { .. } => 1,
             Job::Record { .. } => 2,
             Job::Flush { .. } => 3,
-            Job::Checkpoint(_) => 4,
+            Job::Checkpoint(..) => 4,
             Job::WritebackRead(_) => 5,
             Job::WritebackWrite { .. } => 6,
             Job::WritebackFlush(_) => 7,
@@ -249,7 +254,7 @@ impl Job {
             Job::Read { op, .. } => format!("read {op}: a part is done"),
             Job::Record { seq, .. } => format!("record {seq} is written"),
             Job::Flush { upto, .. } => format!("flush of the cache device is done, for records up to {upto}"),
-            Job::Checkpoint(cp) => format!("checkpoint {} is durable", cp.generation),
+            Job::Checkpoint(cp, _) => format!("checkpoint {} is durable", cp.generation),
             Job::WritebackRead(i) => format!("writeback: item {i} is read"),
             Job::WritebackWrite { sector, data, .. } => {
                 format!("writeback: sectors {sector}+{} are written", data.len() / SECTOR)
@@ -626,7 +631,7 @@ impl Sim {
                 Job::Record { slot, data, .. } => {
                     to_cache.push((block_sector(&self.sb, *slot), data.clone()))
                 }
-                Job::Checkpoint(cp) => to_cache.push((cp.block() * BLOCK_SECTORS, cp.encode().to_vec())),
+                Job::Checkpoint(cp, block) => to_cache.push((block * BLOCK_SECTORS, cp.encode().to_vec())),
                 Job::WritebackWrite { sector, data, .. } => to_backing.push((*sector, data.clone())),
                 _ => (),
             }
@@ -711,7 +716,7 @@ impl Sim {
         self.write_back_durable();
         assert_eq!(self.engine.state().dirty, 0);
         let cp = self.engine.advance_tail(true);
-        let cp = cp.map(|cp| (cp.block() * BLOCK_SECTORS, cp.encode().to_vec()));
+        let cp = cp.map(|cp| (self.engine.checkpoint_block() * BLOCK_SECTORS, cp.encode().to_vec()));
         [cp.into_iter().collect(), Vec::new()]
     }
 
@@ -776,9 +781,14 @@ impl Sim {
                 self.cache.cut(&mut self.rng, &to_cache);
                 // A checkpoint is one sector, and so not torn; but some disk may leave it unreadable.
                 for (sector, _) in to_cache.iter().filter(|(_, data)| data.len() == SECTOR) {
-                    match self.rng.below(6) {
+                    match self.rng.below(8) {
                         0 => self.cache.poke(*sector, &[0x5a; SECTOR]),
                         1 => self.cache.lose(*sector),
+                        // For good. With two slots left it goes on.
+                        2 if self.cache.dead() < CHECKPOINT_BLOCKS.len() - 2 => {
+                            self.cache.kill(*sector);
+                            self.counts.dead += 1;
+                        }
                         _ => (),
                     }
                 }
@@ -847,13 +857,15 @@ impl Sim {
         }
         let superblock = self.cache.sector(0);
         assert_eq!(Superblock::decode(&superblock).as_ref(), Ok(&self.sb));
-        let (Ok(a), Ok(b)) = (self.checkpoint_slot(0), self.checkpoint_slot(1)) else {
-            return self.refused();
-        };
-        let cp = Checkpoint::choose(&a, &b, &self.sb).unwrap();
-        self.say(|| format!("replay from {cp:?}"));
+        let mut slots = [UNREADABLE; CHECKPOINT_BLOCKS.len()];
+        for (slot, block) in slots.iter_mut().zip(CHECKPOINT_BLOCKS) {
+            let Ok(found) = self.checkpoint_slot(block) else { return self.refused() };
+            *slot = found;
+        }
+        let chosen = Checkpoint::choose(&slots, &self.sb).unwrap();
+        self.say(|| format!("replay from {chosen:?}"));
         let mut replay =
-            Replay::with_secret(&self.sb, cp, self.plan.nr_buffers, Secret::new(SECRET)).unwrap();
+            Replay::with_secret(&self.sb, chosen, self.plan.nr_buffers, Secret::new(SECRET)).unwrap();
         let mut reads = 0;
         while let Want::Read { slot, blocks } = replay.want() {
             if unstable && self.rng.one_in(40) {
@@ -878,23 +890,27 @@ impl Sim {
         }
         self.cache.come_back();
         self.cache.flush(self.cache.mark());
-        let (engine, cp) = replay.finish();
-        if unstable && self.rng.one_in(4) {
-            return self.crash_in_replay(Some(&cp));
-        }
-        self.cache.write(cp.block() * BLOCK_SECTORS, &cp.encode(), true);
-        if unstable && self.rng.one_in(4) {
-            return self.crash_in_replay(None);
+        let (mut engine, cp) = replay.finish();
+        let mut opening = Opening::new(cp);
+        while let Some((block, sector)) = opening.want(&engine) {
+            if unstable && self.rng.one_in(4) {
+                return self.crash_in_replay(Some((block, sector)));
+            }
+            let ok = self.cache.try_write(block * BLOCK_SECTORS, &sector);
+            opening.written(&mut engine, ok).unwrap();
+            if unstable && self.rng.one_in(4) {
+                return self.crash_in_replay(None);
+            }
         }
         Some((engine, cp))
     }
 
     /// What a checkpoint slot holds: nothing, when the medium has lost it.
-    fn checkpoint_slot(&mut self, i: u64) -> Result<[u8; SECTOR], i32> {
-        let read = || self.cache.try_read((CHECKPOINT_BLOCK + i) * BLOCK_SECTORS, BLOCK_SECTORS);
+    fn checkpoint_slot(&mut self, block: u64) -> Result<[u8; SECTOR], i32> {
+        let read = || self.cache.try_read(block * BLOCK_SECTORS, BLOCK_SECTORS);
         let sector = insist(read, |e| *e)?.map(|b| *b.first_chunk().unwrap());
         self.counts.unreadable += u64::from(sector.is_none());
-        Ok(sector.unwrap_or([0; SECTOR]))
+        Ok(sector.unwrap_or(UNREADABLE))
     }
 
     /// A resume does not go on where something does not answer, has changed nothing, and is tried again later.
@@ -915,8 +931,8 @@ impl Sim {
         self.counts.away += 1;
     }
 
-    fn crash_in_replay<T>(&mut self, cp: Option<&Checkpoint>) -> Option<T> {
-        let in_flight = cp.map(|cp| (cp.block() * BLOCK_SECTORS, cp.encode().to_vec()));
+    fn crash_in_replay<T>(&mut self, write: Option<(u64, [u8; SECTOR])>) -> Option<T> {
+        let in_flight = write.map(|(block, sector)| (block * BLOCK_SECTORS, sector.to_vec()));
         let how = self.draw_crash();
         self.crash_disks(how, [in_flight.into_iter().collect(), Vec::new()]);
         None
@@ -1463,11 +1479,15 @@ impl Sim {
                 }
                 self.engine.flush_done(upto, ok);
             }
-            Job::Checkpoint(cp) => {
+            Job::Checkpoint(cp, block) => {
                 let ok = !self.fails();
-                let sector = cp.block() * BLOCK_SECTORS;
+                let sector = block * BLOCK_SECTORS;
                 if ok {
-                    self.cache.write(sector, &cp.encode(), true);
+                    if !self.cache.try_write(sector, &cp.encode()) {
+                        self.engine.checkpoint_missed();
+                        self.jobs.push(Job::Checkpoint(cp, self.engine.checkpoint_block()));
+                        return;
+                    }
                 } else {
                     self.cache.tear(&mut self.rng, sector, &cp.encode());
                 }
@@ -1585,7 +1605,7 @@ impl Sim {
         if let Some(cp) = noted.or_else(|| self.engine.advance_tail(whole)) {
             self.say(|| format!("sent: {cp:?}"));
             self.checkpointing = true;
-            self.jobs.push(Job::Checkpoint(cp));
+            self.jobs.push(Job::Checkpoint(cp, self.engine.checkpoint_block()));
         }
     }
 

@@ -189,7 +189,7 @@ pub const TESTS: &[Test] = &[
     // One sector that cannot be read, wherever it is: a volume whose data are all there is opened with all of them.
     failing(
         "faults::one_unreadable_sector",
-        30,
+        60,
         true,
         with_helpers!(
             r#"
@@ -241,6 +241,39 @@ pub const TESTS: &[Test] = &[
             cmp /tmp/image <(dd if=/dev/x bs=1M iflag=direct status=none) || die 'something was written'
             mended c
         }
+        say 'checkpoints that can be neither read nor written any more'
+        for status in medium io; do
+            for lost in '1' '2' '1 192' '2 128'; do
+                say "$status error in blocks $lost, for good"
+                again
+                for block in $lost; do
+                    faults c $status write $((block * 8)) 8
+                    faults c $status read $((block * 8)) 8
+                done
+                opens || die "refused: $(dmesg | tail -n 5)"
+                same 'dirty blocks' "$(dirty v)" "$dirty"
+                same 'content' "$(digest /dev/mapper/v)" "$digest"
+                remove v
+                opens || die "refused the second time: $(dmesg | tail -n 5)"
+                same 'dirty blocks' "$(dirty v)" "$dirty"
+                drained v /dev/ram0
+                put /tmp/a 4000
+                sync /dev/mapper/v
+                same 'state' "$(value v state)" ok
+                wrote=$(dirty v)
+                remove v
+                opens || die "refused the third time: $(dmesg | tail -n 5)"
+                get /tmp/a 4000 | cmp - /tmp/a
+                same 'dirty blocks' "$(dirty v)" "$wrote"
+                remove v
+                mended c
+                say 'and when they can be read again, what they have is old'
+                opens || die "refused: $(dmesg | tail -n 5)"
+                get /tmp/a 4000 | cmp - /tmp/a
+                same 'dirty blocks' "$(dirty v)" "$wrote"
+                remove v
+            done
+        done
         say 'a device that does not answer is not one that has lost something'
         is_refused 'Cannot read the cache device' path 8 16
         is_refused 'Cannot read the cache device' io $(((256 + 9 * 128) * 8)) 8
@@ -270,7 +303,7 @@ pub const TESTS: &[Test] = &[
         volume v /dev/ram0 /dev/mapper/c writeback_threshold 0
         put /tmp/a 0
         sync /dev/mapper/v
-        faults c io write 8 16
+        for block in 1 2 128 192; do faults c io write $((block * 8)) 8; done
         ! timeout 60 dmsetup message v 0 drop_caches 2>/tmp/said || die 'it was drained, and the log is what it was'
         grep -q 'Input/output error' /tmp/said || die "$(cat /tmp/said)"
         same 'state' "$(value v state)" failed

@@ -12,7 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context, Result};
-use writeboost::engine::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCK, SECTOR};
+use writeboost::engine::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR};
+use writeboost::engine::places::Opening;
 use writeboost::engine::replay::{Replay, Want};
 use xtask::lab::{Running, Series, SUPPORTED};
 
@@ -209,7 +210,7 @@ sleep 1000
     Ok(())
 }
 
-/// What a kernel does that resumes the volume: it replays the log and writes a checkpoint.
+/// What a kernel does that resumes the volume: it replays the log and writes checkpoints.
 fn resume_elsewhere(cache: &Path) -> Result<()> {
     let file = File::options().read(true).write(true).open(cache)?;
     let sector = |block: u64| -> Result<[u8; SECTOR]> {
@@ -218,16 +219,23 @@ fn resume_elsewhere(cache: &Path) -> Result<()> {
         Ok(bytes)
     };
     let Ok(sb) = Superblock::decode(&sector(0)?) else { bail!("no superblock") };
-    let slots = [sector(CHECKPOINT_BLOCK)?, sector(CHECKPOINT_BLOCK + 1)?];
-    let Ok(checkpoint) = Checkpoint::choose(&slots[0], &slots[1], &sb) else { bail!("no checkpoint") };
-    let mut replay = Replay::new(&sb, checkpoint, 4).ok().context("no memory")?;
+    let mut slots = [[0; SECTOR]; CHECKPOINT_BLOCKS.len()];
+    for (slot, block) in slots.iter_mut().zip(CHECKPOINT_BLOCKS) {
+        *slot = sector(block)?;
+    }
+    let Ok(chosen) = Checkpoint::choose(&slots, &sb) else { bail!("no checkpoint") };
+    let mut replay = Replay::new(&sb, chosen, 4).ok().context("no memory")?;
     while let Want::Read { slot, blocks } = replay.want() {
         let mut bytes = vec![0; blocks as usize * BLOCK];
         file.read_exact_at(&mut bytes, sb.slot_sector(slot) / BLOCK_SECTORS * BLOCK as u64)?;
         ensure!(replay.feed(&bytes).is_ok(), "the log is damaged");
     }
-    let (_, checkpoint) = replay.finish();
-    file.write_all_at(&checkpoint.encode(), checkpoint.block() * BLOCK as u64)?;
+    let (mut engine, checkpoint) = replay.finish();
+    let mut opening = Opening::new(checkpoint);
+    while let Some((block, sector)) = opening.want(&engine) {
+        file.write_all_at(&sector, block * BLOCK as u64)?;
+        opening.written(&mut engine, true).ok().context("no checkpoint can be written")?;
+    }
     Ok(())
 }
 

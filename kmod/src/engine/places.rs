@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Which of its four slots a checkpoint goes to.
+//!
+//! A sector is what a disk writes whole or not at all; but a write that the power cuts off may leave one that cannot be read,
+//! and some sectors can be neither read nor written any more. Two slots are in use, and two more, elsewhere in the first MiB,
+//! stand in for those that fail.
+//!
+//! # Invariants
+//! - The slot of the newest durable checkpoint is never written: whatever becomes of a write to another one, it is there. So a
+//!   checkpoint that finds no other slot is not written at all, and the log fails, which loses nothing.
+//! - Of the slots that can be read, the highest generation holds, wherever it is. No two checkpoints have the same generation: who
+//!   goes on from one while others cannot be read leaves out as many numbers as these may have, twice ([`Chosen::doubtful`]), and of
+//!   epochs as many. Else a checkpoint that can be read again one day, or the records of its epoch, would count.
+//! - A resume makes two checkpoints durable, if there are two slots for them, before anything is written: then either is enough,
+//!   and both know the epoch. What is in other slots is older, and blanked, or it would count when these two are lost, and
+//!   bring back what was written back long ago. Only if that fails, and both others do, would it.
+
+use super::format::{Checkpoint, Chosen, CHECKPOINT_BLOCKS, CHECKPOINT_SLOTS, SECTOR};
+use super::Engine;
+use core::fmt;
+
+/// The slots of one volume's checkpoints.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Places {
+    /// That of the newest checkpoint that is known durable.
+    newest: Option<usize>,
+    /// That of the one which was handed out last.
+    pending: Option<usize>,
+    /// How often each has failed.
+    failures: [u8; CHECKPOINT_SLOTS],
+    /// What a resume has not found blank.
+    filled: [bool; CHECKPOINT_SLOTS],
+    /// There is one slot only that can be written.
+    pub(super) alone: bool,
+}
+
+impl Places {
+    /// As a resume has found them.
+    pub(super) fn of(chosen: &Chosen) -> Self {
+        Self {
+            newest: Some(chosen.slot),
+            failures: chosen.unreadable.map(u8::from),
+            filled: chosen.filled,
+            ..Self::default()
+        }
+    }
+
+    /// The best slot for a checkpoint of this generation: the one of its turn, what stands in for that, or any other but that of
+    /// the newest one. What has failed comes last.
+    fn pick(&self, generation: u64) -> usize {
+        let turn = (generation % 2) as usize;
+        [turn, turn + 2, 1 - turn, 3 - turn]
+            .into_iter()
+            .filter(|&i| Some(i) != self.newest)
+            .min_by_key(|&i| self.failures[i])
+            .unwrap_or(turn)
+    }
+
+    /// A checkpoint of this generation is handed out. The one before is durable, for one is made at a time, unless it was
+    /// [abandoned](Self::abandon).
+    pub(super) fn begin(&mut self, generation: u64) {
+        self.newest = self.pending.or(self.newest);
+        self.pending = Some(self.pick(generation));
+    }
+
+    /// It could not be written where it belongs: the next attempt is made elsewhere.
+    fn miss(&mut self, generation: u64) {
+        if let Some(i) = self.pending {
+            self.failures[i] = self.failures[i].saturating_add(1);
+            self.pending = Some(self.pick(generation));
+        }
+    }
+
+    /// It will not be written at all.
+    fn abandon(&mut self) {
+        self.pending = None;
+        self.alone = true;
+    }
+}
+
+impl Engine {
+    /// The block of the cache device for the checkpoint that was handed out last.
+    pub fn checkpoint_block(&self) -> u64 {
+        CHECKPOINT_BLOCKS[self.places.pending.unwrap_or_else(|| self.places.pick(self.generation))]
+    }
+
+    /// Its write has failed. It may go well in another one: ask [`Engine::checkpoint_block`] again.
+    pub fn checkpoint_missed(&mut self) {
+        self.places.miss(self.generation);
+    }
+}
+
+/// No checkpoint can be written, and so nothing else may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unwritable;
+
+impl fmt::Display for Unwritable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no checkpoint can be written")
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    First,
+    Second,
+    /// The slots from this one on, which are not in use.
+    Blank(usize),
+}
+
+/// What a resume writes behind its replay, before the engine is used: one sector after the other, each durable before the next.
+///
+/// The cache device must have been flushed before.
+#[derive(Debug)]
+pub struct Opening {
+    step: Step,
+    checkpoint: Checkpoint,
+    misses: usize,
+    used: [bool; CHECKPOINT_SLOTS],
+}
+
+impl Opening {
+    /// For the checkpoint of [`super::replay::Replay::finish`].
+    pub fn new(checkpoint: Checkpoint) -> Self {
+        Self { step: Step::First, checkpoint, misses: 0, used: [false; CHECKPOINT_SLOTS] }
+    }
+
+    /// What to write next, with FUA: a block of the cache device, and its first sector. Then call [`Opening::written`].
+    pub fn want(&self, engine: &Engine) -> Option<(u64, [u8; SECTOR])> {
+        match self.step {
+            Step::First | Step::Second => Some((engine.checkpoint_block(), self.checkpoint.encode())),
+            Step::Blank(from) => {
+                let i = self.next_stale(engine, from)?;
+                Some((CHECKPOINT_BLOCKS[i], [0; SECTOR]))
+            }
+        }
+    }
+
+    fn next_stale(&self, engine: &Engine, from: usize) -> Option<usize> {
+        (from..CHECKPOINT_SLOTS).find(|&i| engine.places.filled[i] && !self.used[i])
+    }
+
+    /// It is durable (`ok`), or could not be written.
+    ///
+    /// # Errors
+    /// [`Unwritable`]: the volume must not be opened.
+    pub fn written(&mut self, engine: &mut Engine, ok: bool) -> Result<(), Unwritable> {
+        if let Step::Blank(from) = self.step {
+            // If it cannot be blanked, it is older than two others all the same.
+            self.step = Step::Blank(self.next_stale(engine, from).map_or(CHECKPOINT_SLOTS, |i| i + 1));
+            return Ok(());
+        }
+        if !ok {
+            self.misses += 1;
+            // All but that of the newest one.
+            if self.misses < CHECKPOINT_SLOTS - 1 {
+                engine.checkpoint_missed();
+                return Ok(());
+            }
+            if self.step == Step::First {
+                return Err(Unwritable);
+            }
+            engine.places.abandon();
+            engine.told = [engine.told[1], (0, 0)];
+            // What is in the other slots stays: it is all there is beside the one.
+            self.step = Step::Blank(CHECKPOINT_SLOTS);
+            return Ok(());
+        }
+        if let Some(i) = engine.places.pending {
+            self.used[i] = true;
+        }
+        self.misses = 0;
+        if self.step == Step::First {
+            self.step = Step::Second;
+            self.checkpoint = engine.next_checkpoint();
+        } else {
+            self.step = Step::Blank(0);
+        }
+        Ok(())
+    }
+}
