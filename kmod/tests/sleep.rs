@@ -9,17 +9,34 @@ mod sim;
 use sim::host::{Host, SEGMENT_BLOCKS};
 use sim::rng::Rng;
 use writeboost::engine::format::{Checkpoint, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
-use writeboost::engine::sleep::Changed;
+use writeboost::engine::sleep::{Changed, Comparison};
 
 /// What the image finds on the cache device.
 fn compare(h: &Host) -> Result<(), Changed> {
-    let slots = CHECKPOINT_BLOCKS.map(|block| h.cache.sector(block * BLOCK_SECTORS));
-    h.engine.compare_checkpoints(&slots)?;
+    compare_without(h, &[])
+}
+
+/// The same, when the medium cannot give back the blocks at these sectors.
+fn compare_without(h: &Host, unreadable: &[u64]) -> Result<(), Changed> {
+    let mut comparison = Comparison::default();
+    let slot = |sector: u64| (!unreadable.contains(&sector)).then(|| h.cache.sector(sector));
+    comparison.checkpoints(&h.engine, &checkpoint_sectors().map(slot));
     for slot in h.engine.telling_slots().into_iter().flatten() {
         let block = h.cache.read(h.sector_of(slot), BLOCK_SECTORS);
-        h.engine.compare_block(slot, block.first_chunk::<BLOCK>().unwrap())?;
+        let is_there = !unreadable.contains(&h.sector_of(slot));
+        comparison.block(&h.engine, slot, block.first_chunk::<BLOCK>().filter(|_| is_there));
     }
-    Ok(())
+    comparison.verdict()
+}
+
+fn checkpoint_sectors() -> [u64; 4] {
+    CHECKPOINT_BLOCKS.map(|block| block * BLOCK_SECTORS)
+}
+
+/// Where whatever is compared begins.
+fn places(h: &Host) -> Vec<u64> {
+    let slots = h.engine.telling_slots().into_iter().flatten().map(|slot| h.sector_of(slot));
+    checkpoint_sectors().into_iter().chain(slots).collect()
 }
 
 /// The memory of `image` comes back on the disks that `other` has left.
@@ -155,6 +172,71 @@ fn a_checkpoint_with_the_right_number_must_be_the_same_in_all_else() {
     }
 }
 
+#[test]
+fn one_unreadable_place_is_no_difference_and_two_are() {
+    let mut image = some_writes();
+    image.drain();
+    image.write(100, 3, 1);
+    image.flush();
+    let places = places(&image);
+    assert_eq!(
+        places.len(),
+        7,
+        "the slots of checkpoints, the head, the segment behind it, and the last record"
+    );
+    for (i, &one) in places.iter().enumerate() {
+        assert_eq!(compare_without(&image, &[one]), Ok(()), "place {i}");
+        for &other in &places[..i] {
+            assert!(compare_without(&image, &[one, other]).is_err(), "place {i} and sector {other}");
+        }
+    }
+}
+
+#[test]
+fn a_lost_checkpoint_is_no_excuse_for_another_one() {
+    let mut image = some_writes();
+    for value in 2..6 {
+        image.drain();
+        image.write(30, 2, value);
+        image.flush();
+    }
+    let newest = image.checkpoint();
+    let sector = newest.block() * BLOCK_SECTORS;
+    assert_eq!(compare_without(&image, &[sector]), Ok(()));
+    let others = checkpoint_sectors().into_iter().filter(|&other| other != sector);
+    let before = image.cache.clone();
+    for generation in [newest.generation - 3, newest.generation + 1] {
+        for other in others.clone() {
+            image.cache = before.clone();
+            others.clone().for_each(|other| image.cache.poke(other, &[0; BLOCK]));
+            image.cache.poke(other, &Checkpoint { generation, ..newest }.encode());
+            let changed = Changed::Checkpoint { expected: newest.generation, found: Some(generation) };
+            assert_eq!(compare_without(&image, &[sector]), Err(changed));
+        }
+    }
+    // Slots that hold none could have held it.
+    others.for_each(|other| image.cache.poke(other, &[0; BLOCK]));
+    assert!(compare_without(&image, &[sector]).is_err());
+}
+
+#[test]
+fn a_slot_that_another_one_stands_in_for_is_no_difference() {
+    let mut image = some_writes();
+    image.drain();
+    image.write(100, 3, 1);
+    image.flush();
+    let places = places(&image);
+    // A stand-in that nobody has needed yet.
+    let unused = CHECKPOINT_BLOCKS[3] * BLOCK_SECTORS;
+    let behind = places[5];
+    assert!(compare_without(&image, &[unused, behind]).is_err());
+    // The engine has found it unreadable when it was resumed.
+    image.cache.lose(unused);
+    image.resume().unwrap();
+    let behind = image.engine.telling_slots()[1].map(|slot| image.sector_of(slot)).unwrap();
+    assert_eq!(compare_without(&image, &[unused, behind]), Ok(()));
+}
+
 /// One thing that a life does.
 fn step(h: &mut Host, rng: &mut Rng) {
     match rng.below(8) {
@@ -203,6 +285,18 @@ fn whatever_is_written_to_the_cache_device_is_noticed() {
         let is_touched = all(&before) != all(&other.cache);
         let found = come_back(&mut image, &other);
         assert_eq!(found.is_err(), is_touched, "seed {seed}: {found:?}");
+        // What was written there can be read; what was not may have become unreadable.
+        let is_same =
+            |&sector: &u64| before.read(sector, BLOCK_SECTORS) == image.cache.read(sector, BLOCK_SECTORS);
+        for sector in places(&image).into_iter().filter(is_same) {
+            let found = compare_without(&image, &[sector]);
+            // A device that has never had two checkpoints may have lost its only one.
+            let is_only = image.checkpoint().generation == 1;
+            assert!(
+                found.is_err() == is_touched || (is_only && found.is_err()),
+                "seed {seed}, without {sector}: {found:?}"
+            );
+        }
         noticed += u32::from(is_touched);
         unharmed += u32::from(!is_touched);
     }

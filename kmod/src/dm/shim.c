@@ -56,7 +56,10 @@ int wb_event_count(struct wb_event *event)
 	return atomic_read_acquire(&event->count);
 }
 
-/* Waits until the count is not @seen any more; 0, or -EINTR after a signal. A timeout is no error. */
+/*
+ * Waits until the count is not @seen any more; 0, or -ERESTARTNOHAND after a signal. A timeout is no error. The freezer stops a task
+ * as by a signal: without a handler the system call begins again, and what waits here can be asked for again.
+ */
 int wb_event_wait(struct wb_event *event, int seen, unsigned int timeout_ms, enum wb_sleep sleep)
 {
 	unsigned long timeout = msecs_to_jiffies(timeout_ms);
@@ -71,7 +74,7 @@ int wb_event_wait(struct wb_event *event, int seen, unsigned int timeout_ms, enu
 		return 0;
 	case WB_SLEEP_INTERRUPTIBLE:
 		if (wait_event_interruptible_timeout(event->wait, wb_event_count(event) != seen, timeout) < 0)
-			return -EINTR;
+			return -ERESTARTNOHAND;
 		return 0;
 	}
 	return 0;
@@ -132,10 +135,15 @@ void wb_queue_free(struct workqueue_struct *wq)
  *
  * The power management of a device is called when all tasks are frozen, and before the snapshot: so there is a device, which
  * is none. It has nothing to do for a suspend to RAM, so nothing is called then.
+ *
+ * One for all volumes, and not one for each that would sleep before the disks that it is on: only registered links make the kernel
+ * keep such an order with devices that sleep beside each other (PCI and SCSI do), and disks that are stacked have none. What
+ * may need many I/Os is therefore over before the first device sleeps.
  */
 static const struct wb_sleep_ops *wb_sleep_ops;
 static struct platform_device *wb_sleep_device;
 static struct workqueue_struct *wb_sleep_queue;
+static bool wb_sleep_announced;
 static bool wb_sleep_restored;
 
 static void wb_sleep_over(struct work_struct *work)
@@ -144,6 +152,12 @@ static void wb_sleep_over(struct work_struct *work)
 }
 
 static DECLARE_WORK(wb_sleep_work, wb_sleep_over);
+
+/* User space is frozen, and all devices work. The message is not told: it may also be a suspend to RAM. */
+static int wb_sleep_prepare(struct device *dev)
+{
+	return !wb_sleep_announced || wb_sleep_ops->rest() ? 0 : -EBUSY;
+}
 
 /* A snapshot follows, or an image replaces this kernel. */
 static int wb_sleep_freeze(struct device *dev)
@@ -158,6 +172,13 @@ static int wb_sleep_freeze(struct device *dev)
 	return ok ? 0 : -EBUSY;
 }
 
+/* This is the kernel that was to sleep: it has made the image, or has failed to. */
+static int wb_sleep_thaw(struct device *dev)
+{
+	wb_sleep_ops->stay();
+	return 0;
+}
+
 /* This is the kernel that comes out of the image; other devices may not work yet. Not before an image is written. */
 static int wb_sleep_restore(struct device *dev)
 {
@@ -169,12 +190,14 @@ static int wb_sleep_restore(struct device *dev)
 static void wb_sleep_complete(struct device *dev)
 {
 	if (wb_sleep_restored)
-		wb_sleep_ops->compare();
+		wb_sleep_ops->restored();
 	wb_sleep_restored = false;
 }
 
 static const struct dev_pm_ops wb_sleep_pm = {
+	.prepare = wb_sleep_prepare,
 	.freeze = wb_sleep_freeze,
+	.thaw = wb_sleep_thaw,
 	.restore = wb_sleep_restore,
 	.complete = wb_sleep_complete,
 };
@@ -188,10 +211,12 @@ static int wb_sleep_notify(struct notifier_block *nb, unsigned long event, void 
 	switch (event) {
 	case PM_HIBERNATION_PREPARE:
 	case PM_RESTORE_PREPARE:
+		wb_sleep_announced = true;
 		wb_sleep_ops->drowse();
 		break;
 	case PM_POST_HIBERNATION:
 	case PM_POST_RESTORE:
+		wb_sleep_announced = false;
 		/* Nothing was frozen, if that has failed before. */
 		wb_sleep_ops->wake();
 		break;

@@ -43,8 +43,10 @@ struct wb_event {
 /* What the module does when the machine hibernates; each in a task that may sleep, one at a time. */
 struct wb_sleep_ops {
 	void (*drowse)(void);	/* it is about to hibernate, or to be replaced by an image */
+	bool (*rest)(void);	/* user space rests, devices work; false when something is still being written */
 	bool (*sleep)(void);	/* from now on nothing may be written; false when something is still being written */
-	void (*compare)(void);	/* memory may be that of an image: devices work, and all tasks still rest */
+	void (*stay)(void);	/* memory is what it was: no image has replaced it */
+	void (*restored)(void);	/* memory is that of an image: devices work, and all tasks still rest */
 	void (*wake)(void);	/* tasks run again */
 };
 

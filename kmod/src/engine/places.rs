@@ -72,6 +72,11 @@ impl Places {
         }
     }
 
+    /// Whether slot `i` has failed, so that another one stands in for it.
+    pub(super) fn has_failed(&self, i: usize) -> bool {
+        self.failures[i] != 0
+    }
+
     /// It will not be written at all.
     fn abandon(&mut self) {
         self.pending = None;

@@ -15,8 +15,12 @@
 //!   one of two places: where the engine would write it, or at the start of the next segment. So he is seen there.
 //! - A device that was put back to an older state has the newest checkpoint, or has not; if it has, it may lack records, and
 //!   the last one that is known durable is looked for. (One of this life: of those before, the resume has a checkpoint.)
+//! - One place that the medium cannot give back, but for checkpoint slots that have failed before, is no difference: what is written anew can be read, so nobody has been there
+//!   since, and whoever goes on is seen in another place, too. Two are, for then nothing may be left that would tell.
 
-use super::format::{Checkpoint, RecordHeader, BLOCK, CHECKPOINT_SLOTS, SECTOR, WINDOW};
+use super::format::{
+    Checkpoint, RecordHeader, BLOCK, CHECKPOINT_BLOCKS, CHECKPOINT_SLOTS, SECTOR, UNREADABLE, WINDOW,
+};
 use super::Engine;
 use core::fmt;
 
@@ -40,6 +44,8 @@ pub enum Changed {
         /// Its sequence number.
         expected: u64,
     },
+    /// The medium cannot give back what would tell.
+    Unreadable,
 }
 
 impl fmt::Display for Changed {
@@ -56,6 +62,49 @@ impl fmt::Display for Changed {
             }
             Self::Appended { found } => write!(f, "somebody else has written record {found}"),
             Self::Missing { expected } => write!(f, "record {expected}, which was durable, is not there"),
+            Self::Unreadable => write!(f, "several places cannot be read that would tell"),
+        }
+    }
+}
+
+/// What the checkpoint slots hold; `None` of what the medium cannot give back.
+pub type Slots = [Option<[u8; SECTOR]>; CHECKPOINT_SLOTS];
+
+/// What was found so far.
+#[derive(Debug, Default)]
+pub struct Comparison {
+    unreadable: u32,
+    changed: Option<Changed>,
+}
+
+impl Comparison {
+    /// Compares what the checkpoint slots hold.
+    pub fn checkpoints(&mut self, engine: &Engine, slots: &Slots) {
+        for (i, slot) in slots.iter().enumerate() {
+            self.note(slot.is_none() && !engine.places.has_failed(i), Ok(()));
+        }
+        self.note(false, engine.compare_checkpoints(slots));
+    }
+
+    /// Compares what `slot`, one of [`Engine::telling_slots`], holds; `None` when the medium cannot give it back.
+    pub fn block(&mut self, engine: &Engine, slot: u32, block: Option<&[u8; BLOCK]>) {
+        self.note(block.is_none(), block.map_or(Ok(()), |block| engine.compare_block(slot, block)));
+    }
+
+    fn note(&mut self, is_unreadable: bool, found: Result<(), Changed>) {
+        self.unreadable = self.unreadable.saturating_add(is_unreadable.into());
+        self.changed = self.changed.or(found.err());
+    }
+
+    /// Whether the device is as it was.
+    ///
+    /// # Errors
+    /// The first difference.
+    pub fn verdict(&self) -> Result<(), Changed> {
+        match self.changed {
+            Some(changed) => Err(changed),
+            None if self.unreadable > 1 => Err(Changed::Unreadable),
+            None => Ok(()),
         }
     }
 }
@@ -74,18 +123,18 @@ impl Engine {
         }
     }
 
-    /// Compares what the checkpoint slots hold.
-    ///
-    /// # Errors
-    /// [`Changed::Checkpoint`].
-    pub fn compare_checkpoints(&self, slots: &[[u8; SECTOR]; CHECKPOINT_SLOTS]) -> Result<(), Changed> {
+    fn compare_checkpoints(&self, slots: &Slots) -> Result<(), Changed> {
         let expected = self.newest_checkpoint();
         // The log may have failed because it could not be written, or there was no slot for it: then it is there, or the one
-        // before is.
+        // before is. So it is when the medium has lost it: whoever opens the volume then writes two others.
+        let place = CHECKPOINT_BLOCKS.iter().position(|&block| block == self.checkpoint_block());
+        let is_lost = place.is_some_and(|i| slots[i].is_none());
         let may_lack = self.failed || self.places.alone;
-        let is_before =
-            |c: &Checkpoint| may_lack && c.epoch == expected.epoch && c.generation + 1 == expected.generation;
-        match Checkpoint::choose(slots, &self.sb).map(|c| c.checkpoint) {
+        let is_before = |c: &Checkpoint| {
+            (is_lost || may_lack && c.epoch == expected.epoch) && c.generation + 1 == expected.generation
+        };
+        let slots = slots.map(|slot| slot.unwrap_or(UNREADABLE));
+        match Checkpoint::choose(&slots, &self.sb).map(|c| c.checkpoint) {
             Ok(found) if found == expected || is_before(&found) => Ok(()),
             found => Err(Changed::Checkpoint {
                 expected: expected.generation,
@@ -94,7 +143,7 @@ impl Engine {
         }
     }
 
-    /// The slots whose blocks [`Engine::compare_block`] has to be shown.
+    /// The slots whose blocks [`Comparison::block`] has to be shown.
     pub fn telling_slots(&self) -> [Option<u32>; 3] {
         let next = self.sent + 1;
         let own = if next < self.next_seq {
@@ -113,11 +162,7 @@ impl Engine {
         known.then(|| self.records[(self.durable % WINDOW) as usize].first)
     }
 
-    /// Compares what `slot`, one of [`Engine::telling_slots`], holds.
-    ///
-    /// # Errors
-    /// [`Changed::Appended`], [`Changed::Missing`].
-    pub fn compare_block(&self, slot: u32, block: &[u8; BLOCK]) -> Result<(), Changed> {
+    fn compare_block(&self, slot: u32, block: &[u8; BLOCK]) -> Result<(), Changed> {
         let found = RecordHeader::decode(block, &self.sb, slot % self.sb.segment_blocks).ok();
         if let Some(h) = found.filter(|h| h.epoch >= self.epoch && h.seq > self.sent) {
             return Err(Changed::Appended { found: h.seq });

@@ -231,13 +231,14 @@ pub fn sleep_ms(ms: u32) {
 /// Sleeps, but not on after a signal.
 ///
 /// # Errors
-/// `EINTR`.
+/// `ERESTARTNOHAND`: `EINTR` for a caller who handles the signal; if there is none, the system call begins again. So it does after
+/// a hibernation, for which tasks are stopped as by a signal.
 fn sleep_interruptible_ms(ms: u32) -> Result {
     // SAFETY: It has no preconditions but that the caller may sleep.
     if unsafe { bindings::wb_sleep_interruptible(ms) } {
         Ok(())
     } else {
-        Err(EINTR)
+        Err(ERESTARTNOHAND)
     }
 }
 
@@ -293,11 +294,16 @@ pub fn init_module() {
 pub trait Sleeper: Send + Sync {
     /// The machine is about to hibernate, or this kernel to be replaced by an image; tasks still run.
     fn drowse(&self);
+    /// User space rests, and devices work: whatever takes long ends. False when that cannot be had, and then the machine does not
+    /// hibernate.
+    fn rest(&self) -> bool;
     /// All other tasks rest. When this has returned true, nothing is written to any device before [`Sleeper::wake`]; false when
-    /// that cannot be had, and then the machine does not hibernate.
+    /// that cannot be had, and then the machine does not hibernate. Whether memory is that of an image is not known from then on.
     fn sleep(&self) -> bool;
-    /// Memory may have come out of an image; devices work, and tasks still rest.
-    fn compare(&self);
+    /// It is not: this is the kernel that was told to sleep.
+    fn stay(&self);
+    /// It is, and devices work, but for those that need a task: these still rest.
+    fn restored(&self);
     /// Tasks run again, or will soon. Also called without any of the others before.
     fn wake(&self);
 }
@@ -342,13 +348,21 @@ extern "C" fn drowse() {
     sleepers.all.iter().for_each(|s| s.drowse());
 }
 
-extern "C" fn sleep() -> bool {
-    // All of them, also when one cannot: they are all woken.
-    SLEEPERS.lock().all.iter().fold(true, |ok, s| s.sleep() && ok)
+// The latest first, for it may be on one of those before. When one cannot, all are woken, whether they sleep or not.
+extern "C" fn rest() -> bool {
+    SLEEPERS.lock().all.iter().rev().all(|s| s.rest())
 }
 
-extern "C" fn compare() {
-    SLEEPERS.lock().all.iter().for_each(|s| s.compare());
+extern "C" fn sleep() -> bool {
+    SLEEPERS.lock().all.iter().rev().all(|s| s.sleep())
+}
+
+extern "C" fn stay() {
+    SLEEPERS.lock().all.iter().for_each(|s| s.stay());
+}
+
+extern "C" fn restored() {
+    SLEEPERS.lock().all.iter().for_each(|s| s.restored());
 }
 
 extern "C" fn wake() {
@@ -359,8 +373,10 @@ extern "C" fn wake() {
 
 static SLEEP_OPS: bindings::wb_sleep_ops = bindings::wb_sleep_ops {
     drowse: Some(drowse),
+    rest: Some(rest),
     sleep: Some(sleep),
-    compare: Some(compare),
+    stay: Some(stay),
+    restored: Some(restored),
     wake: Some(wake),
 };
 
@@ -428,7 +444,7 @@ impl InUse {
     /// Takes the key as soon as nobody else has it.
     ///
     /// # Errors
-    /// `EINTR` after a signal, `ENOMEM`.
+    /// `ERESTARTNOHAND` after a signal, `ENOMEM`.
     pub fn wait_for(key: Key) -> Result<Self> {
         loop {
             match Self::new(key) {
@@ -497,7 +513,7 @@ impl Event {
     /// Waits until it has happened since the count was `seen`, at most `timeout_ms` milliseconds.
     ///
     /// # Errors
-    /// `EINTR` after a signal, when [`Sleep::Interruptible`].
+    /// `ERESTARTNOHAND` after a signal, when [`Sleep::Interruptible`].
     pub fn wait(&self, seen: i32, timeout_ms: u32, sleep: Sleep) -> Result {
         let sleep = match sleep {
             Sleep::Idle => bindings::wb_sleep_WB_SLEEP_IDLE,

@@ -74,19 +74,6 @@ fn pop_waiting(core: &mut Core, upto: u64) -> Option<Bio<PerBio>> {
     core.waiting.pop()
 }
 
-/// Takes the flushes and FUA writes whose data are durable, or all of them with an error when the log has failed.
-fn take_done(core: &mut Core) -> (BioList<PerBio>, Result) {
-    if core.engine.failed() {
-        return (core.waiting.take(), Err(EIO));
-    }
-    let mut done = BioList::new();
-    let durable = core.engine.durable();
-    while let Some(bio) = pop_waiting(core, durable) {
-        done.push(bio);
-    }
-    (done, Ok(()))
-}
-
 /// What the commit thread has submitted, or will: until the engine has been told of its end.
 #[derive(Clone, Copy, Default)]
 struct Attempt {
@@ -139,6 +126,22 @@ impl Attempts {
 }
 
 impl Volume {
+    /// Takes the flushes and FUA writes whose data are durable, or all of them with an error when the log has failed.
+    fn take_done(&self, core: &mut Core) -> (BioList<PerBio>, Result) {
+        if core.engine.failed() {
+            return (core.waiting.take(), Err(EIO));
+        }
+        let mut done = BioList::new();
+        if self.flags.depth.is_blind() {
+            return (done, Ok(()));
+        }
+        let durable = core.engine.durable();
+        while let Some(bio) = pop_waiting(core, durable) {
+            done.push(bio);
+        }
+        (done, Ok(()))
+    }
+
     pub(super) fn run_commit(this: &Arc<Self>) {
         loop {
             let seen = this.commit.count();
@@ -362,7 +365,7 @@ impl Volume {
         drop(attempts);
         let (done, more) = {
             let mut core = this.core.lock();
-            (take_done(&mut core), core.engine.has_work() || !core.deferred.is_empty())
+            (this.take_done(&mut core), core.engine.has_work() || !core.deferred.is_empty())
         };
         this.end_done(done);
         if landed || sent {
@@ -391,7 +394,7 @@ impl Volume {
         }
     }
 
-    /// Ends what [`take_done`] has taken.
+    /// Ends what [`Volume::take_done`] has taken.
     fn end_done(&self, (mut done, result): (BioList<PerBio>, Result)) {
         if result.is_err() {
             self.trouble(trouble::CACHE_WRITE, true);
@@ -475,7 +478,7 @@ impl Volume {
             // All that a turn of the thread wants to know, at once: everybody waits for this lock.
             let (done, bio, is_low, next) = {
                 let mut core = self.core.lock();
-                let done = take_done(&mut core);
+                let done = self.take_done(&mut core);
                 let state = core.engine.state();
                 let is_low = state.free_segments < low_water(state.nr_segments);
                 if !is_low {

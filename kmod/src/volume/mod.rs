@@ -111,6 +111,8 @@ struct Core {
     waiting: BioList<PerBio>,
     /// Writes that found no room.
     deferred: BioList<PerBio>,
+    /// Reads of a volume that is blind: see `sleep`.
+    held: BioList<PerBio>,
 }
 
 /// What bios look at on their way, and what changes rarely. In lines of memory that nothing else is in, so that no processor has
@@ -281,6 +283,7 @@ impl Running {
                         pace: Pace::default(),
                         waiting: BioList::new(),
                         deferred: BioList::new(),
+                        held: BioList::new(),
                     },
                     "writeboost"
                 ),
@@ -297,7 +300,7 @@ impl Running {
                 leaving: AtomicBool::new(false),
                 flags: Flags {
                     suspended: AtomicBool::new(true),
-                depth: Depth::default(),
+                    depth: Depth::default(),
                     alone: AtomicBool::new(false),
                     full: AtomicBool::new(false),
                     resting: AtomicBool::new(false),
@@ -474,7 +477,7 @@ impl Volume {
     /// Makes everything durable that was written so far.
     ///
     /// # Errors
-    /// `EIO` when the log has failed, `EINTR` after a signal when `sleep` is interruptible.
+    /// `EIO` when the log has failed, `ERESTARTNOHAND` after a signal when `sleep` is interruptible.
     pub fn sync(&self, sleep: Sleep) -> Result {
         let seq = self.core.lock().engine.flush();
         self.commit.notify();
@@ -501,7 +504,7 @@ impl Volume {
     /// written meanwhile.
     ///
     /// # Errors
-    /// `EINTR` after a signal, `EBUSY` when the volume is suspended, `EIO` when it cannot be done: then what is dirty stays so.
+    /// `ERESTARTNOHAND` after a signal, `EBUSY` when the volume is suspended, `EIO` when it cannot be done: then what is dirty stays so.
     pub fn drain(&self) -> Result {
         if self.flags.suspended.load(Ordering::Relaxed) || self.leaving.load(Ordering::Relaxed) {
             return Err(EBUSY);
@@ -603,11 +606,11 @@ impl Volume {
 
     /// Nobody works any more: ends the bios that wait for something.
     fn end_what_is_left(&self) {
-        let (waiting, deferred) = {
+        let (waiting, deferred, held) = {
             let mut core = self.core.lock();
-            (core.waiting.take(), core.deferred.take())
+            (core.waiting.take(), core.deferred.take(), core.held.take())
         };
-        for mut bios in [waiting, deferred, self.riders.take()] {
+        for mut bios in [waiting, deferred, held, self.riders.take()] {
             while let Some(bio) = bios.pop() {
                 bio.end(Err(EIO));
             }

@@ -72,6 +72,11 @@ pub struct Readers {
 }
 
 impl Readers {
+    /// Has a worker read what `bio` wants.
+    pub(super) fn push(&self, bio: Bio<PerBio>) {
+        self.queue.push(bio);
+    }
+
     pub(super) fn new(name: &'static CStr, pool: Pool, workers: u32) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             queue: BioQueue::new(name, workers)?,
@@ -133,6 +138,10 @@ impl Volume {
     pub fn read(&self, mut bio: Mapping<'_, PerBio>) -> Outcome<PerBio> {
         let (sector, sectors) = (bio.sector(), bio.sectors());
         let mut at = bio.start();
+        if self.flags.depth.is_blind() {
+            bio.accept(sectors);
+            return self.read_by_workers(bio, at, sector, sectors as u32, true);
+        }
         let mut done = 0;
         while done < sectors {
             let (first, left) = (sector.saturating_add(done), sectors.saturating_sub(done));
@@ -173,14 +182,7 @@ impl Volume {
                     if !is_in_ram && done == 0 {
                         // A worker looks it up again, one block of it.
                         bio.accept(part.sectors.into());
-                        self.count(HIT, &bio);
-                        let data = bio.data();
-                        data.at = Some(at);
-                        data.sector = sector;
-                        data.left = part.sectors;
-                        let readers = if is_near { &self.near } else { &self.far };
-                        readers.queue.push(bio.into_bio());
-                        return Outcome::Submitted;
+                        return self.read_by_workers(bio, at, sector, part.sectors, is_near);
                     }
                     if !is_in_ram {
                         break;
@@ -193,6 +195,25 @@ impl Volume {
         bio.accept(done);
         self.count(HIT | IN_RAM, &bio);
         bio.into_bio().end(Ok(()));
+        Outcome::Submitted
+    }
+
+    /// Leaves a bio that wants `sectors` from `sector` on, and whose data begin at `at`, to workers.
+    fn read_by_workers(
+        &self,
+        mut bio: Mapping<'_, PerBio>,
+        at: Cursor,
+        sector: u64,
+        sectors: u32,
+        is_near: bool,
+    ) -> Outcome<PerBio> {
+        self.count(HIT, &bio);
+        let data = bio.data();
+        data.at = Some(at);
+        data.sector = sector;
+        data.left = sectors;
+        let readers = if is_near { &self.near } else { &self.far };
+        readers.push(bio.into_bio());
         Outcome::Submitted
     }
 
@@ -276,7 +297,7 @@ impl Volume {
     fn put_together(&self, mut bio: Bio<PerBio>) {
         let data = bio.data();
         data.left = data.blocks.saturating_mul(BLOCK_SECTORS as u32);
-        self.near.queue.push(bio);
+        self.near.push(bio);
     }
 
     fn backing_read_failed(&self) {
@@ -298,7 +319,8 @@ impl Volume {
     }
 
     /// A worker's turn with a read.
-    fn read_near(&self, mut bio: Bio<PerBio>) {
+    fn read_near(&self, bio: Bio<PerBio>) {
+        let Some(mut bio) = self.let_read(bio) else { return };
         let got = self.near.transfers.with(|t| {
             for _ in 1..TURN {
                 let got = self.read_next(t, &mut bio, false);
@@ -312,7 +334,8 @@ impl Volume {
     }
 
     /// The turn of a worker that may wait for the backing device.
-    fn read_far(&self, mut bio: Bio<PerBio>) {
+    fn read_far(&self, bio: Bio<PerBio>) {
+        let Some(mut bio) = self.let_read(bio) else { return };
         let got = self.far.transfers.with(|t| self.read_next(t, &mut bio, true));
         self.go_on_reading(bio, got);
     }
@@ -322,8 +345,8 @@ impl Volume {
         match got {
             Err(e) => bio.end(Err(e)),
             Ok(Got::All) if bio.data().left == 0 => bio.end(Ok(())),
-            Ok(Got::All | Got::Elsewhere) => self.near.queue.push(bio),
-            Ok(Got::NeedsBacking) => self.far.queue.push(bio),
+            Ok(Got::All | Got::Elsewhere) => self.near.push(bio),
+            Ok(Got::NeedsBacking) => self.far.push(bio),
         }
     }
 

@@ -74,6 +74,9 @@ impl Volume {
             let seen = self.reclaim.count();
             let worked = {
                 let _busy = self.reclaim_busy.lock();
+                if self.flags.depth.is_restored() {
+                    self.compare(&tools.transfer);
+                }
                 !self.rests() && (self.move_tail(&tools.transfer) | self.relocate(tools))
             };
             if !worked {

@@ -7,23 +7,33 @@
 //! it, nothing of this volume is written to its devices, whoever asks for it. Or the device would be ahead of the memory in the
 //! image: what that acknowledges would lie where no replay looks for it.
 //!
+//! And nothing that memory says of the devices is told to anybody between the snapshot and the moment in which it is known that
+//! memory is as old as the devices are.
+//!
 //! # What happens when
 //! - **Hibernation is announced** (or a restore, in the kernel that is to be replaced): the volume *drowses*. Nothing is written
 //!   back only because there is time for it. All else goes on: a sync follows, and user space and file systems must come to
 //!   rest, for which a full cache needs room.
-//! - **All tasks are frozen, and devices are about to be**: the volume *falls asleep*. First writeback, relocation and the tail
-//!   end, then, because these may wait for it, the sending of records and flushes, by the thread or by who flushes. What is under
-//!   way is waited for. What cannot be had in time is no sleep, and then the kernel does not hibernate.
-//! - **Asleep**, until tasks are thawed: reads are served, they write nothing. Writes are taken into RAM as always, for as long
-//!   as there is room in the buffers, and then wait; flushes wait. They come from threads of the kernel, which may wait:
+//! - **User space is frozen**, and all devices work: the volume *rests*. Writeback, relocation and the tail end, which may take
+//!   many I/Os. They end here and not later, because then the devices below may sleep already: the kernel has no order for
+//!   those that came after this module, or that sleep at the same time. Records go on: the kernel makes room in RAM for the image.
+//! - **All tasks are frozen, and devices are about to be**: the volume *falls asleep*. The sending of records and flushes ends,
+//!   by the thread or by who flushes. What is under way is waited for. What cannot be had in time is no sleep, and then the
+//!   kernel does not hibernate. Of volumes on volumes the upper one sleeps first, for it may need the lower one until then.
+//! - **Blind**, from then until the kernel knows whether it is the one that makes the image or the one that has come out of it:
+//!   whatever comes is held. Nothing is read, taken or acknowledged, neither from RAM nor from a device.
+//! - **Asleep**, in the kernel that writes the image: reads are served, they write nothing. Writes are taken into RAM as always,
+//!   for as long as there is room in the buffers, and then wait; flushes wait. They come from threads of the kernel, which may wait:
 //!   an error would lose what is dirty in the page cache if the hibernation is broken off. Only the task that hibernates gets an
 //!   error, and at once: it writes the image, which is to lie on the volume, nobody would ever wake up if it waited, and
 //!   nobody could read the image again. So the hibernation fails, and the system goes on.
-//! - **Memory has come out of an image**, and before any task runs: the cache device is compared with memory
-//!   ([`crate::engine::sleep`]). If it has changed, somebody else has had the volume, and everything that memory knows of it may
-//!   be stale. Then the volume never wakes up: it writes nothing, takes nothing, and serves no read, neither from the
-//!   cache nor from the backing device.
-//! - **Tasks are thawed**: it wakes up, also when the hibernation has failed at whatever step, and if it never fell asleep.
+//! - **Memory has come out of an image**: the volume stays blind. Its thread compares the cache device with memory
+//!   ([`crate::engine::sleep`]), which takes as long as it takes: the device may need a daemon that is frozen like all tasks.
+//!   If it has changed, somebody else has had the volume, and everything that memory knows of it may be stale. Then the volume
+//!   never wakes up: it writes nothing, takes nothing, and serves no read, neither from the cache nor from the backing device.
+//!   So it is, too, when the device still has nothing but errors some time after tasks run again.
+//! - **Tasks are thawed**: it wakes up, or will when it has compared; also when the hibernation has failed at whatever step, and
+//!   if it never fell asleep.
 //!
 //! The end of an I/O, checksums and the engine's state go on in RAM all the time. That of the image is older by as much, and
 //! repeats it: nothing was under way at the snapshot. Suspend to RAM needs none of this, for memory stays what it is.
@@ -31,14 +41,15 @@
 
 use super::commit::PAUSES_MS;
 use super::faults::{trouble, Kind};
-use super::{PerBio, Volume};
+use super::{PerBio, Transfer, Volume};
 use crate::dm::{Bio, Op};
-use crate::engine::format::{BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR, UNREADABLE};
-use crate::engine::lost::Word;
-use crate::os::{is_hibernating, now_ms, sleep_ms, Sleeper};
-use core::sync::atomic::{AtomicU32, Ordering};
+use crate::engine::format::{BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR};
+use crate::engine::lost::insist;
+use crate::engine::sleep::Comparison;
+use crate::os::{is_hibernating, now_ms, should_stop, sleep_ms, Sleeper};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use kernel::prelude::*;
-use kernel::sync::Mutex;
+use kernel::sync::{Arc, Mutex};
 
 /// How long it may take to fall asleep, in milliseconds: as long as the kernel waits for tasks, and a failing write is repeated.
 const PATIENCE_MS: u64 = 20_000;
@@ -50,17 +61,44 @@ const DROWSY: u32 = 1;
 const RESTING: u32 = 2;
 /// Nothing is sent.
 const ASLEEP: u32 = 3;
+/// Nothing is served either: nobody knows yet whose the devices are.
+const BLIND: u32 = 4;
 /// And never will be: the devices are somebody else's.
-const GONE: u32 = 4;
+const GONE: u32 = 5;
 
 /// How deep the volume sleeps.
 #[derive(Default)]
-pub(super) struct Depth(AtomicU32);
+pub(super) struct Depth {
+    depth: AtomicU32,
+    /// Memory has come out of an image, and the cache device is to be compared with it.
+    is_restored: AtomicBool,
+    /// Tasks run.
+    is_thawed: AtomicBool,
+}
 
 impl Depth {
     fn is(&self, depth: u32) -> bool {
         // Whoever must see it has locked something since that its setter has locked, too.
-        self.0.load(Ordering::Relaxed) >= depth
+        self.depth.load(Ordering::Relaxed) >= depth
+    }
+
+    fn deepen(&self, depth: u32) {
+        self.depth.fetch_max(depth, Ordering::SeqCst);
+    }
+
+    /// It is known whose the devices are.
+    fn sees(&self) {
+        let _ = self.depth.compare_exchange(BLIND, ASLEEP, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    /// Whether somebody has to compare.
+    pub(super) fn is_restored(&self) -> bool {
+        self.is_restored.load(Ordering::SeqCst)
+    }
+
+    /// What comes is to be held. To be asked with the lock of `core` by whoever then puts it where it is held.
+    pub(super) fn is_blind(&self) -> bool {
+        self.depth.load(Ordering::Relaxed) == BLIND
     }
 
     /// Nothing is to be written back for lack of anything better to do.
@@ -103,13 +141,18 @@ impl Volume {
             && (self.flags.depth.is_gone() || (!matches!(bio.op(), Op::Read) && is_hibernating()))
     }
 
+    /// Writeback, relocation and the tail end. Says whether they have.
+    fn comes_to_rest(&self, until: u64) -> bool {
+        self.flags.depth.deepen(RESTING);
+        settle(&self.writeback_busy, until) && settle(&self.reclaim_busy, until)
+    }
+
     fn falls_asleep(&self, until: u64) -> bool {
-        self.flags.depth.0.fetch_max(RESTING, Ordering::SeqCst);
-        if !settle(&self.writeback_busy, until) || !settle(&self.reclaim_busy, until) {
+        if !self.comes_to_rest(until) {
             return false;
         }
         // Nobody waits for a record any more who could not wait on.
-        self.flags.depth.0.fetch_max(ASLEEP, Ordering::SeqCst);
+        self.flags.depth.deepen(ASLEEP);
         if !settle(&self.attempts, until) {
             return false;
         }
@@ -119,24 +162,76 @@ impl Volume {
             }
             sleep_ms(5);
         }
+        self.flags.depth.deepen(BLIND);
         true
     }
 
-    /// Reads a block of the cache device and lends it to `f`, trying again for as long as a write would be.
-    fn read_insistently<R>(&self, sector: u64, f: impl FnOnce(&[u8; BLOCK]) -> R) -> Result<R> {
-        let t = &self.spare;
+    fn or_complain(&self, is_quiet: bool) -> bool {
+        if !is_quiet {
+            log_err!(
+                "{}: something is still being written, so that the machine cannot hibernate",
+                &*self.disks
+            );
+        }
+        is_quiet
+    }
+
+    /// Gives a read back that may go on. While the volume is blind it is held, and ended when the devices are somebody else's.
+    pub(super) fn let_read(&self, bio: Bio<PerBio>) -> Option<Bio<PerBio>> {
+        if !self.flags.depth.is_asleep() {
+            return Some(bio);
+        }
+        let mut core = self.core.lock();
+        if self.flags.depth.is_blind() {
+            core.held.push(bio);
+            return None;
+        }
+        drop(core);
+        if self.flags.depth.is_gone() {
+            bio.end(Err(EIO));
+            return None;
+        }
+        Some(bio)
+    }
+
+    /// It is not blind any more: what is held goes on.
+    fn release(&self) {
+        let mut held = self.core.lock().held.take();
+        while let Some(bio) = held.pop() {
+            self.near.push(bio);
+        }
+        for event in [&self.commit, &self.writeback, &self.reclaim, &self.progress] {
+            event.notify();
+        }
+    }
+
+    /// Reads a block of the cache device and lends it to `f`, trying again for as long as a write would be. `None` when the
+    /// medium cannot give it back.
+    fn read_insistently<R>(
+        &self,
+        t: &Arc<Transfer>,
+        sector: u64,
+        f: impl FnOnce(&[u8; BLOCK]) -> R,
+    ) -> Result<Option<R>> {
         let mut pauses = PAUSES_MS.iter();
         loop {
-            t.read(&self.disks, &self.disks.cache, sector, (0, BLOCK), 0);
-            match (t.finish(), pauses.next()) {
-                (Ok(()), _) => {
-                    return t.pages.with(0, BLOCK, |b| b.first_chunk().map(f)).flatten().ok_or(EIO);
+            let read = || {
+                t.read(&self.disks, &self.disks.cache, sector, (0, BLOCK), 0);
+                t.finish()
+            };
+            match (insist(read, |e| e.to_errno()), pauses.next()) {
+                (Ok(Some(())), _) => {
+                    return t.pages.with(0, BLOCK, |b| b.first_chunk().map(f)).flatten().map(Some).ok_or(EIO);
                 }
-                (Err(_), Some(pause)) => {
+                (Ok(None), _) => {
+                    self.fault(Kind::CacheRead);
+                    return Ok(None);
+                }
+                (Err(_), Some(pause)) if !should_stop() => {
                     self.fault(Kind::CacheRead);
                     sleep_ms(*pause as u32);
                 }
-                (Err(e), None) => return Err(e),
+                (Err(e), _) => return Err(e),
             }
         }
     }
@@ -145,28 +240,28 @@ impl Volume {
     ///
     /// # Errors
     /// When it cannot be read.
-    fn is_as_it_was(&self) -> Result<bool> {
-        let _busy = self.reclaim_busy.lock();
-        let mut slots = [UNREADABLE; CHECKPOINT_BLOCKS.len()];
+    fn is_as_it_was(&self, t: &Arc<Transfer>) -> Result<bool> {
+        let mut slots = [None; CHECKPOINT_BLOCKS.len()];
         for (slot, place) in slots.iter_mut().zip(CHECKPOINT_BLOCKS) {
             let sector = place.saturating_mul(BLOCK_SECTORS);
-            let read = self.read_insistently(sector, |block| slot.copy_from_slice(&block[..SECTOR]));
-            match read {
-                // Another slot stands in for it. Who opens the volume writes to two.
-                Err(e) if Word::of(e.to_errno()) == Word::Medium => (),
-                result => result?,
-            }
+            *slot =
+                self.read_insistently(t, sector, |block| block.first_chunk::<SECTOR>().copied())?.flatten();
         }
-        let (mut verdict, tell) = {
+        let mut comparison = Comparison::default();
+        let tell = {
             let core = self.core.lock();
-            (core.engine.compare_checkpoints(&slots), core.engine.telling_slots())
+            comparison.checkpoints(&core.engine, &slots);
+            core.engine.telling_slots()
         };
         for slot in tell.into_iter().flatten() {
-            let found = self.read_insistently(self.slot_sector(slot), |block| {
-                self.core.lock().engine.compare_block(slot, block)
+            let is_there = self.read_insistently(t, self.slot_sector(slot), |block| {
+                comparison.block(&self.core.lock().engine, slot, Some(block));
             })?;
-            verdict = verdict.and(found);
+            if is_there.is_none() {
+                comparison.block(&self.core.lock().engine, slot, None);
+            }
         }
+        let verdict = comparison.verdict();
         if let Err(changed) = &verdict {
             log_err!(
                 "{}: the cache device has changed since the machine hibernated: {}",
@@ -176,47 +271,79 @@ impl Volume {
         }
         Ok(verdict.is_ok())
     }
+
+    /// Memory has come out of an image: compares the cache device with it, for as long as that takes, and lets go what is held.
+    /// For who has `reclaim_busy`, and `t` with it.
+    pub(super) fn compare(&self, t: &Arc<Transfer>) {
+        let depth = &self.flags.depth;
+        let result = loop {
+            // Errors count only if nobody that is frozen could have been the reason.
+            let is_last = depth.is_thawed.load(Ordering::SeqCst);
+            let result = self.is_as_it_was(t);
+            if result.is_ok() || is_last || should_stop() {
+                break result;
+            }
+        };
+        if result.is_err() {
+            log_err!("{}: cannot read the cache device after the hibernation", &*self.disks);
+        }
+        if result == Ok(true) {
+            depth.sees();
+        } else {
+            // All under the lock, so that nothing is taken in between, and nobody takes one for a device that cannot be written.
+            let mut core = self.core.lock();
+            depth.deepen(GONE);
+            core.engine.give_up();
+            self.trouble(trouble::CHANGED, true);
+        }
+        depth.is_restored.store(false, Ordering::SeqCst);
+        if depth.is_thawed.load(Ordering::SeqCst) {
+            self.wake();
+        } else {
+            self.release();
+        }
+    }
 }
 
 impl Sleeper for Volume {
     fn drowse(&self) {
-        self.flags.depth.0.fetch_max(DROWSY, Ordering::SeqCst);
+        self.flags.depth.is_thawed.store(false, Ordering::SeqCst);
+        self.flags.depth.deepen(DROWSY);
+    }
+
+    fn rest(&self) -> bool {
+        self.or_complain(self.comes_to_rest(now_ms().saturating_add(PATIENCE_MS)))
     }
 
     fn sleep(&self) -> bool {
-        let ok = self.falls_asleep(now_ms().saturating_add(PATIENCE_MS));
-        if !ok {
-            log_err!(
-                "{}: something is still being written, so that the machine cannot hibernate",
-                &*self.disks
-            );
-        }
-        ok
+        self.flags.depth.is_thawed.store(false, Ordering::SeqCst);
+        self.or_complain(self.falls_asleep(now_ms().saturating_add(PATIENCE_MS)))
     }
 
-    fn compare(&self) {
-        if !self.flags.depth.is_asleep() || self.flags.depth.is_gone() {
-            return;
+    fn stay(&self) {
+        if !self.flags.depth.is_restored() {
+            self.flags.depth.sees();
+            self.release();
         }
-        let result = self.is_as_it_was();
-        if result.is_err() {
-            log_err!("{}: cannot read the cache device after the hibernation", &*self.disks);
-        }
-        if result != Ok(true) {
-            self.flags.depth.0.store(GONE, Ordering::SeqCst);
-            // Both under the lock, so that nobody takes one for a device that cannot be written.
-            let mut core = self.core.lock();
-            core.engine.give_up();
-            self.trouble(trouble::CHANGED, true);
+    }
+
+    fn restored(&self) {
+        if self.flags.depth.is_blind() {
+            self.flags.depth.is_restored.store(true, Ordering::SeqCst);
+            self.reclaim.notify();
         }
     }
 
     fn wake(&self) {
-        if !self.flags.depth.is_gone() {
-            self.flags.depth.0.store(AWAKE, Ordering::SeqCst);
+        let depth = &self.flags.depth;
+        // Before the other one is looked at: whoever has compared looks at them the other way round.
+        depth.is_thawed.store(true, Ordering::SeqCst);
+        if depth.is_restored() {
+            return;
         }
-        for event in [&self.commit, &self.writeback, &self.reclaim, &self.progress] {
-            event.notify();
+        if !depth.is_gone() {
+            depth.depth.store(AWAKE, Ordering::SeqCst);
         }
+        self.release();
     }
 }

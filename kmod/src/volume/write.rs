@@ -37,13 +37,15 @@ impl Volume {
             let blocks = end.saturating_sub(first / BLOCK_SECTORS);
             let claim = {
                 let mut core = self.core.lock();
-                // Nobody overtakes a write that waits. One that has begun goes on.
-                let claim =
-                    if (!waited && !core.deferred.is_empty()) || (done == 0 && !self.lets_in(&mut core)) {
-                        Err(Refused::Wait(Wait::Progress))
-                    } else {
-                        core.engine.claim(blocks.min(u32::MAX.into()) as u32)
-                    };
+                // Nobody overtakes a write that waits. One that has begun goes on, unless the volume has become blind.
+                let has_to_wait = (!waited && !core.deferred.is_empty())
+                    || (done == 0 && !self.lets_in(&mut core))
+                    || self.flags.depth.is_blind();
+                let claim = if has_to_wait {
+                    Err(Refused::Wait(Wait::Progress))
+                } else {
+                    core.engine.claim(blocks.min(u32::MAX.into()) as u32)
+                };
                 match claim {
                     Ok(claim) => {
                         core.pace.took(claim.blocks);
@@ -151,7 +153,7 @@ impl Volume {
         if core.engine.failed() {
             drop(core);
             bio.end(Err(EIO));
-        } else if core.engine.durable() >= seq {
+        } else if core.engine.durable() >= seq && !self.flags.depth.is_blind() {
             drop(core);
             bio.end(Ok(()));
         } else {
