@@ -200,6 +200,12 @@ impl<P> Bio<P> {
         unsafe { bindings::wb_bio_crc32c(self.bio.as_ptr(), &mut at.0, len as u32, 0) }
     }
 
+    /// Whether `device` takes it as it lies in memory. If not, it would refuse it.
+    pub fn fits(&self, device: &Device) -> bool {
+        // SAFETY: The bio is valid by the invariant, and so is the block device.
+        unsafe { bindings::wb_bio_fits(self.bio.as_ptr(), device.bdev()) }
+    }
+
     /// Directs it to `sector` of `device`, one of the target's. It still has to be returned to device-mapper as remapped.
     pub fn remap(&mut self, device: &Device, sector: u64) {
         device.traffic().sent();

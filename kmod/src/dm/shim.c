@@ -715,6 +715,33 @@ u64 wb_now_ms(void)
 	return ktime_to_ms(ktime_get());
 }
 
+/*
+ * Whether @bdev takes @bio as it lies in memory, in pieces if need be. If not, it refuses it: see bio_split_io_at(), which cuts a
+ * bio only where whole logical blocks end.
+ */
+bool wb_bio_fits(struct bio *bio, struct block_device *bdev)
+{
+	const struct queue_limits *lim = &bdev_get_queue(bdev)->limits;
+	unsigned int done = 0, pieces = 0, end = 0;
+	struct bvec_iter iter;
+	struct bio_vec bv;
+
+	bio_for_each_bvec(bv, bio, iter) {
+		if ((bv.bv_offset | bv.bv_len) & lim->dma_alignment)
+			return false;
+		if (done & (lim->logical_block_size - 1)) {
+			if ((bv.bv_offset | end) & lim->virt_boundary_mask || pieces >= lim->max_segments)
+				return false;
+		} else {
+			pieces = 0;
+		}
+		pieces++;
+		done += bv.bv_len;
+		end = bv.bv_offset + bv.bv_len;
+	}
+	return true;
+}
+
 void wb_bio_skip(struct bio *bio, struct bvec_iter *iter, unsigned int len)
 {
 	bvec_iter_advance(bio->bi_io_vec, iter, len);

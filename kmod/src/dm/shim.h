@@ -159,6 +159,7 @@ u64 wb_now_ms(void);
 int wb_end_begin(void);
 void wb_end_over(int idx);
 void wb_synchronize(void);
+bool wb_bio_fits(struct bio *bio, struct block_device *bdev);
 void wb_bio_skip(struct bio *bio, struct bvec_iter *iter, unsigned int len);
 
 blk_mode_t wb_target_mode(struct dm_target *ti);

@@ -18,8 +18,8 @@
 //!
 //! - `checking`: large reads that have come well from the cache device, in an interrupt that must not take long. Their workers
 //!   compare checksums and do no I/O, so that this queue never stands still.
-//! - `near`: parts of blocks, blocks in several places, and what has come back wrong or has lost its segment. Its workers read
-//!   from RAM and from the cache device. Where a block needs the backing device, the bio goes on to
+//! - `near`: parts of blocks, blocks in several places, what lies in the caller's memory in a way that the cache device would
+//!   refuse, and what has come back wrong or has lost its segment. Its workers read from RAM and from the cache device. Where a block needs the backing device, the bio goes on to
 //! - `far`, whose workers read one block of it and put it back to `near`. So whoever needs the cache device only does
 //!   not wait for the backing device, even when that does not answer for hours.
 //!
@@ -157,7 +157,11 @@ impl Volume {
                     return Outcome::Remapped(bio.into_bio());
                 }
                 Run::Cache { slot, blocks, generation } if done == 0 => {
-                    bio.accept(u64::from(blocks).saturating_mul(BLOCK_SECTORS));
+                    let sectors = u64::from(blocks).saturating_mul(BLOCK_SECTORS);
+                    bio.accept(sectors);
+                    if !bio.fits(&self.disks.cache) {
+                        return self.read_by_workers(bio, at, sector, sectors as u32, true);
+                    }
                     self.count(HIT, &bio);
                     let start = bio.start();
                     let data = bio.data();
