@@ -102,44 +102,37 @@ impl Device {
     }
 }
 
-impl From<bindings::wb_limits> for Limits {
-    fn from(l: bindings::wb_limits) -> Self {
-        Self {
-            logical_block: l.logical_block_size,
-            physical_block: l.physical_block_size,
-            alignment_offset: l.alignment_offset,
-            io_min: l.io_min,
-            io_opt: l.io_opt,
-            chunk_sectors: l.chunk_sectors,
-            max_hw_sectors: l.max_hw_sectors,
-            max_dev_sectors: l.max_dev_sectors,
-            max_user_sectors: l.max_user_sectors,
-            misaligned: l.misaligned,
-            rotational: l.rotational,
-            stable_writes: l.stable_writes,
-            stripes: l.stripes,
+/// Both directions between [`Limits`] and `struct wb_limits`, whose fields these are.
+macro_rules! same_limits {
+    ($($ours:ident = $theirs:ident),* $(,)?) => {
+        impl From<bindings::wb_limits> for Limits {
+            fn from(l: bindings::wb_limits) -> Self {
+                Self { $($ours: l.$theirs),* }
+            }
         }
-    }
+
+        impl From<Limits> for bindings::wb_limits {
+            fn from(l: Limits) -> Self {
+                Self { $($theirs: l.$ours),* }
+            }
+        }
+    };
 }
 
-impl From<Limits> for bindings::wb_limits {
-    fn from(l: Limits) -> Self {
-        Self {
-            logical_block_size: l.logical_block,
-            physical_block_size: l.physical_block,
-            alignment_offset: l.alignment_offset,
-            io_min: l.io_min,
-            io_opt: l.io_opt,
-            chunk_sectors: l.chunk_sectors,
-            max_hw_sectors: l.max_hw_sectors,
-            max_dev_sectors: l.max_dev_sectors,
-            max_user_sectors: l.max_user_sectors,
-            misaligned: l.misaligned,
-            rotational: l.rotational,
-            stable_writes: l.stable_writes,
-            stripes: l.stripes,
-        }
-    }
+same_limits! {
+    logical_block = logical_block_size,
+    physical_block = physical_block_size,
+    alignment_offset = alignment_offset,
+    io_min = io_min,
+    io_opt = io_opt,
+    chunk_sectors = chunk_sectors,
+    max_hw_sectors = max_hw_sectors,
+    max_dev_sectors = max_dev_sectors,
+    max_user_sectors = max_user_sectors,
+    misaligned = misaligned,
+    rotational = rotational,
+    stable_writes = stable_writes,
+    stripes = stripes,
 }
 
 impl Drop for Device {
