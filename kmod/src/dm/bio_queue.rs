@@ -23,6 +23,27 @@ pub trait Serve: Send + Sync + 'static {
     fn serve(&self, bio: Bio<Self::PerBio>);
 }
 
+/// Of what kind a queue is: a bio that passes from one to another one of the same kind may take its worker with it.
+#[derive(Clone, Copy)]
+pub enum QueueKind {
+    /// Checksums are compared.
+    Check,
+    /// The near device is read.
+    Near,
+    /// The far one is.
+    Far,
+}
+
+impl QueueKind {
+    fn as_raw(self) -> bindings::wb_queue_kind {
+        match self {
+            Self::Check => bindings::wb_queue_kind_WB_QUEUE_CHECK,
+            Self::Near => bindings::wb_queue_kind_WB_QUEUE_NEAR,
+            Self::Far => bindings::wb_queue_kind_WB_QUEUE_FAR,
+        }
+    }
+}
+
 /// A `struct workqueue_struct` of which a bounded number of workers take bios in the order in which they came. It needs no
 /// memory to go on: each bio has its place in the queue beside it, and one thread is kept for when no other can be made.
 ///
@@ -31,6 +52,7 @@ pub trait Serve: Send + Sync + 'static {
 /// - `server` is null, or from the `Arc` of the [`Service`], which sees to it that no worker uses it any more before it goes.
 pub struct BioQueue<S: Serve> {
     queue: NonNull<bindings::workqueue_struct>,
+    kind: QueueKind,
     server: AtomicPtr<S>,
     bios: PhantomData<Bio<S::PerBio>>,
 }
@@ -45,12 +67,12 @@ impl<S: Serve> BioQueue<S> {
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn new(name: &CStr, workers: u32) -> Result<Arc<Self>> {
+    pub fn new(name: &CStr, kind: QueueKind, workers: u32) -> Result<Arc<Self>> {
         // SAFETY: The name is copied.
         let queue = unsafe { bindings::wb_queue_alloc(name.as_ptr().cast(), workers) };
         let queue = NonNull::new(queue).ok_or(ENOMEM)?;
         let server = AtomicPtr::new(core::ptr::null_mut());
-        Ok(Arc::new(Self { queue, server, bios: PhantomData }, GFP_KERNEL)?)
+        Ok(Arc::new(Self { queue, kind, server, bios: PhantomData }, GFP_KERNEL)?)
     }
 
     /// From now on the workers do what `server` does with a bio.
@@ -78,7 +100,8 @@ impl<S: Serve> BioQueue<S> {
         unsafe {
             bindings::wb_bio_take_back(bio);
             let queue = core::ptr::from_ref(self).cast_mut().cast();
-            bindings::wb_queue_push(self.queue.as_ptr(), bio, size, Some(serve::<S>), queue);
+            let kind = self.kind.as_raw();
+            bindings::wb_queue_push(self.queue.as_ptr(), kind, bio, size, Some(serve::<S>), queue);
         }
     }
 }

@@ -29,7 +29,7 @@ mod device;
 mod target;
 
 pub use bio::{Bio, BioList, BioStack, Cursor, Op};
-pub use bio_queue::{BioQueue, Serve, Service};
+pub use bio_queue::{BioQueue, QueueKind, Serve, Service};
 pub use bio_set::{BioSet, EndIo, How};
 pub use device::Device;
 pub use target::{

@@ -95,7 +95,7 @@ bool wb_thread_should_stop(void)
 	return kthread_should_stop();
 }
 
-static void wb_bio_work_run(struct work_struct *work)
+static __always_inline void wb_bio_work_run(struct work_struct *work)
 {
 	struct wb_bio_work *w = container_of(work, struct wb_bio_work, work);
 
@@ -103,20 +103,48 @@ static void wb_bio_work_run(struct work_struct *work)
 	w->serve(w->queue, w->bio);
 }
 
+/*
+ * A function for each kind of queue. A work that comes for the same function while that has not returned from it must not run beside
+ * itself, so the kernel leaves it to the thread that has it: a bio that passes from one queue to the other would take the first
+ * one's thread with it. When memory is short that may be the last thread of that queue, and whoever wants the cache device would
+ * wait for the backing device.
+ */
+static noinline void wb_bio_work_check(struct work_struct *work)
+{
+	wb_bio_work_run(work);
+}
+
+static noinline void wb_bio_work_near(struct work_struct *work)
+{
+	wb_bio_work_run(work);
+}
+
+static noinline void wb_bio_work_far(struct work_struct *work)
+{
+	wb_bio_work_run(work);
+}
+
+static const work_func_t wb_bio_work_fns[] = {
+	[WB_QUEUE_CHECK] = wb_bio_work_check,
+	[WB_QUEUE_NEAR] = wb_bio_work_near,
+	[WB_QUEUE_FAR] = wb_bio_work_far,
+};
+
 struct workqueue_struct *wb_queue_alloc(const char *name, unsigned int workers)
 {
 	return alloc_workqueue("%s", WQ_UNBOUND | WQ_MEM_RECLAIM, workers, name);
 }
 
 /* In any context. @data_size is what the target keeps beside each bio. */
-void wb_queue_push(struct workqueue_struct *wq, struct bio *bio, size_t data_size, wb_serve_fn serve, void *queue)
+void wb_queue_push(struct workqueue_struct *wq, enum wb_queue_kind kind, struct bio *bio, size_t data_size,
+		   wb_serve_fn serve, void *queue)
 {
 	struct wb_bio_work *w = dm_per_bio_data(bio, data_size + sizeof(*w)) + data_size;
 
 	w->serve = serve;
 	w->queue = queue;
 	w->bio = bio;
-	INIT_WORK(&w->work, wb_bio_work_run);
+	INIT_WORK(&w->work, wb_bio_work_fns[kind]);
 	queue_work(wq, &w->work);
 }
 

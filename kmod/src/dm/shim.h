@@ -70,6 +70,13 @@ struct wb_limits {
 typedef void (*wb_end_fn)(void *data, unsigned long tag, const void *sent_to, int error);
 typedef void (*wb_serve_fn)(void *queue, struct bio *bio);
 
+/* Queues of which a bio may pass from one to the other. */
+enum wb_queue_kind {
+	WB_QUEUE_CHECK,
+	WB_QUEUE_NEAR,
+	WB_QUEUE_FAR,
+};
+
 /* A bio's place in a queue: behind the target's own data of the bio. */
 struct wb_bio_work {
 	struct work_struct work;
@@ -103,7 +110,8 @@ int wb_sleep_init(const struct wb_sleep_ops *ops);
 void wb_sleep_exit(void);
 bool wb_task_hibernates(void);
 struct workqueue_struct *wb_queue_alloc(const char *name, unsigned int workers);
-void wb_queue_push(struct workqueue_struct *wq, struct bio *bio, size_t data_size, wb_serve_fn serve, void *queue);
+void wb_queue_push(struct workqueue_struct *wq, enum wb_queue_kind kind, struct bio *bio, size_t data_size,
+		   wb_serve_fn serve, void *queue);
 void wb_queue_drain(struct workqueue_struct *wq);
 void wb_queue_free(struct workqueue_struct *wq);
 

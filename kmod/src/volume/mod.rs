@@ -39,7 +39,7 @@ pub use read::Reader;
 pub use resume::open;
 
 use crate::arguments::Options;
-use crate::dm::{Bio, BioList, BioQueue, BioStack, Cursor, Events, Service};
+use crate::dm::{Bio, BioList, BioQueue, BioStack, Cursor, Events, QueueKind, Service};
 use crate::engine::checks::{Checks, Generation};
 use crate::engine::flight::Flights;
 use crate::engine::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS};
@@ -288,9 +288,9 @@ impl Running {
                     "writeboost"
                 ),
                 commit <- Event::new(),
-                checking: BioQueue::new(c"wb_check", CHECKERS)?,
-                near <- Readers::new(c"wb_near", Pool::Near, nr_readers),
-                far <- Readers::new(c"wb_far", Pool::Far, nr_readers),
+                checking: BioQueue::new(c"wb_check", QueueKind::Check, CHECKERS)?,
+                near <- Readers::new(c"wb_near", QueueKind::Near, Pool::Near, nr_readers),
+                far <- Readers::new(c"wb_far", QueueKind::Far, Pool::Far, nr_readers),
                 writeback <- Event::new(),
                 reclaim <- Event::new(),
                 progress <- Event::new(),

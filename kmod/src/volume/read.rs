@@ -38,7 +38,7 @@
 
 use super::faults::{trouble, Kind};
 use super::{PerBio, Pool, Sent, Transfer, Transfers, Volume, HIT, IN_RAM};
-use crate::dm::{Bio, BioQueue, Cursor, Mapping, Outcome, Returned, Serve, Service};
+use crate::dm::{Bio, BioQueue, Cursor, Mapping, Outcome, QueueKind, Returned, Serve, Service};
 use crate::engine::checks::Verdict;
 use crate::engine::format::{Superblock, BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::engine::read::{Piece, Pieces, Run};
@@ -77,9 +77,14 @@ impl Readers {
         self.queue.push(bio);
     }
 
-    pub(super) fn new(name: &'static CStr, pool: Pool, workers: u32) -> impl PinInit<Self, Error> {
+    pub(super) fn new(
+        name: &'static CStr,
+        kind: QueueKind,
+        pool: Pool,
+        workers: u32,
+    ) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            queue: BioQueue::new(name, workers)?,
+            queue: BioQueue::new(name, kind, workers)?,
             transfers <- Transfers::new(pool, workers),
         }? Error)
     }
