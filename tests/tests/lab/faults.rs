@@ -18,6 +18,10 @@ macro_rules! with_helpers {
     mends() { becomes $1 "0 $(sectors $2) linear $2 0"; }
     flaky() { local name=$1 device=$2; shift 2; becomes $name "0 $(sectors $device) flakey $device 0 0 3600 $# $*"; }
     fails() { ! "$@" 2>/tmp/said || die "$* succeeded"; grep -q 'Input/output error' /tmp/said || die "$(cat /tmp/said)"; }
+    # failing_cache MIB: /dev/ram0 is to be the backing device, and /dev/mapper/c, of so many MiB, one that can be told to fail.
+    failing_cache() { ram 1 64; null x $1; faulty c /dev/x; }
+    # Needs room, and gets it or has waited for it.
+    presses() { timeout 30 dd if=/dev/urandom of=/dev/mapper/v bs=64k seek=400 count=16 oflag=direct conv=notrunc status=none 2>/dev/null || true; }
     put() { dd if=$1 of=/dev/mapper/v bs=4k seek=$2 oflag=direct conv=notrunc status=none; }
     get() { dd if=/dev/mapper/v bs=4k skip=$2 count=${3:-$(($(stat -c %s $1) / 4096))} iflag=direct status=none; }
     # Nothing that was written before is in RAM any more. Writing much does not do: the buffer of the newest segment is
@@ -108,9 +112,7 @@ pub const TESTS: &[Test] = &[
         true,
         with_helpers!(
             r#"
-        ram 1 64
-        null x 17
-        faulty c /dev/x
+        failing_cache 17
         volume v /dev/ram0 /dev/mapper/c writeback_threshold 0
         say 'one half of the cache device is clean, and the next 2 MiB are flushed to the other one'
         dd if=/dev/urandom of=/dev/mapper/v bs=508k count=17 oflag=direct conv=notrunc,fsync status=none
@@ -122,7 +124,6 @@ pub const TESTS: &[Test] = &[
             dd if=/dev/urandom of=/dev/mapper/v bs=508k seek=40 count=1 oflag=direct conv=notrunc,fsync status=none
         done
         half=$(((256 + 16 * 128) * 8))
-        presses() { timeout 20 dd if=/dev/urandom of=/dev/mapper/v bs=64k seek=400 count=16 oflag=direct conv=notrunc status=none 2>/dev/null || true; }
         dmsetup message v 0 give_up
         for status in path timeout io offline; do
             faults c $status read $half
@@ -148,9 +149,7 @@ pub const TESTS: &[Test] = &[
         true,
         with_helpers!(
             r#"
-        ram 1 64
-        null x 17
-        faulty c /dev/x
+        failing_cache 17
         volume v /dev/ram0 /dev/mapper/c writeback_threshold 0
         dd if=/tmp/a of=/dev/mapper/v bs=4k count=120 oflag=direct conv=notrunc,fsync status=none
         forget
@@ -158,7 +157,6 @@ pub const TESTS: &[Test] = &[
         dd if=/dev/x of=/tmp/image bs=1M count=4 iflag=direct status=none
         at=$(python3 -c 'print(open("/tmp/image", "rb").read().find(open("/tmp/a", "rb").read(24576)[20480:]) // 512)')
         [ $at -gt 0 ] || die 'it is not there'
-        presses() { timeout 30 dd if=/dev/urandom of=/dev/mapper/v bs=64k seek=400 count=16 oflag=direct conv=notrunc status=none 2>/dev/null || true; }
         faults c medium read $at 8
         for i in {1..24}; do presses; done
         same 'lost blocks within seconds' "$(value v lost_blocks)" 0
@@ -193,9 +191,7 @@ pub const TESTS: &[Test] = &[
         true,
         with_helpers!(
             r#"
-        ram 1 64
-        null x 32
-        faulty c /dev/x
+        failing_cache 32
         opens() { dmsetup create v --table "0 $(sectors /dev/ram0) writeboost /dev/ram0 /dev/mapper/c 2 writeback_threshold 0" 2>/tmp/said; }
         volume v /dev/ram0 /dev/mapper/c writeback_threshold 0
         dd if=/dev/urandom of=/dev/mapper/v bs=1M count=4 oflag=direct conv=notrunc,fsync status=none
@@ -297,9 +293,7 @@ pub const TESTS: &[Test] = &[
         true,
         with_helpers!(
             r#"
-        ram 1 64
-        null x 17
-        faulty c /dev/x
+        failing_cache 17
         volume v /dev/ram0 /dev/mapper/c writeback_threshold 0
         put /tmp/a 0
         sync /dev/mapper/v
