@@ -11,7 +11,7 @@ use writeboost::engine::format::{
     Checkpoint, RecordHeader, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR, WINDOW,
 };
 use writeboost::engine::log::{Io, Refused, Wait};
-use writeboost::engine::lost::{Lost, Near, Sight, Word};
+use writeboost::engine::lost::{Around, Lost, Near, Sight, Word};
 use writeboost::engine::map::{Cell, Span};
 use writeboost::engine::places::{Opening, Unwritable};
 use writeboost::engine::read::Run;
@@ -2159,7 +2159,16 @@ fn where_nothing_can_be_read_behind_the_log_what_is_whole_counts() {
 /// whether those that it cannot read are lost. Says so, for each of them.
 fn look(h: &Host, lost: &mut Lost, now_ms: u64) -> Vec<bool> {
     let checks = h.engine.checks();
-    let near = |segment: u32| {
+    let nr = h.sb.nr_segments;
+    let near = |slot: u32| {
+        let segment = slot / SEGMENT_BLOCKS;
+        let around = Around::look(slot, nr * SEGMENT_BLOCKS, |place| {
+            match h.cache.try_read(h.sector_of(place), BLOCK_SECTORS) {
+                Err(errno) => Sight::Error(Word::of(errno)),
+                Ok(b) if crc32c(0, &b) == checks.checksum(place) => Sight::Right,
+                Ok(_) => Sight::Readable,
+            }
+        });
         let see = |segment: u32| match (
             h.cache.try_read(beginning(h, segment), BLOCK_SECTORS),
             h.engine.record_at(segment),
@@ -2171,8 +2180,8 @@ fn look(h: &Host, lost: &mut Lost, now_ms: u64) -> Vec<bool> {
             }
             _ => Sight::Wrong,
         };
-        let nr = h.sb.nr_segments;
-        Near { own: see(segment), beside: [see((segment + nr - 1) % nr), see((segment + 1) % nr)] }
+        let beside = [see((segment + nr - 1) % nr), see((segment + 1) % nr)];
+        Near { own: see(segment), beside, around }
     };
     lost.begin(now_ms);
     let batch = plan_relocation(h, 100);
@@ -2184,11 +2193,36 @@ fn look(h: &Host, lost: &mut Lost, now_ms: u64) -> Vec<bool> {
             Ok(_) => Sight::Wrong,
         };
         let crc = checks.checksum(item.slot);
-        let near = near(item.slot / SEGMENT_BLOCKS);
+        let near = near(item.slot);
         found.push(lost.wants(item.slot, crc) && lost.look(item.slot, crc, sight, &near));
     }
     lost.end(now_ms);
     found
+}
+
+/// Each disk has a chunk by turns, and headers are on the others: a disk that has the medium's word for all that it holds has
+/// lost nothing. A whole one, a chunk at a time, or what is left of a chunk.
+#[test]
+fn a_disk_that_is_locked_has_lost_nothing() {
+    let mut h = host();
+    for i in 0..4 {
+        h.write(i * 100, 15, i + 1);
+        h.flush();
+    }
+    h.write(900, 1, 9);
+    h.flush();
+    let sound = h.cache.clone();
+    for part in [1..16, 1..9, 8..16, 4..12] {
+        h.cache = sound.clone();
+        let slots = SEGMENT_BLOCKS + part.start..SEGMENT_BLOCKS + part.end;
+        slots.for_each(|slot| h.cache.lose(h.sector_of(slot)));
+        let mut lost = Lost::new(100).unwrap();
+        for second in 0..3600 {
+            lost.hurry(second * 1000);
+            let found = look(&h, &mut lost, second * 1000);
+            assert!(!found.is_empty() && !found.contains(&true), "{part:?} after {second} s");
+        }
+    }
 }
 
 #[test]

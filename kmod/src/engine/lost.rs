@@ -18,6 +18,11 @@
 //! A checksum that does not match says less than an error of the medium: while a path fails over, a device may return
 //! foreign or older data for a while. Then the header of the segment that the block lies in does not match either, which
 //! the engine knows by its number. So a wrong checksum counts only beside headers that are right.
+//!
+//! Headers are as far apart as segments are long, and may lie on other disks when the device has stripes. And some devices have
+//! the medium's word for everything: a drive that encrypts itself and is locked. So the blocks directly beside it are looked at,
+//! too ([`Around`]): what a medium loses is a handful of blocks; where more cannot be read, a device is not what it was, and
+//! may be so again.
 
 use crate::os::{OutOfMemory, Table};
 
@@ -88,6 +93,12 @@ pub const GAP_MS: u64 = 60_000;
 pub const HURRY_LASTS_MS: u64 = 600_000;
 /// Blocks that are waited for at a time.
 pub const HANDFUL: usize = 8;
+/// So many blocks on either side of one that cannot be read are looked at: 64 KiB.
+pub const REACH: u32 = 16;
+/// Of these, and itself, so many that cannot be read are no evidence any more. Sectors that a disk has lost lie in a physical
+/// sector of 4 KiB or a page of flash memory of 16 KiB, and sometimes in two of them. Fewer than in a chunk of 32 KiB, and than
+/// one disk of four has of all when chunks have 4 KiB.
+pub const MANY: u32 = 8;
 
 /// What a look at a block, or at a header beside it, has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,13 +113,62 @@ pub enum Sight {
     Readable,
 }
 
-/// What is beside a block: the header at the beginning of its own segment, and those of the segments before and behind.
+/// What is directly beside a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Around {
+    /// Blocks that cannot be read, itself not counted, by the medium's word.
+    lost: u32,
+    /// One says nothing.
+    is_away: bool,
+    /// One is known to be right.
+    is_right: bool,
+    /// One can be read.
+    is_readable: bool,
+}
+
+impl Around {
+    /// Looks at what is around `slot` on a device with so many of them, from near to far, until it is clear that it is no evidence.
+    /// `see` is [`Sight::Right`] for what matches a checksum that is known, and [`Sight::Readable`] for what does not:
+    /// nothing else is known of most.
+    pub fn look(slot: u32, nr_slots: u32, mut see: impl FnMut(u32) -> Sight) -> Self {
+        let mut around = Self::default();
+        for place in (1..=REACH).flat_map(|d| [slot.checked_sub(d), slot.checked_add(d)]).flatten() {
+            if place >= nr_slots {
+                continue;
+            }
+            match see(place) {
+                Sight::Error(Word::Medium) => around.lost += 1,
+                Sight::Error(Word::Away) => around.is_away = true,
+                Sight::Right => (around.is_right, around.is_readable) = (true, true),
+                Sight::Wrong | Sight::Readable => around.is_readable = true,
+            }
+            if around.is_hopeless() {
+                break;
+            }
+        }
+        around
+    }
+
+    fn is_hopeless(&self) -> bool {
+        self.is_away || self.lost + 1 >= MANY
+    }
+
+    /// Whether the device answers here.
+    fn answers(&self) -> bool {
+        self.is_readable && !self.is_hopeless()
+    }
+}
+
+/// What is beside a block: the header at the beginning of its own segment, those of the segments before and behind, and what is
+/// directly beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Near {
     /// Of its own segment.
     pub own: Sight,
     /// Of the segments beside it.
     pub beside: [Sight; 2],
+    /// The blocks around it.
+    pub around: Around,
 }
 
 impl Near {
@@ -129,9 +189,10 @@ impl Near {
     /// Whether a block beside which this was seen is lost, as far as this look can tell.
     fn is_evidence(&self, block: Sight) -> bool {
         self.answers()
+            && self.around.answers()
             && match block {
                 Sight::Error(Word::Medium) => true,
-                Sight::Wrong => self.is_ours(),
+                Sight::Wrong => self.is_ours() && self.around.is_right,
                 Sight::Right | Sight::Readable | Sight::Error(Word::Away) => false,
             }
     }
@@ -282,7 +343,9 @@ mod tests {
 
     const MEDIUM: Sight = Sight::Error(Word::Medium);
     const AWAY: Sight = Sight::Error(Word::Away);
-    const GOOD: Near = Near { own: Sight::Right, beside: [Sight::Right, Sight::Readable] };
+    /// All around it can be read, and one is known.
+    const SOUND: Around = Around { lost: 0, is_away: false, is_right: true, is_readable: true };
+    const GOOD: Near = Near { own: Sight::Right, beside: [Sight::Right, Sight::Readable], around: SOUND };
 
     #[test]
     fn only_the_medium_says_that_data_are_gone() {
@@ -323,7 +386,7 @@ mod tests {
 
     #[test]
     fn evidence_with_a_hole_in_it_has_not_lasted() {
-        let near = Near { own: Sight::Right, beside: [Sight::Right; 2] };
+        let near = Near { beside: [Sight::Right; 2], ..GOOD };
         let mut lost = Lost::new(4).unwrap();
         let mut look = |now: u64| {
             lost.resume(now);
@@ -395,8 +458,12 @@ mod tests {
                 Near { own: AWAY, ..GOOD },
                 Near { beside: [AWAY, Sight::Right], ..GOOD },
                 Near { beside: [Sight::Right, AWAY], ..GOOD },
-                Near { own: MEDIUM, beside: [Sight::Readable, MEDIUM] },
-                Near { own: Sight::Wrong, beside: [Sight::Wrong; 2] },
+                Near { own: MEDIUM, beside: [Sight::Readable, MEDIUM], ..GOOD },
+                Near { own: Sight::Wrong, beside: [Sight::Wrong; 2], ..GOOD },
+                // Nothing can be read beside it, or too little, or some of it does not answer.
+                Near { around: Around::default(), ..GOOD },
+                Near { around: Around { lost: MANY - 1, ..SOUND }, ..GOOD },
+                Near { around: Around { is_away: true, ..SOUND }, ..GOOD },
             ] {
                 let mut lost = of_one();
                 lost.hurry(1_000_000);
@@ -404,15 +471,59 @@ mod tests {
             }
         }
         // Foreign data all around: the checksum says nothing, and the medium's error still does.
-        for near in
-            [Near { own: Sight::Wrong, ..GOOD }, Near { beside: [Sight::Wrong, Sight::Right], ..GOOD }]
-        {
+        for near in [
+            Near { own: Sight::Wrong, ..GOOD },
+            Near { beside: [Sight::Wrong, Sight::Right], ..GOOD },
+            Near { around: Around { is_right: false, ..SOUND }, ..GOOD },
+        ] {
             assert_eq!(lost_after(&mut of_one(), hour, |_| (Sight::Wrong, near)), None, "{near:?}");
             assert!(lost_after(&mut of_one(), hour, |_| (MEDIUM, near)).is_some(), "{near:?}");
         }
+        // A handful is lost beside it.
+        let near = Near { around: Around { lost: MANY - 2, ..SOUND }, ..GOOD };
+        assert!(lost_after(&mut of_one(), hour, |_| (MEDIUM, near)).is_some());
         // The header is gone with the block.
         let near = Near { own: MEDIUM, ..GOOD };
         assert!(lost_after(&mut of_one(), hour, |_| (MEDIUM, near)).is_some());
+    }
+
+    #[test]
+    fn what_is_around_it_is_looked_at_from_near_to_far() {
+        let seen = |slot, nr_slots, see: &dyn Fn(u32) -> Sight| {
+            let mut places = std::vec::Vec::new();
+            let around = Around::look(slot, nr_slots, |place| {
+                places.push(place);
+                see(place)
+            });
+            (around, places)
+        };
+        let (around, places) = seen(100, 1000, &|_| Sight::Readable);
+        assert!(around.answers() && !around.is_right);
+        assert_eq!((places[..3].to_vec(), places.len()), (std::vec![99, 101, 98], 2 * REACH as usize));
+        // At the ends of the device.
+        for slot in [0, 999] {
+            let (around, places) = seen(slot, 1000, &|_| Sight::Right);
+            assert!(around.answers() && around.is_right && places.len() == REACH as usize);
+        }
+        // A long run, or many of them wherever they are: each read of these may take half a minute.
+        for far in [1, 2] {
+            let (around, places) =
+                seen(100, 1000, &|i: u32| if i % far == 0 { MEDIUM } else { Sight::Right });
+            assert!(!around.answers() && places.len() as u32 <= far * MANY, "{places:?}");
+        }
+        // What a disk has that is locked: a chunk of 32 KiB, wherever in it the block is; or every fourth block.
+        for slot in 96..104 {
+            let locked = |i: u32| if (96..104).contains(&i) { MEDIUM } else { Sight::Right };
+            assert!(!seen(slot, 1000, &locked).0.answers(), "{slot}");
+        }
+        assert!(!seen(100, 1000, &|i| if i % 4 == 0 { MEDIUM } else { Sight::Right }).0.answers());
+        // What a medium loses: a page, or two.
+        for slot in 96..100 {
+            let page = |i: u32| if (96..103).contains(&i) { MEDIUM } else { Sight::Right };
+            assert!(seen(slot, 1000, &page).0.answers(), "{slot}");
+        }
+        let (around, places) = seen(100, 1000, &|i| if i == 98 { AWAY } else { Sight::Right });
+        assert!(!around.answers() && places.last() == Some(&98));
     }
 
     #[test]

@@ -6,11 +6,11 @@ use super::{bytes, OwnTransfer, Transfer, Volume};
 use crate::engine::checks::Verdict;
 use crate::engine::format::{RecordHeader, BLOCK, BLOCK_SECTORS};
 use crate::engine::log::{Claim, Wait};
-use crate::engine::lost::{Lost, Near, Sight, Word, HURRY_LASTS_MS, LASTS_MS};
+use crate::engine::lost::{Around, Lost, Near, Sight, Word, HURRY_LASTS_MS, LASTS_MS, REACH};
 use crate::engine::pace::low_water;
 use crate::engine::reclaim::{Batch, Item, Relocation};
 use crate::engine::Entry;
-use crate::os::{now_ms, should_stop, Sleep, Table};
+use crate::os::{crc32c, now_ms, should_stop, Sleep, Table};
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -27,7 +27,7 @@ const SAY_MS: u64 = 60_000;
 /// What the thread works with; made before there is a thread, so that it never has to wait for memory.
 pub(super) struct Tools {
     batch: Batch,
-    /// A segment's worth of blocks, and as many more as a block has [`Near`].
+    /// A segment's worth of blocks, and as many more as are looked at beside a block: [`Near`].
     transfer: OwnTransfer,
     /// What each item of the batch is.
     found: Table<Found>,
@@ -39,6 +39,8 @@ pub(super) struct Tools {
 
 /// Headers that are looked at beside a block that cannot be read.
 const NEAR: usize = 3;
+/// Blocks around it that are.
+const AROUND: usize = 2 * REACH as usize;
 
 /// What a block on the cache device turned out to be.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,7 +63,10 @@ impl Volume {
         let segment_blocks = self.core.lock().engine.superblock().segment_blocks as usize;
         Ok(Tools {
             batch: Batch::new(segment_blocks)?,
-            transfer: Transfer::doubting(segment_blocks.saturating_add(NEAR), self.flights.doubts())?,
+            transfer: Transfer::doubting(
+                segment_blocks.saturating_add(NEAR).saturating_add(AROUND),
+                self.flights.doubts(),
+            )?,
             found: Table::new(segment_blocks, |_| Found::Intact)?,
             lost: Lost::new(segment_blocks)?,
             give_ups: 0,
@@ -172,6 +177,8 @@ impl Volume {
         }
         let is_ready = self.are_lost(tools);
         let Tools { batch, transfer: t, found, lost, .. } = tools;
+        // What could not be read is no failure of what comes now: the next checkpoint is written with the same.
+        t.reset();
         self.faults.salvaging.store(lost.is_over_within(SOON_MS), Ordering::Relaxed);
         let seq = if is_ready {
             self.faults.note_helpless(false);
@@ -239,7 +246,7 @@ impl Volume {
         lost.begin(now_ms());
         let mut all = true;
         // Blocks of a segment lie one behind the other.
-        let mut near: Option<(u32, Near)> = None;
+        let mut headers: Option<(u32, [Sight; NEAR])> = None;
         for (item, found) in batch.items().iter().zip(found.iter()) {
             let Found::Unreadable(sight) = *found else { continue };
             let crc = self.checks.checksum(item.slot);
@@ -248,10 +255,12 @@ impl Volume {
                 continue;
             }
             let segment = item.slot.checked_div(self.segment_blocks).unwrap_or(0);
-            let near = match near {
-                Some((of, near)) if of == segment => near,
-                _ => near.insert((segment, self.look_near(t, segment))).1,
+            let [own, before, behind] = match headers {
+                Some((of, headers)) if of == segment => headers,
+                _ => headers.insert((segment, self.look_at_headers(t, segment))).1,
             };
+            let around = self.look_around(t, item.slot);
+            let near = Near { own, beside: [before, behind], around };
             all &= lost.look(item.slot, crc, sight, &near);
         }
         let now = now_ms();
@@ -269,13 +278,13 @@ impl Volume {
     }
 
     /// Looks at the headers of a segment and of those beside it. Uses the blocks of `t` behind those of a batch.
-    fn look_near(&self, t: &Arc<Transfer>, segment: u32) -> Near {
+    fn look_at_headers(&self, t: &Arc<Transfer>, segment: u32) -> [Sight; NEAR] {
         let (nonce, nr) = {
             let core = self.core.lock();
             let sb = core.engine.superblock();
             (sb.nonce, sb.nr_segments)
         };
-        let first = (t.pages.len() / BLOCK).saturating_sub(NEAR);
+        let first = (t.pages.len() / BLOCK).saturating_sub(NEAR.saturating_add(AROUND));
         let before = segment.checked_sub(1).unwrap_or(nr.saturating_sub(1));
         let behind = segment.saturating_add(1);
         let places = [segment, before, if behind < nr { behind } else { 0 }];
@@ -301,8 +310,48 @@ impl Volume {
             }
         };
         let mut at = first..;
-        let [own, a, b] = known.map(|known| see(at.next().unwrap_or(first), known));
-        Near { own, beside: [a, b] }
+        known.map(|known| see(at.next().unwrap_or(first), known))
+    }
+
+    /// Looks at the blocks directly beside one that cannot be read. Uses the last blocks of `t`.
+    fn look_around(&self, t: &Arc<Transfer>, slot: u32) -> Around {
+        let nr_slots = u32::try_from(self.state().nr_slots).unwrap_or(u32::MAX);
+        let room = (t.pages.len() / BLOCK).saturating_sub(AROUND);
+        // What is before it, and what is behind: first and last slot, and where these go.
+        let first = slot.saturating_sub(REACH);
+        let behind = slot.saturating_add(1);
+        let sides = [
+            (first, slot.saturating_sub(first), room),
+            (behind, nr_slots.saturating_sub(behind).min(REACH), room.saturating_add(REACH as usize)),
+        ];
+        let read = |first: u32, blocks: u32, at: usize| {
+            t.forgive(at);
+            let part = (at.saturating_mul(BLOCK), bytes(blocks));
+            t.read(&self.disks, &self.disks.cache, self.slot_sector(first), part, at);
+        };
+        // Mostly all of them can be read: it takes no longer than one.
+        sides.iter().filter(|side| side.1 != 0).for_each(|&(first, blocks, at)| read(first, blocks, at));
+        t.wait();
+        let whole = sides.map(|(_, blocks, at)| blocks != 0 && t.is_ok(at));
+        Around::look(slot, nr_slots, |place| {
+            let i = usize::from(place > slot);
+            let (first, _, at) = sides[i];
+            let at = at.saturating_add(place.saturating_sub(first) as usize);
+            if !whole[i] {
+                read(place, 1, at);
+                t.wait();
+                if let Some(e) = t.error(at) {
+                    return Sight::Error(Word::of(e.to_errno()));
+                }
+            }
+            // Of what was not looked up nobody knows whether its segment was opened again meanwhile.
+            let crc = t.pages.with(at.saturating_mul(BLOCK), BLOCK, |block| crc32c(0, block));
+            if crc == Some(self.checks.checksum(place)) {
+                Sight::Right
+            } else {
+                Sight::Readable
+            }
+        })
     }
 
     /// Somebody wants no waiting for minutes where the medium says that blocks are lost.

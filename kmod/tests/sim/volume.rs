@@ -39,7 +39,7 @@ use writeboost::engine::format::{
     Checkpoint, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, MIN_SEGMENTS, UNREADABLE,
 };
 use writeboost::engine::log::{Claim, Io, Refused, Wait};
-use writeboost::engine::lost::{insist, Lost, Near, Sight, Word};
+use writeboost::engine::lost::{insist, Around, Lost, Near, Sight, Word};
 use writeboost::engine::places::Opening;
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Item, Relocation};
@@ -1789,7 +1789,7 @@ impl Sim {
         for w in &self.relocation.work {
             let Some(errno) = w.error else { continue };
             let (slot, crc) = (w.item.slot, self.checks.checksum(w.item.slot));
-            let near = self.near(slot / self.sb.segment_blocks);
+            let near = self.near(slot);
             all &=
                 self.lost.wants(slot, crc) && self.lost.look(slot, crc, Sight::Error(Word::of(errno)), &near);
         }
@@ -1803,8 +1803,15 @@ impl Sim {
         all
     }
 
-    fn near(&self, segment: u32) -> Near {
-        let nr = self.sb.nr_segments;
+    fn near(&self, slot: u32) -> Near {
+        let (nr, segment) = (self.sb.nr_segments, slot / self.sb.segment_blocks);
+        let around = Around::look(slot, nr * self.sb.segment_blocks, |place| {
+            match self.cache.try_read(block_sector(&self.sb, place), BLOCK_SECTORS) {
+                Err(errno) => Sight::Error(Word::of(errno)),
+                Ok(b) if crc32c(0, &b) == self.checks.checksum(place) => Sight::Right,
+                Ok(_) => Sight::Readable,
+            }
+        });
         let see = |segment: u32| {
             let block =
                 self.cache.try_read(block_sector(&self.sb, segment * self.sb.segment_blocks), BLOCK_SECTORS);
@@ -1818,7 +1825,8 @@ impl Sim {
                 }
             }
         };
-        Near { own: see(segment), beside: [see((segment + nr - 1) % nr), see((segment + 1) % nr)] }
+        let beside = [see((segment + nr - 1) % nr), see((segment + 1) % nr)];
+        Near { own: see(segment), beside, around }
     }
 
     fn claim_relocation(&mut self) {
