@@ -16,7 +16,7 @@ use writeboost::engine::map::{Cell, Span};
 use writeboost::engine::places::{Opening, Unwritable};
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Relocation};
-use writeboost::engine::replay::{self, Damage, Replay, Want};
+use writeboost::engine::replay::{self, Damage, Replay, Want, FEW};
 use writeboost::engine::{Entry, RESERVED_SEGMENTS};
 use writeboost::os::crc32c;
 
@@ -2112,6 +2112,45 @@ fn a_header_that_is_lost_inside_the_log_is_named() {
         let Damage::Unreadable { end: found, slot, durable } = damage else { panic!("{damage:?}") };
         assert_eq!((found, slot), (end, bad));
         assert!(durable >= end && damage.to_string().contains(&format!("slot {bad},")), "{damage}");
+    }
+}
+
+/// Whether it was durable what is lost there, or the log had ended: nobody can tell, if it is more than a power cut leaves.
+#[test]
+fn a_log_that_goes_into_a_large_area_that_is_lost_has_no_end() {
+    let mut h = Host::new(40, 16_000);
+    h.write(0, 15, 1);
+    h.flush();
+    h.lose_power();
+    let sound = h.cache.clone();
+    let next = beginning(&h, 1);
+    let mut lose = |blocks: u32, apart: u64| {
+        h.cache = sound.clone();
+        (0..u64::from(blocks)).for_each(|i| h.cache.lose(next + i * apart * BLOCK_SECTORS));
+        let (mut reads, mut lost) = (0, 0);
+        let mut replay = Replay::new(&h.sb, h.chosen(), 4).unwrap();
+        let end = loop {
+            let Want::Read { slot, blocks } = replay.want() else { break Ok(()) };
+            reads += 1;
+            let fed = match h.cache.try_read(h.sector_of(slot), u64::from(blocks) * BLOCK_SECTORS) {
+                Ok(b) => replay.feed(&b),
+                Err(_) => {
+                    lost += 1;
+                    replay.feed_unreadable()
+                }
+            };
+            if let Err(damage) = fed {
+                break Err(damage);
+            }
+        };
+        assert!(reads < 5000);
+        (end, lost)
+    };
+    for apart in [1, 3, 16] {
+        assert_eq!(lose(FEW, apart).0, Ok(()), "{apart} blocks apart");
+        let (end, lost) = lose(38, apart);
+        assert_eq!(end, Err(Damage::Area { end: 2, slot: SEGMENT_BLOCKS }), "{apart} blocks apart");
+        assert!(lost <= FEW + 1, "{lost} reads that fail");
     }
 }
 

@@ -18,6 +18,8 @@
 //!   down is no such thing, and must not get here: it would shorten the log.
 //!   Who acknowledged it may have been the last to write: so before a log ends at a header that cannot be read, all that may lie
 //!   behind it is looked through for a record that knows it durable ([`WINDOW`] records behind it, each does).
+//!   What cannot be read there may be that record. A power cut leaves a few such blocks ([`FEW`]), of what was in flight; where there are
+//!   more, nobody knows whether the log ends, and it is damaged. So the search ends, too, however long each of them takes.
 //! - Of two records with the same number the later epoch's holds. When the block that would say whether there is another one
 //!   cannot be read, the first counts only with its data: what a crash has spoilt does not have them all.
 //! - Every checkpoint that is written from here on can be read: one that is not would give way to an older one.
@@ -28,6 +30,10 @@ use super::places::Places;
 use super::{Engine, Entry, Secret};
 use crate::os::{OutOfMemory, Table};
 use core::fmt;
+
+/// So many blocks behind the end of the log that cannot be read are what a power cut may leave: 128 KiB, a few pages of flash memory. A
+/// disk may take half a minute to say so of each.
+pub const FEW: u32 = 32;
 
 /// What the host has to read next from the cache device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +59,13 @@ pub enum Damage {
         /// What the log is known to hold.
         durable: u64,
         /// The slot that cannot be read: where its header should be.
+        slot: u32,
+    },
+    /// So much cannot be read, by the medium's own word, behind what is known of the log, that record `end` may have been durable.
+    Area {
+        /// The record that may be missing.
+        end: u64,
+        /// Where its header should be.
         slot: u32,
     },
     /// The log is known to be durable up to `durable`, but ends before record `end`.
@@ -91,6 +104,12 @@ impl fmt::Display for Damage {
                 write!(
                     f,
                     "the log is damaged: record {end} cannot be read from slot {slot}, but records up to {durable} were durable"
+                )
+            }
+            Damage::Area { end, slot } => {
+                write!(
+                    f,
+                    "the log may be damaged: record {end} and more than {FEW} blocks cannot be read from slot {slot} on"
                 )
             }
             Damage::Short { end, durable } => {
@@ -146,9 +165,11 @@ enum Step {
     /// The data of a record that is known durable, because it may be one that was spoilt; then it is `Next` or `NextSegment`.
     Doubt(Resumed),
     /// A block behind the header that cannot be read, and as many more: perhaps a later record knows what was durable.
+    /// So many could not be read so far.
     Seek {
         slot: u32,
         left: u32,
+        lost: u32,
     },
     Done,
 }
@@ -290,10 +311,10 @@ impl Replay {
             Step::Done => Ok(()),
             Step::Data => self.feed_data(blocks),
             Step::Doubt(then) => self.settle_doubt(then, self.is_intact(blocks)),
-            Step::Seek { slot, left } => {
+            Step::Seek { slot, left, lost } => {
                 let Some(block) = blocks.first_chunk::<BLOCK>() else { return Ok(()) };
                 self.note_later(block, slot)?;
-                self.seek(slot, left)
+                self.seek(slot, left, lost)
             }
             Step::Ahead | Step::Next | Step::NextSegment => {
                 let Some(block) = blocks.first_chunk::<BLOCK>() else { return Ok(()) };
@@ -312,7 +333,7 @@ impl Replay {
             Step::Done => Ok(()),
             Step::Data => self.end_before_data(),
             Step::Doubt(then) => self.settle_doubt(then, false),
-            Step::Seek { slot, left } => self.seek(slot, left),
+            Step::Seek { slot, left, lost } => self.seek(slot, left, lost + 1),
             Step::Ahead => {
                 self.ahead = Beyond::Unreadable;
                 self.step = Step::Next;
@@ -330,14 +351,17 @@ impl Replay {
         }
     }
 
-    /// Goes on with the block behind `slot`, `left` of them, unless enough is known.
-    fn seek(&mut self, slot: u32, left: u32) -> Result<(), Damage> {
+    /// Goes on with the block behind `slot`, `left` of them, unless enough is known, or `lost` of them could not be read.
+    fn seek(&mut self, slot: u32, left: u32, lost: u32) -> Result<(), Damage> {
         if left == 0 || self.durable >= self.see {
             return self.settle(true);
         }
+        if let (true, Some(slot)) = (lost > FEW, self.unreadable) {
+            return Err(Damage::Area { end: self.see, slot });
+        }
         let end = self.engine.sb.nr_segments * self.segment_blocks();
         let slot = if slot + 1 < end { slot + 1 } else { 0 };
-        self.step = Step::Seek { slot, left: left - 1 };
+        self.step = Step::Seek { slot, left: left - 1, lost };
         Ok(())
     }
 
@@ -476,7 +500,7 @@ impl Replay {
             self.sought = true;
             // The first record of each segment behind knows more than the one before.
             let segments = self.engine.sb.nr_segments.min(WINDOW as u32 + 1);
-            return self.seek(slot, segments * self.segment_blocks());
+            return self.seek(slot, segments * self.segment_blocks(), 1);
         }
         if at_end {
             self.step = if self.apply < self.see { Step::Data } else { Step::Done };

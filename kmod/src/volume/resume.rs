@@ -210,7 +210,7 @@ impl Disks {
             };
             if let Err(damage) = fed {
                 log_err!("{}: refusing the cache device: {}", self, damage);
-                if let Damage::Unreadable { slot, .. } = damage {
+                if let Damage::Unreadable { slot, .. } | Damage::Area { slot, .. } = damage {
                     log_err!(
                         "{}: sector {} of the cache device would have to be read: try again, perhaps on another machine, and \
                          keep an image of the device; wbformat --force --force gives up all that is in the log",

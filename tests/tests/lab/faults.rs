@@ -276,6 +276,8 @@ pub const TESTS: &[Test] = &[
         is_refused 'Cannot read the cache device' timeout $(((256 + 9 * 128) * 8)) 1024
         say 'nor is a log without one of its headers whole: the message says which'
         is_refused "sector $(((256 + 4 * 128) * 8)) of the cache device would have to be read" medium $(((256 + 4 * 128) * 8)) 8
+        say 'nor is one behind which more is lost than a power cut leaves'
+        is_refused 'more than 32 blocks cannot be read' medium $(((256 + 9 * 128) * 8)) 512
         say 'a blank superblock is not taken for a new device when what lies behind it cannot be read'
         dd if=/dev/zero of=/tmp/image bs=512 count=1 conv=notrunc status=none
         for status in medium io path; do
