@@ -27,6 +27,14 @@ macro_rules! with_helpers {
         done
     }
     saw() { grep -qE "$1" /tmp/log; }
+    conf=/etc/writeboost/wbdaemon.toml
+    has_volume() {
+        ram 2 64
+        wbctl create v /dev/ram0 /dev/ram1
+        mkdir -p /etc/writeboost
+    }
+    # has_socket SECONDS: the daemon is told to be silent for so long at most, and to have a page of metrics.
+    has_socket() { printf 'steering_timeout_s = %d\n[metrics]\nlisten = "unix:/run/wb.sock"\n' $1 >$conf; }
 "#,
             $script
         )
@@ -107,10 +115,7 @@ pub const TESTS: &[Test] = &[
         true,
         with_helpers!(
             r#"
-        ram 2 64
-        wbctl create v /dev/ram0 /dev/ram1
-        mkdir -p /etc/writeboost
-        conf=/etc/writeboost/wbdaemon.toml
+        has_volume
         say 'none'
         refused 2 '/etc/writeboost/wbdaemon.toml: cannot be read: No such file' -- wbdaemon --check-config
         say 'wrong ones'
@@ -174,11 +179,8 @@ pub const TESTS: &[Test] = &[
         true,
         with_helpers!(
             r#"
-        ram 2 64
-        wbctl create v /dev/ram0 /dev/ram1
-        mkdir -p /etc/writeboost
-        conf=/etc/writeboost/wbdaemon.toml
-        printf 'steering_timeout_s = 5\n[metrics]\nlisten = "unix:/run/wb.sock"\n' >$conf
+        has_volume
+        has_socket 5
         answers() {
             # Not through a pipe, which is closed as soon as the line is found.
             curl -sf -m 10 --unix-socket /run/wb.sock http://x/metrics >/tmp/page && grep -q '^writeboost_steering_expired{volume="v"} 0' /tmp/page
@@ -241,13 +243,10 @@ pub const TESTS: &[Test] = &[
         true,
         with_helpers!(
             r#"
-        ram 2 64
-        wbctl create v /dev/ram0 /dev/ram1
-        mkdir -p /etc/writeboost
-        conf=/etc/writeboost/wbdaemon.toml
+        has_volume
         # As users have it, and with so few descriptors that connections could take them all.
         for limit in 1024 32; do
-            printf 'steering_timeout_s = 5\n[metrics]\nlisten = "unix:/run/wb.sock"\n' >$conf
+            has_socket 5
             bash -c "ulimit -n $limit; exec wbdaemon" 2>/tmp/log &
             pid=$!
             within 10 is_steered 5
