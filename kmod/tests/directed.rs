@@ -6,6 +6,7 @@ mod sim;
 
 use sim::disk::{AWAY, MEDIUM};
 use sim::host::{Host, SEGMENT_BLOCKS};
+use sim::rng::Rng;
 use writeboost::engine::checks::Verdict;
 use writeboost::engine::format::{
     Checkpoint, RecordHeader, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR, WINDOW,
@@ -15,8 +16,9 @@ use writeboost::engine::lost::{Around, Lost, Near, Sight, Word};
 use writeboost::engine::map::{Cell, Span};
 use writeboost::engine::places::{Opening, Unwritable};
 use writeboost::engine::read::Run;
-use writeboost::engine::reclaim::{Batch, Relocation};
+use writeboost::engine::reclaim::{Batch, Item, Planned, Relocation};
 use writeboost::engine::replay::{self, Damage, Replay, Want, FEW};
+use writeboost::engine::writeback::{part_end, Lanes, Stage};
 use writeboost::engine::{Entry, RESERVED_SEGMENTS};
 use writeboost::os::crc32c;
 
@@ -1198,6 +1200,241 @@ fn an_item_of_a_segment_that_was_opened_again_is_left_alone() {
         h.engine.written_back(&old, item);
     }
     assert_eq!(h.engine.state().dirty, dirty);
+}
+
+/// A batch of the oldest segment, with its neighbours.
+fn planned_with_neighbours(h: &Host, last: u64) -> Batch {
+    let mut batch = Batch::new(1000).unwrap();
+    h.engine.begin_batch(&mut batch);
+    assert!(h.engine.plan_writeback(&mut batch, last));
+    batch.sort();
+    while h.engine.plan_neighbours(&mut batch, last) {}
+    batch.sort();
+    batch
+}
+
+#[test]
+fn what_lies_beside_the_oldest_is_written_back_along_with_it() {
+    let mut h = host();
+    for (addr, blocks) in [(100, 15), (80, 15), (120, 15), (95, 5), (115, 3), (200, 7)] {
+        h.write(addr, blocks, 1);
+        h.flush();
+    }
+    let goal = h.engine.durable();
+    let segments = |h: &Host, last| {
+        let batch = planned_with_neighbours(h, last);
+        let all: Vec<_> =
+            batch.items().iter().map(|item| (item.addr(), item.slot / SEGMENT_BLOCKS)).collect();
+        (all.iter().map(|&(addr, _)| addr).collect::<Vec<_>>(), all)
+    };
+    // On either side for 16 blocks at most: across what others have written, up to a gap.
+    let (addrs, all) = segments(&h, goal);
+    assert_eq!(addrs, (84..118).collect::<Vec<_>>());
+    assert!(all.iter().any(|&(_, segment)| segment > 1), "{all:?}");
+    // Of a drain's time only: the neighbours came later.
+    assert_eq!(segments(&h, 1).0, (100..115).collect::<Vec<_>>());
+    // Not what is not durable, nor what is there in part only by now.
+    h.write(118, 2, 2);
+    assert_eq!(segments(&h, u64::MAX).0, addrs);
+    // What is superseded comes from its new place, once.
+    h.write(110, 8, 3);
+    h.flush();
+    let (addrs, all) = segments(&h, u64::MAX);
+    assert_eq!(addrs, (84..126).collect::<Vec<_>>());
+    assert_eq!(all.iter().filter(|&&(addr, _)| addr == 112).count(), 1);
+    // All of it becomes clean, and stays so when the log comes round.
+    let batch = planned_with_neighbours(&h, u64::MAX);
+    let dirty = h.engine.state().dirty;
+    batch.items().iter().for_each(|item| h.write_item(&batch, item));
+    h.backing.flush(h.backing.mark());
+    batch.items().iter().for_each(|item| h.engine.written_back(&batch, item));
+    assert_eq!(h.engine.state().dirty, dirty - batch.items().len() as u64);
+}
+
+#[test]
+fn what_is_planned_already_is_no_neighbour() {
+    let mut h = host();
+    for addr in [100, 115, 130] {
+        h.write(addr, 15, 1);
+        h.flush();
+    }
+    let mut batch = Batch::new(1000).unwrap();
+    h.engine.begin_batch(&mut batch);
+    assert!(h.engine.plan_writeback(&mut batch, u64::MAX));
+    h.engine.continue_batch(&mut batch);
+    assert!(h.engine.plan_writeback(&mut batch, u64::MAX));
+    batch.sort();
+    while h.engine.plan_neighbours(&mut batch, u64::MAX) {}
+    batch.sort();
+    let addrs: Vec<u64> = batch.items().iter().map(|item| item.addr()).collect();
+    assert_eq!(addrs, (115..145).collect::<Vec<_>>());
+}
+
+#[test]
+fn planning_goes_on_behind_what_is_being_written_back() {
+    let mut h = host();
+    let plan = |h: &Host, batch: &mut Batch| {
+        h.engine.continue_batch(batch);
+        let more = h.engine.plan_writeback(batch, u64::MAX);
+        batch.sort();
+        (more, batch.items().first().map(|item| item.addr()))
+    };
+    // Five segments, and some of a sixth.
+    for addr in 0..5 {
+        h.write(addr * 100, 15, 1);
+        h.flush();
+    }
+    h.write(500, 3, 1);
+    h.flush();
+    let mut batch = Batch::new(1000).unwrap();
+    h.engine.begin_batch(&mut batch);
+    let mut written: Vec<(Planned, Vec<Item>)> = Vec::new();
+    for addr in [0, 100, 200] {
+        assert_eq!(plan(&h, &mut batch), (true, Some(addr)));
+        assert_eq!((batch.span().first, batch.span().count), ((addr / 100) as u32, 1));
+        for item in batch.items() {
+            h.write_item(&batch, item);
+        }
+        written.push(((&batch).into(), batch.items().to_vec()));
+    }
+    // The first two become clean, and the tail passes them: planning goes on where it was.
+    h.backing.flush(h.backing.mark());
+    for (planned, items) in &written[..2] {
+        items.iter().for_each(|item| h.engine.written_back(*planned, item));
+    }
+    h.move_tail(false);
+    assert_eq!(plan(&h, &mut batch), (true, Some(300)));
+    assert_eq!(plan(&h, &mut batch), (true, Some(400)));
+    assert_eq!(plan(&h, &mut batch), (true, Some(500)));
+    assert_eq!(plan(&h, &mut batch), (false, None));
+    // The tail has passed what was planned last: it begins there.
+    h.drain();
+    for addr in 6..9 {
+        h.write(addr * 100, 15, 1);
+    }
+    h.flush();
+    assert_eq!(plan(&h, &mut batch), (true, Some(600)));
+    assert_eq!(plan(&h, &mut batch), (true, Some(700)));
+}
+
+/// What writeback has under way, as the kernel's host does: in parts of several plans, which end in any order.
+struct Parts {
+    lanes: Lanes,
+    batch: Batch,
+    plan: u32,
+    at: usize,
+    /// When each was planned, its items, what is live of them and what they hold.
+    parts: Vec<(Planned, Vec<(Item, u8, Vec<u8>)>)>,
+    unflushed: Vec<(Planned, Item)>,
+}
+
+impl Parts {
+    fn new(h: &Host) -> Self {
+        let mut batch = Batch::new(1000).unwrap();
+        h.engine.begin_batch(&mut batch);
+        let parts = (0..4).map(|_| Default::default()).collect();
+        Self { lanes: Lanes::new(4, 8).unwrap(), batch, plan: 0, at: 0, parts, unflushed: Vec::new() }
+    }
+
+    fn read(&mut self, h: &mut Host, most: u64) {
+        let Some(i) = self.lanes.to_read() else { return };
+        if self.at == self.batch.items().len() {
+            if self.lanes.is_idle() && self.unflushed.is_empty() {
+                h.engine.begin_batch(&mut self.batch);
+            } else {
+                h.engine.continue_batch(&mut self.batch);
+            }
+            h.engine.plan_writeback(&mut self.batch, u64::MAX);
+            self.batch.sort();
+            (self.at, self.plan) = (0, self.plan + 1);
+        }
+        let end = part_end(self.batch.items(), self.at, most as usize, 1);
+        let planned = Planned::from(&self.batch);
+        let mut items = Vec::new();
+        for &item in &self.batch.items()[self.at..end] {
+            if let Some(live) = h.engine.begin_item(planned, &item) {
+                items.push((item, live, h.cache.read(h.sector_of(item.slot), BLOCK_SECTORS).to_vec()));
+            }
+        }
+        self.at = end;
+        self.lanes.begin(self.plan, !items.is_empty());
+        self.parts[i] = (planned, items);
+    }
+
+    /// One of those at this stage gets on.
+    fn step(&mut self, h: &mut Host, rng: &mut Rng, stage: Stage) {
+        let all: Vec<_> = (0..self.lanes.len()).filter(|&i| self.lanes.stage(i) == stage).collect();
+        if all.is_empty() {
+            return;
+        }
+        let i = all[rng.index(all.len())];
+        match stage {
+            Stage::Reading => self.lanes.set(i, Stage::Ready),
+            Stage::Ready => {
+                if let Some(i) = self.lanes.to_write() {
+                    self.lanes.set(i, Stage::Writing);
+                }
+            }
+            _ => {
+                let (planned, items) = std::mem::take(&mut self.parts[i]);
+                for (item, live, data) in items {
+                    for s in (0..BLOCK_SECTORS).filter(|s| live & 1 << s != 0) {
+                        let bytes = &data[s as usize * SECTOR..][..SECTOR];
+                        h.backing.write(item.addr() * BLOCK_SECTORS + s, bytes, false);
+                    }
+                    self.unflushed.push((planned, item));
+                }
+                self.lanes.set(i, Stage::Free);
+            }
+        }
+    }
+
+    fn flush(&mut self, h: &mut Host) {
+        h.backing.flush(h.backing.mark());
+        for (planned, item) in self.unflushed.drain(..) {
+            h.engine.written_back(planned, &item);
+        }
+        h.move_tail(false);
+    }
+}
+
+#[test]
+fn what_is_newer_stays_whatever_order_the_parts_end_in() {
+    for seed in 0..300 {
+        let mut rng = Rng::new(seed);
+        let mut h = host();
+        let mut parts = Parts::new(&h);
+        let mut newest = [0; 24];
+        for n in 1..400 {
+            let addr = rng.index(newest.len());
+            if h.write_sectors(addr as u64 * BLOCK_SECTORS, BLOCK_SECTORS, n).is_ok() {
+                newest[addr] = n;
+            }
+            if rng.one_in(2) {
+                h.flush();
+            }
+            for _ in 0..rng.below(6) {
+                match rng.below(6) {
+                    0 | 1 => parts.read(&mut h, 1 + n % 7),
+                    2 => parts.step(&mut h, &mut rng, Stage::Reading),
+                    3 => parts.step(&mut h, &mut rng, Stage::Ready),
+                    4 => parts.step(&mut h, &mut rng, Stage::Writing),
+                    _ => parts.flush(&mut h),
+                }
+            }
+        }
+        while !parts.lanes.is_idle() {
+            for stage in [Stage::Reading, Stage::Ready, Stage::Writing] {
+                parts.step(&mut h, &mut rng, stage);
+            }
+        }
+        parts.flush(&mut h);
+        h.drain();
+        for (addr, n) in newest.iter().enumerate() {
+            let block = h.backing.stable(addr as u64 * BLOCK_SECTORS, BLOCK_SECTORS);
+            assert_eq!(block[..8], u64::to_le_bytes(*n), "block {addr}, seed {seed}");
+        }
+    }
 }
 
 #[test]

@@ -84,6 +84,12 @@ impl Device {
         unsafe { bindings::wb_bdev_limits(self.bdev()) }.into()
     }
 
+    /// Sectors of one of its blocks, which it reads and writes whole.
+    pub fn block_sectors(&self) -> u32 {
+        // SAFETY: The block device is open as long as `dev` is.
+        unsafe { bindings::wb_bdev_logical_block_size(self.bdev()) >> 9 }
+    }
+
     /// For how many milliseconds it has had something to do since boot.
     pub fn busy_ms(&self) -> u32 {
         // SAFETY: The block device is open as long as `dev` is.

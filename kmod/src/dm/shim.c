@@ -90,6 +90,12 @@ void wb_thread_stop(struct task_struct *task)
 	kthread_stop(task);
 }
 
+/* The thread that calls this is to run before others that can, or is like them. */
+void wb_thread_hurry(bool hurry)
+{
+	set_user_nice(current, hurry ? MIN_NICE : 0);
+}
+
 bool wb_thread_should_stop(void)
 {
 	return kthread_should_stop();

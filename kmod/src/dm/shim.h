@@ -104,6 +104,7 @@ int wb_event_wait(struct wb_event *event, int seen, unsigned int timeout_ms, enu
 
 struct task_struct *wb_thread_run(int (*fn)(void *data), void *data, const char *name);
 void wb_thread_stop(struct task_struct *task);
+void wb_thread_hurry(bool hurry);
 bool wb_thread_should_stop(void);
 
 int wb_sleep_init(const struct wb_sleep_ops *ops);

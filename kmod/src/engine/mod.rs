@@ -10,7 +10,9 @@
 //! - [`checks`]: what a block from the cache device is checked against, without the lock.
 //! - [`reclaim`]: writeback, relocation, the tail.
 //! - [`pace`]: how fast writes are let in when only writeback makes room.
-//! - [`writeback`]: what may be called clean.
+//! - [`writeback`]: what may be called clean, and how much of it is under way at a time.
+//! - [`runs`]: what of that is one piece.
+//! - [`failures`]: what could not be written back, and when it is tried again.
 //! - [`rate`]: how fast writeback goes when it has a limit.
 //! - [`limits`]: what the two devices must be like, and what the volume is like then.
 //! - [`lost`]: what an error says about the data, and when a block that cannot be read is lost.
@@ -38,6 +40,7 @@
 
 pub mod ahead;
 pub mod checks;
+pub mod failures;
 pub mod flight;
 pub mod format;
 mod index;
@@ -51,6 +54,7 @@ pub mod rate;
 pub mod read;
 pub mod reclaim;
 pub mod replay;
+pub mod runs;
 pub mod seldom;
 pub mod silence;
 pub mod sleep;

@@ -37,6 +37,14 @@ pub fn segments_at_once(nr_segments: u32) -> u32 {
     (nr_segments / 256).clamp(1, 32)
 }
 
+/// The same when nothing fails, and `rate` blocks are written back in a second, of which a segment has `segment_blocks`: as many
+/// as that takes a quarter of a second for, but at most a sixteenth of the cache, and not fewer than of a slow disk.
+pub fn segments_for(nr_segments: u32, segment_blocks: u32, rate: u64) -> u32 {
+    let least = segments_at_once(nr_segments);
+    let in_time = rate / 4 / u64::from(segment_blocks.max(1));
+    in_time.clamp(least.into(), (nr_segments / 16).max(least).into()) as u32
+}
+
 /// With fewer free segments than these, of `nr_segments`, it delays: enough for those that are written back together, in
 /// different states. What is kept free is not there for anybody's data.
 fn begins_at(nr_segments: u32) -> u32 {
@@ -361,6 +369,20 @@ mod tests {
         {
             let found = (segments_at_once(nr_segments), begins_at(nr_segments), low_water(nr_segments));
             assert_eq!(found, (few, begins, low), "{nr_segments}");
+        }
+    }
+
+    #[test]
+    fn the_faster_the_more_at_once() {
+        // 190, 40,000 and 500,000 blocks a second.
+        for (nr_segments, few) in
+            [(16, [1, 1, 1]), (256, [1, 16, 16]), (2048, [8, 78, 128]), (1 << 16, [32, 78, 976])]
+        {
+            assert_eq!(
+                [190, 40_000, 500_000].map(|rate| segments_for(nr_segments, 128, rate)),
+                few,
+                "{nr_segments}"
+            );
         }
     }
 

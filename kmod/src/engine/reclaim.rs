@@ -29,6 +29,10 @@ const WORTH_PERCENT: u64 = 90;
 /// The lock is held meanwhile, and the first costs a few nanoseconds for each, so that it is some microseconds for either,
 /// whatever the size of the cache.
 const CLEAN_AT_ONCE: u32 = 256;
+/// Neighbours of a run, on either side, that are written back along with it, at most; and items whose neighbours are looked for in one
+/// call, some microseconds for each if not.
+const NEIGHBOURS: u64 = 16;
+const NEIGHBOURS_AT_ONCE: usize = 16;
 const PASSED_AT_ONCE: u32 = 4096;
 
 /// What [`Engine::judge_relocation`] says.
@@ -60,6 +64,12 @@ impl Item {
         Self { key_high: (key >> 32) as u16, key_low: key as u32, slot }
     }
 
+    /// A whole block that is dirty.
+    #[cfg(test)]
+    pub fn at(addr: u64, slot: u32) -> Self {
+        Self::new(addr, 0xff, slot)
+    }
+
     /// Address and mask, in this order so that sorting by it sorts by address.
     fn key(&self) -> u64 {
         u64::from(self.key_high) << 32 | u64::from(self.key_low)
@@ -76,6 +86,16 @@ impl Item {
     }
 }
 
+/// When items were planned: their slots may have been used again since. The sequence number of the next record then.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Planned(u64);
+
+impl From<&Batch> for Planned {
+    fn from(batch: &Batch) -> Self {
+        batch.planned
+    }
+}
+
 /// Dirty slots of the oldest segments.
 #[derive(Debug)]
 pub struct Batch {
@@ -84,8 +104,12 @@ pub struct Batch {
     first: u32,
     next: u32,
     segments: u32,
-    /// Sequence number of the next record when planning began.
-    planned_at: u64,
+    /// Segments from the tail to the first.
+    skipped: u32,
+    planned: Planned,
+    /// Items that are sorted, and those of them whose neighbours were looked for.
+    sorted: usize,
+    looked: usize,
 }
 
 impl Batch {
@@ -100,7 +124,10 @@ impl Batch {
             first: 0,
             next: 0,
             segments: 0,
-            planned_at: 0,
+            skipped: 0,
+            planned: Planned::default(),
+            sorted: 0,
+            looked: 0,
         })
     }
 
@@ -135,6 +162,7 @@ impl Batch {
     /// Sorts by address on the backing device.
     pub fn sort(&mut self) {
         self.items[..self.len].sort_unstable_by_key(Item::key);
+        (self.sorted, self.looked) = (self.len, 0);
     }
 }
 
@@ -145,7 +173,21 @@ impl Engine {
         batch.segments = 0;
         batch.first = self.tail;
         batch.next = self.tail;
-        batch.planned_at = self.next_seq;
+        batch.skipped = 0;
+        (batch.sorted, batch.looked) = (0, 0);
+        batch.planned = Planned(self.next_seq);
+    }
+
+    /// Empties the batch; planning goes on behind the segments that were planned last, for which writeback is under way. If
+    /// the tail has passed these, it begins there.
+    pub fn continue_batch(&self, batch: &mut Batch) {
+        let next = batch.next;
+        self.begin_batch(batch);
+        let skipped =
+            if next >= self.tail { next - self.tail } else { next + self.sb.nr_segments - self.tail };
+        if skipped <= self.in_log() {
+            (batch.first, batch.next, batch.skipped) = (next, next, skipped);
+        }
     }
 
     /// Comes by up to [`CLEAN_AT_ONCE`] segments that hold nothing dirty, and adds all dirty slots of the one behind them to
@@ -171,7 +213,7 @@ impl Engine {
     /// When the log has failed, some record will never be durable; of the segment that it lies in, those before it are taken.
     fn plan_segment(&self, batch: &mut Batch, last: u64, with_head: bool) -> bool {
         let segment = batch.next;
-        if batch.segments >= self.in_log()
+        if batch.skipped + batch.segments >= self.in_log()
             || (segment == self.head && !with_head)
             || self.segments[segment as usize].first_seq > last
         {
@@ -236,6 +278,61 @@ impl Engine {
         self.plan_segments(batch, last, true)
     }
 
+    /// Adds to a batch for writeback, which is sorted, what is dirty and durable of younger segments and lies beside its items on the
+    /// backing device: a device that seeks writes it along at next to no cost, and it need not be written later. Not what
+    /// begins with a record behind `last`. Says whether there may be more: call until not, then sort again. The lock may be let
+    /// go in between.
+    pub fn plan_neighbours(&self, batch: &mut Batch, last: u64) -> bool {
+        if self.failed {
+            return false;
+        }
+        let end = batch.sorted.min(batch.looked + NEIGHBOURS_AT_ONCE);
+        for i in batch.looked..end {
+            let addr = batch.items[i].addr();
+            let before = if i == 0 { None } else { Some(batch.items[i - 1].addr()) };
+            let behind = if i + 1 == batch.sorted { None } else { Some(batch.items[i + 1].addr()) };
+            if before != Some(addr) {
+                // Behind what the one before is given.
+                let first = before.map_or(0, |before| before.saturating_add(NEIGHBOURS + 1));
+                let mut at = addr;
+                while at > first && addr - at < NEIGHBOURS && self.plan_neighbour(batch, at - 1, last) {
+                    at -= 1;
+                }
+            }
+            let most = behind.unwrap_or(u64::MAX).min(addr + NEIGHBOURS + 1);
+            let mut at = addr + 1;
+            while at < most && self.plan_neighbour(batch, at, last) {
+                at += 1;
+            }
+        }
+        batch.looked = end;
+        end < batch.sorted
+    }
+
+    /// Adds what is dirty and durable of a block, as [`Engine::plan_neighbours`] says. Says whether there was anything.
+    fn plan_neighbour(&self, batch: &mut Batch, addr: u64, last: u64) -> bool {
+        let planned = batch.len;
+        self.index.find(addr, |slot, live| {
+            let segment = self.segment_of(slot);
+            let s = &self.segments[segment as usize];
+            let (_, _, dirty) = self.index.get(slot);
+            // What planning has come by is in the batch, or was in one that is under way.
+            let age = if segment >= self.tail {
+                segment - self.tail
+            } else {
+                segment + self.sb.nr_segments - self.tail
+            };
+            let is_left =
+                live != 0 && dirty && age >= batch.skipped + batch.segments && !self.index.is_lost(slot);
+            let is_wanted = is_left && s.first_seq <= last && slot < self.durable_end(segment);
+            if is_wanted && batch.len < batch.items.len() {
+                batch.items[batch.len] = Item::new(addr, live, slot);
+                batch.len += 1;
+            }
+        });
+        batch.len != planned
+    }
+
     /// Adds the dirty slots of the next segment that has some to a batch for relocation. Says whether there may be more: call
     /// until not, then ask [`Engine::judge_relocation`]. The lock may be let go in between.
     pub fn plan_relocation(&self, batch: &mut Batch) -> bool {
@@ -269,16 +366,16 @@ impl Engine {
         cost * 100 <= u64::from(segments) * segment * WORTH_PERCENT
     }
 
-    /// Whether the item's slot still holds what it did when the batch was planned: its segment may have been reclaimed and
+    /// Whether the item's slot still holds what it did when it was planned: its segment may have been reclaimed and
     /// opened again since. Asked when the item was read and compared with its checksum, which may be another one's if not.
-    pub fn holds_item(&self, batch: &Batch, item: &Item) -> bool {
-        self.segments[self.segment_of(item.slot) as usize].first_seq < batch.planned_at
+    pub fn holds_item(&self, planned: impl Into<Planned>, item: &Item) -> bool {
+        self.segments[self.segment_of(item.slot) as usize].first_seq < planned.into().0
     }
 
     /// Begins work on an item: the sectors that are still live and dirty in its slot. `None` when there is nothing left to
     /// do for it. Nobody waits until it is read: see [`Engine::holds_item`].
-    pub fn begin_item(&self, batch: &Batch, item: &Item) -> Option<u8> {
-        if !self.holds_item(batch, item) {
+    pub fn begin_item(&self, planned: impl Into<Planned>, item: &Item) -> Option<u8> {
+        if !self.holds_item(planned, item) {
             return None;
         }
         let (_, mask) = self.unwritten(item.slot);
@@ -286,12 +383,13 @@ impl Engine {
     }
 
     /// What [`Engine::begin_item`] said is live of the item is on the backing device, which was flushed since.
-    pub fn written_back(&mut self, batch: &Batch, item: &Item) {
+    pub fn written_back(&mut self, planned: impl Into<Planned>, item: &Item) {
+        let planned = planned.into();
         let mut slot = item.slot;
         loop {
             let segment = self.segment_of(slot);
             // The slots that follow were opened later, and so will be opened again later.
-            if slot == item.slot && !self.holds_item(batch, item) {
+            if slot == item.slot && !self.holds_item(planned, item) {
                 return;
             }
             // The live mask can only have shrunk since, so all that is live was written.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What writeback may call clean.
+//! What writeback may call clean, and how much of it is under way at a time.
 //!
 //! A backing device has a cache that it may lose, and tells of that by nothing but an error: of the write, or of the flush, that it
 //! was reset under. What had gone well before that is as doubtful as what has failed.
@@ -11,7 +11,36 @@
 //! - After a flush that has failed, nothing that was written since the one before counts as written.
 
 use super::flight::{Doubts, Trust};
-use crate::os::Shared;
+use super::format::BLOCK;
+use super::limits::Limits;
+use super::reclaim::Item;
+use crate::os::{OutOfMemory, Shared, Table};
+
+/// Blocks of a part, at most: 1 MiB, what one bio can carry.
+pub const PART: usize = 256;
+/// Memory for parts that is there all the time, for a cache of so many slots: 1/2731 of it, 1.5 MiB at least and 32 MiB at most, in
+/// so many parts.
+const PARTS_SHARE: (u64, u64) = (3, 1 << 13);
+const LEAST_PARTS: u64 = 3;
+const LEAST_IN_PARTS: u64 = LEAST_PARTS * PART as u64 / 2;
+const MOST_IN_PARTS: u64 = 32 * PART as u64;
+/// Parts that there may be, with those that memory is found for as long as they are of use.
+pub const MOST_PARTS: usize = 32;
+/// At first, before it is known how long that takes.
+pub const FIRST_PART: usize = 32;
+/// At least.
+pub const LEAST_PART: usize = 16;
+/// How long the writes of a part may take, in milliseconds: so long a suspend waits, and who needs room for what makes room.
+const PART_MS: u64 = 350;
+/// How long it is looked at how much gets written before another number of parts is tried, at least, and how long one that
+/// was of no use is not tried again, in milliseconds.
+const EPOCH_MS: u64 = 50;
+const HOLD_MS: u64 = 2000;
+/// A flush costs at most one in so many parts of the time, unless what waits for it is older than this, in milliseconds; and
+/// there is none for what is younger than that.
+const FLUSH_SHARE: u64 = 20;
+const OLDEST_MS: u64 = 400;
+const YOUNGEST_MS: u64 = 40;
 
 /// How often what a round is for is written, at most, before it is left for later: a device that fails again and again
 /// is not to be kept busy with the same blocks.
@@ -68,9 +97,486 @@ impl Round {
     }
 }
 
+/// How many parts there always is memory for, for a cache of so many slots, and how many blocks each of them has at most.
+pub fn parts_of(nr_slots: u64) -> (usize, usize) {
+    let (some, of) = PARTS_SHARE;
+    let blocks = (nr_slots / of * some).clamp(LEAST_IN_PARTS, MOST_IN_PARTS);
+    let parts = (blocks / PART as u64).max(LEAST_PARTS);
+    (parts as usize, (blocks / parts).min(PART as u64) as usize)
+}
+
+/// How long the parts are, and how many of them are written at a time.
+///
+/// A part is as long as can be written in good time. Then another one is tried beside it, and more of them; that stays so if
+/// more gets written by that, and is not tried again for a while if not.
+#[derive(Debug, Clone, Copy)]
+pub struct Flow {
+    part: usize,
+    depth: usize,
+    /// How long a part may be, and how many there may be.
+    longest: usize,
+    most: usize,
+    /// Since when what is written is counted, and how many blocks that were.
+    since_ms: u64,
+    blocks: u64,
+    /// A part has waited for another one to be written meanwhile.
+    held: bool,
+    /// Blocks a second before the depth was raised, and that depth, when it has been.
+    before: Option<(u64, usize)>,
+    hold_until_ms: u64,
+    /// Blocks a second, as far as is known.
+    rate: u64,
+    /// The device writes several parts at a time nearly as fast as one.
+    wide: bool,
+}
+
+impl Flow {
+    /// With memory for so many parts of so many blocks, of which one is being read.
+    pub fn new((most, longest): (usize, usize)) -> Self {
+        Self {
+            part: FIRST_PART,
+            depth: 1,
+            longest,
+            most: most.saturating_sub(1).max(1),
+            since_ms: 0,
+            blocks: 0,
+            held: false,
+            before: None,
+            hold_until_ms: 0,
+            rate: 0,
+            wide: false,
+        }
+    }
+
+    /// There is memory for so many parts now.
+    pub fn set_most(&mut self, parts: usize) {
+        self.most = parts.saturating_sub(1).max(1);
+        self.depth = self.depth.min(self.most);
+    }
+
+    /// Whether more than that would be of use.
+    pub fn wants_more(&self) -> bool {
+        self.wide && self.depth == self.most
+    }
+
+    /// Whether the device writes several parts at a time nearly as fast as one: an array, or a volume on a network.
+    pub fn is_wide(&self) -> bool {
+        self.wide
+    }
+
+    /// Blocks of the next part.
+    pub fn part(&self) -> usize {
+        self.part
+    }
+
+    /// How many parts may be written at a time.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Blocks that are written in a second; 0 when that is not known.
+    pub fn rate(&self) -> u64 {
+        self.rate
+    }
+
+    /// Nothing was under way before this moment.
+    pub fn begin(&mut self, now_ms: u64) {
+        (self.since_ms, self.blocks, self.held, self.before) = (now_ms, 0, false, None);
+    }
+
+    /// A part is ready, and waits until fewer are being written.
+    pub fn held_back(&mut self) {
+        self.held = true;
+    }
+
+    /// The writes of a part of `blocks` blocks have returned after `ms` milliseconds.
+    pub fn returned(&mut self, blocks: usize, ms: u64, now_ms: u64) {
+        self.blocks += blocks as u64;
+        if ms > PART_MS {
+            if self.depth > 1 {
+                self.depth = (self.depth / 2).max(1);
+                self.hold_until_ms = now_ms + HOLD_MS;
+            } else {
+                self.part = (blocks / 2).clamp(LEAST_PART, self.part.max(LEAST_PART));
+            }
+            self.wide = false;
+            self.begin(now_ms);
+            return;
+        }
+        if blocks >= self.part && ms * 2 <= PART_MS {
+            self.part = (self.part * 2).min(self.longest);
+        }
+        let past = now_ms.saturating_sub(self.since_ms);
+        if past < EPOCH_MS.max(4 * ms) {
+            return;
+        }
+        self.rate = self.blocks * 1000 / past;
+        let (before, held) = (self.before, self.held);
+        self.begin(now_ms);
+        if let Some((before, depth)) = before {
+            // What would have been gained if parts did not have to wait for each other.
+            let all = before * (self.depth - depth) as u64 / depth as u64;
+            self.wide = self.rate >= before + all / 2 || (self.wide && depth > 1);
+        }
+        match before {
+            Some((before, depth)) if self.rate < before + before / 16 => {
+                self.depth = depth;
+                self.hold_until_ms = now_ms + HOLD_MS;
+            }
+            _ if held && now_ms >= self.hold_until_ms => {
+                let step = if self.wide { self.depth } else { self.depth / 4 };
+                let depth = (self.depth + step.max(1)).min(self.most);
+                // As long as it takes now, or longer by what is written beside it.
+                if depth > self.depth && ms * depth as u64 <= PART_MS * self.depth as u64 {
+                    self.before = Some((self.rate, self.depth));
+                    self.depth = depth;
+                }
+            }
+            _ => (),
+        }
+    }
+}
+
+/// How far a part is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Stage {
+    /// There is none.
+    #[default]
+    Free,
+    /// It is being read.
+    Reading,
+    /// It can be written.
+    Ready,
+    /// It is being written.
+    Writing,
+    /// It is written, and waits for room among what is to be flushed.
+    Written,
+}
+
+/// Parts that are read, or wait to be written, at most.
+const AHEAD: usize = 2;
+
+/// Parts that are under way, in the order in which they were begun: a ring.
+///
+/// # Invariant
+/// Of what was planned together no two items are for the same sectors. What was planned later may be newer: so it is
+/// written only when nothing of an earlier plan is read, ready or being written any more. (What is written in the order of
+/// its age stays so, whatever the device forgets: after an error all is written again that is not clean.)
+#[derive(Debug)]
+pub struct Lanes {
+    lanes: Table<(Stage, u32)>,
+    /// How many of them there are.
+    len: usize,
+    /// The next one to begin, which is the oldest.
+    turn: usize,
+}
+
+impl Lanes {
+    /// So many, all of them free, of `most` that there may be.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn new(len: usize, most: usize) -> Result<Self, OutOfMemory> {
+        Ok(Self { lanes: Table::new(most.max(len), |_| Default::default())?, len, turn: 0 })
+    }
+
+    /// One more, behind the others, and free. Says whether there may be one. At any time: those from the next one to begin on are the
+    /// oldest, and then come those before it.
+    pub fn add(&mut self) -> bool {
+        let is_room = self.len < self.lanes.len();
+        self.len += usize::from(is_room);
+        is_room
+    }
+
+    /// The last one goes, which is free as all of them are.
+    pub fn remove(&mut self) {
+        self.len = self.len.saturating_sub(1).max(1);
+        self.turn %= self.len;
+    }
+
+    /// How far part `i` is.
+    pub fn stage(&self, i: usize) -> Stage {
+        self.lanes[i].0
+    }
+
+    /// It is so far now.
+    pub fn set(&mut self, i: usize, stage: Stage) {
+        self.lanes[i].0 = stage;
+    }
+
+    /// How many there are of them in all.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none at all.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// So many are at this stage.
+    pub fn count(&self, stage: Stage) -> usize {
+        self.lanes.iter().filter(|lane| lane.0 == stage).count()
+    }
+
+    /// Whether none is under way.
+    pub fn is_idle(&self) -> bool {
+        self.lanes.iter().all(|lane| matches!(lane.0, Stage::Free | Stage::Written))
+    }
+
+    /// Which of them is to be read now, if it is time to read one.
+    pub fn to_read(&self) -> Option<usize> {
+        let ahead = self.count(Stage::Reading) + self.count(Stage::Ready);
+        (ahead < AHEAD && self.stage(self.turn) == Stage::Free).then_some(self.turn)
+    }
+
+    /// That one is a part of plan number `plan`: it is being read, or there was nothing to read.
+    pub fn begin(&mut self, plan: u32, is_read: bool) {
+        self.lanes[self.turn] = (if is_read { Stage::Reading } else { Stage::Free }, plan);
+        self.turn = (self.turn + 1) % self.len;
+    }
+
+    /// Which of them is to be written now, whatever else is being written: in the order of address, for a disk that has to go back
+    /// loses a turn.
+    pub fn to_write(&self) -> Option<usize> {
+        let n = self.len;
+        let is_under_way = |&i: &usize| !matches!(self.stage(i), Stage::Free | Stage::Written);
+        let mut oldest_first = (self.turn..self.turn + n).map(|i| i % n).filter(is_under_way);
+        let first = oldest_first.next()?;
+        let plan = self.lanes[first].1;
+        let mut of_the_plan =
+            core::iter::once(first).chain(oldest_first).take_while(|&i| self.lanes[i].1 == plan);
+        let next = of_the_plan.find(|&i| self.stage(i) != Stage::Writing)?;
+        (self.stage(next) == Stage::Ready).then_some(next)
+    }
+}
+
+/// Whether it is time to flush what was written, the first of it `age_ms` ago, when a flush takes `flush_ms`.
+pub fn is_flush_due(age_ms: u64, flush_ms: u64) -> bool {
+    age_ms >= (flush_ms * FLUSH_SHARE).clamp(YOUNGEST_MS, OLDEST_MS)
+}
+
+/// How many blocks the next part has when one is written and flushed after the other, if one of `written` blocks, of at most
+/// `part`, has taken so many milliseconds with all that belongs to it; it may have `longest` blocks.
+pub fn next_part(part: usize, longest: usize, written: usize, ms: u64) -> usize {
+    if ms > 2 * PART_MS {
+        (written / 2).max(LEAST_PART)
+    } else if written == part && ms <= PART_MS {
+        (part * 2).min(longest)
+    } else {
+        part
+    }
+}
+
+/// The sectors of a block that a device with blocks of `unit` sectors, at most 8, writes when `mask` is to be written.
+pub fn whole_units(mask: u8, unit: u32) -> u8 {
+    let unit = unit.clamp(1, 8).next_power_of_two();
+    let all = ((1u32 << unit) - 1) as u8;
+    (0..8)
+        .step_by(unit as usize)
+        .map(|at| all << at)
+        .filter(|&sectors| mask & sectors != 0)
+        .fold(0, |all, sectors| all | sectors)
+}
+
+/// Blocks of what a device likes to be written as a whole, from a multiple of it on: its stripe, or its least piece if a part holds
+/// no stripe. 1 when it does not say.
+pub fn unit_of(limits: &Limits) -> u64 {
+    [limits.io_opt, limits.io_min]
+        .map(|bytes| u64::from(bytes) / BLOCK as u64)
+        .into_iter()
+        .find(|&blocks| (2..=PART as u64 / 2).contains(&blocks))
+        .unwrap_or(1)
+}
+
+/// Where a part ends that begins with item `from` and has at most `most` blocks: never between two items of a block, for one of
+/// them must not be written while the other one is, by a device whose own blocks are larger. Between two blocks that lie one behind the
+/// other it ends, if it can, at a multiple of `unit` blocks: see [`unit_of`].
+pub fn part_end(items: &[Item], from: usize, most: usize, unit: u64) -> usize {
+    let end = from + most.min(items.len() - from);
+    if end == items.len() {
+        return end;
+    }
+    let is_run = |&at: &usize| items[at - 1].addr() + 1 >= items[at].addr();
+    let mut ends = (from + 1..=end).rev().take_while(is_run);
+    let at_unit =
+        ends.find(|&at| items[at - 1].addr() + 1 == items[at].addr() && items[at].addr() % unit.max(1) == 0);
+    if let Some(at) = at_unit {
+        return at;
+    }
+    let is_cut = |at: usize| items[at - 1].addr() == items[at].addr();
+    // A block has at most as many items as sectors, so this is not far.
+    let shorter = (from + 1..=end).rev().find(|&at| !is_cut(at));
+    shorter.unwrap_or_else(|| (end..items.len()).find(|&at| !is_cut(at)).unwrap_or(items.len()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::vec::Vec;
+
+    /// A device that writes `rate` blocks a second in all, and no part in less than `least_ms`, for so long.
+    fn used_to(most: usize, rate: u64, least_ms: u64, for_ms: u64) -> Flow {
+        let mut flow = Flow::new((most, PART));
+        let mut under_way: Vec<(u64, u64, usize)> = Vec::new();
+        let mut free_at_us = 0;
+        flow.begin(0);
+        for now in 0..for_ms {
+            while under_way.len() < flow.depth() {
+                let blocks = flow.part();
+                free_at_us = free_at_us.max(now * 1000) + (blocks as u64 * 1_000_000).div_ceil(rate);
+                under_way.push((free_at_us.div_ceil(1000).max(now + least_ms), now, blocks));
+            }
+            flow.held_back();
+            while let Some(i) = under_way.iter().position(|&(at, ..)| at <= now) {
+                let (at, sent, blocks) = under_way.remove(i);
+                flow.returned(blocks, at - sent, now);
+            }
+        }
+        flow
+    }
+
+    #[test]
+    fn a_slow_disk_gets_short_parts_one_at_a_time() {
+        let flow = used_to(16, 190, 0, 20_000);
+        assert!(flow.part() <= 64 && flow.depth() <= 1 && !flow.is_wide(), "{flow:?}");
+    }
+
+    #[test]
+    fn a_disk_of_which_one_part_takes_all_gets_few() {
+        let flow = used_to(16, 40_000, 0, 20_000);
+        assert!(flow.part() == PART && flow.depth() <= 2 && !flow.is_wide(), "{flow:?}");
+    }
+
+    #[test]
+    fn an_array_gets_all_that_there_is_memory_for() {
+        let flow = used_to(16, 10_000_000, 5, 20_000);
+        assert!(flow.part() == PART && flow.depth() >= 14 && flow.wants_more(), "{flow:?}");
+        // Which it has soon; and with more memory, more of them.
+        let mut flow = used_to(3, 10_000_000, 5, 500);
+        assert!(flow.depth() == 2 && flow.wants_more(), "{flow:?}");
+        flow.set_most(9);
+        assert!(!flow.wants_more());
+        // Or as many as it has use for.
+        let flow = used_to(32, 256 * 1000, 5, 20_000);
+        assert!((5..=8).contains(&flow.depth()) && flow.is_wide(), "{flow:?}");
+    }
+
+    #[test]
+    fn memory_for_parts_grows_with_the_cache() {
+        for (gib, parts) in
+            [(0, (3, 128)), (1, (3, 128)), (4, (3, 128)), (8, (3, 256)), (64, (24, 256)), (999, (32, 256))]
+        {
+            assert_eq!(parts_of(gib << 18), parts, "{gib} GiB");
+        }
+    }
+
+    #[test]
+    fn a_device_that_becomes_slow_is_noticed() {
+        let mut flow = used_to(16, 10_000_000, 5, 20_000);
+        for i in 0..12 {
+            flow.returned(flow.part(), 2 * PART_MS, 20_000 + i);
+        }
+        assert_eq!((flow.part(), flow.depth()), (LEAST_PART, 1));
+    }
+
+    #[test]
+    fn what_is_planned_later_is_written_later() {
+        let mut lanes = Lanes::new(4, 5).unwrap();
+        for plan in [1, 1] {
+            assert!(lanes.to_read().is_some());
+            lanes.begin(plan, true);
+        }
+        assert_eq!((lanes.to_read(), lanes.to_write()), (None, None));
+        // Of one plan in their order, beside each other.
+        lanes.set(1, Stage::Ready);
+        assert_eq!(lanes.to_write(), None, "the first is still being read");
+        lanes.set(0, Stage::Ready);
+        assert_eq!(lanes.to_write(), Some(0));
+        lanes.set(0, Stage::Writing);
+        assert_eq!(lanes.to_write(), Some(1));
+        lanes.set(1, Stage::Writing);
+        assert_eq!(lanes.to_read(), Some(2));
+        lanes.begin(2, true);
+        lanes.set(2, Stage::Ready);
+        assert_eq!(lanes.to_write(), None);
+        lanes.set(0, Stage::Written);
+        assert_eq!(lanes.to_write(), None);
+        lanes.set(1, Stage::Free);
+        assert_eq!(lanes.to_write(), Some(2));
+        // The ring comes round: the oldest one is behind the newest.
+        lanes.set(2, Stage::Writing);
+        assert_eq!(lanes.to_read(), Some(3));
+        lanes.begin(2, true);
+        assert_eq!(lanes.to_read(), None, "the next one waits for room");
+        lanes.set(0, Stage::Free);
+        assert_eq!(lanes.to_read(), Some(0));
+        lanes.begin(3, true);
+        lanes.set(0, Stage::Ready);
+        assert_eq!(lanes.to_write(), None);
+        lanes.set(3, Stage::Ready);
+        assert_eq!(lanes.to_write(), Some(3));
+        // One more has its place between the newest and the oldest.
+        assert!(lanes.add() && !lanes.add() && lanes.len() == 5);
+        assert_eq!((lanes.to_write(), lanes.stage(4)), (Some(3), Stage::Free));
+        lanes.remove();
+        assert!(!lanes.is_idle() && lanes.count(Stage::Ready) == 2);
+        (0..4).for_each(|i| lanes.set(i, Stage::Free));
+        assert!(lanes.is_idle());
+        lanes.begin(4, false);
+        assert!(lanes.is_idle() && lanes.to_read() == Some(2));
+    }
+
+    #[test]
+    fn what_a_device_writes() {
+        for mask in 0..=u8::MAX {
+            assert_eq!(whole_units(mask, 1), mask);
+            assert_eq!(whole_units(mask, 8), if mask == 0 { 0 } else { 0xff });
+        }
+        assert_eq!([0b100, 0b1001, 0b110].map(|mask| whole_units(mask, 2)), [0b1100, 0b1111, 0b1111]);
+        assert_eq!([0b1000, 0b10000].map(|mask| whole_units(mask, 4)), [0x0f, 0xf0]);
+    }
+
+    #[test]
+    fn flushes_cost_little() {
+        assert!(is_flush_due(YOUNGEST_MS, 0) && !is_flush_due(YOUNGEST_MS - 1, 0));
+        assert!(is_flush_due(200, 10) && !is_flush_due(199, 10));
+        assert!(is_flush_due(OLDEST_MS, 1000) && !is_flush_due(OLDEST_MS - 1, 1000));
+    }
+
+    #[test]
+    fn a_block_is_in_one_part() {
+        let items: Vec<_> = [1, 1, 2, 3, 3, 3, 4, 5, 5].map(|addr| Item::at(addr, 1)).into();
+        let ends = |most| {
+            let mut ends = Vec::new();
+            let mut at = 0;
+            while at < items.len() {
+                at = part_end(&items, at, most, 1);
+                ends.push(at);
+            }
+            ends
+        };
+        assert_eq!(ends(1), [2, 3, 6, 7, 9]);
+        assert_eq!(ends(4), [3, 7, 9]);
+        assert_eq!(ends(5), [3, 7, 9]);
+        assert_eq!(ends(100), [9]);
+    }
+
+    #[test]
+    fn a_run_is_cut_where_the_device_likes_it() {
+        let items: Vec<_> = (5..40).chain([41, 50, 50, 51, 52, 60]).map(|addr| Item::at(addr, 1)).collect();
+        let end = |from, most, unit| items[part_end(&items, from, most, unit)].addr();
+        assert_eq!([1, 8, 16].map(|unit| end(0, 20, unit)), [25, 24, 16]);
+        // A gap is as good, and a unit that is longer than the part does not matter.
+        assert_eq!((end(0, 35, 16), end(0, 20, 64), end(3, 4, 16)), (41, 25, 12));
+        // Never within a block.
+        assert_eq!([end(35, 2, 2), end(35, 3, 2), end(35, 4, 2)], [50, 51, 52]);
+        let unit = |io_opt, io_min| unit_of(&Limits { io_opt, io_min, ..Limits::default() });
+        assert_eq!(
+            [unit(0, 512), unit(0, 4096), unit(1 << 19, 1 << 16), unit(5 << 19, 1 << 16)],
+            [1, 1, 128, 16]
+        );
+    }
 
     fn round() -> (Round, Shared<Doubts>) {
         let doubts = Doubts::new().unwrap();

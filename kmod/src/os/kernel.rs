@@ -533,6 +533,12 @@ pub trait Work: Send {
     fn run(&mut self);
 }
 
+/// The thread that calls this is to run before others that can, or is like them. It is not to be so for long.
+pub fn hurry(hurries: bool) {
+    // SAFETY: It is for the calling thread, and has no other preconditions.
+    unsafe { bindings::wb_thread_hurry(hurries) }
+}
+
 /// Whether the [`Thread`] that asks should return.
 pub fn should_stop() -> bool {
     // SAFETY: Called in a thread made by `wb_thread_run` only, as `Work::run` is.

@@ -16,9 +16,9 @@
 mod kernel;
 #[cfg(MODULE)]
 pub use self::kernel::{
-    atomic, crc32c, damaged, init_module, is_hibernating, may_take_long, not_supported, now_ms, prefetch,
-    random, should_stop, sleep_ms, synchronize, Asleep, Counters, Ending, Event, Hibernation, InUse, Key,
-    Pages, Shared, Sleep, Sleeper, Table, Thread, Work,
+    atomic, crc32c, damaged, hurry, init_module, is_hibernating, may_take_long, not_supported, now_ms,
+    prefetch, random, should_stop, sleep_ms, synchronize, Asleep, Counters, Ending, Event, Hibernation,
+    InUse, Key, Pages, Shared, Sleep, Sleeper, Table, Thread, Work,
 };
 
 #[cfg(not(MODULE))]

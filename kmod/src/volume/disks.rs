@@ -44,6 +44,8 @@ pub struct Disks {
     near: BioSet,
     #[pin]
     far: BioSet,
+    /// Somebody waits for writeback.
+    hurries: AtomicBool,
 }
 
 impl Disks {
@@ -59,6 +61,7 @@ impl Disks {
                 bios <- BioSet::new(RESERVE),
                 near <- BioSet::new(READERS_RESERVE),
                 far <- BioSet::new(READERS_RESERVE),
+                hurries: AtomicBool::new(false),
             }? Error),
             GFP_KERNEL,
         )
@@ -74,10 +77,15 @@ impl Disks {
 }
 
 impl Disks {
-    /// Whether nobody waits for what is written to the device: writeback has time. For what is written to the cache device somebody
-    /// waits: an `fsync`, a write that needs room.
+    /// Whether nobody waits for what is written to the device: writeback has time, unless it hurries. For what is written to the
+    /// cache device somebody waits: an `fsync`, a write that needs room.
     fn is_background(&self, device: &Device) -> bool {
-        device.id() == self.backing.id()
+        device.id() == self.backing.id() && !self.hurries.load(Ordering::Relaxed)
+    }
+
+    /// Somebody waits for writeback, or nobody does any more.
+    pub fn set_hurry(&self, hurries: bool) {
+        self.hurries.store(hurries, Ordering::Relaxed);
     }
 }
 
@@ -105,12 +113,14 @@ pub struct Transfer {
     blocks: Table<AtomicU32>,
     /// Whether what has this tag are writes: all of it that is under way at a time are either writes or reads.
     writes: Table<AtomicBool>,
+    /// Tags that a read with this tag is for.
+    tags: Table<AtomicU32>,
     /// How many were written.
     written: Shared<AtomicU64>,
     /// Is told of writes and flushes that have failed, when what the device forgets by that would matter.
     doubts: Option<Shared<Doubts>>,
-    #[pin]
-    landed: Event,
+    /// The last of what was under way has returned: several may share it, for one thread.
+    landed: Arc<Event>,
 }
 
 impl Transfer {
@@ -119,10 +129,17 @@ impl Transfer {
     /// # Errors
     /// `ENOMEM`.
     pub fn new(blocks: usize) -> Result<OwnTransfer> {
-        Ok(OwnTransfer(Self::made(Pool::Threads, blocks, Shared::new(AtomicU64::new(0))?, None)?))
+        Ok(OwnTransfer(Self::made(
+            Pool::Threads,
+            blocks,
+            Shared::new(AtomicU64::new(0))?,
+            None,
+            Self::event()?,
+        )?))
     }
 
-    /// As [`Transfer::new`], for writeback; counts in `written` the blocks that writes have been done for.
+    /// As [`Transfer::new`], for writeback; counts in `written` the blocks that writes have been done for,
+    /// tells `doubts` of writes and flushes that have failed, and `landed` when nothing is under way any more.
     ///
     /// # Errors
     /// `ENOMEM`.
@@ -130,8 +147,17 @@ impl Transfer {
         blocks: usize,
         written: Shared<AtomicU64>,
         doubts: Shared<Doubts>,
+        landed: Arc<Event>,
     ) -> Result<OwnTransfer> {
-        Ok(OwnTransfer(Self::made(Pool::Threads, blocks, written, Some(doubts))?))
+        Ok(OwnTransfer(Self::made(Pool::Threads, blocks, written, Some(doubts), landed)?))
+    }
+
+    /// What several transfers may have in common.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn event() -> Result<Arc<Event>> {
+        Arc::pin_init(Event::new(), GFP_KERNEL)
     }
 
     /// As [`Transfer::new`], for one that writes to the cache device of a volume.
@@ -140,7 +166,7 @@ impl Transfer {
     /// `ENOMEM`.
     pub fn doubting(blocks: usize, doubts: Shared<Doubts>) -> Result<OwnTransfer> {
         let written = Shared::new(AtomicU64::new(0))?;
-        Ok(OwnTransfer(Self::made(Pool::Threads, blocks, written, Some(doubts))?))
+        Ok(OwnTransfer(Self::made(Pool::Threads, blocks, written, Some(doubts), Self::event()?)?))
     }
 
     fn made(
@@ -148,6 +174,7 @@ impl Transfer {
         blocks: usize,
         written: Shared<AtomicU64>,
         doubts: Option<Shared<Doubts>>,
+        landed: Arc<Event>,
     ) -> Result<Arc<Self>> {
         Arc::pin_init(
             try_pin_init!(Self {
@@ -157,10 +184,11 @@ impl Transfer {
                 errors: Table::new(blocks.saturating_add(1), |_| AtomicI32::new(0))?,
                 // A flush is one: what a device forgets by an error of it matters as much.
                 writes: Table::new(blocks.saturating_add(1), |tag| AtomicBool::new(tag == blocks))?,
+                tags: Table::new(blocks.saturating_add(1), |_| AtomicU32::new(1))?,
                 blocks: Table::new(blocks.saturating_add(1), |_| AtomicU32::new(0))?,
                 written,
                 doubts,
-                landed <- Event::new(),
+                landed,
             }? Error),
             GFP_KERNEL,
         )
@@ -185,6 +213,19 @@ impl Transfer {
         self.pending.begin();
         self.writes[tag].store(false, Ordering::Relaxed);
         disks.of(self.pool).read(device, sector, (&self.pages, offset, len), (self, tag));
+    }
+
+    /// As [`Transfer::read`], of `blocks` whole blocks, each of which has a tag: from `tag` on.
+    pub fn read_blocks(
+        self: &Arc<Self>,
+        disks: &Disks,
+        device: &Device,
+        sector: u64,
+        (offset, blocks): (usize, usize),
+        tag: usize,
+    ) {
+        self.tags[tag].store(blocks as u32, Ordering::Relaxed);
+        self.read(disks, device, sector, (offset, blocks.saturating_mul(BLOCK)), tag);
     }
 
     /// Writes `len` bytes at `sector` from our pages from `offset` on.
@@ -217,6 +258,11 @@ impl Transfer {
         self.errors.len().saturating_sub(1)
     }
 
+    /// Whether all of it has returned.
+    pub fn is_over(&self) -> bool {
+        self.pending.is_over()
+    }
+
     /// Waits until all of it has returned.
     pub fn wait(&self) {
         loop {
@@ -231,9 +277,10 @@ impl Transfer {
 
     /// Notes that something tagged `tag` has failed. In any context.
     fn note(&self, tag: usize, errno: i32) {
+        let Some(error) = self.errors.get(tag) else { return };
         let worst = |known| (known == 0 || Word::of(errno) < Word::of(known)).then_some(errno);
         // An error means that what is there says at least as little.
-        let _ = self.errors[tag].fetch_update(Ordering::Relaxed, Ordering::Relaxed, worst);
+        let _ = error.fetch_update(Ordering::Relaxed, Ordering::Relaxed, worst);
     }
 
     /// Forgets that what was tagged `tag` has failed, before it is tried again.
@@ -307,7 +354,7 @@ impl Transfers {
     pub fn new(pool: Pool, n: u32) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             all: Table::try_new(n as usize, |_| {
-                Transfer::made(pool, 1, Shared::new(AtomicU64::new(0))?, None)
+                Transfer::made(pool, 1, Shared::new(AtomicU64::new(0))?, None, Transfer::event()?)
             })?,
             free <- new_spinlock!(u32::MAX.wrapping_shr(u32::BITS.saturating_sub(n.max(1))), "writeboost_transfers"),
             given_back <- Event::new(),
@@ -350,8 +397,9 @@ impl EndIo for Transfer {
     fn end_io(&self, tag: usize, result: Result) {
         // None for a read or a flush.
         let blocks = self.blocks[tag].swap(0, Ordering::Relaxed);
+        let tags = self.tags[tag].swap(1, Ordering::Relaxed) as usize;
         if let Err(e) = result {
-            self.note(tag, e.to_errno());
+            (tag..tag.saturating_add(tags)).for_each(|tag| self.note(tag, e.to_errno()));
             // Not told from the blocks, which the first of several writes with this tag has taken.
             let is_write = self.writes[tag].load(Ordering::Relaxed);
             if let Some(doubts) = self.doubts.as_ref().filter(|_| is_write) {

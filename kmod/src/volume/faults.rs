@@ -228,6 +228,7 @@ impl Volume {
         let mut silent = false;
         while !should_stop() {
             let seen = self.alarm.count();
+            self.stock_up();
             let health = self.health();
             let lost_before = core::mem::replace(&mut lost, self.faults.lost.load(Ordering::Relaxed));
             let mut event = lost != lost_before;

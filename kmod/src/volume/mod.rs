@@ -30,13 +30,13 @@ mod sleep;
 mod steering;
 mod superblock;
 mod write;
-#[allow(clippy::arithmetic_side_effects)]
 mod writeback;
 
 pub use disks::{Disks, OwnTransfer, Pool, Transfer, Transfers};
 pub use faults::Kind;
 pub use read::Reader;
 pub use resume::open;
+use writeback::Pantry;
 
 use crate::arguments::Options;
 use crate::dm::{Bio, BioList, BioQueue, BioStack, Cursor, Events, QueueKind, Service};
@@ -173,6 +173,8 @@ pub struct Volume {
     #[pin]
     progress: Event,
     #[pin]
+    pantry: Pantry,
+    #[pin]
     writeback_busy: Mutex<()>,
     #[pin]
     reclaim_busy: Mutex<()>,
@@ -294,6 +296,7 @@ impl Running {
                 writeback <- Event::new(),
                 reclaim <- Event::new(),
                 progress <- Event::new(),
+                pantry <- Pantry::new(),
                 writeback_busy <- new_mutex!((), "writeboost_writeback"),
                 reclaim_busy <- new_mutex!((), "writeboost_reclaim"),
                 spare: Transfer::doubting(1, doubts)?,

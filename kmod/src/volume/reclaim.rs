@@ -227,7 +227,7 @@ impl Volume {
         if lost && self.core.lock().engine.holds_item(batch, item) {
             return Found::Lost;
         }
-        match self.judge_item(t, i, batch, item) {
+        match self.judge_item(t, i, batch.into(), item) {
             Verdict::Intact => Found::Intact,
             // An error of the second try; without one, what was read is something else.
             Verdict::Wrong => {

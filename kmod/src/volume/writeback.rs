@@ -12,35 +12,39 @@
 //! back: the blocks of a write that failed are written in halves until those are found that cannot be written. A device
 //! that writes nothing at all is left alone for a while.
 //!
+//! Several parts are under way at a time as long as nothing fails, and what is written has no limit: `stream`. Otherwise
+//! one part is read, written and flushed after the other: that is here.
+//!
 //! # Invariants
 //! - A block is called clean only when its own write went well, after the last failure before the flush that made it durable:
 //!   see [`crate::engine::writeback`].
 
+mod stream;
+
+pub(super) use stream::Pantry;
+
 use super::faults::{trouble, Kind};
-use super::{OwnTransfer, Transfer, Volume};
+use super::{bytes, Transfer, Volume};
 use crate::arguments::MAX_BATCHED;
 use crate::engine::checks::Verdict;
-use crate::engine::flight::Doubts;
-use crate::engine::format::{BLOCK, BLOCK_SECTORS, SECTOR};
+use crate::engine::failures::{Failures, Pause, LAST_DEVICE_PAUSE_MS, MAX_BAD};
+use crate::engine::format::{BLOCK, SECTOR};
 use crate::engine::map::Span;
 use crate::engine::pace::segments_at_once;
 use crate::engine::rate::Rate;
-use crate::engine::reclaim::{Batch, Item};
-use crate::engine::writeback::{Next, Round};
-use crate::os::{crc32c, now_ms, should_stop, Sleep, Table};
+use crate::engine::reclaim::{Batch, Item, Planned};
+use crate::engine::runs::{for_each_row, for_each_run, Run};
+use crate::engine::writeback::{
+    next_part, part_end, unit_of, whole_units, Next, Round, FIRST_PART, LEAST_PART, PART,
+};
+use crate::os::{crc32c, hurry, now_ms, should_stop, Sleep, Table};
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 use kernel::sync::lock::mutex::MutexBackend;
 use kernel::sync::lock::Guard;
 use kernel::sync::Arc;
+use stream::{Aim, End, Stream};
 
-/// Blocks that are read from the cache device, written back and flushed together, at most: 1 MiB, what one bio can carry.
-const CHUNK: usize = 256;
-/// At first, before it is known how long that takes, and at least.
-const FIRST_CHUNK: usize = 32;
-const LEAST_CHUNK: usize = 16;
-/// How long that may take, in milliseconds: so long a suspend waits, and who needs room for what makes room.
-const CHUNK_MS: u64 = 700;
 /// Blocks that the lock is held for at a time.
 const AT_ONCE: usize = 32;
 /// Segments that are written back together unless an option says so: when all is to be written back, when there is time,
@@ -50,15 +54,8 @@ const BACKGROUND: u32 = 256;
 const URGENT: u32 = 32;
 /// How often it looks whether there is something to do, in milliseconds.
 const TICK_MS: u32 = 1000;
-/// What has failed is tried again after so many milliseconds at first and at last.
-const FIRST_PAUSE_MS: u64 = 1000;
-const LAST_PAUSE_MS: u64 = 60_000;
-/// The same of a device as a whole: when it is back, somebody may be waiting for room.
-const LAST_DEVICE_PAUSE_MS: u64 = 10_000;
 /// When so many writes have failed in a row, all of them, it is the device and not the blocks.
 const DEAD: u32 = 16;
-/// Blocks that it is remembered of that they have failed.
-const MAX_BAD: usize = 256;
 
 /// What the thread remembers from tick to tick.
 struct Tick {
@@ -67,6 +64,7 @@ struct Tick {
     at_ms: u64,
     synced_ms: u64,
     idle: bool,
+    hurries: bool,
     /// Percent of the last tick in which the backing device had something to do.
     utilisation: u32,
 }
@@ -74,15 +72,20 @@ struct Tick {
 /// What the thread works with; made before there is a thread, so that it never has to wait for memory.
 pub(super) struct Tools {
     batch: Batch,
-    transfer: OwnTransfer,
+    /// Its memory is that of parts that are written one after the other, too.
+    stream: Stream,
     /// Live mask of each item of the chunk; 0 for one that is not to be written.
     live: Table<u8>,
-    /// The same of what is to be written in this pass of its round.
+    /// What is written for it: the rest of a block of the backing device's, too, and 0 if another item is written with that.
+    whole: Table<u8>,
+    /// The item that it is written with.
+    with: Table<u16>,
+    /// The same as `whole`, of what is to be written in this pass of its round.
     todo: Table<u8>,
     /// What has become of the items of the chunk.
     fates: Table<Fate>,
     round: Round,
-    /// Blocks of the next chunk, from [`LEAST_CHUNK`] to [`CHUNK`].
+    /// Blocks of the next chunk.
     chunk: usize,
     /// For when there is a limit, and what that was the last time.
     rate: Rate,
@@ -101,81 +104,6 @@ enum Fate {
     Lost,
 }
 
-/// What has failed lately and when it is tried again.
-struct Failures {
-    bad: Table<Bad>,
-    len: usize,
-    /// Of the backing device as a whole.
-    device: Pause,
-    /// It has written something in the last pass: what fails are blocks.
-    alive: bool,
-    /// Of all blocks, when more cannot be read from the cache device than are remembered.
-    all: Pause,
-    /// Whether only writeback made room the last time.
-    urgent: bool,
-    /// Nothing of a small batch could be written back: a large one has to show whether that is so of all.
-    widen: bool,
-    /// The hope that it was all forgotten for.
-    hopes: u64,
-}
-
-/// A block that could not be written back.
-#[derive(Clone, Copy, Default)]
-struct Bad {
-    addr: u64,
-    pause: Pause,
-    /// It could not be read from the cache device.
-    unreadable: bool,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Pause {
-    /// In milliseconds since boot.
-    until: u64,
-    length: u64,
-}
-
-impl Pause {
-    fn begin(&mut self, now: u64, most: u64) {
-        self.length = (self.length * 2).clamp(FIRST_PAUSE_MS, most);
-        self.until = now + self.length;
-    }
-}
-
-impl Failures {
-    fn find(&self, addr: u64) -> Option<usize> {
-        self.bad[..self.len].iter().position(|b| b.addr == addr)
-    }
-
-    /// Whether it is too early to try the block again.
-    fn is_early(&self, addr: u64, now: u64) -> bool {
-        self.len != 0 && self.find(addr).is_some_and(|i| now < self.bad[i].pause.until)
-    }
-
-    /// The block has failed. When there are too many to remember, it is tried again sooner than it should be.
-    fn add(&mut self, addr: u64, unreadable: bool, now: u64) {
-        let i = match self.find(addr) {
-            Some(i) => i,
-            None if self.len < MAX_BAD => {
-                self.len += 1;
-                self.bad[self.len - 1] = Bad { addr, ..Bad::default() };
-                self.len - 1
-            }
-            None => return,
-        };
-        self.bad[i].unreadable = unreadable;
-        self.bad[i].pause.begin(now, LAST_PAUSE_MS);
-    }
-
-    /// The block is written back.
-    fn remove(&mut self, addr: u64) {
-        if let Some(i) = self.find(addr) {
-            self.len -= 1;
-            self.bad[i] = self.bad[self.len];
-        }
-    }
-}
-
 /// How writing back one batch went.
 #[derive(Default)]
 struct Pass {
@@ -188,6 +116,8 @@ struct Pass {
     early: u32,
     /// Blocks that are clean now.
     cleaned: u32,
+    /// There are parts of blocks that the backing device can write as a whole only.
+    parts: bool,
     /// So many writes have failed, and none went well, that it may be the device. Only one in a pass is looked at closer.
     hopeless: bool,
     /// The device fails, and not this block or that one.
@@ -217,32 +147,32 @@ impl Volume {
         let state = self.state();
         // All of a small cache: what can be written back must not have to wait for what cannot.
         let segments = state.nr_segments.min(MAX_BATCHED) as usize;
-        let doubts = Doubts::new()?;
         Ok(Tools {
-            batch: Batch::new(state.nr_slots as usize / state.nr_segments as usize * segments)?,
-            transfer: Transfer::counting(CHUNK, self.written_back.clone(), doubts.clone())?,
-            live: Table::new(CHUNK, |_| 0)?,
-            todo: Table::new(CHUNK, |_| 0)?,
-            fates: Table::new(CHUNK, |_| Fate::Written)?,
-            round: Round::new(doubts),
-            chunk: FIRST_CHUNK,
+            batch: Batch::new((self.segment_blocks as usize).saturating_mul(segments))?,
+            stream: Stream::new(self, unit_of(&self.disks.backing.limits()))?,
+            live: Table::new(PART, |_| 0)?,
+            whole: Table::new(PART, |_| 0)?,
+            with: Table::new(PART, |_| 0)?,
+            todo: Table::new(PART, |_| 0)?,
+            fates: Table::new(PART, |_| Fate::Written)?,
+            round: Round::new(self.pantry.doubts()),
+            chunk: FIRST_PART,
             rate: Rate::default(),
             limit: None,
-            failures: Failures {
-                bad: Table::new(MAX_BAD, |_| Bad::default())?,
-                len: 0,
-                device: Pause::default(),
-                alive: false,
-                all: Pause::default(),
-                urgent: false,
-                widen: false,
-                hopes: 0,
-            },
+            failures: Failures::new()?,
         })
     }
 
     pub(super) fn run_writeback(&self, tools: &mut Tools) {
-        let mut tick = Tick { mapped: 0, busy_ms: 0, at_ms: 0, synced_ms: 0, idle: false, utilisation: 100 };
+        let mut tick = Tick {
+            mapped: 0,
+            busy_ms: 0,
+            at_ms: 0,
+            synced_ms: 0,
+            idle: false,
+            hurries: false,
+            utilisation: 100,
+        };
         while !should_stop() {
             let seen = self.writeback.count();
             self.tick(&mut tick);
@@ -254,12 +184,20 @@ impl Volume {
                 self.reclaim.notify();
                 self.progress.notify();
             } else {
+                tools.stream.shrink();
                 let _ = self.writeback.wait(seen, TICK_MS, Sleep::Idle);
             }
         }
     }
 
     fn tick(&self, tick: &mut Tick) {
+        let must = self.has_to_write_back();
+        if tick.hurries != must {
+            // A device that takes one request at a time takes it from whoever is first, and so from whoever runs first.
+            tick.hurries = must;
+            hurry(must);
+            self.disks.set_hurry(must);
+        }
         let now = now_ms();
         let past = now.saturating_sub(tick.at_ms);
         if past < u64::from(TICK_MS) {
@@ -267,10 +205,10 @@ impl Volume {
         }
         let (mapped, busy_ms) = (self.mapped(), self.disks.backing.busy_ms());
         tick.idle = mapped == tick.mapped;
-        tick.utilisation = (u64::from(busy_ms.wrapping_sub(tick.busy_ms)) * 100 / past).min(100) as u32;
+        tick.utilisation = percent(busy_ms.wrapping_sub(tick.busy_ms).into(), past);
         (tick.mapped, tick.busy_ms, tick.at_ms) = (mapped, busy_ms, now);
         self.note_silence();
-        let interval = u64::from(self.options().sync_data_interval()) * 1000;
+        let interval = u64::from(self.options().sync_data_interval()).saturating_mul(1000);
         if interval != 0
             && now.saturating_sub(tick.synced_ms) >= interval
             && !self.flags.suspended.load(Ordering::Relaxed)
@@ -321,7 +259,7 @@ impl Volume {
     /// What the built-in policy says.
     fn is_time_for_writeback(&self, tick: &Tick) -> bool {
         let state = self.state();
-        tick.idle || state.free_segments < state.nr_segments / 8 * 3
+        tick.idle || state.free_segments < (state.nr_segments / 8).saturating_mul(3)
     }
 
     /// Whether a pass that has begun because there was time for it should go on. A threshold between the ends is for the
@@ -347,9 +285,7 @@ impl Volume {
         let hopes = self.hopes.load(Ordering::Relaxed);
         if core::mem::replace(&mut failures.hopes, hopes) != hopes {
             // Somebody has asked for it: all is tried at once.
-            failures.bad.iter_mut().for_each(|bad| bad.pause = Pause::default());
-            failures.device = Pause::default();
-            failures.all = Pause::default();
+            failures.forget_pauses();
         }
         let urgent = self.flags.full.load(Ordering::Relaxed) || self.flags.resting.load(Ordering::Relaxed);
         if urgent && !failures.urgent {
@@ -357,15 +293,14 @@ impl Volume {
             failures.all = Pause::default();
         }
         failures.urgent = urgent;
-        if now_ms() < failures.device.until.max(failures.all.until) {
+        let now = now_ms();
+        if failures.device.is_on(now) || failures.all.is_on(now) {
             return false;
         }
-        let batch = &mut tools.batch;
-        self.core.lock().engine.begin_batch(batch);
         // Acquire: with its goal.
         let draining = self.draining.load(Ordering::Acquire) != 0;
         // What fails must not fill the batch.
-        let fails = failures.len != 0 || failures.device.length != 0 || failures.widen;
+        let fails = failures.any();
         let option = self.policy().batched;
         let is_small = urgent && !fails && option.is_none();
         let own = match (draining, urgent) {
@@ -382,6 +317,16 @@ impl Volume {
         // A drain is not for what is written meanwhile. Or a pass that has cleaned only that would say nothing about what
         // cannot be written back, and the drain would wait for it without end.
         let last = if draining { self.drain_goal.load(Ordering::Relaxed) } else { u64::MAX };
+        // In good time: neither because it must nor for a drain.
+        let early = !urgent && !draining;
+        if !fails && !(early && self.policy().limit.is_some()) {
+            let aim = Aim { early, last, most: (!is_small).then_some(most) };
+            if let Some(more) = self.write_back_at_once(tools, tick, &aim) {
+                return more;
+            }
+        }
+        let batch = &mut tools.batch;
+        self.core.lock().engine.begin_batch(batch);
         // Segments without anything dirty do not count: they may lie behind one that cannot be written back.
         let mut segments = 0;
         while segments < most {
@@ -389,7 +334,7 @@ impl Volume {
             if !self.core.lock().engine.plan_writeback(batch, last) {
                 break;
             }
-            segments += u32::from(batch.items().len() != before);
+            segments = segments.saturating_add((batch.items().len() != before).into());
         }
         batch.sort();
         if urgent && batch.items().is_empty() {
@@ -400,8 +345,6 @@ impl Volume {
             }
         }
         self.set_writing(tools.batch.span());
-        // In good time: neither because it must nor for a drain.
-        let early = !urgent && !draining;
         let mut pass = Pass::default();
         let mut from = 0;
         let mut over = true;
@@ -424,19 +367,21 @@ impl Volume {
                 busy = self.writeback_busy.lock();
                 continue;
             }
-            let to = (from + most).min(tools.batch.items().len());
+            let to = part_end(tools.batch.items(), from, most, tools.stream.unit());
             let (begin, written) = (now_ms(), self.blocks_written_back());
             self.write_chunk(tools, from, to, &mut pass);
-            tools.chunk = next_chunk(tools.chunk, to - from, now_ms().saturating_sub(begin));
+            let longest = tools.stream.longest();
+            tools.chunk =
+                next_part(tools.chunk, longest, to.saturating_sub(from), now_ms().saturating_sub(begin));
             if let Some(limit) = limit {
-                tools.rate.took((self.blocks_written_back() - written) as usize, limit, begin);
+                tools.rate.took(self.blocks_written_back().saturating_sub(written) as usize, limit, begin);
             }
             if core::mem::take(&mut pass.hopeless) && pass.written == 0 {
                 // A stretch of bad blocks may be as long as a chunk. It is the device, if it writes nothing elsewhere either.
                 let len = tools.batch.items().len();
-                for at in [to.midpoint(len), len.saturating_sub(LEAST_CHUNK)] {
+                for at in [to.midpoint(len), len.saturating_sub(LEAST_PART)] {
                     let at = at.max(to);
-                    let end = (at + LEAST_CHUNK).min(len);
+                    let end = at.saturating_add(LEAST_PART).min(len);
                     if pass.written == 0 && at < end {
                         self.write_chunk(tools, at, end, &mut pass);
                     }
@@ -450,8 +395,30 @@ impl Volume {
             self.reclaim.notify();
         }
         self.set_writing(Span::default());
+        // What fails is known now.
+        tools.failures.unclear &= from == 0;
         tools.failures.widen = is_small && pass.cleaned == 0 && (pass.failed | pass.unreadable) != 0;
         tools.failures.widen || self.conclude(&mut tools.failures, &pass, from == 0, over)
+    }
+
+    /// Writes back several parts at a time, as long as nothing fails. Says whether there is perhaps more to do at once, or
+    /// nothing if there was nothing to write back.
+    fn write_back_at_once(&self, tools: &mut Tools, tick: &mut Tick, aim: &Aim) -> Option<bool> {
+        let mut pass = Pass::default();
+        let end = self.stream(tools, tick, aim, &mut pass);
+        self.set_writing(Span::default());
+        match end {
+            End::Nothing => None,
+            End::Over(over) if pass.failed | pass.unreadable == 0 && !pass.parts => {
+                Some(self.conclude(&mut tools.failures, &pass, false, over))
+            }
+            End::Over(_) | End::Failed => {
+                tools.failures.unclear = true;
+                // It works, whatever it is that has failed.
+                tools.failures.alive |= pass.written != 0;
+                Some(true)
+            }
+        }
     }
 
     /// Notes what a pass means for the volume. Says whether there is perhaps more to do at once.
@@ -462,8 +429,8 @@ impl Volume {
             failures.device = Pause::default();
         }
         failures.alive = pass.written != 0 && !pass.dead;
-        let bad = &failures.bad[..failures.len];
-        let unwritten = bad.iter().any(|b| !b.unreadable) || failures.device.length != 0;
+        let bad = failures.bad();
+        let unwritten = bad.iter().any(|b| !b.unreadable) || failures.device.has_failed();
         self.trouble(trouble::BACKING_WRITE, unwritten);
         if bad.iter().any(|b| b.unreadable) {
             self.trouble(trouble::CACHE_READ, true);
@@ -471,7 +438,7 @@ impl Volume {
             self.trouble(trouble::CACHE_READ, false);
         }
         let is_stuck = pass.cleaned == 0 && (pass.failed | pass.unreadable | pass.early) != 0;
-        if is_stuck && (pass.unreadable + pass.early) as usize > MAX_BAD {
+        if is_stuck && pass.unreadable.saturating_add(pass.early) as usize > MAX_BAD {
             // Else each pass would read them all in vain, and the next one would begin at once.
             failures.all.begin(now_ms(), LAST_DEVICE_PAUSE_MS);
         } else if pass.cleaned != 0 {
@@ -489,7 +456,7 @@ impl Volume {
                     self.faults.stuck.store(is_stuck, Ordering::Relaxed);
                 }
                 // Where only the flush has failed, who waits for room still has his patience.
-                self.faults.dead.store(failures.device.length != 0 && pass.written == 0, Ordering::Relaxed);
+                self.faults.dead.store(failures.device.has_failed() && pass.written == 0, Ordering::Relaxed);
             }
         }
         if is_stuck {
@@ -501,48 +468,50 @@ impl Volume {
         !nothing && !is_stuck
     }
 
-    /// Writes back the items `from..to` of the batch, at most [`CHUNK`] of them.
+    /// Writes back the items `from..to` of the batch, at most [`PART`] of them.
     fn write_chunk(&self, tools: &mut Tools, from: usize, to: usize, pass: &mut Pass) {
-        let Tools { batch, transfer: t, live, failures, .. } = tools;
+        let Tools { batch, stream, live, failures, .. } = tools;
+        let t = &stream.lanes[0].transfer;
         let items = &batch.items()[from..to];
         let now = now_ms();
         pass.hopeless = false;
-        for (i, items) in items.chunks(AT_ONCE).enumerate() {
+        for (items, lives) in items.chunks(AT_ONCE).zip(live.chunks_mut(AT_ONCE)) {
             let core = self.core.lock();
-            for (k, item) in items.iter().enumerate() {
+            for (item, live) in items.iter().zip(lives) {
                 let early = failures.is_early(item.addr(), now);
-                pass.early += u32::from(early);
-                live[i * AT_ONCE + k] =
-                    if early { 0 } else { core.engine.begin_item(batch, item).unwrap_or(0) };
+                pass.early = pass.early.saturating_add(early.into());
+                *live = if early { 0 } else { core.engine.begin_item(&*batch, item).unwrap_or(0) };
             }
         }
         self.read_items(t, items.iter().enumerate().filter(|&(i, _)| live[i] != 0));
         for (i, item) in items.iter().enumerate() {
             if live[i] != 0 {
-                match self.judge_item(t, i, batch, item) {
+                match self.judge_item(t, i, (&*batch).into(), item) {
                     Verdict::Intact => (),
                     // It is clean or superseded, or the log could not have come round.
                     Verdict::Gone => live[i] = 0,
                     Verdict::Wrong => {
                         live[i] = 0;
-                        pass.unreadable += 1;
+                        add_one(&mut pass.unreadable);
                         failures.add(item.addr(), true, now);
                     }
                 }
             }
         }
         let clean = self.write_round(tools, from, to, pass);
-        let Tools { batch, transfer: t, live, fates, failures, .. } = tools;
+        let Tools { batch, stream, live, with, fates, failures, .. } = tools;
+        let t = &stream.lanes[0].transfer;
         let items = &batch.items()[from..to];
-        let is_clean = |i: usize| clean && live[i] != 0 && fates[i] == Fate::Written;
+        let fate = |i: usize| fates[usize::from(with[i])];
+        let is_clean = |i: usize| clean && live[i] != 0 && fate(i) == Fate::Written;
         let cleaned = pass.cleaned;
-        for (i, items) in items.chunks(AT_ONCE).enumerate() {
+        let mut clean =
+            items.iter().enumerate().filter(|&(i, _)| is_clean(i)).map(|(_, item)| item).peekable();
+        while clean.peek().is_some() {
             let mut core = self.core.lock();
-            for (k, item) in items.iter().enumerate() {
-                if is_clean(i * AT_ONCE + k) {
-                    core.engine.written_back(batch, item);
-                    pass.cleaned += 1;
-                }
+            for item in clean.by_ref().take(AT_ONCE) {
+                core.engine.written_back(&*batch, item);
+                add_one(&mut pass.cleaned);
             }
         }
         if pass.cleaned != cleaned {
@@ -552,7 +521,7 @@ impl Volume {
         for (i, item) in items.iter().enumerate() {
             if is_clean(i) {
                 failures.remove(item.addr());
-            } else if live[i] != 0 && fates[i] == Fate::Lost && !pass.dead && !pass.hopeless {
+            } else if live[i] != 0 && fate(i) == Fate::Lost && !pass.dead && !pass.hopeless {
                 // One pause for all is enough otherwise, or it was not looked at each of them.
                 failures.add(item.addr(), false, now);
             }
@@ -563,20 +532,23 @@ impl Volume {
     /// Writes what is live of the items `from..to`, which are in memory, as often as it takes, and flushes that. Says
     /// whether those with [`Fate::Written`] are clean.
     fn write_round(&self, tools: &mut Tools, from: usize, to: usize, pass: &mut Pass) -> bool {
-        let Tools { batch, transfer: t, live, todo, fates, failures, round, .. } = tools;
+        tools.fates.fill(Fate::Written);
+        self.complete_blocks(tools, from, to, pass);
+        let Tools { batch, stream, whole, todo, fates, failures, round, .. } = tools;
+        let t = &stream.lanes[0].transfer;
         let items = &batch.items()[from..to];
-        fates.fill(Fate::Written);
         round.begin();
         loop {
             for (i, todo) in todo.iter_mut().enumerate() {
-                *todo = if fates[i] == Fate::Written { live[i] } else { 0 };
+                *todo = if fates[i] == Fate::Written { whole[i] } else { 0 };
             }
             self.write_items(t, items, todo, fates, pass, failures.alive);
-            if !(0..items.len()).any(|i| live[i] != 0 && fates[i] == Fate::Written) {
+            if !(0..items.len()).any(|i| whole[i] != 0 && fates[i] == Fate::Written) {
                 return false;
             }
             match round.written() {
                 // What went well in this pass, too: the device may have forgotten it.
+                Next::Write if should_stop() || self.rests() => return false,
                 Next::Write => (),
                 Next::Leave => return false,
                 Next::Flush => break,
@@ -589,10 +561,60 @@ impl Volume {
         if !ok {
             // Which of them are there does not matter: they stay dirty and are written again.
             self.writeback_failed(items[0].addr());
-            pass.failed += 1;
+            add_one(&mut pass.failed);
             pass.dead = true;
         }
         round.flushed(ok)
+    }
+
+    /// Parts of blocks that the backing device can only write as a whole get the rest from there, and what several items have of
+    /// a block is put together. What cannot be read for that is lost. (It had smaller blocks when that was written.)
+    fn complete_blocks(&self, tools: &mut Tools, from: usize, to: usize, pass: &mut Pass) {
+        let Tools { batch, stream, live, whole, with, fates, .. } = tools;
+        let items = &batch.items()[from..to];
+        let [first, second, ..] = &stream.lanes[..] else { return };
+        let (t, rest) = (&first.transfer, &second.transfer);
+        let unit = self.disks.backing.block_sectors();
+        whole.copy_from_slice(live);
+        (0..).zip(with.iter_mut()).for_each(|(i, with)| *with = i);
+        if unit <= 1 {
+            return;
+        }
+        // The first item of each block that is to be completed gets all of it.
+        for (i, item) in items.iter().enumerate().filter(|&(i, _)| live[i] != 0) {
+            let first =
+                (0..i).rev().take_while(|&k| items[k].addr() == item.addr()).filter(|&k| live[k] != 0).last();
+            if let Some(first) = first {
+                with[i] = first as u16;
+                let own = core::mem::take(&mut whole[i]);
+                whole[first] |= own;
+                copy_sectors(t, i, (t, first), live[i]);
+            }
+        }
+        rest.reset();
+        for (i, item) in items.iter().enumerate() {
+            let mask = whole_units(whole[i], unit);
+            if mask != whole[i] {
+                let run = Run::of(i, item.addr(), mask);
+                rest.read(&self.disks, &self.disks.backing, run.sector, (run.offset, run.len), i);
+            }
+        }
+        rest.wait();
+        for (i, item) in items.iter().enumerate() {
+            let mask = whole_units(whole[i], unit);
+            if mask == whole[i] {
+                continue;
+            }
+            if rest.is_ok(i) {
+                copy_sectors(rest, i, (t, i), mask & !whole[i]);
+                whole[i] = mask;
+            } else {
+                self.fault(Kind::BackingRead);
+                self.writeback_failed(item.addr());
+                add_one(&mut pass.failed);
+                fates[i] = Fate::Lost;
+            }
+        }
     }
 
     fn writeback_failed(&self, addr: u64) {
@@ -617,37 +639,37 @@ impl Volume {
         self.write_range(t, items, todo, 0);
         for_each_run(items, todo, |run| {
             if t.is_ok(run.first) {
-                pass.written += 1;
+                add_one(&mut pass.written);
             } else {
-                pass.failed += 1;
-                fates[run.first..=(run.offset + run.len - 1) / BLOCK].fill(Fate::Unclear);
+                add_one(&mut pass.failed);
+                fates[run.items()].fill(Fate::Unclear);
             }
         });
         let mut from = 0;
         while let Some(first) = (from..items.len()).find(|&i| fates[i] == Fate::Unclear) {
             from = (first..items.len()).find(|&i| fates[i] != Fate::Unclear).unwrap_or(items.len());
             // Ranges that a write has failed for: at each depth one waits while the other is looked at.
-            let mut failed = [(first, from); CHUNK.ilog2() as usize + 2];
-            let mut n = 1;
+            let mut failed = [(first, from); PART.ilog2() as usize + 2];
+            let mut n: usize = 1;
             while n > 0 {
-                n -= 1;
+                n = n.saturating_sub(1);
                 let (from, to) = failed[n];
                 pass.hopeless |= pass.failed >= DEAD && pass.written == 0 && !alive;
-                if pass.hopeless || to - from == 1 {
+                if pass.hopeless || to.saturating_sub(from) == 1 {
                     self.writeback_failed(items[from].addr());
                     fates[from..to].fill(Fate::Lost);
                     continue;
                 }
-                let middle = from + (to - from) / 2;
+                let middle = from.midpoint(to);
                 for (from, to) in [(from, middle), (middle, to)] {
                     self.write_range(t, &items[from..to], &todo[from..to], from);
                     if (from..to).all(|i| t.is_ok(i)) {
-                        pass.written += 1;
+                        add_one(&mut pass.written);
                         fates[from..to].fill(Fate::Written);
                     } else {
-                        pass.failed += 1;
+                        add_one(&mut pass.failed);
                         failed[n] = (from, to);
-                        n += 1;
+                        n = n.saturating_add(1);
                     }
                 }
             }
@@ -657,39 +679,50 @@ impl Volume {
     /// Writes the sectors `todo` of `items`, the first of which has number `first` in the chunk. Each run is tagged with the
     /// number of the item that it begins with.
     fn write_range(&self, t: &Arc<Transfer>, items: &[Item], todo: &[u8], first: usize) {
+        self.send_writes(t, items, todo, first);
+        t.wait();
+    }
+
+    /// As [`Volume::write_range`], which waits for it.
+    fn send_writes(&self, t: &Arc<Transfer>, items: &[Item], todo: &[u8], first: usize) {
         t.reset();
         for_each_run(items, todo, |run| {
-            let (tag, offset) = (first + run.first, first * BLOCK + run.offset);
-            t.write(&self.disks, &self.disks.backing, run.sector, (offset, run.len), false, tag);
+            let run = run.behind(first);
+            t.write(&self.disks, &self.disks.backing, run.sector, (run.offset, run.len), false, run.first);
         });
-        t.wait();
     }
 
     /// Reads items into the blocks of the transfer's memory that have their numbers, tagged with these.
     pub(super) fn read_items<'a>(&self, t: &Arc<Transfer>, items: impl Iterator<Item = (usize, &'a Item)>) {
-        t.reset();
-        for (i, item) in items {
-            t.read(&self.disks, &self.disks.cache, self.slot_sector(item.slot), (i * BLOCK, BLOCK), i);
-        }
+        self.send_reads(t, items);
         t.wait();
     }
 
-    /// What item number `i` of the batch, read by [`Volume::read_items`], is. If it is not what was once written, it is read
+    /// As [`Volume::read_items`], which waits for it. What lies one behind the other is read together.
+    fn send_reads<'a>(&self, t: &Arc<Transfer>, items: impl Iterator<Item = (usize, &'a Item)>) {
+        t.reset();
+        for_each_row(items.map(|(i, item)| (i, item.slot)), PART, |first, slot, blocks| {
+            let part = (bytes(first as u32), blocks);
+            t.read_blocks(&self.disks, &self.disks.cache, self.slot_sector(slot), part, first);
+        });
+    }
+
+    /// What item number `i`, planned at `planned` and read by [`Volume::read_items`], is. If it is not what was once written, it is read
     /// once more.
-    pub(super) fn judge_item(&self, t: &Arc<Transfer>, i: usize, batch: &Batch, item: &Item) -> Verdict {
+    pub(super) fn judge_item(&self, t: &Arc<Transfer>, i: usize, planned: Planned, item: &Item) -> Verdict {
         let right = || {
-            let crc = t.pages.with(i * BLOCK, BLOCK, |b| crc32c(0, b));
+            let crc = t.pages.with(bytes(i as u32), BLOCK, |b| crc32c(0, b));
             t.is_ok(i) && crc == Some(self.checks.checksum(item.slot))
         };
         // Asked behind that.
-        let is_held = || self.core.lock().engine.holds_item(batch, item);
+        let is_held = || self.core.lock().engine.holds_item(planned, item);
         match (right(), is_held()) {
             (_, false) => return Verdict::Gone,
             (true, true) => return Verdict::Intact,
             (false, true) => (),
         }
         t.forgive(i);
-        t.read(&self.disks, &self.disks.cache, self.slot_sector(item.slot), (i * BLOCK, BLOCK), i);
+        t.read(&self.disks, &self.disks.cache, self.slot_sector(item.slot), (bytes(i as u32), BLOCK), i);
         t.wait();
         match (right(), is_held()) {
             (_, false) => Verdict::Gone,
@@ -705,48 +738,24 @@ impl Volume {
     }
 }
 
-/// How many blocks the next chunk has, if one of `written` blocks, of at most `chunk`, has taken so many milliseconds.
-fn next_chunk(chunk: usize, written: usize, ms: u64) -> usize {
-    if ms > CHUNK_MS {
-        (written / 2).max(LEAST_CHUNK)
-    } else if written == chunk && ms * 2 <= CHUNK_MS {
-        (chunk * 2).min(CHUNK)
-    } else {
-        chunk
-    }
+/// Copies the sectors `mask` of a block of one transfer's memory to a block of another's, or of the same one's.
+fn copy_sectors(from: &Transfer, block: usize, (to, to_block): (&Transfer, usize), mask: u8) {
+    let mut copy = [0; BLOCK];
+    from.pages.with(bytes(block as u32), BLOCK, |from| copy.copy_from_slice(from));
+    to.pages.with_mut(bytes(to_block as u32), BLOCK, |to| {
+        let sectors = to.chunks_exact_mut(SECTOR).zip(copy.chunks_exact(SECTOR)).enumerate();
+        sectors
+            .filter(|(i, _)| mask & 1u8.wrapping_shl(*i as u32) != 0)
+            .for_each(|(_, (to, from))| to.copy_from_slice(from));
+    });
 }
 
-/// Sectors that lie one behind the other both on the backing device and in the chunk's memory.
-struct Run {
-    /// Number of the item that it begins with.
-    first: usize,
-    /// First sector on the backing device.
-    sector: u64,
-    /// Where in memory it begins, and how long it is, in bytes.
-    offset: usize,
-    len: usize,
+/// One more of them.
+fn add_one(count: &mut u32) {
+    *count = count.saturating_add(1);
 }
 
-/// The runs of the sectors `todo` of `items`, which are sorted by address.
-fn for_each_run(items: &[Item], todo: &[u8], mut f: impl FnMut(&Run)) {
-    let mut run: Option<Run> = None;
-    for (i, item) in items.iter().enumerate() {
-        for s in (0..BLOCK_SECTORS as usize).filter(|s| todo[i] & 1 << s != 0) {
-            let sector = item.addr() * BLOCK_SECTORS + s as u64;
-            let offset = i * BLOCK + s * SECTOR;
-            match &mut run {
-                Some(r) if r.sector + (r.len / SECTOR) as u64 == sector && r.offset + r.len == offset => {
-                    r.len += SECTOR;
-                }
-                _ => {
-                    if let Some(r) = run.replace(Run { first: i, sector, offset, len: SECTOR }) {
-                        f(&r);
-                    }
-                }
-            }
-        }
-    }
-    if let Some(r) = run {
-        f(&r);
-    }
+/// How much of a time of `all` milliseconds `part` is.
+fn percent(part: u64, all: u64) -> u32 {
+    part.saturating_mul(100).checked_div(all).unwrap_or(0).min(100) as u32
 }

@@ -1613,7 +1613,12 @@ impl Sim {
         let busy = mode == Mode::Busy;
         match self.writeback.phase {
             Phase::Idle if mode == Mode::Drain || self.space || (busy && self.rng.one_in(8)) => {
-                self.engine.begin_batch(&mut self.writeback.batch);
+                // Behind what was planned last, or from the beginning.
+                if self.rng.one_in(2) {
+                    self.engine.continue_batch(&mut self.writeback.batch);
+                } else {
+                    self.engine.begin_batch(&mut self.writeback.batch);
+                }
                 self.writeback.phase = Phase::Planning;
             }
             Phase::Planning => {
@@ -1623,6 +1628,10 @@ impl Sim {
                     return;
                 }
                 wb.batch.sort();
+                if self.rng.one_in(2) {
+                    while self.engine.plan_neighbours(&mut wb.batch, u64::MAX) {}
+                    wb.batch.sort();
+                }
                 (wb.at, wb.phase) = (0, Phase::Begin);
             }
             Phase::Begin => {

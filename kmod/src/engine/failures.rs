@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What could not be written back lately, and when it is tried again: later and later.
+
+use crate::os::{OutOfMemory, Table};
+
+/// What has failed is tried again after so many milliseconds at first and at last.
+const FIRST_PAUSE_MS: u64 = 1000;
+const LAST_PAUSE_MS: u64 = 60_000;
+/// The same of a device as a whole: when it is back, somebody may be waiting for room.
+pub const LAST_DEVICE_PAUSE_MS: u64 = 10_000;
+/// Blocks that it is remembered of that they have failed.
+pub const MAX_BAD: usize = 256;
+
+/// What has failed lately and when it is tried again.
+#[derive(Debug)]
+pub struct Failures {
+    bad: Table<Bad>,
+    len: usize,
+    /// Of the backing device as a whole.
+    pub device: Pause,
+    /// It has written something in the last pass: what fails are blocks.
+    pub alive: bool,
+    /// Of all blocks, when more cannot be read from the cache device than are remembered.
+    pub all: Pause,
+    /// Whether only writeback made room the last time.
+    pub urgent: bool,
+    /// Nothing of a small batch could be written back: a large one has to show whether that is so of all.
+    pub widen: bool,
+    /// Something has failed while several parts were under way: it is to be found out what.
+    pub unclear: bool,
+    /// The hope that it was all forgotten for.
+    pub hopes: u64,
+}
+
+/// A block that could not be written back.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bad {
+    addr: u64,
+    pause: Pause,
+    /// It could not be read from the cache device.
+    pub unreadable: bool,
+}
+
+/// How long something is left alone: twice as long each time.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Pause {
+    /// In milliseconds since boot.
+    until: u64,
+    /// 0 when nothing has failed.
+    length: u64,
+}
+
+impl Pause {
+    /// It has failed, once more: it is left alone from `now` on, for so many milliseconds at most.
+    pub fn begin(&mut self, now: u64, most: u64) {
+        self.length = (self.length * 2).clamp(FIRST_PAUSE_MS, most);
+        self.until = now + self.length;
+    }
+
+    /// Whether it is not over.
+    pub fn is_on(&self, now: u64) -> bool {
+        now < self.until
+    }
+
+    /// Whether it has failed, and nothing went well since.
+    pub fn has_failed(&self) -> bool {
+        self.length != 0
+    }
+}
+
+impl Failures {
+    /// Nothing has failed.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn new() -> Result<Self, OutOfMemory> {
+        Ok(Self {
+            bad: Table::new(MAX_BAD, |_| Bad::default())?,
+            len: 0,
+            device: Pause::default(),
+            alive: false,
+            all: Pause::default(),
+            urgent: false,
+            widen: false,
+            unclear: false,
+            hopes: 0,
+        })
+    }
+
+    /// Blocks that have failed and were not written back since.
+    pub fn bad(&self) -> &[Bad] {
+        &self.bad[..self.len]
+    }
+
+    /// Whether anything has failed lately, so that one thing is to be tried after the other.
+    pub fn any(&self) -> bool {
+        self.len != 0 || self.device.has_failed() || self.widen || self.unclear
+    }
+
+    /// All is tried at once: somebody has asked for it.
+    pub fn forget_pauses(&mut self) {
+        self.bad.iter_mut().for_each(|bad| bad.pause = Pause::default());
+        self.device = Pause::default();
+        self.all = Pause::default();
+    }
+
+    fn find(&self, addr: u64) -> Option<usize> {
+        self.bad[..self.len].iter().position(|b| b.addr == addr)
+    }
+
+    /// Whether it is too early to try the block again.
+    pub fn is_early(&self, addr: u64, now: u64) -> bool {
+        self.len != 0 && self.find(addr).is_some_and(|i| self.bad[i].pause.is_on(now))
+    }
+
+    /// The block has failed. When there are too many to remember, it is tried again sooner than it should be.
+    pub fn add(&mut self, addr: u64, unreadable: bool, now: u64) {
+        let i = match self.find(addr) {
+            Some(i) => i,
+            None if self.len < MAX_BAD => {
+                self.len += 1;
+                self.bad[self.len - 1] = Bad { addr, ..Bad::default() };
+                self.len - 1
+            }
+            None => return,
+        };
+        self.bad[i].unreadable = unreadable;
+        self.bad[i].pause.begin(now, LAST_PAUSE_MS);
+    }
+
+    /// The block is written back.
+    pub fn remove(&mut self, addr: u64) {
+        if let Some(i) = self.find(addr) {
+            self.len -= 1;
+            self.bad[i] = self.bad[self.len];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_is_tried_later_and_later() {
+        let mut failures = Failures::new().unwrap();
+        assert!(!failures.any());
+        let mut now = 5;
+        let mut pauses = std::vec::Vec::new();
+        for _ in 0..8 {
+            failures.add(7, false, now);
+            let end = (now..).find(|&at| !failures.is_early(7, at)).unwrap();
+            pauses.push(end - now);
+            now = end;
+        }
+        assert_eq!(pauses, [1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
+        assert!(failures.any() && failures.bad().len() == 1 && !failures.is_early(8, now));
+        failures.add(7, true, now);
+        assert!(failures.bad()[0].unreadable && failures.is_early(7, now));
+        failures.forget_pauses();
+        assert!(!failures.is_early(7, now) && failures.any());
+        failures.remove(7);
+        failures.remove(7);
+        assert!(!failures.any());
+    }
+
+    #[test]
+    fn as_many_as_there_is_room_for() {
+        let mut failures = Failures::new().unwrap();
+        for addr in 0..MAX_BAD as u64 + 3 {
+            failures.add(addr, false, 0);
+        }
+        assert_eq!(failures.bad().len(), MAX_BAD);
+        assert!(failures.is_early(MAX_BAD as u64 - 1, 0) && !failures.is_early(MAX_BAD as u64, 0));
+    }
+
+    #[test]
+    fn a_device_that_is_back_is_not_left_alone() {
+        let mut failures = Failures::new().unwrap();
+        failures.device.begin(100, LAST_DEVICE_PAUSE_MS);
+        assert!(failures.any() && failures.device.is_on(1099) && !failures.device.is_on(1100));
+        failures.device = Pause::default();
+        assert!(!failures.any() && !failures.device.is_on(0));
+    }
+}

@@ -1,0 +1,516 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Writeback while nothing fails: several parts are under way at a time.
+//!
+//! While some are written the next ones are read; how long they are, and how many are written at a time, depends on
+//! what the backing device makes of that ([`Flow`]). It is flushed now and then, while it goes on writing, and not for each part.
+//!
+//! When anything fails this ends, with nothing called clean that was not clean by then, and the same is written back one part
+//! after the other until it is known what fails.
+//!
+//! # Invariants
+//! - What is called clean had been written, all of its part, when the flush was sent; and nothing has failed since before it was
+//!   written until that flush returned.
+//! - No two writes to the same sectors are under way. What was planned together is of different sectors; what was planned
+//!   later may be newer than that, and waits until all of it is written.
+//! - When it ends, nothing is under way.
+
+use super::{add_one, Pass, Tick, Tools, AT_ONCE};
+use crate::engine::checks::Verdict;
+use crate::engine::flight::{Doubts, Trust};
+use crate::engine::pace::segments_for;
+use crate::engine::reclaim::{Batch, Item, Planned};
+use crate::engine::writeback::{
+    is_flush_due, part_end, parts_of, whole_units, Flow, Lanes, Stage, MOST_PARTS, PART,
+};
+use crate::os::{now_ms, should_stop, Event, Shared, Sleep, Table};
+use crate::volume::{OwnTransfer, Transfer, Volume};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use kernel::prelude::*;
+use kernel::sync::{new_mutex, Arc, Mutex};
+
+/// Blocks that a flush can be for, at most: so many times what there always is memory for, and 32 MiB at least.
+const UNFLUSHED: usize = 8;
+const LEAST_UNFLUSHED: usize = 1 << 13;
+/// When nothing was written back for so long, memory for parts is given back, but for what there always is.
+const KEPT_MS: u64 = 10_000;
+/// Plans that a flush can be for, at most.
+const PLANS: usize = 8;
+/// How often it looks whether it is to stop, in milliseconds.
+const LOOK_MS: u32 = 100;
+
+/// A part, and the memory for it.
+pub(in crate::volume) struct Lane {
+    pub(super) transfer: OwnTransfer,
+    items: Table<Item>,
+    /// The sectors of each that are written.
+    live: Table<u8>,
+    len: usize,
+    planned: Planned,
+    sent_ms: u64,
+}
+
+impl Lane {
+    fn new(blocks: usize, transfer: OwnTransfer) -> Result<Self> {
+        Ok(Self {
+            transfer,
+            items: Table::new(blocks, |_| Item::default())?,
+            live: Table::new(blocks, |_| 0)?,
+            len: 0,
+            planned: Planned::default(),
+            sent_ms: 0,
+        })
+    }
+}
+
+/// Memory for one part more, made by a thread that may wait for memory: who writes back must not, for memory may wait for him.
+#[pin_data]
+pub(in crate::volume) struct Pantry {
+    wanted: AtomicBool,
+    /// There was no memory, and until then nobody asks again.
+    until_ms: AtomicU64,
+    #[pin]
+    lane: Mutex<Option<Lane>>,
+    /// What all parts of the volume have in common.
+    doubts: Shared<Doubts>,
+    landed: Arc<Event>,
+}
+
+impl Pantry {
+    pub(in crate::volume) fn new() -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            wanted: AtomicBool::new(false),
+            until_ms: AtomicU64::new(0),
+            lane <- new_mutex!(None, "writeboost_pantry"),
+            doubts: Doubts::new()?,
+            landed: Transfer::event()?,
+        }? Error)
+    }
+
+    /// What failed writes and flushes are told to.
+    pub(in crate::volume) fn doubts(&self) -> Shared<Doubts> {
+        self.doubts.clone()
+    }
+}
+
+/// What is written, and clean as soon as it is flushed.
+struct Unflushed {
+    items: Table<Item>,
+    len: usize,
+    /// When they were planned, and where the next plan begins.
+    plans: [(Planned, usize); PLANS],
+    nr_plans: usize,
+    since_ms: u64,
+}
+
+impl Unflushed {
+    /// For so many blocks.
+    fn new(blocks: usize) -> Result<Self> {
+        let items = Table::new(blocks, |_| Item::default())?;
+        Ok(Self { items, len: 0, plans: Default::default(), nr_plans: 0, since_ms: 0 })
+    }
+
+    fn clear(&mut self) {
+        (self.len, self.nr_plans) = (0, 0);
+    }
+
+    fn is_full(&self) -> bool {
+        self.room() < PART || self.nr_plans == PLANS
+    }
+
+    fn room(&self) -> usize {
+        self.items.len().saturating_sub(self.len)
+    }
+
+    /// Adds what the lane has written, if there is room. Says whether there was.
+    fn add(&mut self, lane: &Lane) -> bool {
+        let newest = self.plans[..self.nr_plans].last();
+        let is_new = newest.is_none_or(|&(planned, _)| planned != lane.planned);
+        if self.room() < lane.len || (is_new && self.nr_plans == PLANS) {
+            return false;
+        }
+        self.nr_plans = self.nr_plans.saturating_add(is_new.into());
+        if self.len == 0 {
+            self.since_ms = now_ms();
+        }
+        for k in (0..lane.len).filter(|&k| lane.live[k] != 0) {
+            self.items[self.len] = lane.items[k];
+            self.len = self.len.saturating_add(1);
+        }
+        if let Some(newest) = self.plans[..self.nr_plans].last_mut() {
+            *newest = (lane.planned, self.len);
+        }
+        true
+    }
+}
+
+/// What writing back so needs; allocated once.
+pub(super) struct Stream {
+    pub(super) lanes: KVec<Lane>,
+    /// How far each of them is.
+    stages: Lanes,
+    landed: Arc<Event>,
+    flush: OwnTransfer,
+    trust: Trust,
+    unflushed: Unflushed,
+    /// What the flush that is under way is for.
+    flushing: Unflushed,
+    flush_sent_ms: u64,
+    flush_ms: u64,
+    flow: Flow,
+    /// Parts that there always is memory for, and when the memory for others was of use last.
+    kept: usize,
+    used_ms: u64,
+    /// Blocks of what the backing device likes to be written as a whole.
+    unit: u64,
+    plan: u32,
+    /// The next item of the batch.
+    at: usize,
+    /// There is nothing more to plan.
+    planned_all: bool,
+    failed: bool,
+}
+
+/// How it has ended.
+pub(super) enum End {
+    /// There was nothing to write back.
+    Nothing,
+    /// All of it is written back, or it was time to stop: then `false`.
+    Over(bool),
+    /// Something has failed.
+    Failed,
+}
+
+/// What is to be written back.
+pub(super) struct Aim {
+    /// Neither because it must nor for a drain.
+    pub(super) early: bool,
+    /// The newest record that it is for.
+    pub(super) last: u64,
+    /// Segments that are planned together; as many as can be written in good time if there is none.
+    pub(super) most: Option<u32>,
+}
+
+impl Stream {
+    pub(super) fn new(volume: &Volume, unit: u64) -> Result<Self> {
+        let (nr, part) = parts_of(volume.state().nr_slots);
+        let mut lanes = KVec::with_capacity(nr.max(MOST_PARTS), GFP_KERNEL)?;
+        for _ in 0..nr {
+            lanes.push(Lane::new(part, volume.transfer_for_writeback(part)?)?, GFP_KERNEL)?;
+        }
+        let unflushed = nr.saturating_mul(part).saturating_mul(UNFLUSHED).max(LEAST_UNFLUSHED);
+        Ok(Self {
+            kept: nr,
+            lanes,
+            stages: Lanes::new(nr, MOST_PARTS)?,
+            landed: volume.pantry.landed.clone(),
+            flush: volume.transfer_for_writeback(1)?,
+            trust: Trust::new(volume.pantry.doubts.clone()),
+            unflushed: Unflushed::new(unflushed)?,
+            flushing: Unflushed::new(unflushed)?,
+            flush_sent_ms: 0,
+            flush_ms: 0,
+            flow: Flow::new((nr, part)),
+            used_ms: 0,
+            unit,
+            plan: 0,
+            at: 0,
+            planned_all: false,
+            failed: false,
+        })
+    }
+
+    /// Gives some of the memory back that was not of use lately. Nothing may be under way.
+    pub(super) fn shrink(&mut self) {
+        if self.lanes.len() > self.kept && now_ms().saturating_sub(self.used_ms) >= KEPT_MS {
+            drop(self.lanes.pop());
+            self.stages.remove();
+            self.flow.set_most(self.lanes.len());
+        }
+    }
+
+    /// Blocks that a part can have.
+    pub(super) fn longest(&self) -> usize {
+        self.lanes[0].items.len()
+    }
+
+    /// Blocks of what the backing device likes to be written as a whole.
+    pub(super) fn unit(&self) -> u64 {
+        self.unit
+    }
+
+    /// What is so far stays dirty.
+    fn leave(&mut self, stage: Stage) {
+        for i in 0..self.stages.len() {
+            if self.stages.stage(i) == stage {
+                self.stages.set(i, Stage::Free);
+            }
+        }
+    }
+
+    /// Nothing of it is under way: what is not clean is not written.
+    fn begin(&mut self) {
+        self.trust.renew();
+        self.unflushed.clear();
+        self.flushing.clear();
+        self.flow.begin(now_ms());
+        (self.at, self.planned_all, self.failed) = (0, false, false);
+    }
+}
+
+impl Volume {
+    /// Of so many blocks.
+    fn transfer_for_writeback(&self, blocks: usize) -> Result<OwnTransfer> {
+        let Pantry { doubts, landed, .. } = &self.pantry;
+        Transfer::counting(blocks, self.written_back.clone(), doubts.clone(), landed.clone())
+    }
+
+    /// Makes the memory for one part more, if that is wanted. For a thread that nobody waits for: memory may wait for writeback.
+    pub(in crate::volume) fn stock_up(&self) {
+        if !self.pantry.wanted.swap(false, Ordering::Acquire) {
+            return;
+        }
+        let (_, part) = parts_of(self.state().nr_slots);
+        match self.transfer_for_writeback(part).and_then(|transfer| Lane::new(part, transfer)) {
+            Ok(lane) => {
+                *self.pantry.lane.lock() = Some(lane);
+                self.pantry.landed.notify();
+            }
+            // Without it, writeback goes on as it does.
+            Err(_) => self.pantry.until_ms.store(now_ms().saturating_add(KEPT_MS), Ordering::Relaxed),
+        }
+    }
+
+    /// Takes the memory for one part more, if there is some; has some made if there is none.
+    fn grow(&self, s: &mut Stream) {
+        if !s.flow.wants_more() || s.lanes.len() >= MOST_PARTS {
+            return;
+        }
+        // Its maker does not sleep with it; if he has it just now, it comes next time.
+        let Some(lane) = self.pantry.lane.try_lock().and_then(|mut lane| lane.take()) else {
+            let may_ask = now_ms() >= self.pantry.until_ms.load(Ordering::Relaxed);
+            if may_ask && !self.pantry.wanted.swap(true, Ordering::Release) {
+                self.alarm.notify();
+            }
+            return;
+        };
+        // There is room for all of them.
+        if s.lanes.push_within_capacity(lane).is_ok() && s.stages.add() {
+            s.flow.set_most(s.lanes.len());
+        }
+    }
+
+    /// Writes back what is dirty until there is nothing more, it is time to stop, or something fails.
+    pub(super) fn stream(&self, tools: &mut Tools, tick: &mut Tick, aim: &Aim, pass: &mut Pass) -> End {
+        let Tools { batch, stream: s, .. } = tools;
+        s.begin();
+        self.core.lock().engine.begin_batch(batch);
+        let mut any = false;
+        let mut stops = false;
+        loop {
+            let seen = s.landed.count();
+            self.tick(tick);
+            self.reap(s, pass);
+            self.grow(s);
+            stops |= s.failed || pass.unreadable != 0 || pass.parts || self.stops_stream(tick, aim.early);
+            if !stops {
+                any |= self.feed(s, batch, aim);
+            } else {
+                s.leave(Stage::Ready);
+            }
+            let is_end = s.stages.is_idle() && (stops || s.planned_all);
+            self.flush_stream(s, is_end);
+            if is_end && s.flushing.len == 0 && (s.failed || s.unflushed.len == 0) {
+                break;
+            }
+            let _ = s.landed.wait(seen, LOOK_MS, Sleep::Busy);
+        }
+        s.leave(Stage::Written);
+        s.used_ms = now_ms();
+        match (any, s.failed) {
+            (false, _) => End::Nothing,
+            (_, true) => End::Failed,
+            _ => End::Over(!stops),
+        }
+    }
+
+    fn stops_stream(&self, tick: &Tick, early: bool) -> bool {
+        let must = self.has_to_write_back();
+        // As for what is written part by part; and so is what has a limit.
+        let leaves = if must { early && !self.state().failed } else { !self.still_has_time(tick) };
+        leaves || should_stop() || self.rests() || (!must && self.policy().limit.is_some())
+    }
+
+    /// Takes note of all that has returned.
+    fn reap(&self, s: &mut Stream, pass: &mut Pass) {
+        let now = now_ms();
+        for (i, lane) in s.lanes.iter_mut().enumerate() {
+            let stage = s.stages.stage(i);
+            if stage == Stage::Reading && lane.transfer.is_over() {
+                let any = self.is_read(lane, pass);
+                s.stages.set(i, if any { Stage::Ready } else { Stage::Free });
+            }
+            if stage == Stage::Writing && lane.transfer.is_over() {
+                s.flow.returned(lane.len, now.saturating_sub(lane.sent_ms), now);
+                s.stages.set(i, Stage::Written);
+                if let Some(k) = (0..lane.len).find(|&k| !lane.transfer.is_ok(k)) {
+                    self.writeback_failed(lane.items[k].addr());
+                    add_one(&mut pass.failed);
+                    s.failed = true;
+                } else {
+                    add_one(&mut pass.written);
+                }
+            }
+            if s.stages.stage(i) == Stage::Written && (s.failed || s.unflushed.add(lane)) {
+                s.stages.set(i, Stage::Free);
+            }
+        }
+        if s.flushing.len != 0 && s.flush.is_over() {
+            s.flush_ms = now.saturating_sub(s.flush_sent_ms);
+            let ok = s.flush.is_ok(s.flush.flush_tag());
+            if !ok {
+                self.writeback_failed(s.flushing.items[0].addr());
+                add_one(&mut pass.failed);
+            }
+            s.failed |= !ok || s.trust.is_suspect();
+            if !s.failed {
+                self.clean(&s.flushing, pass);
+            }
+            s.flushing.clear();
+        }
+    }
+
+    /// The lane's items are in memory: those that are not what they were are left out. Says whether there are others.
+    fn is_read(&self, lane: &mut Lane, pass: &mut Pass) -> bool {
+        let mut any = false;
+        let unit = self.disks.backing.block_sectors();
+        for k in 0..lane.len {
+            if lane.live[k] == 0 {
+                continue;
+            }
+            if whole_units(lane.live[k], unit) != lane.live[k] {
+                // The rest of it has to be read first.
+                lane.live[k] = 0;
+                pass.parts = true;
+            } else {
+                match self.judge_item(&lane.transfer, k, lane.planned, &lane.items[k]) {
+                    Verdict::Intact => (),
+                    Verdict::Gone => lane.live[k] = 0,
+                    Verdict::Wrong => {
+                        lane.live[k] = 0;
+                        add_one(&mut pass.unreadable);
+                    }
+                }
+            }
+            any |= lane.live[k] != 0;
+        }
+        any
+    }
+
+    /// What the list has is on the backing device.
+    fn clean(&self, list: &Unflushed, pass: &mut Pass) {
+        let mut from = 0;
+        for &(planned, to) in &list.plans[..list.nr_plans] {
+            for items in list.items[from..to].chunks(AT_ONCE) {
+                let mut core = self.core.lock();
+                items.iter().for_each(|item| core.engine.written_back(planned, item));
+            }
+            from = to;
+        }
+        pass.cleaned = pass.cleaned.saturating_add(list.len as u32);
+        // Who waits for room may have to wait for many parts, but not in vain.
+        self.faults.note_hope();
+        self.reclaim.notify();
+        self.progress.notify();
+    }
+
+    /// Sends what can be sent. Says whether anything was planned.
+    fn feed(&self, s: &mut Stream, batch: &mut Batch, aim: &Aim) -> bool {
+        let mut any = false;
+        loop {
+            while let Some(i) = s.stages.to_write() {
+                if s.stages.count(Stage::Writing) >= s.flow.depth() {
+                    s.flow.held_back();
+                    break;
+                }
+                s.stages.set(i, Stage::Writing);
+                let lane = &mut s.lanes[i];
+                lane.sent_ms = now_ms();
+                self.send_writes(&lane.transfer, &lane.items[..lane.len], &lane.live, 0);
+            }
+            let Some(i) = s.stages.to_read() else { return any };
+            if s.at == batch.items().len() && !self.plan_more(s, batch, aim) {
+                return any;
+            }
+            any = true;
+            let to = part_end(batch.items(), s.at, s.flow.part(), s.unit);
+            let lane = &mut s.lanes[i];
+            lane.planned = (&*batch).into();
+            let is_read = self.read_lane(lane, &batch.items()[s.at..to]);
+            s.stages.begin(s.plan, is_read);
+            s.at = to;
+        }
+    }
+
+    /// The next segments, behind those that were planned. Says whether there is anything dirty in them.
+    fn plan_more(&self, s: &mut Stream, batch: &mut Batch, aim: &Aim) -> bool {
+        if s.planned_all {
+            return false;
+        }
+        let state = {
+            let core = self.core.lock();
+            core.engine.continue_batch(batch);
+            core.engine.state()
+        };
+        let most =
+            aim.most.unwrap_or_else(|| segments_for(state.nr_segments, self.segment_blocks, s.flow.rate()));
+        // Segments without anything dirty do not count: they may lie behind one that cannot be written back.
+        let mut segments = 0;
+        while segments < most {
+            let before = batch.items().len();
+            if !self.core.lock().engine.plan_writeback(batch, aim.last) {
+                break;
+            }
+            segments = segments.saturating_add((batch.items().len() != before).into());
+        }
+        batch.sort();
+        while self.core.lock().engine.plan_neighbours(batch, aim.last) {}
+        batch.sort();
+        s.at = 0;
+        s.plan = s.plan.wrapping_add(1);
+        s.planned_all = batch.items().is_empty();
+        self.set_writing(batch.span());
+        !s.planned_all
+    }
+
+    /// Begins to read what is still dirty of the items. Says whether there is anything.
+    fn read_lane(&self, lane: &mut Lane, items: &[Item]) -> bool {
+        lane.len = items.len();
+        lane.items[..items.len()].copy_from_slice(items);
+        let mut any = false;
+        for (items, lives) in items.chunks(AT_ONCE).zip(lane.live.chunks_mut(AT_ONCE)) {
+            let core = self.core.lock();
+            for (item, live) in items.iter().zip(lives) {
+                *live = core.engine.begin_item(lane.planned, item).unwrap_or(0);
+                any |= *live != 0;
+            }
+        }
+        let live = &lane.live;
+        self.send_reads(&lane.transfer, items.iter().enumerate().filter(|&(k, _)| live[k] != 0));
+        any
+    }
+
+    /// Sends a flush if it is time, and none is under way.
+    fn flush_stream(&self, s: &mut Stream, is_end: bool) {
+        if s.failed || s.flushing.len != 0 || s.unflushed.len == 0 {
+            return;
+        }
+        let age = now_ms().saturating_sub(s.unflushed.since_ms);
+        if is_end || s.unflushed.is_full() || is_flush_due(age, s.flush_ms) {
+            core::mem::swap(&mut s.unflushed, &mut s.flushing);
+            s.flush_sent_ms = now_ms();
+            s.flush.reset();
+            s.flush.flush(&self.disks, &self.disks.backing);
+        }
+    }
+}
