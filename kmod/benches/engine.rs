@@ -180,10 +180,10 @@ impl Host {
         while self.lock().plan_writeback(&mut batch, u64::MAX) {}
         batch.sort();
         for item in batch.items() {
-            black_box(self.lock().begin_item(&batch, item));
+            black_box(self.lock().begin_item(&*batch, item));
         }
         for item in batch.items() {
-            self.lock().written_back(&batch, item);
+            self.lock().written_back(&*batch, item);
         }
         let mut engine = self.lock();
         while engine.advance_tail(false).is_some() {

@@ -108,7 +108,7 @@ impl Target for Writeboost {
         }
         match bio.op() {
             Op::Read => return volume.read(bio),
-            Op::Write => volume.write(bio.into_bio()),
+            Op::Write => return volume.write(bio),
             Op::Flush => volume.flush(bio.into_bio()),
             Op::Other => bio.into_bio().end(Err(not_supported())),
         }

@@ -215,6 +215,18 @@ impl<P> Bio<P> {
         unsafe { bindings::wb_bio_remap(self.bio.as_ptr(), device.bdev(), sector) }
     }
 
+    /// Whether it must be on stable storage before it ends, if it is a write.
+    pub fn set_fua(&mut self, fua: bool) {
+        // SAFETY: Valid by the invariant, and nobody else has the bio.
+        unsafe { bindings::wb_bio_set_fua(self.bio.as_ptr(), fua) }
+    }
+
+    /// It has returned, and is what it was when it came, at `sector` of the target and with the data from `start` on.
+    pub fn take_back(&mut self, sector: u64, start: Cursor) {
+        // SAFETY: Valid by the invariant, and nobody else has the bio; the cursor was made from it.
+        unsafe { bindings::wb_bio_rewind(self.bio.as_ptr(), &start.0, sector) }
+    }
+
     /// Ends it.
     pub fn end(self, result: Result) {
         let error = result.err().map_or(0, |e| e.to_errno());

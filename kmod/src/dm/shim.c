@@ -440,6 +440,22 @@ void wb_bio_remap(struct bio *bio, struct block_device *bdev, sector_t sector)
 	bio->bi_iter.bi_sector = sector;
 }
 
+void wb_bio_set_fua(struct bio *bio, bool fua)
+{
+	if (fua)
+		bio->bi_opf |= REQ_FUA;
+	else
+		bio->bi_opf &= ~REQ_FUA;
+}
+
+/* A bio that has returned, whose data begin at @start, is one for @sector again. */
+void wb_bio_rewind(struct bio *bio, const struct bvec_iter *start, sector_t sector)
+{
+	bio->bi_iter = *start;
+	bio->bi_iter.bi_sector = sector;
+	bio->bi_status = BLK_STS_OK;
+}
+
 void wb_bio_set_sector(struct bio *bio, sector_t sector)
 {
 	bio->bi_iter.bi_sector = sector;

@@ -139,6 +139,8 @@ bool wb_target_is_alone(struct dm_target *ti);
 sector_t wb_bio_sector(const struct bio *bio);
 unsigned int wb_bio_bytes(const struct bio *bio);
 struct bvec_iter wb_bio_iter(const struct bio *bio);
+void wb_bio_set_fua(struct bio *bio, bool fua);
+void wb_bio_rewind(struct bio *bio, const struct bvec_iter *start, sector_t sector);
 void wb_bio_remap(struct bio *bio, struct block_device *bdev, sector_t sector);
 void wb_bio_set_sector(struct bio *bio, sector_t sector);
 int wb_status_to_errno(blk_status_t status);

@@ -126,7 +126,10 @@ impl Failures {
             None => return,
         };
         self.bad[i].unreadable = unreadable;
-        self.bad[i].pause.begin(now, LAST_PAUSE_MS);
+        // Of a block there may be several parts, each of which has failed.
+        if !self.bad[i].pause.is_on(now) {
+            self.bad[i].pause.begin(now, LAST_PAUSE_MS);
+        }
     }
 
     /// The block is written back.

@@ -209,6 +209,9 @@ impl Engine {
         let slots = self.to_prepare(most);
         self.prepared += slots.len() as u32;
         let any = !slots.is_empty();
+        if any {
+            self.note_forgotten(self.next_segment(self.head));
+        }
         slots.for_each(|slot| self.index.remove(slot));
         any
     }

@@ -6,6 +6,7 @@
 //!
 //! - [`format`]: every byte on the cache device.
 //! - [`log`](mod@log): the head of the log: claims, records, group commit.
+//! - [`bypass`]: writes that the log never hears of.
 //! - [`read`]: where the sectors of a read are.
 //! - [`checks`]: what a block from the cache device is checked against, without the lock.
 //! - [`reclaim`]: writeback, relocation, the tail.
@@ -39,6 +40,7 @@
 //! 6. Log order is the order of claims. A write that is claimed after another one was completed is later in the log.
 
 pub mod ahead;
+pub mod bypass;
 pub mod checks;
 pub mod failures;
 pub mod flight;
@@ -61,6 +63,7 @@ pub mod sleep;
 pub mod writeback;
 
 use crate::os::{OutOfMemory, Shared, Table};
+use bypass::Bypass;
 use checks::Checks;
 use format::{Superblock, BLOCK_SECTORS, WINDOW};
 use index::Index;
@@ -117,6 +120,11 @@ pub struct Engine {
     told: [(u64, u64); 2],
     /// Where checkpoints go.
     places: Places,
+    /// The same by the one before that, which a checkpoint that is under way takes the place of.
+    older_tail: u64,
+    /// The newest record that the index has forgotten something of.
+    forgot: u64,
+    bypass: Shared<Bypass>,
     /// The segment that new records go to, and the first block in it that no record has.
     head: u32,
     head_next: u32,
@@ -227,6 +235,9 @@ impl Engine {
             noted: 0,
             told: [(0, 0); 2],
             places: Places::default(),
+            older_tail: 0,
+            forgot: 0,
+            bypass: Shared::new(Bypass::new()?)?,
             head: 0,
             head_next: sb.segment_blocks,
             prepared: 0,
@@ -249,6 +260,11 @@ impl Engine {
             partial_records: 0,
             sb: sb.clone(),
         })
+    }
+
+    /// What is under way around the cache, for whoever has no lock.
+    pub fn bypass(&self) -> Shared<Bypass> {
+        self.bypass.clone()
     }
 
     /// What readers need without the lock.
@@ -313,7 +329,7 @@ impl Engine {
         if segment == self.head {
             self.next_seq - 1
         } else {
-            self.segments[self.next_segment(segment) as usize].first_seq - 1
+            self.segments[self.next_segment(segment) as usize].first_seq.saturating_sub(1)
         }
     }
 

@@ -157,6 +157,7 @@ impl Engine {
         // What is live of a clean slot is on the backing device, which was flushed: nothing older than it can come back.
         if !dirty {
             self.index.remove(slot);
+            self.note_forgotten(self.segment_of(slot));
         }
         true
     }

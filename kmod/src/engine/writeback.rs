@@ -11,7 +11,7 @@
 //! - After a flush that has failed, nothing that was written since the one before counts as written.
 
 use super::flight::{Doubts, Trust};
-use super::format::BLOCK;
+use super::format::{BLOCK, BLOCK_SECTORS};
 use super::limits::Limits;
 use super::reclaim::Item;
 use crate::os::{OutOfMemory, Shared, Table};
@@ -319,6 +319,12 @@ impl Lanes {
         self.lanes.iter().filter(|lane| lane.0 == stage).count()
     }
 
+    /// Those at this stage: a bit for each, by its number, of which there are 64 at most.
+    pub fn mask(&self, stage: Stage) -> u64 {
+        let lanes = self.lanes[..self.len].iter().take(64).enumerate();
+        lanes.filter(|(_, lane)| lane.0 == stage).fold(0, |mask, (i, _)| mask | 1 << i)
+    }
+
     /// Whether none is under way.
     pub fn is_idle(&self) -> bool {
         self.lanes.iter().all(|lane| matches!(lane.0, Stage::Free | Stage::Written))
@@ -348,6 +354,48 @@ impl Lanes {
             core::iter::once(first).chain(oldest_first).take_while(|&i| self.lanes[i].1 == plan);
         let next = of_the_plan.find(|&i| self.stage(i) != Stage::Writing)?;
         (self.stage(next) == Stage::Ready).then_some(next)
+    }
+}
+
+/// Slots that are under way, a bit for each: what an earlier plan has taken along need not be written once more by the one whose
+/// turn it is. A shingled disk, for one, would have to go back for it.
+#[derive(Debug)]
+pub struct UnderWay {
+    bits: Table<u64>,
+    count: u64,
+}
+
+impl UnderWay {
+    /// None of so many.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn new(nr_slots: u64) -> Result<Self, OutOfMemory> {
+        Ok(Self { bits: Table::new(nr_slots.div_ceil(64) as usize, |_| 0)?, count: 0 })
+    }
+
+    /// The slot is under way from now on. Says whether it was not before.
+    pub fn begin(&mut self, slot: u32) -> bool {
+        let (word, bit) = (&mut self.bits[(slot / 64) as usize], 1 << (slot % 64));
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        self.count += u64::from(is_new);
+        is_new
+    }
+
+    /// It is not any more.
+    pub fn end(&mut self, slot: u32) {
+        let (word, bit) = (&mut self.bits[(slot / 64) as usize], 1 << (slot % 64));
+        self.count -= u64::from(*word & bit != 0);
+        *word &= !bit;
+    }
+
+    /// None is.
+    pub fn end_all(&mut self) {
+        if self.count != 0 {
+            self.bits.fill(0);
+            self.count = 0;
+        }
     }
 }
 
@@ -407,7 +455,10 @@ pub fn part_end(items: &[Item], from: usize, most: usize, unit: u64) -> usize {
     let is_cut = |at: usize| items[at - 1].addr() == items[at].addr();
     // A block has at most as many items as sectors, so this is not far.
     let shorter = (from + 1..=end).rev().find(|&at| !is_cut(at));
-    shorter.unwrap_or_else(|| (end..items.len()).find(|&at| !is_cut(at)).unwrap_or(items.len()))
+    // There may be more items of a block than are live, but not that many.
+    let far = items.len().min(end + BLOCK_SECTORS as usize);
+    let longer = || (end..far).find(|&at| !is_cut(at)).unwrap_or(far);
+    shorter.unwrap_or_else(|| if most > 2 * BLOCK_SECTORS as usize { end } else { longer() })
 }
 
 #[cfg(test)]
@@ -520,7 +571,7 @@ mod tests {
         assert!(lanes.add() && !lanes.add() && lanes.len() == 5);
         assert_eq!((lanes.to_write(), lanes.stage(4)), (Some(3), Stage::Free));
         lanes.remove();
-        assert!(!lanes.is_idle() && lanes.count(Stage::Ready) == 2);
+        assert!(!lanes.is_idle() && lanes.count(Stage::Ready) == 2 && lanes.mask(Stage::Ready) == 0b1001);
         (0..4).for_each(|i| lanes.set(i, Stage::Free));
         assert!(lanes.is_idle());
         lanes.begin(4, false);
@@ -535,6 +586,18 @@ mod tests {
         }
         assert_eq!([0b100, 0b1001, 0b110].map(|mask| whole_units(mask, 2)), [0b1100, 0b1111, 0b1111]);
         assert_eq!([0b1000, 0b10000].map(|mask| whole_units(mask, 4)), [0x0f, 0xf0]);
+    }
+
+    #[test]
+    fn a_slot_is_under_way_once() {
+        let mut slots = UnderWay::new(130).unwrap();
+        assert!([0, 63, 64, 129].iter().all(|&slot| slots.begin(slot)));
+        assert!([0, 63, 64, 129].iter().all(|&slot| !slots.begin(slot)));
+        slots.end(63);
+        slots.end(63);
+        assert_eq!([0, 63].map(|slot| slots.begin(slot)), [false, true]);
+        slots.end_all();
+        assert!([0, 63, 64, 129].iter().all(|&slot| slots.begin(slot)));
     }
 
     #[test]

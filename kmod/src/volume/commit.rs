@@ -474,6 +474,10 @@ impl Volume {
     /// next of these is to be let in, in milliseconds since boot, if the pace says so; and what [`Volume::prepare`] can do.
     fn retry_deferred(self: &Arc<Self>) -> (Option<u64>, Range<u32>) {
         let mut was_high = false;
+        let mut bounced = self.bounced.take();
+        while let Some(bio) = bounced.pop() {
+            self.core.lock().deferred.push(bio);
+        }
         loop {
             // All that a turn of the thread wants to know, at once: everybody waits for this lock.
             let (done, bio, is_low, next) = {

@@ -40,6 +40,7 @@ use writeback::Pantry;
 
 use crate::arguments::Options;
 use crate::dm::{Bio, BioList, BioQueue, BioStack, Cursor, Events, QueueKind, Service};
+use crate::engine::bypass::{Bypass, Tag};
 use crate::engine::checks::{Checks, Generation};
 use crate::engine::flight::Flights;
 use crate::engine::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS};
@@ -91,6 +92,9 @@ pub struct PerBio {
     again: bool,
     /// The device that it was sent to, as it is.
     sent: Sent,
+    /// A write that goes around the cache: which one of those it is, and whether it was one with FUA before.
+    bypass: Tag,
+    fua: bool,
 }
 
 /// Where a bio is while it is neither ours nor ended.
@@ -100,6 +104,8 @@ enum Sent {
     Nowhere,
     Backing,
     Cache,
+    /// Around the cache.
+    Bypass,
 }
 
 /// What the lock protects.
@@ -128,6 +134,8 @@ struct Flags {
     full: AtomicBool,
     /// Segments run short, and relocation, which could help, rests for a drain.
     resting: AtomicBool,
+    /// The backing device does much at a time: see [`crate::engine::around`].
+    wide: AtomicBool,
 }
 
 /// One volume.
@@ -136,6 +144,11 @@ pub struct Volume {
     disks: Arc<Disks>,
     steering: Steering,
     checks: Shared<Checks>,
+    bypass: Shared<Bypass>,
+    /// Writes that came back from there with an error: the log has to take them.
+    bounced: BioStack<PerBio>,
+    /// Until then none is sent there, in milliseconds since boot.
+    bypass_from_ms: AtomicU64,
     chains: Shared<Chains>,
     /// First sector on the cache device of slot 0.
     first_sector: u64,
@@ -270,6 +283,9 @@ impl Running {
                 disks,
                 steering: Steering::new(options),
                 checks: engine.checks(),
+                bypass: engine.bypass(),
+                bounced: BioStack::new(),
+                bypass_from_ms: AtomicU64::new(0),
                 chains: engine.chains(),
                 first_sector: engine.slot_sector(0),
                 segment_blocks: engine.superblock().segment_blocks,
@@ -306,6 +322,7 @@ impl Running {
                     depth: Depth::default(),
                     alone: AtomicBool::new(false),
                     full: AtomicBool::new(false),
+                    wide: AtomicBool::new(false),
                     resting: AtomicBool::new(false),
                 },
                 draining: AtomicU32::new(0),

@@ -260,6 +260,7 @@ impl Volume {
         let would_wait = |e| (e == EAGAIN || e == not_supported()) && !bio.may_wait();
         let is_fault = result.is_err_and(|e| !bio.is_ahead() && !would_wait(e));
         match (sent, result) {
+            (Sent::Bypass, _) => return self.bypassed(bio, result, is_fault),
             (Sent::Backing, Err(_)) if is_fault => self.backing_read_failed(),
             (Sent::Cache, Err(_)) if is_fault => {
                 bio.data().again = true;

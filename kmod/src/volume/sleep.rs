@@ -151,12 +151,14 @@ impl Volume {
         if !self.comes_to_rest(until) {
             return false;
         }
+        // Nor does anything go around the cache from now on.
+        drop(self.core.lock());
         // Nobody waits for a record any more who could not wait on.
         self.flags.depth.deepen(ASLEEP);
         if !settle(&self.attempts, until) {
             return false;
         }
-        while self.flights.is_flying() {
+        while self.flights.is_flying() || !self.bypass.is_idle() {
             if now_ms() >= until {
                 return false;
             }

@@ -2,24 +2,112 @@
 
 //! Writes and flushes.
 
-use super::{bytes, Core, PerBio, Volume, FLUSHES, IN_RAM, WRITE};
-use crate::dm::{Bio, Cursor};
+use super::{bytes, Core, PerBio, Sent, Volume, FLUSHES, IN_RAM, WRITE};
+use crate::dm::{Bio, Cursor, Mapping, Outcome, Returned};
+use crate::engine::bypass::{self, Tag};
 use crate::engine::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::engine::log::{Claim, Refused, Wait};
 use crate::engine::{Entry, Part};
-use crate::os::crc32c;
+use crate::os::{crc32c, now_ms};
 use core::sync::atomic::Ordering;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
 /// Blocks that are put into the index under one hold of the lock.
 const AT_ONCE: usize = 16;
+/// When one that went around the cache has failed, there are no others for so long, in milliseconds.
+const BYPASS_AGAIN_MS: u64 = 10_000;
 
 impl Volume {
     /// Takes a write.
-    pub fn write(self: &Arc<Self>, bio: Bio<PerBio>) {
+    pub fn write(self: &Arc<Self>, mut bio: Mapping<'_, PerBio>) -> Outcome<PerBio> {
+        if let Some((tag, blocks)) = self.may_bypass(&bio) {
+            bio.accept(blocks.saturating_mul(BLOCK_SECTORS));
+            return Outcome::Remapped(self.send_past(bio.into_bio(), tag));
+        }
         self.count(WRITE | IN_RAM, &bio);
-        self.go_on_writing(bio, false);
+        self.go_on_writing(bio.into_bio(), false);
+        Outcome::Submitted
+    }
+
+    /// Whether a write is better off without the cache, which is full, and for how many blocks: see [`crate::engine::bypass`].
+    fn may_bypass(&self, bio: &Bio<PerBio>) -> Option<(Tag, u64)> {
+        if !self.flags.wide.load(Ordering::Relaxed) {
+            return None;
+        }
+        let (sector, blocks) = (bio.sector(), bio.sectors() / BLOCK_SECTORS);
+        let first = sector / BLOCK_SECTORS;
+        let is_fit = sector % BLOCK_SECTORS == 0 && blocks >= bypass::LEAST;
+        if !is_fit || now_ms() < self.bypass_from_ms.load(Ordering::Relaxed) {
+            return None;
+        }
+        let tag = {
+            let core = self.core.lock();
+            // It would wait, or be delayed.
+            let is_held_up = core.pace.is_on() || !core.deferred.is_empty() || core.engine.is_full();
+            // With the lock, so that who falls asleep, and has it after that, sees what is under way.
+            let may = is_held_up && !self.flags.depth.is_resting() && core.engine.lets_bypass();
+            if may {
+                self.bypass.begin(first, blocks)
+            } else {
+                None
+            }
+        }?;
+        let mut found = 0;
+        while found < blocks {
+            let next = first.saturating_add(found);
+            let n = blocks.saturating_sub(found).min(bypass::AT_ONCE);
+            let absent = self.core.lock().engine.count_absent(next, n);
+            found = found.saturating_add(absent);
+            if absent < n {
+                break;
+            }
+        }
+        if found < bypass::LEAST {
+            self.end_bypass(tag);
+            return None;
+        }
+        self.bypass.shorten(tag, found);
+        Some((tag, found))
+    }
+
+    /// Directs a write to the backing device.
+    fn send_past(&self, mut bio: Bio<PerBio>, tag: Tag) -> Bio<PerBio> {
+        self.count(WRITE, &bio);
+        let (start, sector, blocks) = (bio.start(), bio.sector(), bio.sectors() / BLOCK_SECTORS);
+        let fua = bio.is_fua();
+        let data = bio.data();
+        (data.at, data.sector, data.blocks) = (Some(start), sector, blocks as u32);
+        (data.bypass, data.fua, data.sent) = (tag, fua, Sent::Bypass);
+        bio.set_fua(true);
+        bio.remap(&self.disks.backing, sector);
+        bio
+    }
+
+    fn end_bypass(&self, tag: Tag) {
+        if self.bypass.end(tag) {
+            self.commit.notify();
+        }
+    }
+
+    /// A write is back from its way around the cache. In any context.
+    pub(super) fn bypassed(&self, mut bio: Bio<PerBio>, result: Result, is_fault: bool) -> Returned<PerBio> {
+        let &mut PerBio { bypass, at, sector, fua, .. } = bio.data();
+        if is_fault {
+            // What was written back lately may be forgotten by that.
+            self.pantry.doubt();
+            self.bypass_from_ms.store(now_ms().saturating_add(BYPASS_AGAIN_MS), Ordering::Relaxed);
+        }
+        self.end_bypass(bypass);
+        let Some(start) = at.filter(|_| is_fault) else { return Returned::Ends(bio, result) };
+        // It is as it came, and waits for room like others.
+        self.writeback_failed(sector / BLOCK_SECTORS);
+        bio.take_back(sector, start);
+        bio.set_fua(fua);
+        bio.data().at = None;
+        self.bounced.push(bio);
+        self.commit.notify();
+        Returned::Kept
     }
 
     /// Puts what is left of a write into the log. Says whether it is done with it; otherwise it waits in `deferred`, in
@@ -44,7 +132,7 @@ impl Volume {
                 let claim = if has_to_wait {
                     Err(Refused::Wait(Wait::Progress))
                 } else {
-                    core.engine.claim(blocks.min(u32::MAX.into()) as u32)
+                    core.engine.claim_at(first / BLOCK_SECTORS, blocks.min(u32::MAX.into()) as u32)
                 };
                 match claim {
                     Ok(claim) => {

@@ -28,7 +28,7 @@ use super::{bytes, Transfer, Volume};
 use crate::arguments::MAX_BATCHED;
 use crate::engine::checks::Verdict;
 use crate::engine::failures::{Failures, Pause, LAST_DEVICE_PAUSE_MS, MAX_BAD};
-use crate::engine::format::{BLOCK, SECTOR};
+use crate::engine::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::engine::map::Span;
 use crate::engine::pace::segments_at_once;
 use crate::engine::rate::Rate;
@@ -320,7 +320,9 @@ impl Volume {
         // In good time: neither because it must nor for a drain.
         let early = !urgent && !draining;
         if !fails && !(early && self.policy().limit.is_some()) {
-            let aim = Aim { early, last, most: (!is_small).then_some(most) };
+            // A threshold between the ends is for the beginning of a batch.
+            let once = early && matches!(self.policy().threshold, Some(1..=99));
+            let aim = Aim { early, last, once, most: (!is_small).then_some(most) };
             if let Some(more) = self.write_back_at_once(tools, tick, &aim) {
                 return more;
             }
@@ -617,7 +619,7 @@ impl Volume {
         }
     }
 
-    fn writeback_failed(&self, addr: u64) {
+    pub(super) fn writeback_failed(&self, addr: u64) {
         self.fault(Kind::BackingWrite);
         if self.faults.may_log(Kind::BackingWrite) {
             log_err!("{}: cannot write to the backing device near block {}", &*self.disks, addr);
@@ -693,8 +695,27 @@ impl Volume {
     }
 
     /// Reads items into the blocks of the transfer's memory that have their numbers, tagged with these.
-    pub(super) fn read_items<'a>(&self, t: &Arc<Transfer>, items: impl Iterator<Item = (usize, &'a Item)>) {
-        self.send_reads(t, items);
+    pub(super) fn read_items<'a>(
+        &self,
+        t: &Arc<Transfer>,
+        items: impl Iterator<Item = (usize, &'a Item)> + Clone,
+    ) {
+        self.send_reads(t, items.clone());
+        t.wait();
+        self.read_rows_again(t, items);
+    }
+
+    /// Reads the items one by one that were read together in vain: an error is of one of them, and says nothing about the others.
+    fn read_rows_again<'a>(&self, t: &Arc<Transfer>, items: impl Iterator<Item = (usize, &'a Item)>) {
+        for_each_row(items.map(|(i, item)| (i, item.slot)), PART, |first, slot, blocks| {
+            if blocks == 1 || t.is_ok(first) {
+                return;
+            }
+            for (i, slot) in (first..first.saturating_add(blocks)).zip(slot..) {
+                t.forgive(i);
+                t.read(&self.disks, &self.disks.cache, self.slot_sector(slot), (bytes(i as u32), BLOCK), i);
+            }
+        });
         t.wait();
     }
 
@@ -740,14 +761,14 @@ impl Volume {
 
 /// Copies the sectors `mask` of a block of one transfer's memory to a block of another's, or of the same one's.
 fn copy_sectors(from: &Transfer, block: usize, (to, to_block): (&Transfer, usize), mask: u8) {
-    let mut copy = [0; BLOCK];
-    from.pages.with(bytes(block as u32), BLOCK, |from| copy.copy_from_slice(from));
-    to.pages.with_mut(bytes(to_block as u32), BLOCK, |to| {
-        let sectors = to.chunks_exact_mut(SECTOR).zip(copy.chunks_exact(SECTOR)).enumerate();
-        sectors
-            .filter(|(i, _)| mask & 1u8.wrapping_shl(*i as u32) != 0)
-            .for_each(|(_, (to, from))| to.copy_from_slice(from));
-    });
+    // No more than that: it is on the stack of who sends I/O.
+    let mut sector = [0; SECTOR];
+    for at in (0..BLOCK_SECTORS as usize).filter(|&at| mask & 1u8.wrapping_shl(at as u32) != 0) {
+        let at = at.saturating_mul(SECTOR);
+        from.pages.with(bytes(block as u32).saturating_add(at), SECTOR, |from| sector.copy_from_slice(from));
+        to.pages
+            .with_mut(bytes(to_block as u32).saturating_add(at), SECTOR, |to| to.copy_from_slice(&sector));
+    }
 }
 
 /// One more of them.

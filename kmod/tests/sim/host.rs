@@ -24,7 +24,7 @@ pub const SEGMENT_BLOCKS: u32 = 16;
 const NR_BUFFERS: u8 = 4;
 
 /// The bytes of a part: what its sectors hold is the number `n`.
-fn filled(n: u64, sectors: u64) -> Vec<u8> {
+pub fn filled(n: u64, sectors: u64) -> Vec<u8> {
     n.to_le_bytes().repeat(sectors as usize * SECTOR / 8)
 }
 

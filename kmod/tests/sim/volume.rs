@@ -33,6 +33,7 @@ use super::disk::{Disk, AWAY, SECTOR};
 use super::host;
 use super::rng::Rng;
 use std::collections::HashMap;
+use writeboost::engine::bypass::{Bypass, Tag};
 use writeboost::engine::checks::{Checks, Generation, Verdict};
 use writeboost::engine::flight::Doubts;
 use writeboost::engine::format::{
@@ -88,6 +89,8 @@ pub struct Counts {
     pub dead: u64,
     pub away: u64,
     pub kept: u64,
+    /// Writes that went around the cache.
+    pub bypassed: u64,
 }
 
 impl Counts {
@@ -122,15 +125,20 @@ impl Counts {
         self.dead += c.dead;
         self.away += c.away;
         self.kept += c.kept;
+        self.bypassed += c.bypassed;
     }
 }
 
 /// One version of some sectors of a block, in the order of the log.
+#[derive(Clone)]
 struct Logged {
+    /// 0 of one that went around the log.
     seq: u64,
     sector: u64,
     sectors: u64,
     version: u64,
+    /// Whether it is there: one that goes around may be torn.
+    certain: bool,
 }
 
 struct Write {
@@ -143,6 +151,20 @@ struct Write {
     copies: usize,
     last_seq: u64,
     done: Vec<(u64, u64, u64)>,
+    way: Way,
+}
+
+/// Whether a write goes around the cache.
+#[derive(Clone, Copy)]
+enum Way {
+    /// It may.
+    Open,
+    /// So many of its blocks are looked up.
+    Looking(Tag, u64),
+    /// It is under way.
+    Around,
+    /// It goes into the log.
+    Log,
 }
 
 struct Read {
@@ -219,6 +241,14 @@ enum Job {
         data: Vec<u8>,
     },
     WritebackFlush(u64),
+    /// A write that goes around the cache.
+    Around {
+        op: u64,
+        tag: Tag,
+        sector: u64,
+        sectors: u64,
+        version: u64,
+    },
     RelocationRead(usize),
     RelocationCopy {
         claim: Claim,
@@ -240,6 +270,7 @@ impl Job {
             Job::WritebackFlush(_) => 7,
             Job::RelocationRead(_) => 8,
             Job::RelocationCopy { .. } => 9,
+            Job::Around { .. } => 10,
         }
     }
 }
@@ -260,6 +291,9 @@ impl Job {
                 format!("writeback: sectors {sector}+{} are written", data.len() / SECTOR)
             }
             Job::WritebackFlush(_) => "writeback: the backing device is flushed".into(),
+            Job::Around { op, sector, sectors, .. } => {
+                format!("write {op}: sectors {sector}+{sectors} are written around the cache")
+            }
             Job::RelocationRead(i) => format!("relocation: item {i} is read"),
             Job::RelocationCopy { claim, next, .. } => {
                 format!("relocation: block {next} of {} in record {}", claim.blocks, claim.seq)
@@ -388,6 +422,7 @@ pub struct Sim {
     buffers: Vec<Vec<u8>>,
     engine: Engine,
     checks: Shared<Checks>,
+    bypass: Shared<Bypass>,
     jobs: Vec<Job>,
     ops: Vec<(u64, Op)>,
     next_op: u64,
@@ -449,6 +484,11 @@ pub fn version_of(sector: u64, b: &[u8]) -> u64 {
     version
 }
 
+/// The same of several.
+fn contents(sector: u64, sectors: u64, version: u64) -> Vec<u8> {
+    (sector..sector + sectors).flat_map(|s| content(s, version)).collect()
+}
+
 pub fn block_sector(sb: &Superblock, slot: u32) -> u64 {
     (u64::from(sb.first_block) + u64::from(slot)) * BLOCK_SECTORS
 }
@@ -486,6 +526,7 @@ impl Sim {
             backing: Disk::new(plan.backing_sectors),
             buffers: Vec::new(),
             checks: engine.checks(),
+            bypass: engine.bypass(),
             engine,
             jobs: Vec::new(),
             ops: Vec::new(),
@@ -633,16 +674,52 @@ impl Sim {
                 }
                 Job::Checkpoint(cp, block) => to_cache.push((block * BLOCK_SECTORS, cp.encode().to_vec())),
                 Job::WritebackWrite { sector, data, .. } => to_backing.push((*sector, data.clone())),
+                Job::Around { sector, sectors, version, .. } => {
+                    to_backing.push((*sector, contents(*sector, *sectors, *version)));
+                }
                 _ => (),
             }
         }
         [to_cache, to_backing]
     }
 
+    /// What is on its way around the cache may be there after a crash.
+    fn note_around_in_flight(&mut self) {
+        let around = self.jobs.iter().filter_map(|job| match job {
+            &Job::Around { sector, sectors, version, .. } => {
+                Some(Logged { seq: 0, sector, sectors, version, certain: false })
+            }
+            _ => None,
+        });
+        self.log.extend(around);
+    }
+
+    /// Which sectors are there of the writes around the cache that have failed, or were under way in a crash. What a torn write has
+    /// made unreadable would be an error for who reads it, and of no other consequence.
+    fn find_out(&mut self) {
+        let mut log = Vec::new();
+        for l in std::mem::take(&mut self.log) {
+            if l.certain {
+                log.push(l);
+                continue;
+            }
+            for s in l.sector..l.sector + l.sectors {
+                let found = self.backing.read(s, 1).to_vec();
+                self.backing.write(s, &found, true);
+                if version_of(s, &found) == l.version {
+                    log.push(Logged { sector: s, sectors: 1, certain: true, ..l });
+                }
+            }
+        }
+        self.log = log;
+    }
+
     fn crash(&mut self, how: Crash) {
         let in_flight = self.in_flight();
         self.promised = self.promised.max(self.engine.durable());
         self.crash_disks(how, in_flight);
+        self.note_around_in_flight();
+        self.find_out();
         self.jobs.clear();
         self.ops.clear();
     }
@@ -654,14 +731,17 @@ impl Sim {
         let rng = std::mem::replace(&mut self.rng, Rng::new(seed));
         let disks = (self.cache.clone(), self.backing.clone());
         let buffers = std::mem::take(&mut self.buffers);
-        let (checks, promised) = (self.checks.clone(), self.promised);
+        let (checks, bypass, promised) = (self.checks.clone(), self.bypass.clone(), self.promised);
         let checkpointing = std::mem::take(&mut self.checkpointing);
         let mut engine = None;
         let mut in_flight = self.in_flight();
+        let log = self.log.clone();
+        self.note_around_in_flight();
         self.promised = promised.max(self.engine.durable());
         loop {
             let how = self.draw_crash();
             self.crash_disks(how, in_flight);
+            self.find_out();
             let (found, newest) = self.come_up();
             let found = std::mem::replace(&mut self.engine, found);
             engine.get_or_insert(found);
@@ -680,9 +760,11 @@ impl Sim {
                 break;
             }
         }
+        self.log = log;
         // There always is one: the loop went round once at least.
         self.engine = engine.unwrap();
-        (self.checks, self.promised, self.buffers) = (checks, promised, buffers);
+        (self.checks, self.bypass) = (checks, bypass);
+        (self.promised, self.buffers) = (promised, buffers);
         (self.cache, self.backing) = disks;
         (self.checkpointing, self.rng) = (checkpointing, rng);
         self.say(|| "}".into());
@@ -814,6 +896,7 @@ impl Sim {
             unstable = self.rng.one_in(3);
         };
         self.checks = engine.checks();
+        self.bypass = engine.bypass();
         self.counts.resumes += 1;
         let state = engine.state();
         assert_eq!((state.durable, cp.durable), (state.newest, state.newest));
@@ -1193,6 +1276,7 @@ impl Sim {
 
     fn drain(&mut self) {
         self.settle();
+        self.find_out();
         let expected = self.expected(u64::MAX);
         self.check_volume(&expected);
         let goal = self.engine.flush();
@@ -1215,13 +1299,13 @@ impl Sim {
     /// A drain is over, and nobody has written since: whatever is still on its way, nothing is left to be replayed.
     fn check_left(&mut self) {
         let disks = (self.cache.clone(), self.backing.clone());
-        let checks = self.checks.clone();
+        let (checks, bypass) = (self.checks.clone(), self.bypass.clone());
         let in_flight = self.in_flight();
         self.crash_disks(Crash::Power, in_flight);
         let (engine, _) = self.come_up();
         assert_eq!(engine.state().dirty, 0, "blocks of the log come back after a drain");
         (self.cache, self.backing) = disks;
-        self.checks = checks;
+        (self.checks, self.bypass) = (checks, bypass);
     }
 
     fn begin(&mut self) {
@@ -1244,6 +1328,7 @@ impl Sim {
                 copies: 0,
                 last_seq: 0,
                 done: Vec::new(),
+                way: if self.rng.one_in(2) { Way::Open } else { Way::Log },
             })
         } else {
             self.counts.reads += 1;
@@ -1332,17 +1417,23 @@ impl Sim {
             }
             return Some(w);
         }
+        if self.look_for_a_way(id, &mut w) {
+            return Some(w);
+        }
         if w.next < w.end {
             // The kernel's host copies before it claims more; others need not.
             if w.copies > 0 && self.rng.one_in(2) {
                 return Some(w);
             }
             let blocks = w.end.div_ceil(BLOCK_SECTORS) - w.next / BLOCK_SECTORS;
-            match self.engine.claim(blocks as u32) {
+            match self.engine.claim_at(w.next / BLOCK_SECTORS, blocks as u32) {
                 Ok(claim) => self.claimed(id, &mut w, claim, blocks),
                 Err(Refused::Wait(Wait::Space)) => {
                     self.counts.space_waits += 1;
                     self.space = true;
+                    if w.done.is_empty() && self.rng.one_in(2) {
+                        w.way = Way::Open;
+                    }
                 }
                 Err(Refused::Wait(Wait::Progress)) => (),
                 Err(Refused::Failed) => {
@@ -1374,6 +1465,38 @@ impl Sim {
         None
     }
 
+    /// Whether a write goes around the cache: then it does not go on for now.
+    fn look_for_a_way(&mut self, id: u64, w: &mut Write) -> bool {
+        let is_whole = w.next % BLOCK_SECTORS == 0 && w.end >= w.next + BLOCK_SECTORS;
+        let (first, blocks) = (w.next / BLOCK_SECTORS, (w.end - w.next) / BLOCK_SECTORS);
+        match w.way {
+            Way::Open if is_whole && w.copies == 0 && self.engine.lets_bypass() => {
+                let tag = self.bypass.begin(first, blocks);
+                w.way = tag.map_or(Way::Log, |tag| Way::Looking(tag, 0));
+            }
+            Way::Looking(tag, looked) => {
+                let n = self.rng.range(1, 16).min(blocks - looked);
+                let absent = self.engine.count_absent(first + looked, n);
+                let looked = looked + absent;
+                if absent == n && looked < blocks {
+                    w.way = Way::Looking(tag, looked);
+                } else if looked == 0 {
+                    self.bypass.end(tag);
+                    w.way = Way::Log;
+                } else {
+                    self.bypass.shorten(tag, looked);
+                    self.version += 1;
+                    let (sectors, version) = (looked * BLOCK_SECTORS, self.version);
+                    self.jobs.push(Job::Around { op: id, tag, sector: w.next, sectors, version });
+                    w.way = Way::Around;
+                }
+            }
+            Way::Around => (),
+            Way::Open | Way::Log => return false,
+        }
+        true
+    }
+
     fn claimed(&mut self, id: u64, w: &mut Write, claim: Claim, blocks: u64) {
         assert!(claim.blocks >= 1 && u64::from(claim.blocks) <= blocks);
         assert!(usize::from(claim.buffer) < self.buffers.len());
@@ -1397,7 +1520,13 @@ impl Sim {
             let part = Part::first_of(w.next, w.end - w.next);
             self.version += 1;
             let sectors = u64::from(part.sectors);
-            self.log.push(Logged { seq: claim.seq, sector: w.next, sectors, version: self.version });
+            self.log.push(Logged {
+                seq: claim.seq,
+                sector: w.next,
+                sectors,
+                version: self.version,
+                certain: true,
+            });
             w.done.push((w.next, sectors, self.version));
             todo.push((i, part, self.version));
             w.next += sectors;
@@ -1514,6 +1643,26 @@ impl Sim {
                     }
                 } else {
                     self.backing.write(sector, &data, false);
+                }
+            }
+            Job::Around { op, tag, sector, sectors, version } => {
+                let data = contents(sector, sectors, version);
+                let ok = !self.backing_fails();
+                if ok {
+                    self.backing.write(sector, &data, true);
+                    self.counts.bypassed += 1;
+                } else {
+                    self.backing.tear(&mut self.rng, sector, &data);
+                    self.backing.forget(&mut self.rng);
+                }
+                self.log.push(Logged { seq: 0, sector, sectors, version, certain: ok });
+                self.bypass.end(tag);
+                if let Some(Op::Write(w)) = self.find_op(op) {
+                    w.way = Way::Log;
+                    if ok {
+                        w.next = sector + sectors;
+                        w.done.push((sector, sectors, version));
+                    }
                 }
             }
             Job::WritebackFlush(mark) => {

@@ -10,7 +10,8 @@
 //!
 //! # Invariants
 //! - What is called clean had been written, all of its part, when the flush was sent; and nothing has failed since before it was
-//!   written until that flush returned.
+//!   written of what was sent before that flush returned: a device that is reset may flush well behind that, and the error of another
+//!   write be all that tells of it.
 //! - No two writes to the same sectors are under way. What was planned together is of different sectors; what was planned
 //!   later may be newer than that, and waits until all of it is written.
 //! - When it ends, nothing is under way.
@@ -21,7 +22,7 @@ use crate::engine::flight::{Doubts, Trust};
 use crate::engine::pace::segments_for;
 use crate::engine::reclaim::{Batch, Item, Planned};
 use crate::engine::writeback::{
-    is_flush_due, part_end, parts_of, whole_units, Flow, Lanes, Stage, MOST_PARTS, PART,
+    is_flush_due, part_end, parts_of, whole_units, Flow, Lanes, Stage, UnderWay, MOST_PARTS, PART,
 };
 use crate::os::{now_ms, should_stop, Event, Shared, Sleep, Table};
 use crate::volume::{OwnTransfer, Transfer, Volume};
@@ -85,6 +86,11 @@ impl Pantry {
             doubts: Doubts::new()?,
             landed: Transfer::event()?,
         }? Error)
+    }
+
+    /// A write to the backing device that is not of writeback's has failed.
+    pub(in crate::volume) fn doubt(&self) {
+        self.doubts.add();
     }
 
     /// What failed writes and flushes are told to.
@@ -152,9 +158,13 @@ pub(super) struct Stream {
     landed: Arc<Event>,
     flush: OwnTransfer,
     trust: Trust,
+    under_way: UnderWay,
     unflushed: Unflushed,
     /// What the flush that is under way is for.
     flushing: Unflushed,
+    /// It has returned, and parts are awaited that were under way then: bits by number.
+    flushed: bool,
+    awaited: u64,
     flush_sent_ms: u64,
     flush_ms: u64,
     flow: Flow,
@@ -164,6 +174,7 @@ pub(super) struct Stream {
     /// Blocks of what the backing device likes to be written as a whole.
     unit: u64,
     plan: u32,
+    first_plan: u32,
     /// The next item of the batch.
     at: usize,
     /// There is nothing more to plan.
@@ -187,6 +198,8 @@ pub(super) struct Aim {
     pub(super) early: bool,
     /// The newest record that it is for.
     pub(super) last: u64,
+    /// Only one plan is for now.
+    pub(super) once: bool,
     /// Segments that are planned together; as many as can be written in good time if there is none.
     pub(super) most: Option<u32>,
 }
@@ -206,14 +219,18 @@ impl Stream {
             landed: volume.pantry.landed.clone(),
             flush: volume.transfer_for_writeback(1)?,
             trust: Trust::new(volume.pantry.doubts.clone()),
+            under_way: UnderWay::new(volume.state().nr_slots)?,
             unflushed: Unflushed::new(unflushed)?,
             flushing: Unflushed::new(unflushed)?,
+            flushed: false,
+            awaited: 0,
             flush_sent_ms: 0,
             flush_ms: 0,
             flow: Flow::new((nr, part)),
             used_ms: 0,
             unit,
             plan: 0,
+            first_plan: 0,
             at: 0,
             planned_all: false,
             failed: false,
@@ -239,6 +256,21 @@ impl Stream {
         self.unit
     }
 
+    /// Whether a later plan is about to write the item's block once more, or is doing it: what it was then is clean when that is, and a
+    /// write that fails may leave nothing of it.
+    fn is_under_way_again(&self, planned: Planned, item: &Item) -> bool {
+        let busy = self.stages.mask(Stage::Reading)
+            | self.stages.mask(Stage::Ready)
+            | self.stages.mask(Stage::Writing);
+        let later = (0..)
+            .zip(&self.lanes)
+            .filter(|(i, lane)| busy & 1u64.wrapping_shl(*i) != 0 && lane.planned != planned);
+        later.into_iter().any(|(_, lane)| {
+            let items = &lane.items[..lane.len];
+            items.binary_search_by_key(&item.addr(), Item::addr).is_ok()
+        })
+    }
+
     /// What is so far stays dirty.
     fn leave(&mut self, stage: Stage) {
         for i in 0..self.stages.len() {
@@ -251,10 +283,12 @@ impl Stream {
     /// Nothing of it is under way: what is not clean is not written.
     fn begin(&mut self) {
         self.trust.renew();
+        self.under_way.end_all();
         self.unflushed.clear();
         self.flushing.clear();
         self.flow.begin(now_ms());
         (self.at, self.planned_all, self.failed) = (0, false, false);
+        (self.flushed, self.first_plan) = (false, self.plan);
     }
 }
 
@@ -319,7 +353,10 @@ impl Volume {
                 s.leave(Stage::Ready);
             }
             let is_end = s.stages.is_idle() && (stops || s.planned_all);
-            self.flush_stream(s, is_end);
+            if self.flush_stream(s, is_end) {
+                // There is room now for what else is written.
+                continue;
+            }
             if is_end && s.flushing.len == 0 && (s.failed || s.unflushed.len == 0) {
                 break;
             }
@@ -347,11 +384,12 @@ impl Volume {
         for (i, lane) in s.lanes.iter_mut().enumerate() {
             let stage = s.stages.stage(i);
             if stage == Stage::Reading && lane.transfer.is_over() {
-                let any = self.is_read(lane, pass);
+                let any = self.is_read(lane, &mut s.under_way, pass);
                 s.stages.set(i, if any { Stage::Ready } else { Stage::Free });
             }
             if stage == Stage::Writing && lane.transfer.is_over() {
                 s.flow.returned(lane.len, now.saturating_sub(lane.sent_ms), now);
+                self.flags.wide.store(s.flow.is_wide(), Ordering::Relaxed);
                 s.stages.set(i, Stage::Written);
                 if let Some(k) = (0..lane.len).find(|&k| !lane.transfer.is_ok(k)) {
                     self.writeback_failed(lane.items[k].addr());
@@ -365,23 +403,33 @@ impl Volume {
                 s.stages.set(i, Stage::Free);
             }
         }
-        if s.flushing.len != 0 && s.flush.is_over() {
+        let writing = s.stages.mask(Stage::Writing);
+        if s.flushing.len != 0 && !s.flushed && s.flush.is_over() {
+            (s.flushed, s.awaited) = (true, writing);
             s.flush_ms = now.saturating_sub(s.flush_sent_ms);
             let ok = s.flush.is_ok(s.flush.flush_tag());
             if !ok {
                 self.writeback_failed(s.flushing.items[0].addr());
                 add_one(&mut pass.failed);
             }
-            s.failed |= !ok || s.trust.is_suspect();
+            s.failed |= !ok;
+        }
+        // What it was reset under may be known by one of those only that were under way beside the flush.
+        s.awaited &= writing;
+        if s.flushed && (s.failed || s.awaited == 0) {
+            s.failed |= s.trust.is_suspect();
             if !s.failed {
-                self.clean(&s.flushing, pass);
+                self.clean(s, pass);
             }
             s.flushing.clear();
+            s.flushed = false;
         }
     }
 
     /// The lane's items are in memory: those that are not what they were are left out. Says whether there are others.
-    fn is_read(&self, lane: &mut Lane, pass: &mut Pass) -> bool {
+    fn is_read(&self, lane: &mut Lane, under_way: &mut UnderWay, pass: &mut Pass) -> bool {
+        let (items, live) = (&lane.items[..lane.len], &lane.live);
+        self.read_rows_again(&lane.transfer, items.iter().enumerate().filter(|&(k, _)| live[k] != 0));
         let mut any = false;
         let unit = self.disks.backing.block_sectors();
         for k in 0..lane.len {
@@ -395,7 +443,10 @@ impl Volume {
             } else {
                 match self.judge_item(&lane.transfer, k, lane.planned, &lane.items[k]) {
                     Verdict::Intact => (),
-                    Verdict::Gone => lane.live[k] = 0,
+                    Verdict::Gone => {
+                        lane.live[k] = 0;
+                        under_way.end(lane.items[k].slot);
+                    }
                     Verdict::Wrong => {
                         lane.live[k] = 0;
                         add_one(&mut pass.unreadable);
@@ -408,16 +459,20 @@ impl Volume {
     }
 
     /// What the list has is on the backing device.
-    fn clean(&self, list: &Unflushed, pass: &mut Pass) {
+    fn clean(&self, s: &mut Stream, pass: &mut Pass) {
         let mut from = 0;
-        for &(planned, to) in &list.plans[..list.nr_plans] {
-            for items in list.items[from..to].chunks(AT_ONCE) {
+        for &(planned, to) in &s.flushing.plans[..s.flushing.nr_plans] {
+            for items in s.flushing.items[from..to].chunks(AT_ONCE) {
                 let mut core = self.core.lock();
-                items.iter().for_each(|item| core.engine.written_back(planned, item));
+                for item in items.iter().filter(|item| !s.is_under_way_again(planned, item)) {
+                    core.engine.written_back(planned, item);
+                }
             }
             from = to;
         }
-        pass.cleaned = pass.cleaned.saturating_add(list.len as u32);
+        s.flushing.items[..s.flushing.len].iter().for_each(|item| s.under_way.end(item.slot));
+        let len = s.flushing.len;
+        pass.cleaned = pass.cleaned.saturating_add(len as u32);
         // Who waits for room may have to wait for many parts, but not in vain.
         self.faults.note_hope();
         self.reclaim.notify();
@@ -446,7 +501,7 @@ impl Volume {
             let to = part_end(batch.items(), s.at, s.flow.part(), s.unit);
             let lane = &mut s.lanes[i];
             lane.planned = (&*batch).into();
-            let is_read = self.read_lane(lane, &batch.items()[s.at..to]);
+            let is_read = self.read_lane(lane, &mut s.under_way, &batch.items()[s.at..to]);
             s.stages.begin(s.plan, is_read);
             s.at = to;
         }
@@ -454,7 +509,8 @@ impl Volume {
 
     /// The next segments, behind those that were planned. Says whether there is anything dirty in them.
     fn plan_more(&self, s: &mut Stream, batch: &mut Batch, aim: &Aim) -> bool {
-        if s.planned_all {
+        if s.planned_all || (aim.once && s.plan != s.first_plan) {
+            s.planned_all = true;
             return false;
         }
         let state = {
@@ -484,14 +540,18 @@ impl Volume {
     }
 
     /// Begins to read what is still dirty of the items. Says whether there is anything.
-    fn read_lane(&self, lane: &mut Lane, items: &[Item]) -> bool {
+    fn read_lane(&self, lane: &mut Lane, under_way: &mut UnderWay, items: &[Item]) -> bool {
         lane.len = items.len();
         lane.items[..items.len()].copy_from_slice(items);
         let mut any = false;
         for (items, lives) in items.chunks(AT_ONCE).zip(lane.live.chunks_mut(AT_ONCE)) {
             let core = self.core.lock();
             for (item, live) in items.iter().zip(lives) {
-                *live = core.engine.begin_item(lane.planned, item).unwrap_or(0);
+                *live = core
+                    .engine
+                    .begin_item(lane.planned, item)
+                    .filter(|_| under_way.begin(item.slot))
+                    .unwrap_or(0);
                 any |= *live != 0;
             }
         }
@@ -500,17 +560,19 @@ impl Volume {
         any
     }
 
-    /// Sends a flush if it is time, and none is under way.
-    fn flush_stream(&self, s: &mut Stream, is_end: bool) {
+    /// Sends a flush if it is time, and none is under way. Says whether it did.
+    fn flush_stream(&self, s: &mut Stream, is_end: bool) -> bool {
         if s.failed || s.flushing.len != 0 || s.unflushed.len == 0 {
-            return;
+            return false;
         }
         let age = now_ms().saturating_sub(s.unflushed.since_ms);
-        if is_end || s.unflushed.is_full() || is_flush_due(age, s.flush_ms) {
+        let is_due = is_end || s.unflushed.is_full() || is_flush_due(age, s.flush_ms);
+        if is_due {
             core::mem::swap(&mut s.unflushed, &mut s.flushing);
             s.flush_sent_ms = now_ms();
             s.flush.reset();
             s.flush.flush(&self.disks, &self.disks.backing);
         }
+        is_due
     }
 }

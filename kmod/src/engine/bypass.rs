@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Writes that go around a cache which is full, straight to the backing device.
+//!
+//! Before a device that does much at a time a full cache is only in the way of large writes: each of them would wait until as much
+//! is written back. So they go to the backing device themselves, with FUA, and the log never hears of them.
+//!
+//! # Invariants
+//! - No replay finds anything of a block that a write has gone around with: or what is old would come back after a crash, and be
+//!   newer than what is on the backing device. So the index holds nothing of it, and nothing that the index has forgotten lies in the
+//!   log as any checkpoint that can be found sees it: [`Engine::lets_bypass`].
+//! - While a write is under way to the backing device, no other write of its blocks gets into the log, from where it could be
+//!   written back before: [`Engine::claim_at`]. And it begins only when no claim is being copied: those are not in the
+//!   index yet.
+//! - It ends when it is durable, so that neither a flush nor a drain has to know of it.
+//!
+//! [`Engine::lets_bypass`] and [`Bypass::begin`] are for one hold of the lock. Then [`Engine::count_absent`], as often as it takes:
+//! nothing new comes, so the lock may be let go in between. When the write has returned, [`Bypass::end`].
+
+use super::log::{Claim, Refused, Wait};
+use super::Engine;
+use crate::os::{OutOfMemory, Table};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// Blocks of a write that goes around, at least: smaller ones gain more by being put in order.
+pub const LEAST: u64 = 16;
+/// Blocks that are looked up with one hold of the lock.
+pub const AT_ONCE: u64 = 16;
+/// Writes that are under way around the cache, at most.
+const MOST: usize = 128;
+/// A range is one word: its first block, and how many there are in the lowest bits; 0 for none.
+const LEN_BITS: u32 = 24;
+
+/// What is under way around the cache. Begins under the lock, ends in any context.
+#[derive(Debug)]
+pub struct Bypass {
+    ranges: Table<AtomicU64>,
+    under_way: AtomicU32,
+    /// Somebody waits for one of them.
+    awaited: AtomicBool,
+}
+
+/// Which of them it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tag(u32);
+
+impl Bypass {
+    /// Nothing is under way.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn new() -> Result<Self, OutOfMemory> {
+        Ok(Self {
+            ranges: Table::new(MOST, |_| AtomicU64::new(0))?,
+            under_way: AtomicU32::new(0),
+            awaited: AtomicBool::new(false),
+        })
+    }
+
+    /// A write of `blocks` blocks from block `first` on is about to be under way; none if there are too many, or one of the same
+    /// blocks is. With the lock.
+    pub fn begin(&self, first: u64, blocks: u64) -> Option<Tag> {
+        if self.overlaps(first, blocks) {
+            return None;
+        }
+        let range = Self::range(first, blocks)?;
+        let i = self.ranges.iter().position(|r| r.load(Ordering::Relaxed) == 0)?;
+        self.ranges[i].store(range, Ordering::SeqCst);
+        self.under_way.fetch_add(1, Ordering::SeqCst);
+        Some(Tag(i as u32))
+    }
+
+    fn range(first: u64, blocks: u64) -> Option<u64> {
+        let fits = blocks != 0 && blocks >> LEN_BITS == 0 && first.leading_zeros() >= LEN_BITS;
+        fits.then_some(first << LEN_BITS | blocks)
+    }
+
+    /// It has only its first `blocks` blocks, which are fewer.
+    pub fn shorten(&self, tag: Tag, blocks: u64) {
+        let Some(range) = self.ranges.get(tag.0 as usize) else { return };
+        let first = range.load(Ordering::Relaxed) >> LEN_BITS;
+        if let Some(shorter) = Self::range(first, blocks) {
+            range.store(shorter, Ordering::SeqCst);
+        }
+    }
+
+    /// It has returned, or is not sent. Says whether somebody waits for that. In any context.
+    pub fn end(&self, tag: Tag) -> bool {
+        if let Some(range) = self.ranges.get(tag.0 as usize) {
+            range.store(0, Ordering::SeqCst);
+            self.under_way.fetch_sub(1, Ordering::SeqCst);
+        }
+        self.awaited.swap(false, Ordering::SeqCst)
+    }
+
+    /// Whether none is under way.
+    pub fn is_idle(&self) -> bool {
+        self.under_way.load(Ordering::SeqCst) == 0
+    }
+
+    /// Whether a write of these blocks has to wait for one that is under way; then [`Bypass::end`] says so. With the lock.
+    pub fn is_in_the_way(&self, first: u64, blocks: u64) -> bool {
+        if self.under_way.load(Ordering::SeqCst) == 0 {
+            return false;
+        }
+        // Before it looks: who ends one behind that look tells.
+        self.awaited.store(true, Ordering::SeqCst);
+        self.overlaps(first, blocks)
+    }
+
+    fn overlaps(&self, first: u64, blocks: u64) -> bool {
+        let end = first.saturating_add(blocks);
+        self.ranges.iter().any(|range| {
+            let range = range.load(Ordering::SeqCst);
+            let (from, len) = (range >> LEN_BITS, range & ((1 << LEN_BITS) - 1));
+            len != 0 && from < end && first < from + len
+        })
+    }
+}
+
+impl Engine {
+    /// Whether a write may go around the cache: of those of its blocks that [`Engine::count_absent`] counts no replay finds
+    /// anything. Not while a claim is being copied.
+    pub fn lets_bypass(&self) -> bool {
+        // One that is under way takes the place of the older one.
+        let oldest = if self.freeing.is_some() { self.older_tail } else { self.told[1].0 };
+        !self.failed && self.forgot < oldest && !self.has_writers()
+    }
+
+    /// How many of the blocks `first..first + blocks` the index holds nothing of, from the first on.
+    pub fn count_absent(&self, first: u64, blocks: u64) -> u64 {
+        let is_absent = |addr: &u64| {
+            let mut absent = true;
+            self.index.find(*addr, |_, _| absent = false);
+            absent
+        };
+        (first..first.saturating_add(blocks)).take_while(is_absent).count() as u64
+    }
+
+    /// The index forgets something of a segment that a replay may still find there.
+    pub(super) fn note_forgotten(&mut self, segment: u32) {
+        self.forgot = self.forgot.max(self.last_seq(segment));
+    }
+
+    /// As [`Engine::claim`], for the blocks from `first` on.
+    ///
+    /// # Errors
+    /// As there; also while one of them is on its way around the cache.
+    pub fn claim_at(&mut self, first: u64, blocks: u32) -> Result<Claim, Refused> {
+        if self.bypass.is_in_the_way(first, blocks.into()) {
+            return Err(Refused::Wait(Wait::Progress));
+        }
+        self.claim(blocks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_writes_the_same_waits() {
+        let bypass = Bypass::new().unwrap();
+        assert!(bypass.is_idle() && !bypass.is_in_the_way(0, u64::MAX));
+        let tag = bypass.begin(100, 16).unwrap();
+        for (first, blocks, waits) in [
+            (100, 1, true),
+            (115, 1, true),
+            (116, 1, false),
+            (90, 10, false),
+            (90, 11, true),
+            (0, 1000, true),
+        ] {
+            assert_eq!(bypass.is_in_the_way(first, blocks), waits, "{first}+{blocks}");
+        }
+        assert_eq!([bypass.begin(115, 20), bypass.begin(0, 101)], [None; 2]);
+        let other = bypass.begin(0, 1).unwrap();
+        assert!(bypass.is_in_the_way(0, 1) && !bypass.is_in_the_way(1, 99));
+        bypass.shorten(tag, 4);
+        assert!(!bypass.is_in_the_way(104, 12) && bypass.is_in_the_way(103, 12));
+        // Whoever ends one is told that somebody waits, once.
+        assert_eq!([bypass.end(tag), bypass.end(other)], [true, false]);
+        assert!(bypass.is_idle() && !bypass.is_in_the_way(0, 1000));
+    }
+
+    #[test]
+    fn there_is_an_end_of_places_and_of_numbers() {
+        let bypass = Bypass::new().unwrap();
+        let tags: std::vec::Vec<_> = (0..MOST as u64).map(|i| bypass.begin(i, 1).unwrap()).collect();
+        assert_eq!(bypass.begin(1000, 1), None);
+        bypass.end(tags[7]);
+        assert_eq!(bypass.begin(1000, 1), Some(tags[7]));
+        tags.iter().for_each(|&tag| _ = bypass.end(tag));
+        assert_eq!([bypass.begin(0, 0), bypass.begin(0, 1 << 24), bypass.begin(1 << 40, 1)], [None; 3]);
+        assert!(bypass.begin((1 << 40) - 1, (1 << 24) - 1).is_some());
+        assert!(bypass.is_in_the_way((1 << 40) + 5, 1));
+    }
+}
