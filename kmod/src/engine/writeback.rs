@@ -36,6 +36,8 @@ const PART_MS: u64 = 350;
 /// was of no use is not tried again, in milliseconds.
 const EPOCH_MS: u64 = 50;
 const HOLD_MS: u64 = 2000;
+/// How often in a row more parts must have gained by that, until it is the device and not chance.
+const GAINS: u32 = 3;
 /// A flush costs at most one in so many parts of the time, unless what waits for it is older than this, in milliseconds; and
 /// there is none for what is younger than that.
 const FLUSH_SHARE: u64 = 20;
@@ -128,6 +130,9 @@ pub struct Flow {
     rate: u64,
     /// The device writes several parts at a time nearly as fast as one.
     wide: bool,
+    /// How often in a row that has been so, and blocks a second of fewer parts then.
+    gains: u32,
+    narrow: u64,
 }
 
 impl Flow {
@@ -145,6 +150,8 @@ impl Flow {
             hold_until_ms: 0,
             rate: 0,
             wide: false,
+            gains: 0,
+            narrow: 0,
         }
     }
 
@@ -216,7 +223,20 @@ impl Flow {
         if let Some((before, depth)) = before {
             // What would have been gained if parts did not have to wait for each other.
             let all = before * (self.depth - depth) as u64 / depth as u64;
-            self.wide = self.rate >= before + all / 2 || (self.wide && depth > 1);
+            let gains = self.rate >= before + all / 2;
+            self.gains = if gains { (self.gains + 1).min(GAINS) } else { 0 };
+            if gains && !self.wide {
+                // Once may be chance: it is tried again.
+                (self.wide, self.narrow) = (self.gains == GAINS, before);
+                if !self.wide {
+                    self.depth = depth;
+                    return;
+                }
+            }
+        }
+        // A disk that has taken what it got into its own cache was fast for a moment only.
+        if self.wide && self.depth > 1 && self.rate < self.narrow + self.narrow / 2 {
+            self.wide = false;
         }
         match before {
             Some((before, depth)) if self.rate < before + before / 16 => {
@@ -511,6 +531,26 @@ mod tests {
         // Or as many as it has use for.
         let flow = used_to(32, 256 * 1000, 5, 20_000);
         assert!((5..=8).contains(&flow.depth()) && flow.is_wide(), "{flow:?}");
+    }
+
+    #[test]
+    fn a_disk_that_is_fast_and_slow_by_chance_is_no_array() {
+        // For 64 ms it is as fast as chance wills, whatever the number of parts.
+        let mut flow = Flow::new((3, PART));
+        let (mut now, mut lot, mut wide) = (0, 1u64, 0);
+        flow.begin(0);
+        for _ in 0..10_000 {
+            let each = 2 + (lot >> 61);
+            let ms = each * flow.depth() as u64;
+            if now / 64 != (now + ms) / 64 {
+                lot = lot.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            }
+            now += ms;
+            flow.held_back();
+            (0..flow.depth()).for_each(|_| flow.returned(flow.part(), ms, now));
+            wide += u64::from(flow.is_wide()) * ms;
+        }
+        assert!(wide * 20 < now, "wide for {wide} ms of {now}: {flow:?}");
     }
 
     #[test]
