@@ -14,6 +14,8 @@
 //! - It is looked at again, in the same way, right before it is given up, and at most [`HANDFUL`] blocks are waited for at
 //!   a time: each handful takes its own minutes.
 //! - Who asks for it ([`Lost::hurry`]) shortens the time. The evidence stays the same.
+//! - Looking does not wait until room is short, when every write would wait with it: it begins when a block is found that cannot be
+//!   read, seldom ([`WATCH_MS`]), at [`WATCHED`] blocks. Nothing is given up by that.
 //!
 //! A checksum that does not match says less than an error of the medium: while a path fails over, a device may return
 //! foreign or older data for a while. Then the header of the segment that the block lies in does not match either, which
@@ -89,6 +91,11 @@ pub const FIRST_PAUSE_MS: u64 = 1000;
 /// Between the end of a round and the beginning of the next one, in milliseconds at most: when nobody has looked for longer, what
 /// was seen before says nothing about the time between.
 pub const GAP_MS: u64 = 60_000;
+/// Between two rounds while there is room, in milliseconds: seldom, but no hole.
+pub const WATCH_MS: u64 = 30_000;
+/// Blocks that are looked at then, from the oldest on: who looks is who moves the tail, and each may take half a minute.
+pub const WATCHED: usize = 16;
+const _: () = assert!(WATCH_MS < GAP_MS && WATCHED >= HANDFUL);
 /// How long a request to hurry holds, in milliseconds.
 pub const HURRY_LASTS_MS: u64 = 600_000;
 /// Blocks that are waited for at a time.
@@ -251,7 +258,13 @@ impl Lost {
         self.len != 0 && now_ms < self.next_ms
     }
 
-    /// All of a batch is about to be read, for a round. Rounds come only while room is short: evidence with a hole in it has not
+    /// Whether it is time to look while there is room.
+    pub fn is_due(&self, now_ms: u64) -> bool {
+        let pause = if self.hurries(now_ms) { FIRST_PAUSE_MS } else { WATCH_MS };
+        self.ended_ms == 0 || now_ms.saturating_sub(self.ended_ms) >= pause
+    }
+
+    /// All of a batch is about to be read, for a round. Rounds come only while somebody looks: evidence with a hole in it has not
     /// lasted.
     pub fn resume(&mut self, now_ms: u64) {
         if now_ms.saturating_sub(self.ended_ms) > GAP_MS {
@@ -524,6 +537,32 @@ mod tests {
         }
         let (around, places) = seen(100, 1000, &|i| if i == 98 { AWAY } else { Sight::Right });
         assert!(!around.answers() && places.last() == Some(&98));
+    }
+
+    #[test]
+    fn while_there_is_room_it_is_looked_at_seldom_and_known_all_the_same() {
+        let (mut lost, mut looks) = (of_one(), 0);
+        let now = (1_000_000u64..).step_by(1000).find(|&now| {
+            if !lost.is_due(now) {
+                return false;
+            }
+            looks += 1;
+            lost.resume(now);
+            lost.begin(now);
+            let is_lost = lost.look(7, 70, MEDIUM, &GOOD);
+            lost.end(now);
+            is_lost
+        });
+        assert_eq!(now, Some(1_000_000 + LASTS_MS));
+        assert!(looks >= LOOKS && u64::from(looks) <= LASTS_MS / WATCH_MS + 1, "{looks}");
+        assert!(lost.is_over_within(0));
+        // In a hurry, by the seconds.
+        let mut lost = of_one();
+        lost.begin(0);
+        lost.end(1_000_000);
+        assert!(!lost.is_due(1_000_000 + FIRST_PAUSE_MS));
+        lost.hurry(1_000_000);
+        assert!(lost.is_due(1_000_000 + FIRST_PAUSE_MS) && !lost.is_due(1_000_000));
     }
 
     #[test]

@@ -106,6 +106,11 @@ impl Faults {
         since != 0 && now_ms().saturating_sub(since) >= ms && !self.salvaging.load(Ordering::Relaxed)
     }
 
+    /// Whether there is such trouble.
+    pub(super) fn has(&self, trouble: u32) -> bool {
+        self.trouble.load(Ordering::Relaxed) & trouble != 0
+    }
+
     /// How often it has happened.
     pub fn count(&self, kind: Kind) -> u64 {
         self.counts[kind as usize].load(Ordering::Relaxed)

@@ -2,11 +2,12 @@
 
 //! The thread that moves the tail, and relocates when writeback cannot make room fast enough.
 
+use super::faults::trouble;
 use super::{bytes, OwnTransfer, Transfer, Volume};
 use crate::engine::checks::Verdict;
 use crate::engine::format::{RecordHeader, BLOCK, BLOCK_SECTORS};
 use crate::engine::log::{Claim, Wait};
-use crate::engine::lost::{Around, Lost, Near, Sight, Word, HURRY_LASTS_MS, LASTS_MS, REACH};
+use crate::engine::lost::{Around, Lost, Near, Sight, Word, HURRY_LASTS_MS, LASTS_MS, REACH, WATCHED};
 use crate::engine::pace::low_water;
 use crate::engine::reclaim::{Batch, Item, Relocation};
 use crate::engine::Entry;
@@ -118,12 +119,15 @@ impl Volume {
         if tools.lost.is_early(now_ms()) {
             return false;
         }
-        let Tools { batch, transfer: t, found, .. } = tools;
         let state = self.state();
         if state.free_segments >= low_water(state.nr_segments) {
             self.flags.resting.store(false, Ordering::Relaxed);
+            if self.faults.has(trouble::CACHE_READ) && tools.lost.is_due(now_ms()) {
+                self.watch(tools);
+            }
             return false;
         }
+        let Tools { batch, transfer: t, .. } = tools;
         self.core.lock().engine.begin_batch(batch);
         // Each time the lock is let go: a large log may have to be looked through to its end.
         while self.core.lock().engine.plan_relocation(batch) {}
@@ -168,17 +172,8 @@ impl Volume {
             }
             Relocation::Waits => return false,
         }
-        // What has been superseded meanwhile is left out.
-        batch.retain(|planned, item| self.core.lock().engine.begin_item(planned, item).is_some());
-        tools.lost.resume(now_ms());
-        self.read_items(t, batch.items().iter().enumerate());
-        for (i, item) in batch.items().iter().enumerate() {
-            found[i] = self.find(t, i, batch, item);
-        }
-        let is_ready = self.are_lost(tools);
+        let is_ready = self.look_for_lost(tools, usize::MAX);
         let Tools { batch, transfer: t, found, lost, .. } = tools;
-        // What could not be read is no failure of what comes now: the next checkpoint is written with the same.
-        t.reset();
         self.faults.salvaging.store(lost.is_over_within(SOON_MS), Ordering::Relaxed);
         let seq = if is_ready {
             self.faults.note_helpless(false);
@@ -202,6 +197,44 @@ impl Volume {
                 self.commit.notify();
                 self.wait_durable(seq, Sleep::Busy).is_ok() && self.move_tail(t)
             }
+        }
+    }
+
+    /// Reads the first items of the batch, `most` of them, and finds out what each is. Says whether all can be read or are lost.
+    fn look_for_lost(&self, tools: &mut Tools, most: usize) -> bool {
+        let Tools { batch, transfer: t, found, lost, .. } = tools;
+        let mut left = most;
+        // What has been superseded meanwhile is left out.
+        batch.retain(|planned, item| {
+            let is = left != 0 && self.core.lock().engine.begin_item(planned, item).is_some();
+            left = left.saturating_sub(usize::from(is));
+            is
+        });
+        lost.resume(now_ms());
+        self.read_items(t, batch.items().iter().enumerate());
+        for (i, item) in batch.items().iter().enumerate() {
+            found[i] = self.find(t, i, batch, item);
+        }
+        let is_ready = self.are_lost(tools);
+        // What could not be read is no failure of what comes now: the next checkpoint is written with the same.
+        tools.transfer.reset();
+        is_ready
+    }
+
+    /// There is room, and somewhere a block that cannot be read: looks whether it is lost, so that nobody has to wait for that
+    /// when its room is needed.
+    fn watch(&self, tools: &mut Tools) {
+        self.core.lock().engine.begin_batch(&mut tools.batch);
+        while self.core.lock().engine.plan_relocation(&mut tools.batch) {}
+        let was_over = tools.lost.is_over_within(0);
+        self.look_for_lost(tools, WATCHED);
+        if tools.lost.is_over_within(0) && !was_over {
+            log_err!(
+                "{}: the medium of the cache device has lost dirty blocks, {} of the oldest ones: they are given up as soon as their \
+                 room is needed",
+                &*self.disks,
+                tools.lost.count()
+            );
         }
     }
 
