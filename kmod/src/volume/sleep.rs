@@ -14,9 +14,10 @@
 //! - **Hibernation is announced** (or a restore, in the kernel that is to be replaced): the volume *drowses*. Nothing is written
 //!   back only because there is time for it. All else goes on: a sync follows, and user space and file systems must come to
 //!   rest, for which a full cache needs room.
-//! - **User space is frozen**, and all devices work: the volume *rests*. Writeback, relocation and the tail end, which may take
-//!   many I/Os. They end here and not later, because then the devices below may sleep already: the kernel has no order for
-//!   those that came after this module, or that sleep at the same time. Records go on: the kernel makes room in RAM for the image.
+//! - **User space is frozen**, and all devices work: the volume *rests*. Writeback, relocation, the tail and what goes
+//!   around the cache end, which may take many I/Os. They end here and not later, because then the devices below may sleep
+//!   already: the kernel has no order for those that came after this module, or that sleep at the same time. Records go on:
+//!   the kernel makes room in RAM for the image.
 //! - **All tasks are frozen, and devices are about to be**: the volume *falls asleep*. The sending of records and flushes ends,
 //!   by the thread or by who flushes. What is under way is waited for. What cannot be had in time is no sleep, and then the
 //!   kernel does not hibernate. Of volumes on volumes the upper one sleeps first, for it may need the lower one until then.
@@ -122,16 +123,21 @@ impl Depth {
     }
 }
 
-/// Waits until nobody has the mutex who has locked it before. Says whether that was before `until`.
-fn settle<T>(mutex: &Mutex<T>, until: u64) -> bool {
-    // Not by locking it: its holder may wait for a device that is frozen already.
-    while mutex.try_lock().is_none() {
+/// Waits until something `is_over`. Says whether that was before `until`.
+fn ends(until: u64, is_over: impl Fn() -> bool) -> bool {
+    while !is_over() {
         if now_ms() >= until {
             return false;
         }
         sleep_ms(5);
     }
     true
+}
+
+/// Waits until nobody has the mutex who has locked it before. Says whether that was before `until`.
+fn settle<T>(mutex: &Mutex<T>, until: u64) -> bool {
+    // Not by locking it: its holder may wait for a device that is frozen already.
+    ends(until, || mutex.try_lock().is_some())
 }
 
 impl Volume {
@@ -144,25 +150,21 @@ impl Volume {
     /// Writeback, relocation and the tail end. Says whether they have.
     fn comes_to_rest(&self, until: u64) -> bool {
         self.flags.depth.deepen(RESTING);
-        settle(&self.writeback_busy, until) && settle(&self.reclaim_busy, until)
+        // Who goes around the cache asks with the lock: nobody does from now on.
+        drop(self.core.lock());
+        settle(&self.writeback_busy, until)
+            && settle(&self.reclaim_busy, until)
+            && ends(until, || self.bypass.is_idle())
     }
 
     fn falls_asleep(&self, until: u64) -> bool {
         if !self.comes_to_rest(until) {
             return false;
         }
-        // Nor does anything go around the cache from now on.
-        drop(self.core.lock());
         // Nobody waits for a record any more who could not wait on.
         self.flags.depth.deepen(ASLEEP);
-        if !settle(&self.attempts, until) {
+        if !settle(&self.attempts, until) || !ends(until, || !self.flights.is_flying()) {
             return false;
-        }
-        while self.flights.is_flying() || !self.bypass.is_idle() {
-            if now_ms() >= until {
-                return false;
-            }
-            sleep_ms(5);
         }
         self.flags.depth.deepen(BLIND);
         true
