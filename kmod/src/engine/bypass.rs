@@ -12,7 +12,12 @@
 //! - While a write is under way to the backing device, no other write of its blocks gets into the log, from where it could be
 //!   written back before: [`Engine::claim_at`]. And it begins only when no claim is being copied: those are not in the
 //!   index yet.
-//! - It ends when it is durable, so that neither a flush nor a drain has to know of it.
+//! - It ends when it is durable, so that neither a flush nor a drain has to know of it. FUA may be a write and a flush of the block
+//!   layer's: when anything has failed meanwhile that the device may have forgotten it by, the log takes it.
+//! - What was written back is not called clean before all of them have returned that were under way beside its flush: the error of
+//!   one may be all that tells of a reset.
+//! - A device that needs memory to stay as it is while it is written gets none: what others write is copied at once, and so whoever
+//!   writes is not told to wait.
 //!
 //! [`Engine::lets_bypass`] and [`Bypass::begin`] are for one hold of the lock. Then [`Engine::count_absent`], as often as it takes:
 //! nothing new comes, so the lock may be let go in between. When the write has returned, [`Bypass::end`].
@@ -35,6 +40,9 @@ const LEN_BITS: u32 = 24;
 #[derive(Debug)]
 pub struct Bypass {
     ranges: Table<AtomicU64>,
+    /// As which of all that have ever begun.
+    numbers: Table<AtomicU64>,
+    begun: AtomicU64,
     under_way: AtomicU32,
     /// Somebody waits for one of them.
     awaited: AtomicBool,
@@ -52,6 +60,8 @@ impl Bypass {
     pub fn new() -> Result<Self, OutOfMemory> {
         Ok(Self {
             ranges: Table::new(MOST, |_| AtomicU64::new(0))?,
+            numbers: Table::new(MOST, |_| AtomicU64::new(0))?,
+            begun: AtomicU64::new(0),
             under_way: AtomicU32::new(0),
             awaited: AtomicBool::new(false),
         })
@@ -65,6 +75,8 @@ impl Bypass {
         }
         let range = Self::range(first, blocks)?;
         let i = self.ranges.iter().position(|r| r.load(Ordering::Relaxed) == 0)?;
+        let number = self.begun.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
+        self.numbers[i].store(number, Ordering::SeqCst);
         self.ranges[i].store(range, Ordering::SeqCst);
         self.under_way.fetch_add(1, Ordering::SeqCst);
         Some(Tag(i as u32))
@@ -98,6 +110,22 @@ impl Bypass {
         self.under_way.load(Ordering::SeqCst) == 0
     }
 
+    /// How many have ever begun.
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Ordering::SeqCst)
+    }
+
+    /// Whether the first `begun` of them have all returned; if not, [`Bypass::end`] says that somebody waits.
+    pub fn have_ended(&self, begun: u64) -> bool {
+        if self.is_idle() {
+            return true;
+        }
+        self.awaited.store(true, Ordering::SeqCst);
+        let mut all = self.ranges.iter().zip(self.numbers.iter());
+        // Who takes the place of one that has ended between the two looks only makes it wait longer.
+        all.all(|(range, number)| number.load(Ordering::SeqCst) > begun || range.load(Ordering::SeqCst) == 0)
+    }
+
     /// Whether a write of these blocks has to wait for one that is under way; then [`Bypass::end`] says so. With the lock.
     pub fn is_in_the_way(&self, first: u64, blocks: u64) -> bool {
         if self.under_way.load(Ordering::SeqCst) == 0 {
@@ -119,16 +147,25 @@ impl Bypass {
 }
 
 impl Engine {
-    /// Whether a write may go around the cache: of those of its blocks that [`Engine::count_absent`] counts no replay finds
-    /// anything. Not while a claim is being copied.
-    pub fn lets_bypass(&self) -> bool {
+    /// Whether of what the index has nothing of no replay finds anything, from whichever of the newest two checkpoints.
+    fn knows_all(&self) -> bool {
         // One that is under way takes the place of the older one.
         let oldest = if self.freeing.is_some() { self.older_tail } else { self.told[1].0 };
-        !self.failed && self.forgot < oldest && !self.has_writers()
+        self.forgot < oldest
     }
 
-    /// How many of the blocks `first..first + blocks` the index holds nothing of, from the first on.
+    /// Whether a write may go around the cache, with those of its blocks that [`Engine::count_absent`] counts. Not while a claim is
+    /// being copied.
+    pub fn lets_bypass(&self) -> bool {
+        !self.failed && self.knows_all() && !self.has_writers()
+    }
+
+    /// How many of the blocks `first..first + blocks`, from the first on, no replay finds anything of.
     pub fn count_absent(&self, first: u64, blocks: u64) -> u64 {
+        // In the same hold of the lock: the index may have forgotten something since the last one.
+        if !self.knows_all() {
+            return 0;
+        }
         let is_absent = |addr: &u64| {
             let mut absent = true;
             self.index.find(*addr, |_, _| absent = false);
@@ -181,6 +218,24 @@ mod tests {
         // Whoever ends one is told that somebody waits, once.
         assert_eq!([bypass.end(tag), bypass.end(other)], [true, false]);
         assert!(bypass.is_idle() && !bypass.is_in_the_way(0, 1000));
+    }
+
+    #[test]
+    fn those_before_a_moment_are_awaited() {
+        let bypass = Bypass::new().unwrap();
+        assert!(bypass.have_ended(0));
+        let [a, b] = [0, 100].map(|first| bypass.begin(first, 10).unwrap());
+        let moment = bypass.begun();
+        assert!(!bypass.have_ended(moment) && bypass.have_ended(0));
+        // What begins later, in the place of the first, does not matter; the second does.
+        assert!(bypass.end(a));
+        let c = bypass.begin(0, 10).unwrap();
+        assert_eq!(c, a);
+        assert!(!bypass.have_ended(moment));
+        assert!(bypass.end(b));
+        assert!(bypass.have_ended(moment) && !bypass.have_ended(bypass.begun()));
+        bypass.end(c);
+        assert!(bypass.have_ended(bypass.begun()));
     }
 
     #[test]

@@ -95,6 +95,8 @@ pub struct PerBio {
     /// A write that goes around the cache: which one of those it is, and whether it was one with FUA before.
     bypass: Tag,
     fua: bool,
+    /// What had failed on the backing device before it was sent.
+    doubts: u32,
 }
 
 /// Where a bio is while it is neither ours nor ended.

@@ -76,7 +76,9 @@ impl Volume {
         self.count(WRITE, &bio);
         let (start, sector, blocks) = (bio.start(), bio.sector(), bio.sectors() / BLOCK_SECTORS);
         let fua = bio.is_fua();
+        let doubts = self.pantry.doubts().count();
         let data = bio.data();
+        data.doubts = doubts;
         (data.at, data.sector, data.blocks) = (Some(start), sector, blocks as u32);
         (data.bypass, data.fua, data.sent) = (tag, fua, Sent::Bypass);
         bio.set_fua(true);
@@ -87,21 +89,26 @@ impl Volume {
     fn end_bypass(&self, tag: Tag) {
         if self.bypass.end(tag) {
             self.commit.notify();
+            self.pantry.notify();
         }
     }
 
     /// A write is back from its way around the cache. In any context.
     pub(super) fn bypassed(&self, mut bio: Bio<PerBio>, result: Result, is_fault: bool) -> Returned<PerBio> {
-        let &mut PerBio { bypass, at, sector, fua, .. } = bio.data();
+        let &mut PerBio { bypass, at, sector, fua, doubts, .. } = bio.data();
+        // It may be a write and a flush, and what was written have been forgotten in between.
+        let is_doubtful = result.is_ok() && self.pantry.doubts().count() != doubts;
         if is_fault {
             // What was written back lately may be forgotten by that.
             self.pantry.doubt();
             self.bypass_from_ms.store(now_ms().saturating_add(BYPASS_AGAIN_MS), Ordering::Relaxed);
         }
         self.end_bypass(bypass);
-        let Some(start) = at.filter(|_| is_fault) else { return Returned::Ends(bio, result) };
+        let Some(start) = at.filter(|_| is_fault || is_doubtful) else { return Returned::Ends(bio, result) };
         // It is as it came, and waits for room like others.
-        self.writeback_failed(sector / BLOCK_SECTORS);
+        if is_fault {
+            self.writeback_failed(sector / BLOCK_SECTORS);
+        }
         bio.take_back(sector, start);
         bio.set_fua(fua);
         bio.data().at = None;

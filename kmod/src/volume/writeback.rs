@@ -155,7 +155,7 @@ impl Volume {
             with: Table::new(PART, |_| 0)?,
             todo: Table::new(PART, |_| 0)?,
             fates: Table::new(PART, |_| Fate::Written)?,
-            round: Round::new(self.pantry.doubts()),
+            round: Round::new(self.pantry.doubts().clone()),
             chunk: FIRST_PART,
             rate: Rate::default(),
             limit: None,
@@ -560,6 +560,8 @@ impl Volume {
         t.flush(&self.disks, &self.disks.backing);
         t.wait();
         let ok = t.is_ok(t.flush_tag());
+        // One of them may tell that the flush was too late.
+        self.wait_for_bypasses();
         if !ok {
             // Which of them are there does not matter: they stay dirty and are written again.
             self.writeback_failed(items[0].addr());

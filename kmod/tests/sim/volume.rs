@@ -248,6 +248,9 @@ enum Job {
         sector: u64,
         sectors: u64,
         version: u64,
+        /// What had failed before, and whether it will.
+        doubts: u32,
+        fails: bool,
     },
     RelocationRead(usize),
     RelocationCopy {
@@ -332,6 +335,8 @@ struct Mover {
     pending: usize,
     /// Nothing of the round is clean.
     left: bool,
+    /// Whether its flush went well, and how many writes had begun to bypass the cache by then.
+    flushed: (bool, u64),
 }
 
 impl Mover {
@@ -343,6 +348,7 @@ impl Mover {
             work: Vec::new(),
             pending: 0,
             left: false,
+            flushed: (false, 0),
         }
     }
 }
@@ -1203,6 +1209,9 @@ impl Sim {
             // As the commit thread does, ahead of the head, but by pieces of any size.
             self.engine.prepare((self.counts.steps / 16 % 7 * 5 + 1) as u32);
         }
+        if mode == Mode::Busy && self.plan.backing_fails_every != 0 && self.rng.one_in(20) {
+            self.reset_unseen();
+        }
         match self.rng.below(16) {
             0..=5 => {
                 if !self.jobs.is_empty() {
@@ -1487,7 +1496,16 @@ impl Sim {
                     self.bypass.shorten(tag, looked);
                     self.version += 1;
                     let (sectors, version) = (looked * BLOCK_SECTORS, self.version);
-                    self.jobs.push(Job::Around { op: id, tag, sector: w.next, sectors, version });
+                    let doubts = self.doubts.count();
+                    self.jobs.push(Job::Around {
+                        op: id,
+                        tag,
+                        sector: w.next,
+                        sectors,
+                        version,
+                        doubts,
+                        fails: false,
+                    });
                     w.way = Way::Around;
                 }
             }
@@ -1645,9 +1663,12 @@ impl Sim {
                     self.backing.write(sector, &data, false);
                 }
             }
-            Job::Around { op, tag, sector, sectors, version } => {
+            Job::Around { op, tag, sector, sectors, version, doubts, fails } => {
                 let data = contents(sector, sectors, version);
-                let ok = !self.backing_fails();
+                if fails {
+                    self.doubts.add();
+                }
+                let ok = !fails && !self.backing_fails() && self.doubts.count() == doubts;
                 if ok {
                     self.backing.write(sector, &data, true);
                     self.counts.bypassed += 1;
@@ -1672,7 +1693,7 @@ impl Sim {
                 } else {
                     self.backing.forget(&mut self.rng);
                 }
-                self.writeback.left = !self.round.flushed(ok);
+                self.writeback.flushed = (ok, self.bypass.begun());
                 self.writeback.pending -= 1;
             }
             Job::RelocationRead(i) => {
@@ -1692,6 +1713,20 @@ impl Sim {
             self.doubts.add();
         }
         fails
+    }
+
+    /// The backing device is reset and forgets what is not stable; the error of a write that bypasses the cache will be all that tells
+    /// of it, while a flush that was sent before goes well.
+    fn reset_unseen(&mut self) {
+        let fails = self.jobs.iter_mut().find_map(|job| match job {
+            Job::Around { fails, .. } => Some(fails),
+            _ => None,
+        });
+        if let Some(fails) = fails {
+            *fails = true;
+            self.backing.forget(&mut self.rng);
+            self.say(|| "the backing device is reset, and nobody knows yet".into());
+        }
     }
 
     /// Whether this part of a read ends with an error; then it is over.
@@ -1822,7 +1857,16 @@ impl Sim {
                 }
                 Next::Leave => (self.writeback.left, self.writeback.phase) = (true, Phase::Flushing),
             },
-            Phase::Flushing if self.writeback.pending == 0 => self.writeback.phase = Phase::Ending,
+            Phase::Flushing if self.writeback.pending == 0 => {
+                let (ok, begun) = self.writeback.flushed;
+                if !self.writeback.left {
+                    if !self.bypass.have_ended(begun) {
+                        return;
+                    }
+                    self.writeback.left = !self.round.flushed(ok);
+                }
+                self.writeback.phase = Phase::Ending;
+            }
             Phase::Ending => {
                 let wb = &mut self.writeback;
                 match wb.work.pop() {

@@ -94,8 +94,13 @@ impl Pantry {
     }
 
     /// What failed writes and flushes are told to.
-    pub(in crate::volume) fn doubts(&self) -> Shared<Doubts> {
-        self.doubts.clone()
+    pub(in crate::volume) fn doubts(&self) -> &Shared<Doubts> {
+        &self.doubts
+    }
+
+    /// Something has come about that writeback may wait for.
+    pub(in crate::volume) fn notify(&self) {
+        self.landed.notify();
     }
 }
 
@@ -165,6 +170,8 @@ pub(super) struct Stream {
     /// It has returned, and parts are awaited that were under way then: bits by number.
     flushed: bool,
     awaited: u64,
+    /// Writes that had begun to bypass the cache by then.
+    bypasses: u64,
     flush_sent_ms: u64,
     flush_ms: u64,
     flow: Flow,
@@ -224,6 +231,7 @@ impl Stream {
             flushing: Unflushed::new(unflushed)?,
             flushed: false,
             awaited: 0,
+            bypasses: 0,
             flush_sent_ms: 0,
             flush_ms: 0,
             flow: Flow::new((nr, part)),
@@ -297,6 +305,18 @@ impl Volume {
     fn transfer_for_writeback(&self, blocks: usize) -> Result<OwnTransfer> {
         let Pantry { doubts, landed, .. } = &self.pantry;
         Transfer::counting(blocks, self.written_back.clone(), doubts.clone(), landed.clone())
+    }
+
+    /// Waits until all have returned that bypass the cache now.
+    pub(super) fn wait_for_bypasses(&self) {
+        let begun = self.bypass.begun();
+        loop {
+            let seen = self.pantry.landed.count();
+            if self.bypass.have_ended(begun) {
+                return;
+            }
+            let _ = self.pantry.landed.wait(seen, LOOK_MS, Sleep::Busy);
+        }
     }
 
     /// Makes the memory for one part more, if that is wanted. For a thread that nobody waits for: memory may wait for writeback.
@@ -389,7 +409,9 @@ impl Volume {
             }
             if stage == Stage::Writing && lane.transfer.is_over() {
                 s.flow.returned(lane.len, now.saturating_sub(lane.sent_ms), now);
-                self.flags.wide.store(s.flow.is_wide(), Ordering::Relaxed);
+                // Its memory may change while it is written: who writes to the volume is told that this is copied.
+                let bypass = s.flow.is_wide() && !self.disks.backing.limits().stable_writes;
+                self.flags.wide.store(bypass, Ordering::Relaxed);
                 s.stages.set(i, Stage::Written);
                 if let Some(k) = (0..lane.len).find(|&k| !lane.transfer.is_ok(k)) {
                     self.writeback_failed(lane.items[k].addr());
@@ -405,7 +427,7 @@ impl Volume {
         }
         let writing = s.stages.mask(Stage::Writing);
         if s.flushing.len != 0 && !s.flushed && s.flush.is_over() {
-            (s.flushed, s.awaited) = (true, writing);
+            (s.flushed, s.awaited, s.bypasses) = (true, writing, self.bypass.begun());
             s.flush_ms = now.saturating_sub(s.flush_sent_ms);
             let ok = s.flush.is_ok(s.flush.flush_tag());
             if !ok {
@@ -416,7 +438,7 @@ impl Volume {
         }
         // What it was reset under may be known by one of those only that were under way beside the flush.
         s.awaited &= writing;
-        if s.flushed && (s.failed || s.awaited == 0) {
+        if s.flushed && (s.failed || (s.awaited == 0 && self.bypass.have_ended(s.bypasses))) {
             s.failed |= s.trust.is_suspect();
             if !s.failed {
                 self.clean(s, pass);
