@@ -409,7 +409,7 @@ impl Volume {
     }
 
     /// Ends the riders that were too many for the end of their commit.
-    fn end_arrived(&self) {
+    pub(super) fn end_arrived(&self) {
         let mut arrived = self.arrived.take();
         while let Some(bio) = arrived.pop() {
             bio.end(Ok(()));

@@ -632,11 +632,13 @@ impl Volume {
             let mut core = self.core.lock();
             (core.waiting.take(), core.deferred.take(), core.held.take())
         };
-        for mut bios in [waiting, deferred, held, self.riders.take()] {
+        for mut bios in [waiting, deferred, held, self.riders.take(), self.bounced.take()] {
             while let Some(bio) = bios.pop() {
                 bio.end(Err(EIO));
             }
         }
+        // The commit of these is over, and well.
+        self.end_arrived();
     }
 
     /// Bios come again.

@@ -102,6 +102,11 @@ impl Depth {
         self.depth.load(Ordering::Relaxed) == BLIND
     }
 
+    /// What comes is to be held, or ended: nothing is looked up.
+    pub(super) fn serves_nothing(&self) -> bool {
+        self.is(BLIND)
+    }
+
     /// Nothing is to be written back for lack of anything better to do.
     pub(super) fn is_drowsy(&self) -> bool {
         self.is(DROWSY)
