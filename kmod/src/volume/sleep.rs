@@ -33,6 +33,8 @@
 //!   If it has changed, somebody else has had the volume, and everything that memory knows of it may be stale. Then the volume
 //!   never wakes up: it writes nothing, takes nothing, and serves no read, neither from the cache nor from the backing device.
 //!   So it is, too, when the device still has nothing but errors some time after tasks run again.
+//! - **Hibernation is announced anew while it still compares**: a sync waits for what is held, so it wakes up behind the comparison
+//!   as if tasks had just been thawed, and is drowsy. It comes to rest only when the comparison is over.
 //! - **Tasks are thawed**: it wakes up, or will when it has compared; also when the hibernation has failed at whatever step, and
 //!   if it never fell asleep.
 //!
@@ -54,6 +56,10 @@ use kernel::sync::{Arc, Mutex};
 
 /// How long it may take to fall asleep, in milliseconds: as long as the kernel waits for tasks, and a failing write is repeated.
 const PATIENCE_MS: u64 = 20_000;
+/// Tasks are not frozen for longer than this between the announcement and the moment in which it falls asleep, in milliseconds,
+/// or the hibernation has failed and they run again: what the kernel waits for them, what it takes to make room, and what the
+/// volume takes to rest.
+const FROZEN_MS: u64 = 120_000;
 
 /// Each has what the ones before it have.
 const AWAKE: u32 = 0;
@@ -73,8 +79,10 @@ pub(super) struct Depth {
     depth: AtomicU32,
     /// Memory has come out of an image, and the cache device is to be compared with it.
     is_restored: AtomicBool,
-    /// Tasks run.
+    /// Tasks run, or did when a hibernation was announced.
     is_thawed: AtomicBool,
+    /// Hibernation is announced: tasks may be frozen at any moment.
+    is_announced: AtomicBool,
 }
 
 impl Depth {
@@ -85,6 +93,30 @@ impl Depth {
 
     fn deepen(&self, depth: u32) {
         self.depth.fetch_max(depth, Ordering::SeqCst);
+    }
+
+    /// It wakes up, as far as it may.
+    fn wakes(&self) {
+        if !self.is_gone() {
+            let is_announced = self.is_announced.load(Ordering::SeqCst);
+            self.depth.store(if is_announced { DROWSY } else { AWAKE }, Ordering::SeqCst);
+            // Announced meanwhile: one of the two comes last.
+            if self.is_announced.load(Ordering::SeqCst) {
+                self.deepen(DROWSY);
+            }
+        }
+    }
+
+    /// Tasks ran when it was announced that they will be frozen: nobody knows whether they are by now.
+    fn is_about_to_freeze(&self) -> bool {
+        self.is_thawed.load(Ordering::SeqCst) && self.is_announced.load(Ordering::SeqCst)
+    }
+
+    /// Whether an error of a device is its own, and not of a task that is frozen and that it needs, when there have been only
+    /// errors since `since_ms` and tasks were about to freeze all that time.
+    fn blames_device(&self, since_ms: u64) -> bool {
+        self.is_thawed.load(Ordering::SeqCst)
+            && (!self.is_about_to_freeze() || now_ms().saturating_sub(since_ms) > FROZEN_MS)
     }
 
     /// It is known whose the devices are.
@@ -154,7 +186,13 @@ impl Volume {
 
     /// Writeback, relocation and the tail end. Says whether they have.
     fn comes_to_rest(&self, until: u64) -> bool {
-        self.flags.depth.deepen(RESTING);
+        let depth = &self.flags.depth;
+        depth.deepen(RESTING);
+        // Whoever still compares wakes it up at the end.
+        if !ends(until, || !depth.is_restored()) || !settle(&self.reclaim_busy, until) {
+            return false;
+        }
+        depth.deepen(RESTING);
         // Who goes around the cache asks with the lock: nobody does from now on.
         drop(self.core.lock());
         settle(&self.writeback_busy, until)
@@ -285,11 +323,15 @@ impl Volume {
     /// For who has `reclaim_busy`, and `t` with it.
     pub(super) fn compare(&self, t: &Arc<Transfer>) {
         let depth = &self.flags.depth;
+        let mut since_ms = now_ms();
         let result = loop {
-            // Errors count only if nobody that is frozen could have been the reason.
-            let is_last = depth.is_thawed.load(Ordering::SeqCst);
+            if !depth.is_about_to_freeze() {
+                since_ms = now_ms();
+            }
+            // Errors count only if nobody that is frozen could have been the reason, all the time.
+            let is_last = depth.blames_device(since_ms);
             let result = self.is_as_it_was(t);
-            if result.is_ok() || is_last || should_stop() {
+            if result.is_ok() || (is_last && depth.blames_device(since_ms)) || should_stop() {
                 break result;
             }
         };
@@ -307,16 +349,16 @@ impl Volume {
         }
         depth.is_restored.store(false, Ordering::SeqCst);
         if depth.is_thawed.load(Ordering::SeqCst) {
-            self.wake();
-        } else {
-            self.release();
+            depth.wakes();
         }
+        self.release();
     }
 }
 
 impl Sleeper for Volume {
     fn drowse(&self) {
-        self.flags.depth.is_thawed.store(false, Ordering::SeqCst);
+        // Tasks run: whoever compares wakes it up, for what is held, and what a sync waits for.
+        self.flags.depth.is_announced.store(true, Ordering::SeqCst);
         self.flags.depth.deepen(DROWSY);
     }
 
@@ -345,14 +387,13 @@ impl Sleeper for Volume {
 
     fn wake(&self) {
         let depth = &self.flags.depth;
+        depth.is_announced.store(false, Ordering::SeqCst);
         // Before the other one is looked at: whoever has compared looks at them the other way round.
         depth.is_thawed.store(true, Ordering::SeqCst);
         if depth.is_restored() {
             return;
         }
-        if !depth.is_gone() {
-            depth.depth.store(AWAKE, Ordering::SeqCst);
-        }
+        depth.wakes();
         self.release();
     }
 }
