@@ -77,7 +77,7 @@ fn a_volume_survives_any_crash() {
     if states >= FEW {
         let Counts { undone, relocated, space_waits, failures, drains, crashes_in_replay, probes, .. } = c;
         let ends = [undone, failures, drains, crashes_in_replay, probes];
-        let ways = [relocated, space_waits, c.fua_records, c.rushes, c.dead];
+        let ways = [relocated, space_waits, c.fua_records, c.rushes, c.dead, c.blanked];
         assert!(ends.iter().chain(&ways).all(|&n| n != 0), "{c:?}");
     }
 }

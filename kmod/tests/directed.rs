@@ -2386,6 +2386,15 @@ fn a_checkpoint_that_comes_back_is_older_than_what_was_written_since() {
     assert_eq!(h.checkpoint(), cp);
 }
 
+/// Whether any slot holds one.
+fn has_checkpoint(h: &Host) -> bool {
+    let slots = CHECKPOINT_BLOCKS.map(|block| {
+        let sector = h.cache.try_read(block * BLOCK_SECTORS, 1);
+        sector.map_or([0xff; SECTOR], |b| *b.first_chunk().unwrap())
+    });
+    Checkpoint::choose(&slots, &h.sb).is_ok()
+}
+
 #[test]
 fn older_checkpoints_do_not_stay_behind() {
     let mut h = host();
@@ -2403,11 +2412,93 @@ fn older_checkpoints_do_not_stay_behind() {
     assert_eq!(in_use(&h), [true, true, false, false]);
     // All of that is lost: nothing is taken for it.
     CHECKPOINT_BLOCKS[..2].iter().for_each(|block| h.cache.lose(block * BLOCK_SECTORS));
-    let slots = CHECKPOINT_BLOCKS.map(|block| {
-        let sector = h.cache.try_read(block * BLOCK_SECTORS, 1);
-        sector.map_or([0xff; SECTOR], |b| *b.first_chunk().unwrap())
-    });
-    assert!(Checkpoint::choose(&slots, &h.sb).is_err());
+    assert!(!has_checkpoint(&h));
+}
+
+/// The tail moves, and the first attempt to write the checkpoint fails, though it may be there.
+fn move_tail_with_a_blip(h: &mut Host, n: u64, is_there: bool) {
+    h.write(0, 15, n);
+    h.flush();
+    h.write_back();
+    let cp = h.engine.advance_tail(true).unwrap();
+    if is_there {
+        h.cache.poke(h.engine.checkpoint_block() * BLOCK_SECTORS, &cp.encode());
+    }
+    h.engine.checkpoint_missed();
+    h.write_checkpoint(&cp);
+    h.engine.checkpointed(true);
+    h.blank_stale();
+}
+
+/// Which slots hold something.
+fn in_use(h: &Host) -> [bool; 4] {
+    CHECKPOINT_BLOCKS.map(|block| h.cache.sector(block * BLOCK_SECTORS) != [0; SECTOR])
+}
+
+#[test]
+fn no_slot_keeps_a_checkpoint_from_before_it_failed_once() {
+    for is_there in [false, true] {
+        let mut h = host();
+        for n in 1..3 {
+            move_tail_with_a_blip(&mut h, n, is_there);
+            assert_eq!(in_use(&h).iter().filter(|is| **is).count(), 2, "blip {n}: {:?}", in_use(&h));
+        }
+        assert_eq!(in_use(&h), [false, false, true, true]);
+        for n in 3..8 {
+            h.write(20, 15, n);
+            h.drain();
+        }
+        assert_eq!(in_use(&h), [false, false, true, true]);
+        // A suspend brings them home, where all versions look.
+        let mut asleep = twin(&h);
+        std::mem::swap(&mut asleep.engine, &mut h.engine);
+        asleep.note();
+        assert_eq!(in_use(&asleep), [true, true, false, false]);
+        // With both lost nothing is taken for a checkpoint.
+        [2, 3].iter().for_each(|&i| h.cache.lose(CHECKPOINT_BLOCKS[i] * BLOCK_SECTORS));
+        assert!(!has_checkpoint(&h));
+    }
+}
+
+#[test]
+fn a_slot_that_cannot_be_blanked_is_tried_again_and_not_each_time() {
+    let mut h = host();
+    move_tail_with_a_blip(&mut h, 1, false);
+    let generation = h.checkpoint().generation;
+    let old = ((generation % 2) as usize, CHECKPOINT_BLOCKS[(generation % 2) as usize]);
+    // As if it had failed.
+    let stale = Checkpoint { generation: generation - 2, ..h.checkpoint() };
+    h.cache.poke(old.1 * BLOCK_SECTORS, &stale.encode());
+    h.engine.checkpoint_blanked(old.1, false);
+    assert_eq!(h.engine.stale_checkpoint(), None);
+    let mut rounds = 0;
+    while in_use(&h)[old.0] {
+        rounds += 1;
+        assert!(rounds < 10);
+        h.write(20, 15, rounds);
+        h.drain();
+    }
+    assert!(rounds > 1, "not at once");
+}
+
+#[test]
+fn a_suspend_ends_though_a_slot_is_dead() {
+    for dead in [&[0][..], &[1], &[0, 1], &[0, 3]] {
+        let mut h = host();
+        h.write(0, 15, 1);
+        h.flush();
+        dead.iter().for_each(|&i| h.cache.kill(CHECKPOINT_BLOCKS[i] * BLOCK_SECTORS));
+        for n in 2..6 {
+            h.write(0, 15, n);
+            h.flush();
+            let before = h.engine.state().newest;
+            h.note();
+            h.note();
+            h.crash().unwrap();
+            assert_eq!((h.engine.state().newest, h.read(0)), (before, n), "{dead:?}");
+        }
+        live_on(&mut h, &format!("{dead:?}"));
+    }
 }
 
 #[test]

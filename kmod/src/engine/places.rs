@@ -15,6 +15,9 @@
 //! - A resume makes two checkpoints durable, if there are two slots for them, before anything is written: then either is enough,
 //!   and both know the epoch. What is in other slots is older, and blanked, or it would count when these two are lost, and
 //!   bring back what was written back long ago. Only if that fails, and both others do, would it.
+//! - So it is in the middle of a life: when a checkpoint is durable in another slot than its own, all are blanked but this one and
+//!   the one before ([`Engine::stale_checkpoint`]). A failure may have been a short one, and the slot would keep for years what it
+//!   had then. A suspend tries again where checkpoints belong ([`Engine::forgive_slots`]): there an older module looks, too.
 
 use super::format::{Checkpoint, Chosen, CHECKPOINT_BLOCKS, CHECKPOINT_SLOTS, SECTOR};
 use super::Engine;
@@ -29,8 +32,12 @@ pub(super) struct Places {
     pending: Option<usize>,
     /// How often each has failed.
     failures: [u8; CHECKPOINT_SLOTS],
-    /// What a resume has not found blank.
+    /// What may not be blank.
     filled: [bool; CHECKPOINT_SLOTS],
+    /// Before this generation it is not blanked: that has failed, and may take a device long.
+    spared: [u64; CHECKPOINT_SLOTS],
+    /// So many checkpoints may be made to have the last two where they belong.
+    homeward: u8,
     /// There is one slot only that can be written.
     pub(super) alone: bool,
 }
@@ -61,20 +68,61 @@ impl Places {
     /// [abandoned](Self::abandon).
     pub(super) fn begin(&mut self, generation: u64) {
         self.newest = self.pending.or(self.newest);
-        self.pending = Some(self.pick(generation));
+        self.homeward = self.homeward.saturating_sub(1);
+        self.take(generation);
+    }
+
+    fn take(&mut self, generation: u64) {
+        let i = self.pick(generation);
+        self.filled[i] = true;
+        self.pending = Some(i);
     }
 
     /// It could not be written where it belongs: the next attempt is made elsewhere.
     fn miss(&mut self, generation: u64) {
         if let Some(i) = self.pending {
             self.failures[i] = self.failures[i].saturating_add(1);
-            self.pending = Some(self.pick(generation));
+            self.take(generation);
         }
     }
 
     /// Whether slot `i` has failed, so that another one stands in for it.
     pub(super) fn has_failed(&self, i: usize) -> bool {
         self.failures[i] != 0
+    }
+
+    /// A filled slot that has neither of the last two checkpoints. Both are durable.
+    fn stale(&self, generation: u64) -> Option<usize> {
+        let last = [self.pending?, self.newest?];
+        (0..CHECKPOINT_SLOTS).find(|i| self.filled[*i] && !last.contains(i) && self.spared[*i] <= generation)
+    }
+
+    /// Slot `i` is blank, or could not be written.
+    fn blanked(&mut self, i: usize, generation: u64, ok: bool) {
+        self.filled[i] = !ok;
+        if !ok {
+            self.failures[i] = self.failures[i].saturating_add(1);
+            self.spared[i] = generation.saturating_add(1 << self.failures[i].min(16));
+        }
+    }
+
+    fn are_home(&self) -> bool {
+        [self.pending, self.newest].into_iter().flatten().all(|i| i < 2)
+    }
+
+    /// Whether a checkpoint would do nothing but bring the last two nearer to where they belong.
+    pub(super) fn leads_home(&self) -> bool {
+        self.homeward != 0 && !self.are_home()
+    }
+
+    /// The slots where checkpoints belong count as good again. What stands in for them is then no better than they are.
+    fn forgive(&mut self) {
+        for (i, failures) in self.failures.iter_mut().enumerate() {
+            *failures = (*failures).min(u8::from(i >= 2));
+        }
+        self.spared = [0; CHECKPOINT_SLOTS];
+        // The first may find the newest one in its own slot.
+        self.homeward = 3;
     }
 
     /// It will not be written at all.
@@ -94,6 +142,28 @@ impl Engine {
     pub fn checkpoint_missed(&mut self) {
         self.places.miss(self.generation);
     }
+
+    /// The block of a checkpoint that is older than the last two, when no checkpoint is under way: write zeroes there, with FUA, and
+    /// call [`Engine::checkpoint_blanked`]. To be asked behind each checkpoint, until there is none; no other may begin before.
+    pub fn stale_checkpoint(&self) -> Option<u64> {
+        if self.freeing.is_some() || self.failed {
+            return None;
+        }
+        self.places.stale(self.generation).map(|i| CHECKPOINT_BLOCKS[i])
+    }
+
+    /// The block of [`Engine::stale_checkpoint`] is durably blank (`ok`), or could not be written: that is tried again some time.
+    pub fn checkpoint_blanked(&mut self, block: u64, ok: bool) {
+        if let Some(i) = CHECKPOINT_BLOCKS.iter().position(|&b| b == block) {
+            self.places.blanked(i, self.generation, ok);
+        }
+    }
+
+    /// A suspend begins: checkpoints go where they belong again, if that can be written, and [`Engine::note_durable`] makes as
+    /// many as it takes. At most three: if it cannot be written, others stand in again.
+    pub fn forgive_slots(&mut self) {
+        self.places.forgive();
+    }
 }
 
 /// No checkpoint can be written, and so nothing else may be.
@@ -110,8 +180,9 @@ impl fmt::Display for Unwritable {
 enum Step {
     First,
     Second,
-    /// The slots from this one on, which are not in use.
-    Blank(usize),
+    /// The slots that are not in use.
+    Blank,
+    Done,
 }
 
 /// What a resume writes behind its replay, before the engine is used: one sector after the other, each durable before the next.
@@ -122,28 +193,21 @@ pub struct Opening {
     step: Step,
     checkpoint: Checkpoint,
     misses: usize,
-    used: [bool; CHECKPOINT_SLOTS],
 }
 
 impl Opening {
     /// For the checkpoint of [`super::replay::Replay::finish`].
     pub fn new(checkpoint: Checkpoint) -> Self {
-        Self { step: Step::First, checkpoint, misses: 0, used: [false; CHECKPOINT_SLOTS] }
+        Self { step: Step::First, checkpoint, misses: 0 }
     }
 
     /// What to write next, with FUA: a block of the cache device, and its first sector. Then call [`Opening::written`].
     pub fn want(&self, engine: &Engine) -> Option<(u64, [u8; SECTOR])> {
         match self.step {
             Step::First | Step::Second => Some((engine.checkpoint_block(), self.checkpoint.encode())),
-            Step::Blank(from) => {
-                let i = self.next_stale(engine, from)?;
-                Some((CHECKPOINT_BLOCKS[i], [0; SECTOR]))
-            }
+            Step::Blank => engine.stale_checkpoint().map(|block| (block, [0; SECTOR])),
+            Step::Done => None,
         }
-    }
-
-    fn next_stale(&self, engine: &Engine, from: usize) -> Option<usize> {
-        (from..CHECKPOINT_SLOTS).find(|&i| engine.places.filled[i] && !self.used[i])
     }
 
     /// It is durable (`ok`), or could not be written.
@@ -151,9 +215,11 @@ impl Opening {
     /// # Errors
     /// [`Unwritable`]: the volume must not be opened.
     pub fn written(&mut self, engine: &mut Engine, ok: bool) -> Result<(), Unwritable> {
-        if let Step::Blank(from) = self.step {
+        if let Step::Blank | Step::Done = self.step {
             // If it cannot be blanked, it is older than two others all the same.
-            self.step = Step::Blank(self.next_stale(engine, from).map_or(CHECKPOINT_SLOTS, |i| i + 1));
+            if let Some(block) = engine.stale_checkpoint() {
+                engine.checkpoint_blanked(block, ok);
+            }
             return Ok(());
         }
         if !ok {
@@ -169,18 +235,15 @@ impl Opening {
             engine.places.abandon();
             engine.told = [engine.told[1], (0, 0)];
             // What is in the other slots stays: it is all there is beside the one.
-            self.step = Step::Blank(CHECKPOINT_SLOTS);
+            self.step = Step::Done;
             return Ok(());
-        }
-        if let Some(i) = engine.places.pending {
-            self.used[i] = true;
         }
         self.misses = 0;
         if self.step == Step::First {
             self.step = Step::Second;
             self.checkpoint = engine.next_checkpoint();
         } else {
-            self.step = Step::Blank(0);
+            self.step = Step::Blank;
         }
         Ok(())
     }

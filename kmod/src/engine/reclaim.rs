@@ -508,11 +508,12 @@ impl Engine {
 
     /// A checkpoint that frees nothing but says how far the log is durable, so that a replay knows where it must not end; and once
     /// more, if only one slot says so.
-    /// Write it with FUA, then call [`Engine::checkpointed`]. `None` when two slots say so already or one is under way.
+    /// Write it with FUA, then call [`Engine::checkpointed`]. `None` when two slots say so already, which are those of
+    /// [`Engine::forgive_slots`] if possible, or one is under way.
     pub fn note_durable(&mut self) -> Option<Checkpoint> {
         // Two slots must say so: the newest checkpoint may rot. By one that is older, what was written back would be dirty again,
         // though the backing device may have been in use by itself since, or the log begin where it does not any more.
-        let is_told = self.told == [(self.tail_seq, self.durable); 2];
+        let is_told = self.told == [(self.tail_seq, self.durable); 2] && !self.places.leads_home();
         if self.freeing.is_some() || self.failed || is_told {
             return None;
         }

@@ -26,7 +26,7 @@ use super::faults::{trouble, Kind};
 use super::{bytes, Core, PerBio, Transfer, Volume};
 use crate::dm::{Bio, BioList, EndIo, How};
 use crate::engine::flight::{Flights, Landing};
-use crate::engine::format::{Checkpoint, RecordHeader, BLOCK, WINDOW};
+use crate::engine::format::{Checkpoint, RecordHeader, BLOCK, SECTOR, WINDOW};
 use crate::engine::log::Io;
 use crate::engine::pace::low_water;
 use crate::os::{now_ms, should_stop, sleep_ms, Sleep, Table};
@@ -445,6 +445,22 @@ impl Volume {
                 Some(pause) => sleep_ms(*pause as u32),
                 None => return result,
             }
+        }
+    }
+
+    /// Blanks the checkpoints that are older than the last two. For who has written one, still with `reclaim_busy`. Each is tried once:
+    /// nobody needs it soon.
+    pub(super) fn blank_stale(&self, t: &Arc<Transfer>) {
+        let next = || self.core.lock().engine.stale_checkpoint();
+        while let Some(block) = next() {
+            let doubts = self.flights.doubts();
+            let before = doubts.count();
+            // As with a checkpoint.
+            let ok = self.disks.write_sector(t, block, &[0; SECTOR]).is_ok() && doubts.count() == before;
+            if !ok {
+                self.fault(Kind::CacheWrite);
+            }
+            self.core.lock().engine.checkpoint_blanked(block, ok);
         }
     }
 

@@ -599,6 +599,7 @@ impl Volume {
             // The machine hibernates.
             return;
         }
+        self.core.lock().engine.forgive_slots();
         // A volume may lie for years now. With this, a record that rots meanwhile is seen to be missing; without, it would
         // look like the end of the log. A checkpoint may rot, too: there are two that say so.
         loop {
@@ -606,6 +607,7 @@ impl Volume {
             let Some(checkpoint) = checkpoint else { break };
             self.write_checkpoint(&self.spare, &checkpoint);
         }
+        self.blank_stale(&self.spare);
     }
 
     /// Whether writeback, relocation and the tail have to rest. To be asked with the mutex of that kind of work.

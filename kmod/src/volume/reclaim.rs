@@ -106,6 +106,7 @@ impl Volume {
         let ok = self.write_checkpoint(t, &checkpoint);
         self.commit.notify();
         self.progress.notify();
+        self.blank_stale(t);
         ok
     }
 

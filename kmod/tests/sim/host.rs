@@ -182,9 +182,19 @@ impl Host {
 
     /// What a suspend says of the log.
     pub fn note(&mut self) {
+        self.engine.forgive_slots();
         while let Some(cp) = self.engine.note_durable() {
             self.write_checkpoint(&cp);
             self.engine.checkpointed(true);
+        }
+        self.blank_stale();
+    }
+
+    /// Blanks what the engine says.
+    pub fn blank_stale(&mut self) {
+        while let Some(block) = self.engine.stale_checkpoint() {
+            let ok = self.cache.try_write(block * BLOCK_SECTORS, &[0; SECTOR]);
+            self.engine.checkpoint_blanked(block, ok);
         }
     }
 
@@ -354,6 +364,7 @@ impl Host {
         while let Some(cp) = self.engine.advance_tail(whole) {
             self.write_checkpoint(&cp);
             self.engine.checkpointed(true);
+            self.blank_stale();
             self.pump();
         }
         self.pump();

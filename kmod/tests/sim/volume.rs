@@ -87,6 +87,8 @@ pub struct Counts {
     pub unreadable: u64,
     /// Checkpoint slots that can be neither read nor written any more.
     pub dead: u64,
+    /// Checkpoints older than the last two, in slots that others stand in for.
+    pub blanked: u64,
     pub away: u64,
     pub kept: u64,
     /// Writes that went around the cache.
@@ -123,6 +125,7 @@ impl Counts {
         self.gone_items += c.gone_items;
         self.unreadable += c.unreadable;
         self.dead += c.dead;
+        self.blanked += c.blanked;
         self.away += c.away;
         self.kept += c.kept;
         self.bypassed += c.bypassed;
@@ -234,6 +237,8 @@ enum Job {
     },
     /// To this block.
     Checkpoint(Checkpoint, u64),
+    /// Zeroes, to this block, which holds an old checkpoint.
+    Blank(u64),
     WritebackRead(usize),
     WritebackWrite {
         item: usize,
@@ -274,6 +279,7 @@ impl Job {
             Job::RelocationRead(_) => 8,
             Job::RelocationCopy { .. } => 9,
             Job::Around { .. } => 10,
+            Job::Blank(_) => 11,
         }
     }
 }
@@ -289,6 +295,7 @@ impl Job {
             Job::Record { seq, .. } => format!("record {seq} is written"),
             Job::Flush { upto, .. } => format!("flush of the cache device is done, for records up to {upto}"),
             Job::Checkpoint(cp, _) => format!("checkpoint {} is durable", cp.generation),
+            Job::Blank(block) => format!("block {block}, an old checkpoint, is blank"),
             Job::WritebackRead(i) => format!("writeback: item {i} is read"),
             Job::WritebackWrite { sector, data, .. } => {
                 format!("writeback: sectors {sector}+{} are written", data.len() / SECTOR)
@@ -679,6 +686,7 @@ impl Sim {
                     to_cache.push((block_sector(&self.sb, *slot), data.clone()))
                 }
                 Job::Checkpoint(cp, block) => to_cache.push((block * BLOCK_SECTORS, cp.encode().to_vec())),
+                Job::Blank(block) => to_cache.push((block * BLOCK_SECTORS, vec![0; SECTOR])),
                 Job::WritebackWrite { sector, data, .. } => to_backing.push((*sector, data.clone())),
                 Job::Around { sector, sectors, version, .. } => {
                     to_backing.push((*sector, contents(*sector, *sectors, *version)));
@@ -1630,7 +1638,10 @@ impl Sim {
                 let ok = !self.fails();
                 let sector = block * BLOCK_SECTORS;
                 if ok {
-                    if !self.cache.try_write(sector, &cp.encode()) {
+                    // Nobody knows whether a write that is said to have failed was one.
+                    let (blip, is_lost) = (self.rng.one_in(8), self.rng.one_in(2));
+                    let is_there = !(blip && is_lost) && self.cache.try_write(sector, &cp.encode());
+                    if blip || !is_there {
                         self.engine.checkpoint_missed();
                         self.jobs.push(Job::Checkpoint(cp, self.engine.checkpoint_block()));
                         return;
@@ -1639,9 +1650,15 @@ impl Sim {
                     self.cache.tear(&mut self.rng, sector, &cp.encode());
                 }
                 self.engine.checkpointed(ok);
-                self.checkpointing = false;
                 self.space = false;
                 self.counts.checkpoints += 1;
+                self.blank_stale();
+            }
+            Job::Blank(block) => {
+                let ok = !self.rng.one_in(8) && self.cache.try_write(block * BLOCK_SECTORS, &[0; SECTOR]);
+                self.engine.checkpoint_blanked(block, ok);
+                self.counts.blanked += u64::from(ok);
+                self.blank_stale();
             }
             Job::WritebackRead(i) => {
                 Self::read_item(&self.cache, &self.sb, &mut self.writeback.work[i]);
@@ -1785,12 +1802,23 @@ impl Sim {
         }
         let whole = mode == Mode::Drain || self.rng.one_in(10);
         // A suspend may come at any time.
-        let noted = if self.rng.one_in(30) { self.engine.note_durable() } else { None };
+        let suspend = self.rng.one_in(30);
+        if suspend && self.rng.one_in(2) {
+            self.engine.forgive_slots();
+        }
+        let noted = if suspend { self.engine.note_durable() } else { None };
         if let Some(cp) = noted.or_else(|| self.engine.advance_tail(whole)) {
             self.say(|| format!("sent: {cp:?}"));
             self.checkpointing = true;
             self.jobs.push(Job::Checkpoint(cp, self.engine.checkpoint_block()));
         }
+    }
+
+    /// Behind a checkpoint: the next one waits until what is older is blank.
+    fn blank_stale(&mut self) {
+        let stale = self.engine.stale_checkpoint();
+        self.checkpointing = stale.is_some();
+        self.jobs.extend(stale.map(Job::Blank));
     }
 
     fn write_back(&mut self, mode: Mode) {
