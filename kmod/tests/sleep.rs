@@ -16,6 +16,21 @@ fn compare(h: &Host) -> Result<(), Changed> {
     compare_without(h, &[])
 }
 
+/// Memory comes back; goes on if nothing has changed.
+fn go_on(h: &mut Host) -> Result<(), Changed> {
+    let mut comparison = Comparison::default();
+    let slots = checkpoint_sectors().map(|s| {
+        let sector = h.cache.try_read(s, 1).ok();
+        sector.map(|b| *b.first_chunk().unwrap())
+    });
+    comparison.checkpoints(&h.engine, &slots);
+    for slot in h.engine.telling_slots().into_iter().flatten() {
+        let block = h.cache.try_read(h.sector_of(slot), BLOCK_SECTORS).ok();
+        comparison.block(&h.engine, slot, block.as_ref().and_then(|b| b.first_chunk::<BLOCK>()));
+    }
+    comparison.conclude(&mut h.engine)
+}
+
 /// The same, when the medium cannot give back the blocks at these sectors.
 fn compare_without(h: &Host, unreadable: &[u64]) -> Result<(), Changed> {
     let mut comparison = Comparison::default();
@@ -217,6 +232,38 @@ fn a_lost_checkpoint_is_no_excuse_for_another_one() {
     // Slots that hold none could have held it.
     others.for_each(|other| image.cache.poke(other, &[0; BLOCK]));
     assert!(compare_without(&image, &[sector]).is_err());
+}
+
+/// The newest one is lost while the machine sleeps, and the first one that is written afterwards in a power cut.
+#[test]
+fn the_checkpoint_before_a_lost_one_is_kept_until_there_is_another() {
+    for (times, is_asleep_again) in [(1, false), (2, false), (1, true), (2, true)] {
+        let mut image = some_writes();
+        for value in 0..times {
+            image.drain();
+            image.write(100, 3, 1 + value);
+            image.flush();
+        }
+        let newest = image.chosen();
+        let sector = checkpoint_sectors()[newest.slot];
+        image.cache.lose(sector);
+        assert_eq!(go_on(&mut image), Ok(()));
+        if is_asleep_again {
+            assert_eq!(go_on(&mut image), Ok(()));
+        }
+        let before = image.chosen();
+        assert_eq!(before.checkpoint.generation + 1, newest.checkpoint.generation);
+        // Nothing is to be freed.
+        let cp = image.engine.advance_tail(false).expect("the first that is done when it is awake");
+        let next = image.engine.checkpoint_block() * BLOCK_SECTORS;
+        assert!(![sector, checkpoint_sectors()[before.slot]].contains(&next));
+        image.cache.poke(next, &cp.encode());
+        image.engine.checkpointed(true);
+        assert_eq!(image.engine.advance_tail(false), None, "one is enough");
+        image.cache.lose(next);
+        image.crash().unwrap();
+        assert_eq!([image.read(0), image.read(100)], [1, times], "{times} {is_asleep_again}");
+    }
 }
 
 #[test]

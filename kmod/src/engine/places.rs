@@ -38,6 +38,8 @@ pub(super) struct Places {
     spared: [u64; CHECKPOINT_SLOTS],
     /// So many checkpoints may be made to have the last two where they belong.
     homeward: u8,
+    /// The medium has lost the newest one since.
+    pub(super) is_lost: bool,
     /// There is one slot only that can be written.
     pub(super) alone: bool,
 }
@@ -69,6 +71,7 @@ impl Places {
     pub(super) fn begin(&mut self, generation: u64) {
         self.newest = self.pending.or(self.newest);
         self.homeward = self.homeward.saturating_sub(1);
+        self.is_lost = false;
         self.take(generation);
     }
 
@@ -123,6 +126,17 @@ impl Places {
         self.spared = [0; CHECKPOINT_SLOTS];
         // The first may find the newest one in its own slot.
         self.homeward = 3;
+    }
+
+    /// The newest one, of which it was known that it is durable, is lost: that before it, in slot `before`, is the newest now.
+    /// Says whether that is new.
+    pub(super) fn lose(&mut self, before: usize) -> bool {
+        // Otherwise it is known already, or it was never written.
+        let Some(i) = self.pending.take() else { return false };
+        self.failures[i] = self.failures[i].saturating_add(1);
+        self.newest = Some(before);
+        self.is_lost = true;
+        true
     }
 
     /// It will not be written at all.

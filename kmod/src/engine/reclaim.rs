@@ -473,6 +473,7 @@ impl Engine {
 
     /// Moves the tail over all segments that hold nothing dirty. Returns the checkpoint that makes it so: write it
     /// with FUA, then call [`Engine::checkpointed`]. `None` when the tail does not move or a checkpoint is under way.
+    /// If the newest one is lost, there is one also when the tail does not move.
     ///
     /// With `whole`, an idle head segment is passed too: a drained log is empty. There may be more to pass than one checkpoint
     /// takes along: call again when it is durable.
@@ -499,7 +500,7 @@ impl Engine {
             self.tail_seq = self.last_seq(self.tail) + 1;
             self.tail = self.next_segment(self.tail);
         }
-        if freeing == 0 {
+        if freeing == 0 && !self.places.is_lost {
             return None;
         }
         self.freeing = Some(freeing);

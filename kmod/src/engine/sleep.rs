@@ -17,6 +17,8 @@
 //!   the last one that is known durable is looked for. (One of this life: of those before, the resume has a checkpoint.)
 //! - One place that the medium cannot give back, but for checkpoint slots that have failed before, is no difference: what is written anew can be read, so nobody has been there
 //!   since, and whoever goes on is seen in another place, too. Two are, for then nothing may be left that would tell.
+//! - If that place was the newest checkpoint, the one before is all there is, and is not written before another one is durable. That is
+//!   made as soon as the machine is awake.
 
 use super::format::{
     Checkpoint, RecordHeader, BLOCK, CHECKPOINT_BLOCKS, CHECKPOINT_SLOTS, SECTOR, UNREADABLE, WINDOW,
@@ -75,6 +77,8 @@ pub type Slots = [Option<[u8; SECTOR]>; CHECKPOINT_SLOTS];
 pub struct Comparison {
     unreadable: u32,
     changed: Option<Changed>,
+    /// The newest checkpoint is lost, and the one before is in this slot.
+    before: Option<usize>,
 }
 
 impl Comparison {
@@ -83,7 +87,9 @@ impl Comparison {
         for (i, slot) in slots.iter().enumerate() {
             self.note(slot.is_none() && !engine.places.has_failed(i), Ok(()));
         }
-        self.note(false, engine.compare_checkpoints(slots));
+        let found = engine.compare_checkpoints(slots);
+        self.before = found.ok().flatten();
+        self.note(false, found.map(|_| ()));
     }
 
     /// Compares what `slot`, one of [`Engine::telling_slots`], holds; `None` when the medium cannot give it back.
@@ -107,6 +113,18 @@ impl Comparison {
             None => Ok(()),
         }
     }
+
+    /// The device is as it was, and the engine goes on with what is there.
+    ///
+    /// # Errors
+    /// As [`Comparison::verdict`]; then the engine stays what it is.
+    pub fn conclude(&self, engine: &mut Engine) -> Result<(), Changed> {
+        self.verdict()?;
+        if self.before.is_some_and(|slot| engine.places.lose(slot)) {
+            engine.told = [engine.told[1], (0, 0)];
+        }
+        Ok(())
+    }
 }
 
 impl Engine {
@@ -123,19 +141,23 @@ impl Engine {
         }
     }
 
-    fn compare_checkpoints(&self, slots: &Slots) -> Result<(), Changed> {
+    /// The slot of the checkpoint before, if the newest one is lost.
+    fn compare_checkpoints(&self, slots: &Slots) -> Result<Option<usize>, Changed> {
         let expected = self.newest_checkpoint();
         // The log may have failed because it could not be written, or there was no slot for it: then it is there, or the one
         // before is. So it is when the medium has lost it: whoever opens the volume then writes two others.
         let place = CHECKPOINT_BLOCKS.iter().position(|&block| block == self.checkpoint_block());
         let is_lost = place.is_some_and(|i| slots[i].is_none());
-        let may_lack = self.failed || self.places.alone;
+        let may_lack = self.failed || self.places.alone || self.places.is_lost;
         let is_before = |c: &Checkpoint| {
             (is_lost || may_lack && c.epoch == expected.epoch) && c.generation + 1 == expected.generation
         };
         let slots = slots.map(|slot| slot.unwrap_or(UNREADABLE));
-        match Checkpoint::choose(&slots, &self.sb).map(|c| c.checkpoint) {
-            Ok(found) if found == expected || is_before(&found) => Ok(()),
+        let chosen = Checkpoint::choose(&slots, &self.sb);
+        match chosen.map(|c| c.checkpoint) {
+            Ok(found) if found == expected || is_before(&found) => {
+                Ok(chosen.ok().map(|c| c.slot).filter(|_| is_lost && found != expected))
+            }
             found => Err(Changed::Checkpoint {
                 expected: expected.generation,
                 found: found.ok().map(|c| c.generation),

@@ -308,7 +308,7 @@ impl Volume {
                 comparison.block(&self.core.lock().engine, slot, None);
             }
         }
-        let verdict = comparison.verdict();
+        let verdict = comparison.conclude(&mut self.core.lock().engine);
         if let Err(changed) = &verdict {
             log_err!(
                 "{}: the cache device has changed since the machine hibernated: {}",
