@@ -12,7 +12,7 @@ use writeboost::engine::format::{
     Checkpoint, RecordHeader, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR, WINDOW,
 };
 use writeboost::engine::log::{Io, Refused, Wait};
-use writeboost::engine::lost::{Around, Lost, Near, Sight, Word};
+use writeboost::engine::lost::{Around, Loss, Lost, Near, Sight, Word};
 use writeboost::engine::map::{Cell, Span};
 use writeboost::engine::places::{Opening, Unwritable};
 use writeboost::engine::read::Run;
@@ -2542,7 +2542,7 @@ fn a_log_that_goes_into_a_large_area_that_is_lost_has_no_end() {
                 Ok(b) => replay.feed(&b),
                 Err(_) => {
                     lost += 1;
-                    replay.feed_unreadable()
+                    replay.feed_unreadable(Loss::Lost)
                 }
             };
             if let Err(damage) = fed {
@@ -2558,6 +2558,55 @@ fn a_log_that_goes_into_a_large_area_that_is_lost_has_no_end() {
         assert_eq!(end, Err(Damage::Area { end: 2, slot: SEGMENT_BLOCKS }), "{apart} blocks apart");
         assert!(lost <= FEW + 1, "{lost} reads that fail");
     }
+}
+
+/// dm-integrity says so of all that was never written, and without a journal of all that was in flight.
+#[test]
+fn any_number_of_blocks_behind_the_log_may_not_match() {
+    const MISMATCH: i32 = 84;
+    for segments in [4, 39] {
+        let mut h = Host::new(40, 16_000);
+        h.write(0, 15, 1);
+        h.flush();
+        h.lose_power();
+        let (first, end) = (beginning(&h, 1), beginning(&h, 1 + segments));
+        h.cache.go_away(first..end, MISMATCH);
+        h.resume().unwrap_or_else(|e| panic!("{segments} segments: {e}"));
+        assert_eq!([h.read(0), h.read(14)], [1, 1]);
+        // It is written, and then it matches.
+        h.cache.come_back();
+        h.write(100, 15, 2);
+        h.flush();
+        h.crash().unwrap();
+        assert_eq!([h.read(0), h.read(100)], [1, 2]);
+    }
+    // Among them a record that knows that one durable which cannot be read.
+    let mut h = Host::new(40, 16_000);
+    (0..6).for_each(|i| {
+        h.write(100 * i, 15, i + 1);
+        h.flush();
+    });
+    h.lose_power();
+    h.cache.go_away(beginning(&h, 1)..beginning(&h, 5), MISMATCH);
+    let damage = h.resume().unwrap_err();
+    assert!(matches!(damage, Damage::Unreadable { end: 2, durable: 2.., .. }), "{damage:?}");
+}
+
+/// What is lost of the data of earlier records says nothing of the log's end.
+#[test]
+fn what_is_looked_through_behind_the_log_ends_at_its_tail() {
+    let mut h = Host::new(20, 16_000);
+    (0..6).for_each(|i| {
+        h.write(100 * i, 15, i + 1);
+        h.flush();
+    });
+    h.lose_power();
+    for segment in 0..5 {
+        (1..11).for_each(|i| h.cache.lose(beginning(&h, segment) + i * BLOCK_SECTORS));
+    }
+    h.cache.lose(beginning(&h, 6));
+    h.resume().unwrap();
+    assert_eq!((h.engine.state().newest, h.read(514)), (6, 6));
 }
 
 /// Segment 0 holds record 1 and, of a life that a crash has ended, the header of record 2 with or without its data.

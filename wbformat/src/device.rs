@@ -16,7 +16,7 @@ use std::{
 use writeboost::engine::{
     format::{BLOCK, SECTOR},
     limits::Shape,
-    lost::insist,
+    lost::{insist_or_loss, Loss},
 };
 
 /// What a path led to.
@@ -154,25 +154,33 @@ impl Device {
     /// # Errors
     /// [`Error::Io`]: any other error.
     pub fn read_if_there(&self, buf: &mut [u8], offset: u64) -> Result<bool, Error> {
+        self.read_or_loss(buf, offset).map(|read| read.is_ok())
+    }
+
+    /// As [`Device::read_if_there`], and what the medium says.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: any other error.
+    pub fn read_or_loss(&self, buf: &mut [u8], offset: u64) -> Result<Result<(), Loss>, Error> {
         if self.file.read_exact_at(buf, offset).is_ok() {
-            return Ok(true);
+            return Ok(Ok(()));
         }
         // The page cache forgets what a disk has said.
         let direct = OpenOptions::new()
             .read(true)
             .custom_flags(rustix::fs::OFlags::DIRECT.bits() as i32)
             .open(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
-        let Ok(direct) = direct else { return self.read(buf, offset).map(|()| true) };
+        let Ok(direct) = direct else { return self.read(buf, offset).map(Ok) };
         // In memory as direct reads want it.
         let mut room = vec![0; buf.len() + BLOCK];
         let skip = room.as_ptr().align_offset(BLOCK);
         let from = &mut room[skip..skip + buf.len()];
-        let found = insist(|| direct.read_exact_at(from, offset), |e| e.raw_os_error().unwrap_or(0));
-        match found.map_err(|e| self.io("read", e))? {
-            Some(()) => buf.copy_from_slice(from),
-            None => return Ok(false),
+        let read = insist_or_loss(|| direct.read_exact_at(from, offset), |e| e.raw_os_error().unwrap_or(0))
+            .map_err(|e| self.io("read", e))?;
+        if read.is_ok() {
+            buf.copy_from_slice(from);
         }
-        Ok(true)
+        Ok(read)
     }
 
     /// Reads the sector at the start of `block`; `None` when the medium cannot give it back.

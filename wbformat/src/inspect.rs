@@ -179,8 +179,10 @@ fn count(device: &Device, sb: &Superblock, chosen: Chosen) -> Result<Log, Error>
     let mut buf = Vec::new();
     while let Want::Read { slot, blocks } = replay.want() {
         buf.resize(blocks as usize * BLOCK, 0);
-        let is_there = device.read_if_there(&mut buf, slot_offset(sb, slot))?;
-        let fed = if is_there { replay.feed(&buf) } else { replay.feed_unreadable() };
+        let fed = match device.read_or_loss(&mut buf, slot_offset(sb, slot))? {
+            Ok(()) => replay.feed(&buf),
+            Err(loss) => replay.feed_unreadable(loss),
+        };
         if let Err(damage) = fed {
             return Ok(Log::Damaged(damage));
         }

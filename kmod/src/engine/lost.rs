@@ -60,19 +60,38 @@ pub const TRIES: u32 = 3;
 ///
 /// # Errors
 /// The last one that says nothing about the medium.
-pub fn insist<T, E>(
+pub fn insist<T, E>(read: impl FnMut() -> Result<T, E>, errno: impl Fn(&E) -> i32) -> Result<Option<T>, E> {
+    insist_or_loss(read, errno).map(Result::ok)
+}
+
+/// What the medium says of what it cannot give back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// It cannot be read.
+    Lost,
+    /// What is there does not match what protects it: so dm-integrity says of places that were never written and, without a
+    /// journal, of all that was in flight when the power failed.
+    Mismatch,
+}
+
+/// As [`insist`], and what the medium says: [`Loss::Mismatch`] if it never says anything else.
+///
+/// # Errors
+/// As those of [`insist`].
+pub fn insist_or_loss<T, E>(
     mut read: impl FnMut() -> Result<T, E>,
     errno: impl Fn(&E) -> i32,
-) -> Result<Option<T>, E> {
-    let mut away = None;
+) -> Result<Result<T, Loss>, E> {
+    let (mut away, mut loss) = (None, Loss::Mismatch);
     for _ in 0..TRIES {
         match read() {
-            Ok(t) => return Ok(Some(t)),
-            Err(e) if Word::of(errno(&e)) == Word::Medium => (),
+            Ok(t) => return Ok(Ok(t)),
+            Err(e) if errno(&e).wrapping_abs() == EILSEQ => (),
+            Err(e) if Word::of(errno(&e)) == Word::Medium => loss = Loss::Lost,
             Err(e) => away = Some(e),
         }
     }
-    away.map_or(Ok(None), Err)
+    away.map_or(Ok(Err(loss)), Err)
 }
 
 /// How long the evidence must last, in milliseconds: five minutes. Longer than what a device or a path needs to recover, and
@@ -395,6 +414,17 @@ mod tests {
         assert_eq!(read([61, 84, 61]), (Ok(None), 3));
         assert_eq!(read([61, 5, 61]), (Err(5), 3));
         assert_eq!(read([110, 61, 61]), (Err(110), 3));
+    }
+
+    #[test]
+    fn only_what_never_says_anything_else_is_a_mismatch() {
+        let loss = |errors: [i32; 3]| {
+            let mut tries = errors.iter();
+            insist_or_loss(|| Err::<(), i32>(*tries.next().unwrap()), |e| *e)
+        };
+        assert_eq!(loss([84, -84, 84]), Ok(Err(Loss::Mismatch)));
+        assert_eq!(loss([84, 61, 84]), Ok(Err(Loss::Lost)));
+        assert_eq!(loss([84, 5, 84]), Err(5));
     }
 
     #[test]

@@ -18,20 +18,25 @@
 //!   down is no such thing, and must not get here: it would shorten the log.
 //!   Who acknowledged it may have been the last to write: so before a log ends at a header that cannot be read, all that may lie
 //!   behind it is looked through for a record that knows it durable ([`WINDOW`] records behind it, each does).
+//!   It ends where the tail is: before that lie earlier records.
 //!   What cannot be read there may be that record. A power cut leaves a few such blocks ([`FEW`]), of what was in flight; where there are
 //!   more, nobody knows whether the log ends, and it is damaged. So the search ends, too, however long each of them takes.
+//!   What only does not match ([`Loss::Mismatch`]) is not counted, for there may be any number of such blocks on a sound device:
+//!   all [`WINDOW`] records that may be in flight, each as long as a segment, are as much as is looked through, and what was never
+//!   written is as much again. To know that takes no longer than to read them.
 //! - Of two records with the same number the later epoch's holds. When the block that would say whether there is another one
 //!   cannot be read, the first counts only with its data: what a crash has spoilt does not have them all.
 //! - Every checkpoint that is written from here on can be read: one that is not would give way to an older one.
 //! - No epoch has the number of one before, also when the newest checkpoint is gone: see [`super::places`].
 
 use super::format::{Checkpoint, Chosen, RecordHeader, Superblock, BLOCK, WINDOW};
+use super::lost::Loss;
 use super::places::Places;
 use super::{Engine, Entry, Secret};
 use crate::os::{OutOfMemory, Table};
 use core::fmt;
 
-/// So many blocks behind the end of the log that cannot be read are what a power cut may leave: 128 KiB, a few pages of flash memory. A
+/// So many blocks behind the end of the log that the medium has lost are what a power cut may leave: 128 KiB, a few pages of flash memory. A
 /// disk may take half a minute to say so of each.
 pub const FEW: u32 = 32;
 
@@ -165,7 +170,7 @@ enum Step {
     /// The data of a record that is known durable, because it may be one that was spoilt; then it is `Next` or `NextSegment`.
     Doubt(Resumed),
     /// A block behind the header that cannot be read, and as many more: perhaps a later record knows what was durable.
-    /// So many could not be read so far.
+    /// So many are lost so far.
     Seek {
         slot: u32,
         left: u32,
@@ -324,16 +329,16 @@ impl Replay {
     }
 
     /// Instead of [`Replay::feed`], when the medium cannot give back what [`Replay::want`] asked for: it has said so itself,
-    /// each time that it was asked. Of several blocks one is enough.
+    /// each time that it was asked, and what. Of several blocks one is enough.
     ///
     /// # Errors
     /// [`Damage`], when the log must not be resumed.
-    pub fn feed_unreadable(&mut self) -> Result<(), Damage> {
+    pub fn feed_unreadable(&mut self, loss: Loss) -> Result<(), Damage> {
         match self.step {
             Step::Done => Ok(()),
             Step::Data => self.end_before_data(),
             Step::Doubt(then) => self.settle_doubt(then, false),
-            Step::Seek { slot, left, lost } => self.seek(slot, left, lost + 1),
+            Step::Seek { slot, left, lost } => self.seek(slot, left, lost + u32::from(loss == Loss::Lost)),
             Step::Ahead => {
                 self.ahead = Beyond::Unreadable;
                 self.step = Step::Next;
@@ -351,7 +356,7 @@ impl Replay {
         }
     }
 
-    /// Goes on with the block behind `slot`, `left` of them, unless enough is known, or `lost` of them could not be read.
+    /// Goes on with the block behind `slot`, `left` of them, unless enough is known, or the medium has lost `lost` of them.
     fn seek(&mut self, slot: u32, left: u32, lost: u32) -> Result<(), Damage> {
         if left == 0 || self.durable >= self.see {
             return self.settle(true);
@@ -361,6 +366,9 @@ impl Replay {
         }
         let end = self.engine.sb.nr_segments * self.segment_blocks();
         let slot = if slot + 1 < end { slot + 1 } else { 0 };
+        if slot == self.checkpoint.tail_segment * self.segment_blocks() {
+            return self.settle(true);
+        }
         self.step = Step::Seek { slot, left: left - 1, lost };
         Ok(())
     }

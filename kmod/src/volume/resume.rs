@@ -10,7 +10,7 @@ use crate::engine::format::{
     Checkpoint, Chosen, Start, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, FIRST_BLOCK,
     MAX_SEGMENT_BLOCKS, SECTOR, UNREADABLE,
 };
-use crate::engine::lost::{insist, TRIES};
+use crate::engine::lost::{insist, insist_or_loss, Loss, TRIES};
 use crate::engine::places::Opening;
 use crate::engine::replay::{Damage, Replay, Want};
 use crate::engine::Engine;
@@ -44,11 +44,11 @@ struct Log<'a> {
 }
 
 impl Log<'_> {
-    /// Reads `blocks` blocks from `slot` on and lends them to `f`. `None` when the medium cannot give them back.
+    /// Reads `blocks` blocks from `slot` on and lends them to `f`, unless the medium cannot give them back.
     ///
     /// # Errors
     /// Any other error: the device, or the way to it, does not answer, and may have all of it.
-    fn read<R>(&mut self, slot: u32, blocks: u32, f: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
+    fn read<R>(&mut self, slot: u32, blocks: u32, f: impl FnOnce(&[u8]) -> R) -> Result<Result<R, Loss>> {
         let mut look = self.ahead.look(slot, blocks);
         if let Look::Batch(count) = look {
             for i in 0..count {
@@ -60,18 +60,20 @@ impl Log<'_> {
         }
         let at = match look {
             // What cannot be read ahead may never be needed, or be read by itself.
-            Look::Memory { piece, at } if self.t.is_ok(piece as usize) => Some(at),
+            Look::Memory { piece, at } if self.t.is_ok(piece as usize) => Ok(at),
             _ => {
                 let alone = || {
                     self.begin(slot, blocks, AHEAD_BLOCKS, AHEAD_BLOCKS);
                     self.t.wait();
                     self.t.error(AHEAD_BLOCKS as usize).map_or(Ok(AHEAD_BLOCKS), Err)
                 };
-                insist(alone, |e| e.to_errno())?
+                insist_or_loss(alone, |e| e.to_errno())?
             }
         };
-        let Some(at) = at else { return Ok(None) };
-        self.t.pages.with(bytes(at), bytes(blocks), f).map(Some).ok_or(EIO)
+        match at {
+            Ok(at) => self.t.pages.with(bytes(at), bytes(blocks), f).map(Ok).ok_or(EIO),
+            Err(loss) => Ok(Err(loss)),
+        }
     }
 
     fn begin(&self, slot: u32, blocks: u32, at: u32, tag: u32) {
@@ -197,15 +199,15 @@ impl Disks {
         let mut noted = 0;
         while let Want::Read { slot, blocks } = replay.want() {
             let fed = match log.read(slot, blocks, |b| replay.feed(b)).map_err(cannot_read)? {
-                Some(fed) => fed,
-                None => {
+                Ok(fed) => fed,
+                Err(loss) => {
                     let sector = sb.slot_sector(slot);
                     log_info!(
                         "{}: the medium of the cache device has lost something from sector {} on",
                         self,
                         sector
                     );
-                    replay.feed_unreadable()
+                    replay.feed_unreadable(loss)
                 }
             };
             if let Err(damage) = fed {

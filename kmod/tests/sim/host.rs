@@ -9,7 +9,7 @@ use writeboost::engine::format::{
     Checkpoint, Chosen, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, UNREADABLE,
 };
 use writeboost::engine::log::{Claim, Io, Refused};
-use writeboost::engine::lost::insist;
+use writeboost::engine::lost::{insist, insist_or_loss};
 use writeboost::engine::places::{Opening, Unwritable};
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Item};
@@ -224,9 +224,9 @@ impl Host {
         let mut reads = Vec::new();
         while let Want::Read { slot, blocks } = replay.want() {
             let read = || self.cache.try_read(self.sector_of(slot), u64::from(blocks) * BLOCK_SECTORS);
-            match insist(read, |e| *e).unwrap() {
-                Some(b) => replay.feed(&b)?,
-                None => replay.feed_unreadable()?,
+            match insist_or_loss(read, |e| *e).unwrap() {
+                Ok(b) => replay.feed(&b)?,
+                Err(loss) => replay.feed_unreadable(loss)?,
             }
             reads.push((slot, blocks));
         }

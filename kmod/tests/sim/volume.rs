@@ -40,7 +40,7 @@ use writeboost::engine::format::{
     Checkpoint, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, MIN_SEGMENTS, UNREADABLE,
 };
 use writeboost::engine::log::{Claim, Io, Refused, Wait};
-use writeboost::engine::lost::{insist, Around, Lost, Near, Sight, Word};
+use writeboost::engine::lost::{insist, insist_or_loss, Around, Lost, Near, Sight, Word};
 use writeboost::engine::places::Opening;
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Item, Relocation};
@@ -969,11 +969,11 @@ impl Sim {
                 return self.crash_in_replay(None);
             }
             let (sector, sectors) = (block_sector(&self.sb, slot), u64::from(blocks) * BLOCK_SECTORS);
-            let fed = match insist(|| self.cache.try_read(sector, sectors), |e| *e) {
-                Ok(Some(b)) => replay.feed(&b),
-                Ok(None) => {
+            let fed = match insist_or_loss(|| self.cache.try_read(sector, sectors), |e| *e) {
+                Ok(Ok(b)) => replay.feed(&b),
+                Ok(Err(loss)) => {
                     self.counts.unreadable += 1;
-                    replay.feed_unreadable()
+                    replay.feed_unreadable(loss)
                 }
                 Err(_) => return self.refused(),
             };
