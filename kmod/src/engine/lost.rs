@@ -13,6 +13,8 @@
 //!   that finds anything else begins that time anew.
 //! - It is looked at again, in the same way, right before it is given up, and at most [`HANDFUL`] blocks are waited for at
 //!   a time: each handful takes its own minutes.
+//! - A round that is broken off ([`Lost::begin`] without [`Lost::end`]), because somebody waits for who looks, is none: what was
+//!   not looked at in it is not forgotten, and the time since the last whole round is one in which nobody has looked.
 //! - Who asks for it ([`Lost::hurry`]) shortens the time. The evidence stays the same.
 //! - Looking does not wait until room is short, when every write would wait with it: it begins when a block is found that cannot be
 //!   read, seldom ([`WATCH_MS`]), at [`WATCHED`] blocks. Nothing is given up by that.

@@ -193,6 +193,8 @@ pub struct Volume {
     writeback_busy: Mutex<()>,
     #[pin]
     reclaim_busy: Mutex<()>,
+    /// So many wait for that whom nobody can see otherwise.
+    reclaim_wanted: AtomicU32,
     /// For the checkpoint of a suspend; under `reclaim_busy`.
     spare: OwnTransfer,
     /// Somebody is about to suspend the volume.
@@ -317,6 +319,7 @@ impl Running {
                 pantry <- Pantry::new(),
                 writeback_busy <- new_mutex!((), "writeboost_writeback"),
                 reclaim_busy <- new_mutex!((), "writeboost_reclaim"),
+                reclaim_wanted: AtomicU32::new(0),
                 spare: Transfer::doubting(1, doubts)?,
                 leaving: AtomicBool::new(false),
                 flags: Flags {
@@ -533,7 +536,9 @@ impl Volume {
         }
         let (goal, carried) = {
             // No relocation is under way. Those that come later know of the drain, and not of what has failed before.
+            self.reclaim_wanted.fetch_add(1, Ordering::Relaxed);
             let _busy = self.reclaim_busy.lock();
+            self.reclaim_wanted.fetch_sub(1, Ordering::Relaxed);
             let mut core = self.core.lock();
             // Not for what is written from now on, or it would never end while somebody writes. As relocation rests during a
             // drain, what was written before lies in these records until it is written back.

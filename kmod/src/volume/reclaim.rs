@@ -123,7 +123,7 @@ impl Volume {
         let state = self.state();
         if state.free_segments >= low_water(state.nr_segments) {
             self.flags.resting.store(false, Ordering::Relaxed);
-            if self.faults.has(trouble::CACHE_READ) && tools.lost.is_due(now_ms()) {
+            if self.faults.has(trouble::CACHE_READ) && tools.lost.is_due(now_ms()) && !self.leaves(false) {
                 self.watch(tools);
             }
             return false;
@@ -173,7 +173,10 @@ impl Volume {
             }
             Relocation::Waits => return false,
         }
-        let is_ready = self.look_for_lost(tools, usize::MAX);
+        let is_ready = self.look_for_lost(tools, usize::MAX, true);
+        if !is_ready && self.leaves(true) {
+            return false;
+        }
         let Tools { batch, transfer: t, found, lost, .. } = tools;
         self.faults.salvaging.store(lost.is_over_within(SOON_MS), Ordering::Relaxed);
         let seq = if is_ready {
@@ -201,8 +204,22 @@ impl Volume {
         }
     }
 
-    /// Reads the first items of the batch, `most` of them, and finds out what each is. Says whether all can be read or are lost.
-    fn look_for_lost(&self, tools: &mut Tools, most: usize) -> bool {
+    /// Whether who looks at blocks that cannot be read has to end at once, for each may take minutes: somebody waits for
+    /// `reclaim_busy`, or, unless the look `is_needed` to make room, is about to, or needs the tail to be moved.
+    fn leaves(&self, is_needed: bool) -> bool {
+        let is_wanted = self.rests() || should_stop() || self.reclaim_wanted.load(Ordering::Relaxed) != 0;
+        is_wanted || (!is_needed && self.leaves_idle_work())
+    }
+
+    fn leaves_idle_work(&self) -> bool {
+        let is_called = self.leaving.load(Ordering::Relaxed) || self.draining.load(Ordering::Relaxed) != 0;
+        let state = self.state();
+        is_called || state.free_segments < low_water(state.nr_segments)
+    }
+
+    /// Reads the first items of the batch, `most` of them, and finds out what each is. Says whether all can be read or are lost,
+    /// and not when it [leaves](Self::leaves).
+    fn look_for_lost(&self, tools: &mut Tools, most: usize, is_needed: bool) -> bool {
         let Tools { batch, transfer: t, found, lost, .. } = tools;
         let mut left = most;
         // What has been superseded meanwhile is left out.
@@ -213,10 +230,15 @@ impl Volume {
         });
         lost.resume(now_ms());
         self.read_items(t, batch.items().iter().enumerate());
-        for (i, item) in batch.items().iter().enumerate() {
+        let is_whole = batch.items().iter().enumerate().all(|(i, item)| {
+            // What can be read takes no time.
+            if !t.is_ok(i) && self.leaves(is_needed) {
+                return false;
+            }
             found[i] = self.find(t, i, batch, item);
-        }
-        let is_ready = self.are_lost(tools);
+            true
+        });
+        let is_ready = is_whole && self.are_lost(tools, is_needed);
         // What could not be read is no failure of what comes now: the next checkpoint is written with the same.
         tools.transfer.reset();
         is_ready
@@ -228,7 +250,7 @@ impl Volume {
         self.core.lock().engine.begin_batch(&mut tools.batch);
         while self.core.lock().engine.plan_relocation(&mut tools.batch) {}
         let was_over = tools.lost.is_over_within(0);
-        self.look_for_lost(tools, WATCHED);
+        self.look_for_lost(tools, WATCHED, false);
         if tools.lost.is_over_within(0) && !was_over {
             log_err!(
                 "{}: the medium of the cache device has lost dirty blocks, {} of the oldest ones: they are given up as soon as their \
@@ -274,7 +296,7 @@ impl Volume {
 
     /// Whether all blocks of the batch can be read, or are lost: `engine/lost.rs` says when. What is lost by this cannot be had
     /// back.
-    fn are_lost(&self, tools: &mut Tools) -> bool {
+    fn are_lost(&self, tools: &mut Tools, is_needed: bool) -> bool {
         let Tools { batch, transfer: t, found, lost, said_ms, .. } = tools;
         let before = lost.count();
         lost.begin(now_ms());
@@ -288,12 +310,16 @@ impl Volume {
                 all = false;
                 continue;
             }
+            // A round that is not ended is none.
+            if self.leaves(is_needed) {
+                return false;
+            }
             let segment = item.slot.checked_div(self.segment_blocks).unwrap_or(0);
             let [own, before, behind] = match headers {
                 Some((of, headers)) if of == segment => headers,
                 _ => headers.insert((segment, self.look_at_headers(t, segment))).1,
             };
-            let around = self.look_around(t, item.slot);
+            let Some(around) = self.look_around(t, item.slot, is_needed) else { return false };
             let near = Near { own, beside: [before, behind], around };
             all &= lost.look(item.slot, crc, sight, &near);
         }
@@ -347,8 +373,9 @@ impl Volume {
         known.map(|known| see(at.next().unwrap_or(first), known))
     }
 
-    /// Looks at the blocks directly beside one that cannot be read. Uses the last blocks of `t`.
-    fn look_around(&self, t: &Arc<Transfer>, slot: u32) -> Around {
+    /// Looks at the blocks directly beside one that cannot be read, unless it [leaves](Self::leaves). Uses the last blocks of
+    /// `t`.
+    fn look_around(&self, t: &Arc<Transfer>, slot: u32, is_needed: bool) -> Option<Around> {
         let nr_slots = u32::try_from(self.state().nr_slots).unwrap_or(u32::MAX);
         let room = (t.pages.len() / BLOCK).saturating_sub(AROUND);
         // What is before it, and what is behind: first and last slot, and where these go.
@@ -367,11 +394,17 @@ impl Volume {
         sides.iter().filter(|side| side.1 != 0).for_each(|&(first, blocks, at)| read(first, blocks, at));
         t.wait();
         let whole = sides.map(|(_, blocks, at)| blocks != 0 && t.is_ok(at));
-        Around::look(slot, nr_slots, |place| {
+        let mut is_whole = true;
+        let around = Around::look(slot, nr_slots, |place| {
             let i = usize::from(place > slot);
             let (first, _, at) = sides[i];
             let at = at.saturating_add(place.saturating_sub(first) as usize);
             if !whole[i] {
+                if self.leaves(is_needed) {
+                    is_whole = false;
+                    // It looks no further.
+                    return Sight::Error(Word::Away);
+                }
                 read(place, 1, at);
                 t.wait();
                 if let Some(e) = t.error(at) {
@@ -385,7 +418,8 @@ impl Volume {
             } else {
                 Sight::Readable
             }
-        })
+        });
+        is_whole.then_some(around)
     }
 
     /// Somebody wants no waiting for minutes where the medium says that blocks are lost.
