@@ -36,8 +36,6 @@ const PART_MS: u64 = 350;
 /// was of no use is not tried again, in milliseconds.
 const EPOCH_MS: u64 = 50;
 const HOLD_MS: u64 = 2000;
-/// How often in a row more parts must have gained by that, until it is the device and not chance.
-const GAINS: u32 = 3;
 /// A flush costs at most one in so many parts of the time, unless what waits for it is older than this, in milliseconds; and
 /// there is none for what is younger than that.
 const FLUSH_SHARE: u64 = 20;
@@ -130,9 +128,28 @@ pub struct Flow {
     rate: u64,
     /// The device writes several parts at a time nearly as fast as one.
     wide: bool,
-    /// How often in a row that has been so, and blocks a second of fewer parts then.
-    gains: u32,
-    narrow: u64,
+    /// How long parts take that are sent while no other, and while one other is under way: an average, and how many there were.
+    alone: Average,
+    beside: Average,
+}
+
+/// Of the last few, in 1/256 of their unit.
+#[derive(Debug, Clone, Copy, Default)]
+struct Average {
+    value: u64,
+    count: u32,
+}
+
+impl Average {
+    fn add(&mut self, x: u64) {
+        let (new, weight) = (x.min(1 << 32) * 256, u64::from(self.count.min(7)));
+        self.value = (self.value * weight + new) / (weight + 1);
+        self.count = self.count.saturating_add(1);
+    }
+
+    fn is_known(&self) -> bool {
+        self.count >= 8
+    }
 }
 
 impl Flow {
@@ -150,8 +167,8 @@ impl Flow {
             hold_until_ms: 0,
             rate: 0,
             wide: false,
-            gains: 0,
-            narrow: 0,
+            alone: Average::default(),
+            beside: Average::default(),
         }
     }
 
@@ -196,9 +213,25 @@ impl Flow {
         self.held = true;
     }
 
-    /// The writes of a part of `blocks` blocks have returned after `ms` milliseconds.
-    pub fn returned(&mut self, blocks: usize, ms: u64, now_ms: u64) {
+    /// A device that does one thing after the other takes twice as long for a part when it has another one to do. One that does not is
+    /// wide. What is asked is how long they take, not how many get done: that depends on how many there are to do.
+    fn compare(&mut self, blocks: usize, others: usize, ms: u64) {
+        if blocks * 2 < self.part {
+            return;
+        }
+        match others {
+            0 => self.alone.add(ms),
+            1 => self.beside.add(ms),
+            _ => return,
+        }
+        let known = self.alone.is_known() && self.beside.is_known();
+        self.wide = known && self.beside.value * 2 < self.alone.value * 3;
+    }
+
+    /// The writes of a part of `blocks` blocks, sent while so many `others` were under way, have returned after `ms` milliseconds.
+    pub fn returned(&mut self, blocks: usize, others: usize, ms: u64, now_ms: u64) {
         self.blocks += blocks as u64;
+        self.compare(blocks, others, ms);
         if ms > PART_MS {
             if self.depth > 1 {
                 self.depth = (self.depth / 2).max(1);
@@ -206,7 +239,6 @@ impl Flow {
             } else {
                 self.part = (blocks / 2).clamp(LEAST_PART, self.part.max(LEAST_PART));
             }
-            self.wide = false;
             self.begin(now_ms);
             return;
         }
@@ -220,24 +252,6 @@ impl Flow {
         self.rate = self.blocks * 1000 / past;
         let (before, held) = (self.before, self.held);
         self.begin(now_ms);
-        if let Some((before, depth)) = before {
-            // What would have been gained if parts did not have to wait for each other.
-            let all = before * (self.depth - depth) as u64 / depth as u64;
-            let gains = self.rate >= before + all / 2;
-            self.gains = if gains { (self.gains + 1).min(GAINS) } else { 0 };
-            if gains && !self.wide {
-                // Once may be chance: it is tried again.
-                (self.wide, self.narrow) = (self.gains == GAINS, before);
-                if !self.wide {
-                    self.depth = depth;
-                    return;
-                }
-            }
-        }
-        // A disk that has taken what it got into its own cache was fast for a moment only.
-        if self.wide && self.depth > 1 && self.rate < self.narrow + self.narrow / 2 {
-            self.wide = false;
-        }
         match before {
             Some((before, depth)) if self.rate < before + before / 16 => {
                 self.depth = depth;
@@ -489,19 +503,19 @@ mod tests {
     /// A device that writes `rate` blocks a second in all, and no part in less than `least_ms`, for so long.
     fn used_to(most: usize, rate: u64, least_ms: u64, for_ms: u64) -> Flow {
         let mut flow = Flow::new((most, PART));
-        let mut under_way: Vec<(u64, u64, usize)> = Vec::new();
+        let mut under_way: Vec<(u64, u64, usize, usize)> = Vec::new();
         let mut free_at_us = 0;
         flow.begin(0);
         for now in 0..for_ms {
             while under_way.len() < flow.depth() {
                 let blocks = flow.part();
                 free_at_us = free_at_us.max(now * 1000) + (blocks as u64 * 1_000_000).div_ceil(rate);
-                under_way.push((free_at_us.div_ceil(1000).max(now + least_ms), now, blocks));
+                under_way.push((free_at_us.div_ceil(1000).max(now + least_ms), now, blocks, under_way.len()));
             }
             flow.held_back();
             while let Some(i) = under_way.iter().position(|&(at, ..)| at <= now) {
-                let (at, sent, blocks) = under_way.remove(i);
-                flow.returned(blocks, at - sent, now);
+                let (at, sent, blocks, others) = under_way.remove(i);
+                flow.returned(blocks, others, at - sent, now);
             }
         }
         flow
@@ -534,23 +548,29 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_is_fast_and_slow_by_chance_is_no_array() {
-        // For 64 ms it is as fast as chance wills, whatever the number of parts.
+    fn a_disk_that_takes_a_burst_into_its_cache_is_no_array_for_long() {
         let mut flow = Flow::new((3, PART));
-        let (mut now, mut lot, mut wide) = (0, 1u64, 0);
-        flow.begin(0);
-        for _ in 0..10_000 {
-            let each = 2 + (lot >> 61);
-            let ms = each * flow.depth() as u64;
-            if now / 64 != (now + ms) / 64 {
-                lot = lot.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            }
-            now += ms;
-            flow.held_back();
-            (0..flow.depth()).for_each(|_| flow.returned(flow.part(), ms, now));
-            wide += u64::from(flow.is_wide()) * ms;
+        // Fast at first, alone and beside another one; then as slow as it is, and twice as slow beside another one.
+        for now in 0..20 {
+            [0, 1].iter().for_each(|&others| flow.returned(flow.part(), others, 2, now));
         }
-        assert!(wide * 20 < now, "wide for {wide} ms of {now}: {flow:?}");
+        assert!(flow.is_wide());
+        for now in 0..6 {
+            flow.returned(flow.part(), 1, 14, 100 + now);
+        }
+        assert!(!flow.is_wide(), "{flow:?}");
+        for now in 0..20 {
+            [0, 1]
+                .iter()
+                .for_each(|&others| flow.returned(flow.part(), others, 7 + 7 * others as u64, 200 + now));
+        }
+        assert!(!flow.is_wide(), "{flow:?}");
+        // What is beside more, or much shorter, says nothing.
+        for now in 0..20 {
+            flow.returned(flow.part(), 5, 1, 300 + now);
+            flow.returned(flow.part() / 4, 1, 1, 300 + now);
+        }
+        assert!(!flow.is_wide(), "{flow:?}");
     }
 
     #[test]
@@ -566,7 +586,7 @@ mod tests {
     fn a_device_that_becomes_slow_is_noticed() {
         let mut flow = used_to(16, 10_000_000, 5, 20_000);
         for i in 0..12 {
-            flow.returned(flow.part(), 2 * PART_MS, 20_000 + i);
+            flow.returned(flow.part(), 3, 2 * PART_MS, 20_000 + i);
         }
         assert_eq!((flow.part(), flow.depth()), (LEAST_PART, 1));
     }

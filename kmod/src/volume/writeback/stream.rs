@@ -49,6 +49,8 @@ pub(in crate::volume) struct Lane {
     len: usize,
     planned: Planned,
     sent_ms: u64,
+    /// Parts that were being written when it was sent.
+    others: usize,
 }
 
 impl Lane {
@@ -60,6 +62,7 @@ impl Lane {
             len: 0,
             planned: Planned::default(),
             sent_ms: 0,
+            others: 0,
         })
     }
 }
@@ -408,7 +411,7 @@ impl Volume {
                 s.stages.set(i, if any { Stage::Ready } else { Stage::Free });
             }
             if stage == Stage::Writing && lane.transfer.is_over() {
-                s.flow.returned(lane.len, now.saturating_sub(lane.sent_ms), now);
+                s.flow.returned(lane.len, lane.others, now.saturating_sub(lane.sent_ms), now);
                 // Its memory may change while it is written: who writes to the volume is told that this is copied.
                 let bypass = s.flow.is_wide() && !self.disks.backing.limits().stable_writes;
                 self.flags.wide.store(bypass, Ordering::Relaxed);
@@ -506,13 +509,14 @@ impl Volume {
         let mut any = false;
         loop {
             while let Some(i) = s.stages.to_write() {
-                if s.stages.count(Stage::Writing) >= s.flow.depth() {
+                let others = s.stages.count(Stage::Writing);
+                if others >= s.flow.depth() {
                     s.flow.held_back();
                     break;
                 }
                 s.stages.set(i, Stage::Writing);
                 let lane = &mut s.lanes[i];
-                lane.sent_ms = now_ms();
+                (lane.sent_ms, lane.others) = (now_ms(), others);
                 self.send_writes(&lane.transfer, &lane.items[..lane.len], &lane.live, 0);
             }
             let Some(i) = s.stages.to_read() else { return any };
