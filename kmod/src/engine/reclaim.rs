@@ -161,8 +161,34 @@ impl Batch {
 
     /// Sorts by address on the backing device.
     pub fn sort(&mut self) {
-        self.items[..self.len].sort_unstable_by_key(Item::key);
+        sort(&mut self.items[..self.len]);
         (self.sorted, self.looked) = (self.len, 0);
+    }
+}
+
+/// Sorts by address: a heapsort. The one of the standard library takes half a kilobyte of stack for each level that it descends, and
+/// there may be more levels than a kernel's stack holds, above all when most of it is sorted already.
+fn sort(items: &mut [Item]) {
+    /// Lets the item at the root of a heap, which may be in its wrong place, sink to where it belongs.
+    fn sink(heap: &mut [Item], mut root: usize) {
+        loop {
+            let left = 2 * root + 1;
+            if left >= heap.len() {
+                return;
+            }
+            let right_is_more = left + 1 < heap.len() && heap[left + 1].key() > heap[left].key();
+            let child = left + usize::from(right_is_more);
+            if heap[root].key() >= heap[child].key() {
+                return;
+            }
+            heap.swap(root, child);
+            root = child;
+        }
+    }
+    (0..items.len() / 2).rev().for_each(|root| sink(items, root));
+    for end in (1..items.len()).rev() {
+        items.swap(0, end);
+        sink(&mut items[..end], 0);
     }
 }
 
@@ -556,6 +582,32 @@ mod tests {
     use super::*;
     use crate::engine::format::Superblock;
     use crate::engine::Secret;
+
+    #[test]
+    fn a_batch_is_sorted() {
+        let mut lot = 1u64;
+        for len in [0, 1, 2, 3, 10, 1000] {
+            let mut items: std::vec::Vec<_> = (0..len)
+                .map(|slot| {
+                    lot = lot.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    Item::new(lot >> 33 & 0x1ff, (lot >> 24) as u8, slot)
+                })
+                .collect();
+            // In any order, and once more, with some that are behind the others.
+            for _ in 0..2 {
+                let mut wanted = items.clone();
+                wanted.sort_by_key(|item| (item.key(), item.slot));
+                sort(&mut items);
+                let keys = |items: &[Item]| items.iter().map(Item::key).collect::<std::vec::Vec<_>>();
+                assert_eq!(keys(&items), keys(&wanted));
+                let mut slots: std::vec::Vec<_> = items.iter().map(|item| item.slot).collect();
+                slots.sort();
+                assert!(slots.iter().zip(0..).all(|(&slot, i)| slot == i), "each is still there");
+                let some = items.len() / 10;
+                items.rotate_left(some);
+            }
+        }
+    }
 
     #[test]
     fn relocation_is_worth_a_tenth_of_the_room_that_it_reads() {
