@@ -99,10 +99,12 @@ pub const TESTS: &[Test] = &[
         done
         say "$(free) of $all segments are free"
         say 'let in, one by one, while nothing becomes free: 20 ms for each block that is written back'
-        write --randseed=$((SEED + 1000)) --size=200m --io_size=1m --ioengine=psync --write_lat_log=/tmp/paced
-        # 256 writes; those that found something saved up were not delayed.
+        write --randseed=$((SEED + 1000)) --size=200m --io_size=4m --ioengine=psync --write_lat_log=/tmp/paced
+        # 1,024 writes; those that found something saved up were not delayed, and there is more of that when blocks lie beside each other.
+        # Without a pace some eight would be, one for each segment.
         slow=$(awk -F, '$2 > 1e6 { slow++ } END { print slow + 0 }' /tmp/paced_clat.1.log)
-        [ "$slow" -gt 64 ] || die "only $slow writes were delayed"
+        say "$slow writes were delayed"
+        [ "$slow" -gt 24 ] || die "only $slow writes were delayed"
         say 'the backing device does not answer any more'
         # Four are not for writes.
         until [ "$(free)" -ge 6 ]; do sleep 0.1; done
