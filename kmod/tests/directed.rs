@@ -2694,10 +2694,8 @@ fn look(h: &Host, lost: &mut Lost, now_ms: u64) -> Vec<bool> {
     found
 }
 
-/// Each disk has a chunk by turns, and headers are on the others: a disk that has the medium's word for all that it holds has
-/// lost nothing. A whole one, a chunk at a time, or what is left of a chunk.
-#[test]
-fn a_disk_that_is_locked_has_lost_nothing() {
+/// Four segments that are full, and one block in a fifth: all of it is durable.
+fn four_segments_and_some() -> Host {
     let mut h = host();
     for i in 0..4 {
         h.write(i * 100, 15, i + 1);
@@ -2705,6 +2703,14 @@ fn a_disk_that_is_locked_has_lost_nothing() {
     }
     h.write(900, 1, 9);
     h.flush();
+    h
+}
+
+/// Each disk has a chunk by turns, and headers are on the others: a disk that has the medium's word for all that it holds has
+/// lost nothing. A whole one, a chunk at a time, or what is left of a chunk.
+#[test]
+fn a_disk_that_is_locked_has_lost_nothing() {
+    let mut h = four_segments_and_some();
     let sound = h.cache.clone();
     for part in [1..16, 1..9, 8..16, 4..12] {
         h.cache = sound.clone();
@@ -2721,13 +2727,7 @@ fn a_disk_that_is_locked_has_lost_nothing() {
 
 #[test]
 fn what_is_away_is_never_given_up_and_what_the_medium_has_lost_is_in_minutes() {
-    let mut h = host();
-    for i in 0..4 {
-        h.write(i * 100, 15, i + 1);
-        h.flush();
-    }
-    h.write(900, 1, 9);
-    h.flush();
+    let mut h = four_segments_and_some();
     let region = beginning(&h, 1)..beginning(&h, 3);
     let parts =
         [region.clone(), region.start + BLOCK_SECTORS..region.end, region.start + 8..region.start + 16];

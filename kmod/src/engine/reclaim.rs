@@ -193,6 +193,15 @@ fn sort(items: &mut [Item]) {
 }
 
 impl Engine {
+    /// How many segments the tail has to pass to get there.
+    fn behind_tail(&self, segment: u32) -> u32 {
+        if segment >= self.tail {
+            segment - self.tail
+        } else {
+            segment + self.sb.nr_segments - self.tail
+        }
+    }
+
     /// Empties the batch; planning begins at the tail.
     pub fn begin_batch(&self, batch: &mut Batch) {
         batch.len = 0;
@@ -209,8 +218,7 @@ impl Engine {
     pub fn continue_batch(&self, batch: &mut Batch) {
         let next = batch.next;
         self.begin_batch(batch);
-        let skipped =
-            if next >= self.tail { next - self.tail } else { next + self.sb.nr_segments - self.tail };
+        let skipped = self.behind_tail(next);
         if skipped <= self.in_log() {
             (batch.first, batch.next, batch.skipped) = (next, next, skipped);
         }
@@ -345,13 +353,8 @@ impl Engine {
             let s = &self.segments[segment as usize];
             let (_, _, dirty) = self.index.get(slot);
             // What planning has come by is in the batch, or was in one that is under way.
-            let age = if segment >= self.tail {
-                segment - self.tail
-            } else {
-                segment + self.sb.nr_segments - self.tail
-            };
-            let is_left =
-                live != 0 && dirty && age >= batch.skipped + batch.segments && !self.index.is_lost(slot);
+            let is_young = self.behind_tail(segment) >= batch.skipped + batch.segments;
+            let is_left = live != 0 && dirty && is_young && !self.index.is_lost(slot);
             let is_wanted = is_left && s.first_seq <= last && slot < self.durable_end(segment);
             if is_wanted && batch.len < batch.items.len() {
                 batch.items[batch.len] = Item::new(addr, live, slot);

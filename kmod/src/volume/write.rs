@@ -100,7 +100,7 @@ impl Volume {
         let is_doubtful = result.is_ok() && self.pantry.doubts().count() != doubts;
         if is_fault {
             // What was written back lately may be forgotten by that.
-            self.pantry.doubt();
+            self.pantry.doubts().add();
             self.bypass_from_ms.store(now_ms().saturating_add(BYPASS_AGAIN_MS), Ordering::Relaxed);
         }
         self.end_bypass(bypass);

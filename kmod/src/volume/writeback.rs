@@ -274,6 +274,27 @@ impl Volume {
         }
     }
 
+    /// Whether what was begun in good time (`early`), or because it must, is to end, though there is more to write back.
+    fn ends_pass(&self, tick: &Tick, early: bool) -> bool {
+        let ends =
+            if self.has_to_write_back() { early && !self.state().failed } else { !self.still_has_time(tick) };
+        ends || should_stop() || self.rests()
+    }
+
+    /// Adds the next segments to a batch that has begun, up to `most` of them and to record `last`, and sorts it.
+    fn plan_segments(&self, batch: &mut Batch, most: u32, last: u64) {
+        // Segments without anything dirty do not count: they may lie behind one that cannot be written back.
+        let mut segments: u32 = 0;
+        while segments < most {
+            let before = batch.items().len();
+            if !self.core.lock().engine.plan_writeback(batch, last) {
+                break;
+            }
+            segments = segments.saturating_add((batch.items().len() != before).into());
+        }
+        batch.sort();
+    }
+
     /// Writes back one batch of the oldest segments. Says whether there is perhaps more to do at once.
     fn write_back<'a>(
         &'a self,
@@ -329,16 +350,7 @@ impl Volume {
         }
         let batch = &mut tools.batch;
         self.core.lock().engine.begin_batch(batch);
-        // Segments without anything dirty do not count: they may lie behind one that cannot be written back.
-        let mut segments = 0;
-        while segments < most {
-            let before = batch.items().len();
-            if !self.core.lock().engine.plan_writeback(batch, last) {
-                break;
-            }
-            segments = segments.saturating_add((batch.items().len() != before).into());
-        }
-        batch.sort();
+        self.plan_segments(batch, most, last);
         if urgent && batch.items().is_empty() {
             // Only what is durable can be written back, and a small cache may be full before anything else asks for that.
             let state = self.state();
@@ -353,13 +365,12 @@ impl Volume {
         while from < tools.batch.items().len() && !pass.dead {
             let seen = self.writeback.count();
             self.tick(tick);
-            let must = self.has_to_write_back();
-            let leaves = if must { early && !self.state().failed } else { !self.still_has_time(tick) };
-            if should_stop() || self.rests() || leaves {
+            if self.ends_pass(tick, early) {
                 // What is written back so far counts; a batch for what is wanted now makes room sooner.
                 over = false;
                 break;
             }
+            let must = self.has_to_write_back();
             let limit = self.policy().limit.filter(|_| !must);
             let (wait_ms, most) = tools.limit_to(limit);
             if wait_ms != 0 {
@@ -713,12 +724,17 @@ impl Volume {
             if blocks == 1 || t.is_ok(first) {
                 return;
             }
-            for (i, slot) in (first..first.saturating_add(blocks)).zip(slot..) {
-                t.forgive(i);
-                t.read(&self.disks, &self.disks.cache, self.slot_sector(slot), (bytes(i as u32), BLOCK), i);
-            }
+            (first..first.saturating_add(blocks))
+                .zip(slot..)
+                .for_each(|(i, slot)| self.read_again(t, i, slot));
         });
         t.wait();
+    }
+
+    /// Reads item number `i`, which is in this slot, once more, by itself.
+    fn read_again(&self, t: &Arc<Transfer>, i: usize, slot: u32) {
+        t.forgive(i);
+        t.read(&self.disks, &self.disks.cache, self.slot_sector(slot), (bytes(i as u32), BLOCK), i);
     }
 
     /// As [`Volume::read_items`], which waits for it. What lies one behind the other is read together.
@@ -744,8 +760,7 @@ impl Volume {
             (true, true) => return Verdict::Intact,
             (false, true) => (),
         }
-        t.forgive(i);
-        t.read(&self.disks, &self.disks.cache, self.slot_sector(item.slot), (bytes(i as u32), BLOCK), i);
+        self.read_again(t, i, item.slot);
         t.wait();
         match (right(), is_held()) {
             (_, false) => Verdict::Gone,

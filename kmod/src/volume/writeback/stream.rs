@@ -91,11 +91,6 @@ impl Pantry {
         }? Error)
     }
 
-    /// A write to the backing device that is not of writeback's has failed.
-    pub(in crate::volume) fn doubt(&self) {
-        self.doubts.add();
-    }
-
     /// What failed writes and flushes are told to.
     pub(in crate::volume) fn doubts(&self) -> &Shared<Doubts> {
         &self.doubts
@@ -267,12 +262,16 @@ impl Stream {
         self.unit
     }
 
-    /// Whether a later plan is about to write the item's block once more, or is doing it: what it was then is clean when that is, and a
+    /// Parts that are to be written: bits by number.
+    fn busy(&self) -> u64 {
+        [Stage::Reading, Stage::Ready, Stage::Writing]
+            .iter()
+            .fold(0, |busy, &stage| busy | self.stages.mask(stage))
+    }
+
+    /// Whether a later plan has one of the parts `busy` write the item's block once more: what it was then is clean when that is, and a
     /// write that fails may leave nothing of it.
-    fn is_under_way_again(&self, planned: Planned, item: &Item) -> bool {
-        let busy = self.stages.mask(Stage::Reading)
-            | self.stages.mask(Stage::Ready)
-            | self.stages.mask(Stage::Writing);
+    fn is_under_way_again(&self, busy: u64, planned: Planned, item: &Item) -> bool {
         let later = (0..)
             .zip(&self.lanes)
             .filter(|(i, lane)| busy & 1u64.wrapping_shl(*i) != 0 && lane.planned != planned);
@@ -395,10 +394,8 @@ impl Volume {
     }
 
     fn stops_stream(&self, tick: &Tick, early: bool) -> bool {
-        let must = self.has_to_write_back();
-        // As for what is written part by part; and so is what has a limit.
-        let leaves = if must { early && !self.state().failed } else { !self.still_has_time(tick) };
-        leaves || should_stop() || self.rests() || (!must && self.policy().limit.is_some())
+        // What has a limit is written part by part.
+        self.ends_pass(tick, early) || (self.policy().limit.is_some() && !self.has_to_write_back())
     }
 
     /// Takes note of all that has returned.
@@ -485,11 +482,12 @@ impl Volume {
 
     /// What the list has is on the backing device.
     fn clean(&self, s: &mut Stream, pass: &mut Pass) {
+        let busy = s.busy();
         let mut from = 0;
         for &(planned, to) in &s.flushing.plans[..s.flushing.nr_plans] {
             for items in s.flushing.items[from..to].chunks(AT_ONCE) {
                 let mut core = self.core.lock();
-                for item in items.iter().filter(|item| !s.is_under_way_again(planned, item)) {
+                for item in items.iter().filter(|item| !s.is_under_way_again(busy, planned, item)) {
                     core.engine.written_back(planned, item);
                 }
             }
@@ -546,18 +544,12 @@ impl Volume {
         };
         let most =
             aim.most.unwrap_or_else(|| segments_for(state.nr_segments, self.segment_blocks, s.flow.rate()));
-        // Segments without anything dirty do not count: they may lie behind one that cannot be written back.
-        let mut segments = 0;
-        while segments < most {
-            let before = batch.items().len();
-            if !self.core.lock().engine.plan_writeback(batch, aim.last) {
-                break;
-            }
-            segments = segments.saturating_add((batch.items().len() != before).into());
-        }
-        batch.sort();
+        self.plan_segments(batch, most, aim.last);
+        let planned = batch.items().len();
         while self.core.lock().engine.plan_neighbours(batch, aim.last) {}
-        batch.sort();
+        if batch.items().len() != planned {
+            batch.sort();
+        }
         s.at = 0;
         s.plan = s.plan.wrapping_add(1);
         s.planned_all = batch.items().is_empty();
