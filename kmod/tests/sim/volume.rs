@@ -1685,12 +1685,16 @@ impl Sim {
                 if fails {
                     self.doubts.add();
                 }
-                let ok = !fails && !self.backing_fails() && self.doubts.count() == doubts;
+                let has_failed = fails || self.backing_fails();
+                let ok = !has_failed && self.doubts.count() == doubts;
                 if ok {
                     self.backing.write(sector, &data, true);
                     self.counts.bypassed += 1;
                 } else {
+                    // A reset that another error has told of may have been between the write and its flush.
                     self.backing.tear(&mut self.rng, sector, &data);
+                }
+                if has_failed {
                     self.backing.forget(&mut self.rng);
                 }
                 self.log.push(Logged { seq: 0, sector, sectors, version, certain: ok });
