@@ -5,7 +5,7 @@
 use crate::bytes::Source;
 use crate::fix_checksum;
 use writeboost::engine::format::{
-    Checkpoint, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, MAX_ENTRIES, SECTOR, WINDOW,
+    Checkpoint, Held, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, MAX_ENTRIES, SECTOR, WINDOW,
 };
 use writeboost::engine::replay;
 
@@ -62,14 +62,14 @@ fn check_checkpoint(sb: &Superblock, b: &[u8; SECTOR]) {
 }
 
 fn choice(sb: &Superblock, s: &[[u8; SECTOR]; 2]) {
-    let slots = [s[0], s[1], [0; SECTOR], s[0]];
-    let all = slots.map(|s| Checkpoint::decode(&s, sb));
-    let newest = all.iter().flatten().map(|cp| cp.generation).max();
-    match Checkpoint::choose(&slots, sb) {
+    let slots = [Some(&s[0]), Some(&s[1]), None, Some(&[0; SECTOR])].map(|s| Held::of(s, sb));
+    let newest = slots.iter().filter_map(Held::checkpoint).map(|cp| cp.generation).max();
+    match Checkpoint::choose(&slots) {
         Ok(chosen) => {
             assert_eq!(Some(chosen.checkpoint.generation), newest);
-            assert_eq!(all[chosen.slot], Ok(chosen.checkpoint));
-            assert!(chosen.doubtful < 4 && chosen.filled[chosen.slot] && !chosen.filled[2]);
+            assert_eq!(slots[chosen.slot].checkpoint(), Some(&chosen.checkpoint));
+            assert!(chosen.doubtful < 4 && chosen.filled[chosen.slot] && !chosen.filled[3]);
+            assert_eq!(chosen.unreadable, [false, false, true, false]);
         }
         Err(_) => assert_eq!(newest, None),
     }

@@ -10,7 +10,7 @@ use crate::bytes::Source;
 use crate::device::Device;
 use std::collections::BTreeMap;
 use writeboost::engine::format::{
-    Checkpoint, Chosen, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR,
+    Checkpoint, Chosen, Held, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR,
 };
 use writeboost::engine::log::{Claim, Io, Refused, Wait};
 use writeboost::engine::places::Opening;
@@ -78,8 +78,8 @@ fn begin(cache: &Device) -> Result<(Superblock, Chosen), Fate> {
     if sb.cache_sectors() > cache.sectors() {
         return Err(Fate::Refused);
     }
-    let slots = CHECKPOINT_BLOCKS.map(|block| cache.sector(block));
-    let chosen = Checkpoint::choose(&slots, &sb).map_err(|_| Fate::Refused)?;
+    let slots = CHECKPOINT_BLOCKS.map(|block| Held::of(Some(&cache.sector(block)), &sb));
+    let chosen = Checkpoint::choose(&slots).map_err(|_| Fate::Refused)?;
     Ok((sb, chosen))
 }
 
@@ -168,9 +168,11 @@ impl Volume {
     /// Writes what a resume writes.
     fn begin_life(&mut self, next: Checkpoint) {
         let mut opening = Opening::new(next);
-        while let Some((block, sector)) = opening.want(&self.engine) {
+        while let Some((block, checkpoint)) = opening.want(&self.engine) {
             let mut bytes = [0; BLOCK];
-            bytes[..SECTOR].copy_from_slice(&sector);
+            if let Some(checkpoint) = checkpoint {
+                checkpoint.encode_into(bytes.first_chunk_mut().unwrap());
+            }
             self.cache.write(block, &bytes);
             opening.written(&mut self.engine, true).unwrap();
         }

@@ -4,7 +4,7 @@
 //!
 //! The crate root for Kbuild; `lib.rs` is the one for cargo. Both have `arguments.rs`, `engine/` and `os/` in common.
 
-#![deny(unsafe_op_in_unsafe_fn)]
+#![deny(unsafe_op_in_unsafe_fn, unused)]
 // `arguments`, `engine` and `os` are public in the crate that cargo builds of them.
 #![allow(unreachable_pub)]
 

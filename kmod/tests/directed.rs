@@ -5,11 +5,11 @@
 mod sim;
 
 use sim::disk::{AWAY, MEDIUM};
-use sim::host::{filled, Host, SEGMENT_BLOCKS};
+use sim::host::{checkpoint_sector, filled, Host, SEGMENT_BLOCKS};
 use sim::rng::Rng;
 use writeboost::engine::checks::Verdict;
 use writeboost::engine::format::{
-    Checkpoint, RecordHeader, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR, WINDOW,
+    Checkpoint, Held, RecordHeader, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR, WINDOW,
 };
 use writeboost::engine::log::{Io, Refused, Wait};
 use writeboost::engine::lost::{Around, Loss, Lost, Near, Sight, Word};
@@ -144,7 +144,8 @@ fn a_torn_checkpoint_leaves_the_one_before() {
     for n in 0..8 {
         assert_eq!(h.read(n * 15 + 14), n + 1);
     }
-    assert!(Checkpoint::choose(&[[0x5a; SECTOR]; CHECKPOINT_BLOCKS.len()], &h.sb).is_err());
+    let held = Held::of(Some(&[0x5a; SECTOR]), &h.sb);
+    assert!(Checkpoint::choose(&[held; CHECKPOINT_BLOCKS.len()]).is_err());
 }
 
 #[test]
@@ -2288,11 +2289,11 @@ fn a_resume_never_writes_to_the_only_checkpoint() {
             let mut opening = Opening::new(cp);
             let mut writes = 0;
             let cut = loop {
-                let Some((block, sector)) = opening.want(&h.engine) else { break None };
+                let Some((block, checkpoint)) = opening.want(&h.engine) else { break None };
                 if writes == last {
                     break Some(block);
                 }
-                let ok = h.cache.try_write(block * BLOCK_SECTORS, &sector);
+                let ok = h.cache.try_write(block * BLOCK_SECTORS, &checkpoint_sector(checkpoint));
                 opening.written(&mut h.engine, ok).unwrap();
                 writes += 1;
             };
@@ -2379,9 +2380,9 @@ fn a_checkpoint_that_comes_back_is_older_than_what_was_written_since() {
     let (engine, cp) = h.replay().unwrap().0.finish();
     h.engine = engine;
     // The power fails behind the first of its checkpoints.
-    let (block, sector) = Opening::new(cp).want(&h.engine).unwrap();
+    let (block, checkpoint) = Opening::new(cp).want(&h.engine).unwrap();
     assert_eq!(block, CHECKPOINT_BLOCKS[3]);
-    h.cache.poke(block * BLOCK_SECTORS, &sector);
+    h.cache.poke(block * BLOCK_SECTORS, &checkpoint_sector(checkpoint));
     let h = Host { cache: twin(&h).cache.healed(), ..twin(&h) };
     assert_eq!(h.checkpoint(), cp);
 }
@@ -2390,9 +2391,9 @@ fn a_checkpoint_that_comes_back_is_older_than_what_was_written_since() {
 fn has_checkpoint(h: &Host) -> bool {
     let slots = CHECKPOINT_BLOCKS.map(|block| {
         let sector = h.cache.try_read(block * BLOCK_SECTORS, 1);
-        sector.map_or([0xff; SECTOR], |b| *b.first_chunk().unwrap())
+        Held::of(sector.as_ref().ok().map(|b| b.first_chunk().unwrap()), &h.sb)
     });
-    Checkpoint::choose(&slots, &h.sb).is_ok()
+    Checkpoint::choose(&slots).is_ok()
 }
 
 #[test]

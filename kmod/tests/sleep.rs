@@ -8,7 +8,7 @@ mod sim;
 
 use sim::host::{Host, SEGMENT_BLOCKS};
 use sim::rng::Rng;
-use writeboost::engine::format::{Checkpoint, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
+use writeboost::engine::format::{Checkpoint, Held, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
 use writeboost::engine::sleep::{Changed, Comparison};
 
 /// What the image finds on the cache device.
@@ -21,7 +21,7 @@ fn go_on(h: &mut Host) -> Result<(), Changed> {
     let mut comparison = Comparison::default();
     let slots = checkpoint_sectors().map(|s| {
         let sector = h.cache.try_read(s, 1).ok();
-        sector.map(|b| *b.first_chunk().unwrap())
+        Held::of(sector.as_ref().map(|b| b.first_chunk().unwrap()), &h.sb)
     });
     comparison.checkpoints(&h.engine, &slots);
     for slot in h.engine.telling_slots().into_iter().flatten() {
@@ -34,7 +34,10 @@ fn go_on(h: &mut Host) -> Result<(), Changed> {
 /// The same, when the medium cannot give back the blocks at these sectors.
 fn compare_without(h: &Host, unreadable: &[u64]) -> Result<(), Changed> {
     let mut comparison = Comparison::default();
-    let slot = |sector: u64| (!unreadable.contains(&sector)).then(|| h.cache.sector(sector));
+    let slot = |sector: u64| {
+        let is_there = !unreadable.contains(&sector);
+        Held::of(is_there.then(|| h.cache.sector(sector)).as_ref(), &h.sb)
+    };
     comparison.checkpoints(&h.engine, &checkpoint_sectors().map(slot));
     for slot in h.engine.telling_slots().into_iter().flatten() {
         let block = h.cache.read(h.sector_of(slot), BLOCK_SECTORS);

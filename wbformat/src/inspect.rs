@@ -10,8 +10,7 @@ use crate::{
 use uuid::Uuid;
 use writeboost::engine::{
     format::{
-        Checkpoint, Chosen, Invalid, Start, Superblock, BLOCK, CHECKPOINT_BLOCKS, FIRST_BLOCK, SECTOR,
-        UNREADABLE,
+        Checkpoint, Chosen, Held, Invalid, Start, Superblock, BLOCK, CHECKPOINT_BLOCKS, FIRST_BLOCK, SECTOR,
     },
     replay::{is_empty, Damage, Replay, Want},
 };
@@ -129,17 +128,16 @@ fn volume(device: &Device, superblock: Superblock, depth: Depth) -> Result<Volum
 
 fn log(device: &Device, sb: &Superblock, depth: Depth) -> Result<Log, Error> {
     // One that the medium has lost is as good as one with a wrong checksum; and so is, as in the kernel, one that fails alone.
-    let mut slots = [UNREADABLE; CHECKPOINT_BLOCKS.len()];
+    let mut slots = [Held::Unreadable; CHECKPOINT_BLOCKS.len()];
     let mut away = None;
     for (slot, block) in slots.iter_mut().zip(CHECKPOINT_BLOCKS) {
         match device.read_sector_if_there(block) {
-            Ok(Some(sector)) => *slot = sector,
-            Ok(None) => (),
+            Ok(sector) => *slot = Held::of(sector.as_ref(), sb),
             Err(e) if answers_around(device) => away = Some(e),
             Err(e) => return Err(e),
         }
     }
-    let chosen = match (Checkpoint::choose(&slots, sb), away) {
+    let chosen = match (Checkpoint::choose(&slots), away) {
         (Ok(chosen), _) => chosen,
         (Err(_), Some(e)) => return Err(e),
         (Err(invalid), None) => return Ok(Log::NoCheckpoint(invalid)),

@@ -11,7 +11,7 @@ use std::{
 use tempfile::TempDir;
 use writeboost::{
     engine::format::{
-        Checkpoint, Entry, RecordHeader, Superblock, BLOCK, CHECKPOINT_BLOCKS, FIRST_BLOCK, SECTOR,
+        Checkpoint, Entry, Held, RecordHeader, Superblock, BLOCK, CHECKPOINT_BLOCKS, FIRST_BLOCK, SECTOR,
     },
     os::crc32c,
 };
@@ -103,7 +103,8 @@ fn round_trip() {
     let sb = image.superblock();
     assert_eq!((sb.name(), sb.backing_id(), sb.backing_sectors), ("perflv", "", 4095));
     assert_eq!((sb.segment_blocks, sb.nr_segments), (64, 60));
-    let cp = Checkpoint::choose(&CHECKPOINT_BLOCKS.map(|block| image.sector(block as usize)), &sb).unwrap();
+    let slots = CHECKPOINT_BLOCKS.map(|block| Held::of(Some(&image.sector(block as usize)), &sb));
+    let cp = Checkpoint::choose(&slots).unwrap();
     assert_eq!(cp, Checkpoint::first(sb.nonce).into());
     assert_eq!(image.sector(2), [0; SECTOR]);
 

@@ -23,8 +23,6 @@ pub const CHECKPOINT_SLOTS: usize = 4;
 /// The blocks of the checkpoint slots: generation `g` is written to number `g % 2`, or to number `2 + g % 2` when that fails. Those
 /// that stand in lie far from the others, and under small stripes on other disks.
 pub const CHECKPOINT_BLOCKS: [u64; CHECKPOINT_SLOTS] = [1, 2, 128, 192];
-/// What stands for a checkpoint slot that cannot be read: neither blank nor a checkpoint.
-pub const UNREADABLE: [u8; SECTOR] = [0xff; SECTOR];
 /// Blocks per segment unless chosen otherwise when formatting: 512 KiB.
 pub const DEFAULT_SEGMENT_BLOCKS: u32 = 128;
 /// Fewest blocks per segment.
@@ -135,16 +133,21 @@ fn check_sector(b: &[u8; SECTOR], magic: &[u8; 8]) -> Result<(), Invalid> {
     Ok(())
 }
 
-fn sector_with(magic: &[u8; 8]) -> [u8; SECTOR] {
-    let mut b = [0; SECTOR];
-    put(&mut b, 0, magic);
-    put(&mut b, 8, &VERSION.to_le_bytes());
-    b
+fn begin_sector(b: &mut [u8; SECTOR], magic: &[u8; 8]) {
+    b.fill(0);
+    put(b, 0, magic);
+    put(b, 8, &VERSION.to_le_bytes());
 }
 
-fn seal_sector(mut b: [u8; SECTOR]) -> [u8; SECTOR] {
-    let crc = crc_without(&b, SECTOR_CRC);
-    put(&mut b, SECTOR_CRC, &crc.to_le_bytes());
+fn seal_sector(b: &mut [u8; SECTOR]) {
+    let crc = crc_without(b, SECTOR_CRC);
+    put(b, SECTOR_CRC, &crc.to_le_bytes());
+}
+
+/// A sector of its own: not in the kernel, whose stack is small.
+fn sector(encode: impl FnOnce(&mut [u8; SECTOR])) -> [u8; SECTOR] {
+    let mut b = [0; SECTOR];
+    encode(&mut b);
     b
 }
 
@@ -271,16 +274,21 @@ impl Superblock {
 
     /// The sector to write at the start of the cache device.
     pub fn encode(&self) -> [u8; SECTOR] {
-        let mut b = sector_with(&SUPERBLOCK_MAGIC);
-        put(&mut b, 16, &self.uuid);
-        put(&mut b, 32, &self.nonce.to_le_bytes());
-        put(&mut b, 40, &self.backing_sectors.to_le_bytes());
-        put(&mut b, 48, &self.nr_segments.to_le_bytes());
-        put(&mut b, 52, &self.segment_blocks.to_le_bytes());
-        put(&mut b, 56, &self.first_block.to_le_bytes());
-        put(&mut b, 64, &self.name);
-        put(&mut b, 192, &self.backing_id);
-        seal_sector(b)
+        sector(|b| self.encode_into(b))
+    }
+
+    /// The same, in memory that is there.
+    pub fn encode_into(&self, b: &mut [u8; SECTOR]) {
+        begin_sector(b, &SUPERBLOCK_MAGIC);
+        put(b, 16, &self.uuid);
+        put(b, 32, &self.nonce.to_le_bytes());
+        put(b, 40, &self.backing_sectors.to_le_bytes());
+        put(b, 48, &self.nr_segments.to_le_bytes());
+        put(b, 52, &self.segment_blocks.to_le_bytes());
+        put(b, 56, &self.first_block.to_le_bytes());
+        put(b, 64, &self.name);
+        put(b, 192, &self.backing_id);
+        seal_sector(b);
     }
 
     /// Whether the first sector of a device says that it is a cache device, of whatever version and in whatever state.
@@ -374,15 +382,20 @@ impl Checkpoint {
 
     /// The sector to write at the start of [`Checkpoint::block`].
     pub fn encode(&self) -> [u8; SECTOR] {
-        let mut b = sector_with(&CHECKPOINT_MAGIC);
-        put(&mut b, 16, &self.nonce.to_le_bytes());
-        put(&mut b, 24, &self.generation.to_le_bytes());
-        put(&mut b, 32, &self.epoch.to_le_bytes());
-        put(&mut b, 40, &self.epoch_start.to_le_bytes());
-        put(&mut b, 48, &self.tail.to_le_bytes());
-        put(&mut b, 56, &self.durable.to_le_bytes());
-        put(&mut b, 64, &self.tail_segment.to_le_bytes());
-        seal_sector(b)
+        sector(|b| self.encode_into(b))
+    }
+
+    /// The same, in memory that is there.
+    pub fn encode_into(&self, b: &mut [u8; SECTOR]) {
+        begin_sector(b, &CHECKPOINT_MAGIC);
+        put(b, 16, &self.nonce.to_le_bytes());
+        put(b, 24, &self.generation.to_le_bytes());
+        put(b, 32, &self.epoch.to_le_bytes());
+        put(b, 40, &self.epoch_start.to_le_bytes());
+        put(b, 48, &self.tail.to_le_bytes());
+        put(b, 56, &self.durable.to_le_bytes());
+        put(b, 64, &self.tail_segment.to_le_bytes());
+        seal_sector(b);
     }
 
     /// Reads a checkpoint of a volume whose superblock is not there, if it is one.
@@ -426,30 +439,35 @@ impl Checkpoint {
         Ok(cp)
     }
 
-    /// Chooses between what the slots hold: the newest valid one. One that the medium cannot give back, for which
-    /// [`UNREADABLE`] stands, is as good as one with a wrong checksum. Whether it was the newest nobody can say then; a replay
-    /// from an older one finds out, unless what it would find is gone too, from what was written since: `Outdated`,
-    /// `Overwritten` and `Short` of [`super::replay::Damage`].
+    /// Chooses between what the slots hold: the newest valid one. One that the medium cannot give back is as good as one with a
+    /// wrong checksum. Whether it was the newest nobody can say then; a replay from an older one finds out, unless what it
+    /// would find is gone too, from what was written since: `Outdated`, `Overwritten` and `Short` of
+    /// [`super::replay::Damage`].
     ///
     /// # Errors
-    /// When none is valid, what is wrong with the first.
-    pub fn choose(slots: &[[u8; SECTOR]; CHECKPOINT_SLOTS], sb: &Superblock) -> Result<Chosen, Invalid> {
-        let is_blank = |b: &[u8; SECTOR]| b.iter().all(|&x| x == 0);
+    /// When none is valid, what is wrong with the first that is not blank.
+    pub fn choose(slots: &[Held; CHECKPOINT_SLOTS]) -> Result<Chosen, Invalid> {
         let mut newest: Option<(usize, Self)> = None;
+        let mut wrong = None;
         let (mut valid, mut doubtful) = (0, 0);
-        for (i, slot) in slots.iter().enumerate() {
-            match Self::decode(slot, sb) {
-                Ok(cp) => {
+        for (i, held) in slots.iter().enumerate() {
+            match *held {
+                Held::Checkpoint(cp) => {
                     valid += 1;
                     if newest.is_none_or(|(_, other)| cp.generation > other.generation) {
                         newest = Some((i, cp));
                     }
                 }
-                Err(_) => doubtful += u32::from(!is_blank(slot)),
+                Held::Blank => (),
+                Held::Unreadable => doubtful += 1,
+                Held::Invalid(invalid) => {
+                    doubtful += 1;
+                    wrong = wrong.or(Some(invalid));
+                }
             }
         }
         let Some((slot, checkpoint)) = newest else {
-            return Err(Self::decode(&slots[0], sb).err().unwrap_or(Invalid::Blank));
+            return Err(wrong.unwrap_or(Invalid::Blank));
         };
         // There are two, but right after a format: one has become blank.
         let lacks = u32::from(valid == 1 && checkpoint.generation != 0);
@@ -457,9 +475,42 @@ impl Checkpoint {
             checkpoint,
             slot,
             doubtful: doubtful.max(lacks),
-            unreadable: slots.each_ref().map(|b| *b == UNREADABLE),
-            filled: slots.each_ref().map(|b| !is_blank(b)),
+            unreadable: slots.map(|held| held == Held::Unreadable),
+            filled: slots.map(|held| held != Held::Blank),
         })
+    }
+}
+
+/// What one of the slots for checkpoints holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// One of this volume.
+    Checkpoint(Checkpoint),
+    /// Zeroes.
+    Blank,
+    /// Something else.
+    Invalid(Invalid),
+    /// The medium cannot give it back.
+    Unreadable,
+}
+
+impl Held {
+    /// Of a slot that begins with this sector, or with one that the medium has lost.
+    pub fn of(sector: Option<&[u8; SECTOR]>, sb: &Superblock) -> Self {
+        let Some(sector) = sector else { return Self::Unreadable };
+        match Checkpoint::decode(sector, sb) {
+            Ok(checkpoint) => Self::Checkpoint(checkpoint),
+            Err(_) if sector.iter().all(|&x| x == 0) => Self::Blank,
+            Err(invalid) => Self::Invalid(invalid),
+        }
+    }
+
+    /// The checkpoint, if it is one.
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        match self {
+            Self::Checkpoint(checkpoint) => Some(checkpoint),
+            _ => None,
+        }
     }
 }
 
@@ -743,7 +794,8 @@ mod tests {
                 let mut b = sb().encode();
                 b[at..at + 16].fill(0);
                 put(&mut b, at, text);
-                assert_eq!(Superblock::decode(&seal_sector(b)), Err(Invalid::Field(field)), "{text:?}");
+                seal_sector(&mut b);
+                assert_eq!(Superblock::decode(&b), Err(Invalid::Field(field)), "{text:?}");
             }
         }
         assert_eq!(sb().set_name("a\x1b[2J"), Err(Invalid::Field("name")));
@@ -758,28 +810,34 @@ mod tests {
         a.durable = 9;
         let b = Checkpoint { generation: 7, tail: 10, ..a };
         assert_eq!(Checkpoint::decode(&a.encode(), &sb), Ok(a));
-        let choose = |slots: [[u8; SECTOR]; 2]| {
+        let held = |sector: [u8; SECTOR]| Held::of(Some(&sector), &sb);
+        let (blank, unreadable) = (held([0; SECTOR]), Held::of(None, &sb));
+        assert_eq!([blank, unreadable], [Held::Blank, Held::Unreadable]);
+        let choose = |slots: [Held; 2]| {
             let [a, b] = slots;
-            let chosen = Checkpoint::choose(&[a, b, [0; SECTOR], [0; SECTOR]], &sb)?;
+            let chosen = Checkpoint::choose(&[a, b, blank, blank])?;
             // Wherever they are.
-            for slots in [[b, a, [0; SECTOR], [0; SECTOR]], [[0; SECTOR], a, [0; SECTOR], b]] {
-                let elsewhere = Checkpoint::choose(&slots, &sb).unwrap();
-                assert_eq!(Checkpoint::decode(&slots[elsewhere.slot], &sb), Ok(chosen.checkpoint));
+            for slots in [[b, a, blank, blank], [blank, a, blank, b]] {
+                let elsewhere = Checkpoint::choose(&slots).unwrap();
+                assert_eq!(slots[elsewhere.slot].checkpoint(), Some(&chosen.checkpoint));
                 assert_eq!((elsewhere.checkpoint, elsewhere.doubtful), (chosen.checkpoint, chosen.doubtful));
             }
             Ok::<_, Invalid>((chosen.checkpoint, chosen.slot, chosen.doubtful))
         };
-        assert_eq!(choose([a.encode(), b.encode()]), Ok((b, 1, 0)));
+        let is_a = held(a.encode());
+        assert_eq!(choose([is_a, held(b.encode())]), Ok((b, 1, 0)));
         let mut torn = b.encode();
         torn[100] ^= 1;
-        assert_eq!(choose([a.encode(), torn]), Ok((a, 0, 1)));
-        assert_eq!(choose([UNREADABLE, a.encode()]), Ok((a, 1, 1)));
+        let is_torn = held(torn);
+        assert_eq!(choose([is_a, is_torn]), Ok((a, 0, 1)));
+        assert_eq!(choose([unreadable, is_a]), Ok((a, 1, 1)));
         // One that was written is gone.
-        assert_eq!(choose([[0; SECTOR], a.encode()]), Ok((a, 1, 1)));
+        assert_eq!(choose([blank, is_a]), Ok((a, 1, 1)));
         let first = Checkpoint::first(42);
-        assert_eq!(choose([first.encode(), [0; SECTOR]]), Ok((first, 0, 0)));
-        assert!(choose([torn, [0; SECTOR]]).is_err());
-        let lost = Checkpoint::choose(&[UNREADABLE, torn, a.encode(), UNREADABLE], &sb).unwrap();
+        assert_eq!(choose([held(first.encode()), blank]), Ok((first, 0, 0)));
+        assert_eq!(choose([blank; 2]), Err(Invalid::Blank));
+        assert_eq!(choose([unreadable, is_torn]), Err(Checkpoint::decode(&torn, &sb).unwrap_err()));
+        let lost = Checkpoint::choose(&[unreadable, is_torn, is_a, unreadable]).unwrap();
         assert_eq!((lost.slot, lost.doubtful, lost.unreadable), (2, 3, [true, false, false, true]));
         let foreign = Checkpoint { nonce: 1, ..a };
         assert_eq!(Checkpoint::decode(&foreign.encode(), &sb), Err(Invalid::Field("nonce")));

@@ -103,7 +103,7 @@ struct Buffer {
 /// One volume's cache.
 #[derive(Debug)]
 pub struct Engine {
-    sb: Superblock,
+    sb: Shared<Superblock>,
     index: Index,
     checks: Shared<Checks>,
     segments: Table<Segment>,
@@ -258,7 +258,7 @@ impl Engine {
             freeing: None,
             dirty: 0,
             partial_records: 0,
-            sb: sb.clone(),
+            sb: Shared::new(sb.clone())?,
         })
     }
 

@@ -19,7 +19,7 @@
 //!   the one before ([`Engine::stale_checkpoint`]). A failure may have been a short one, and the slot would keep for years what it
 //!   had then. A suspend tries again where checkpoints belong ([`Engine::forgive_slots`]): there an older module looks, too.
 
-use super::format::{Checkpoint, Chosen, CHECKPOINT_BLOCKS, CHECKPOINT_SLOTS, SECTOR};
+use super::format::{Checkpoint, Chosen, CHECKPOINT_BLOCKS, CHECKPOINT_SLOTS};
 use super::Engine;
 use core::fmt;
 
@@ -215,11 +215,12 @@ impl Opening {
         Self { step: Step::First, checkpoint, misses: 0 }
     }
 
-    /// What to write next, with FUA: a block of the cache device, and its first sector. Then call [`Opening::written`].
-    pub fn want(&self, engine: &Engine) -> Option<(u64, [u8; SECTOR])> {
+    /// What to write next, with FUA: a block of the cache device, and the checkpoint at its beginning, or zeroes. Then call
+    /// [`Opening::written`].
+    pub fn want(&self, engine: &Engine) -> Option<(u64, Option<Checkpoint>)> {
         match self.step {
-            Step::First | Step::Second => Some((engine.checkpoint_block(), self.checkpoint.encode())),
-            Step::Blank => engine.stale_checkpoint().map(|block| (block, [0; SECTOR])),
+            Step::First | Step::Second => Some((engine.checkpoint_block(), Some(self.checkpoint))),
+            Step::Blank => engine.stale_checkpoint().map(|block| (block, None)),
             Step::Done => None,
         }
     }

@@ -20,9 +20,7 @@
 //! - If that place was the newest checkpoint, the one before is all there is, and is not written before another one is durable. That is
 //!   made as soon as the machine is awake.
 
-use super::format::{
-    Checkpoint, RecordHeader, BLOCK, CHECKPOINT_BLOCKS, CHECKPOINT_SLOTS, SECTOR, UNREADABLE, WINDOW,
-};
+use super::format::{Checkpoint, Held, RecordHeader, BLOCK, CHECKPOINT_BLOCKS, CHECKPOINT_SLOTS, WINDOW};
 use super::Engine;
 use core::fmt;
 
@@ -69,9 +67,6 @@ impl fmt::Display for Changed {
     }
 }
 
-/// What the checkpoint slots hold; `None` of what the medium cannot give back.
-pub type Slots = [Option<[u8; SECTOR]>; CHECKPOINT_SLOTS];
-
 /// What was found so far.
 #[derive(Debug, Default)]
 pub struct Comparison {
@@ -83,9 +78,9 @@ pub struct Comparison {
 
 impl Comparison {
     /// Compares what the checkpoint slots hold.
-    pub fn checkpoints(&mut self, engine: &Engine, slots: &Slots) {
+    pub fn checkpoints(&mut self, engine: &Engine, slots: &[Held; CHECKPOINT_SLOTS]) {
         for (i, slot) in slots.iter().enumerate() {
-            self.note(slot.is_none() && !engine.places.has_failed(i), Ok(()));
+            self.note(*slot == Held::Unreadable && !engine.places.has_failed(i), Ok(()));
         }
         let found = engine.compare_checkpoints(slots);
         self.before = found.ok().flatten();
@@ -142,18 +137,17 @@ impl Engine {
     }
 
     /// The slot of the checkpoint before, if the newest one is lost.
-    fn compare_checkpoints(&self, slots: &Slots) -> Result<Option<usize>, Changed> {
+    fn compare_checkpoints(&self, slots: &[Held; CHECKPOINT_SLOTS]) -> Result<Option<usize>, Changed> {
         let expected = self.newest_checkpoint();
         // The log may have failed because it could not be written, or there was no slot for it: then it is there, or the one
         // before is. So it is when the medium has lost it: whoever opens the volume then writes two others.
         let place = CHECKPOINT_BLOCKS.iter().position(|&block| block == self.checkpoint_block());
-        let is_lost = place.is_some_and(|i| slots[i].is_none());
+        let is_lost = place.is_some_and(|i| slots[i] == Held::Unreadable);
         let may_lack = self.failed || self.places.alone || self.places.is_lost;
         let is_before = |c: &Checkpoint| {
             (is_lost || may_lack && c.epoch == expected.epoch) && c.generation + 1 == expected.generation
         };
-        let slots = slots.map(|slot| slot.unwrap_or(UNREADABLE));
-        let chosen = Checkpoint::choose(&slots, &self.sb);
+        let chosen = Checkpoint::choose(slots);
         match chosen.map(|c| c.checkpoint) {
             Ok(found) if found == expected || is_before(&found) => {
                 Ok(chosen.ok().map(|c| c.slot).filter(|_| is_lost && found != expected))

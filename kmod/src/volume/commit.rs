@@ -26,7 +26,7 @@ use super::faults::{trouble, Kind};
 use super::{bytes, Core, PerBio, Transfer, Volume};
 use crate::dm::{Bio, BioList, EndIo, How};
 use crate::engine::flight::{Flights, Landing};
-use crate::engine::format::{Checkpoint, RecordHeader, BLOCK, SECTOR, WINDOW};
+use crate::engine::format::{Checkpoint, RecordHeader, BLOCK, WINDOW};
 use crate::engine::log::Io;
 use crate::engine::pace::low_water;
 use crate::os::{now_ms, should_stop, sleep_ms, Sleep, Table};
@@ -427,7 +427,7 @@ impl Volume {
             let doubts = self.flights.doubts();
             let before = doubts.count();
             let block = self.core.lock().engine.checkpoint_block();
-            let result = match self.disks.write_sector(t, block, &checkpoint.encode()) {
+            let result = match self.disks.write_sector(t, block, |b| checkpoint.encode_into(b)) {
                 // As with a record with FUA.
                 Ok(()) if doubts.count() != before => Err(EIO),
                 result => result,
@@ -456,7 +456,7 @@ impl Volume {
             let doubts = self.flights.doubts();
             let before = doubts.count();
             // As with a checkpoint.
-            let ok = self.disks.write_sector(t, block, &[0; SECTOR]).is_ok() && doubts.count() == before;
+            let ok = self.disks.write_sector(t, block, |_| ()).is_ok() && doubts.count() == before;
             if !ok {
                 self.fault(Kind::CacheWrite);
             }

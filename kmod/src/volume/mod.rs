@@ -271,18 +271,17 @@ impl Work for Herald {
     }
 }
 
-impl Running {
-    /// Starts a volume on `disks` with what `engine` has replayed.
-    ///
-    /// # Errors
-    /// `ENOMEM`, mostly.
-    pub fn start(disks: Arc<Disks>, events: Events, engine: Engine, options: Options) -> Result<Self> {
+impl Volume {
+    /// A volume for which nobody works yet.
+    // Not inlined: what goes to its place from the stack is much, and threads are started behind it.
+    #[inline(never)]
+    fn new(disks: Arc<Disks>, engine: Engine, options: Options) -> Result<Arc<Self>> {
         let nr_readers = nr_readers(engine.superblock());
         let segment_bytes = bytes(engine.superblock().segment_blocks);
         let buffers = Table::try_new(nr_buffers(engine.superblock()).into(), |_| Pages::new(segment_bytes))?;
         let flights = Flights::new()?;
         let doubts = flights.doubts();
-        let volume = Arc::pin_init(
+        Arc::pin_init(
             try_pin_init!(Volume {
                 disks,
                 steering: Steering::new(options),
@@ -344,7 +343,24 @@ impl Running {
                 alarm <- Event::new(),
             }? Error),
             GFP_KERNEL,
-        )?;
+        )
+    }
+}
+
+/// Starts a thread with what `work` makes.
+// Not inlined: that goes to its place from the stack.
+#[inline(never)]
+fn thread<W: Work + 'static>(name: &'static CStr, work: impl FnOnce() -> Result<W>) -> Result<Thread> {
+    Thread::run(KBox::new(work()?, GFP_KERNEL)?, name)
+}
+
+impl Running {
+    /// Starts a volume on `disks` with what `engine` has replayed.
+    ///
+    /// # Errors
+    /// `ENOMEM`, mostly.
+    pub fn start(disks: Arc<Disks>, events: Events, engine: Engine, options: Options) -> Result<Self> {
+        let volume = Volume::new(disks, engine, options)?;
         let crew = KBox::pin_init(new_mutex!(Crew::default(), "writeboost_crew"), GFP_KERNEL)?;
         // Dropped, it stops those that there are.
         let running = Self { volume: volume.clone(), crew, _asleep: Asleep::new(volume.clone())? };
@@ -352,13 +368,12 @@ impl Running {
         for service in Reader::begin(&volume)? {
             crew.readers.push(service, GFP_KERNEL)?;
         }
-        let (writeback, reclaim) = (volume.writeback_tools()?, volume.reclaim_tools()?);
         let mut run = |thread: Result<Thread>| crew.threads.push(thread?, GFP_KERNEL).map_err(Error::from);
         // The committer first, and so stopped last: it is the one that the others wait for.
-        run(Thread::run(KBox::new(Committer(volume.clone()), GFP_KERNEL)?, c"wb_commit"))?;
-        run(Thread::run(KBox::new(Herald(volume.clone(), events), GFP_KERNEL)?, c"wb_health"))?;
-        run(Thread::run(KBox::new(Writeback(volume.clone(), writeback), GFP_KERNEL)?, c"wb_writeback"))?;
-        run(Thread::run(KBox::new(Reclaimer(volume, reclaim), GFP_KERNEL)?, c"wb_reclaim"))?;
+        run(thread(c"wb_commit", || Ok(Committer(volume.clone()))))?;
+        run(thread(c"wb_health", || Ok(Herald(volume.clone(), events))))?;
+        run(thread(c"wb_writeback", || Ok(Writeback(volume.clone(), volume.writeback_tools()?))))?;
+        run(thread(c"wb_reclaim", || Ok(Reclaimer(volume.clone(), volume.reclaim_tools()?))))?;
         drop(crew);
         Ok(running)
     }

@@ -128,7 +128,7 @@ impl Volume {
             }
             return false;
         }
-        let Tools { batch, transfer: t, .. } = tools;
+        let batch = &mut tools.batch;
         self.core.lock().engine.begin_batch(batch);
         // Each time the lock is let go: a large log may have to be looked through to its end.
         while self.core.lock().engine.plan_relocation(batch) {}

@@ -7,8 +7,8 @@ use crate::arguments::Options;
 use crate::dm::{Events, Refusal};
 use crate::engine::ahead::{Ahead, Look};
 use crate::engine::format::{
-    Checkpoint, Chosen, Start, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, FIRST_BLOCK,
-    MAX_SEGMENT_BLOCKS, SECTOR, UNREADABLE,
+    Checkpoint, Chosen, Held, Start, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, FIRST_BLOCK,
+    MAX_SEGMENT_BLOCKS, SECTOR,
 };
 use crate::engine::lost::{insist, insist_or_loss, Loss, TRIES};
 use crate::engine::places::Opening;
@@ -91,42 +91,52 @@ impl Drop for Log<'_> {
 }
 
 impl Disks {
-    pub(super) fn read_sector(&self, t: &Arc<Transfer>, block: u64) -> Result<[u8; SECTOR]> {
+    /// Reads the first sector of a block and lends it to `f`.
+    ///
+    /// # Errors
+    /// Those of the device.
+    // It stays in the memory of `t`: the kernel's stack has no room for sectors that are handed around.
+    pub(super) fn read_sector<R>(
+        &self,
+        t: &Arc<Transfer>,
+        block: u64,
+        f: impl FnOnce(&[u8; SECTOR]) -> R,
+    ) -> Result<R> {
         // A whole block, which any logical block size divides.
         t.read(self, &self.cache, sector_of(block), (0, BLOCK), 0);
         t.finish()?;
-        let mut sector = [0; SECTOR];
-        t.pages.with(0, SECTOR, |b| sector.copy_from_slice(b)).ok_or(EIO)?;
-        Ok(sector)
+        t.pages.with(0, SECTOR, |b| b.first_chunk().map(f)).flatten().ok_or(EIO)
     }
 
-    /// Reads the first sector of a checkpoint slot. `None` when the medium cannot give it back: by its own word, or because
-    /// all else of the metadata but such slots can be read at the same time, which no device that is away and no path that is
-    /// down would let happen to 4 KiB: then the error is in `away`.
+    /// Reads what a checkpoint slot holds: nothing when the medium cannot give it back, by its own word, or because all else of the
+    /// metadata but such slots can be read at the same time, which no device that is away and no path that is down would let
+    /// happen to 4 KiB: then the error is in `away`.
     ///
     /// # Errors
     /// Any other error, of each of a few attempts.
     fn read_if_there(
         &self,
         t: &Arc<Transfer>,
+        sb: &Superblock,
         block: u64,
         away: &mut Option<Error>,
-    ) -> Result<Option<[u8; SECTOR]>> {
+    ) -> Result<Held> {
         let mut alone = true;
         let mut last = EIO;
         for attempt in 0..TRIES {
             if attempt != 0 {
                 sleep_ms(AGAIN_MS);
             }
-            match insist(|| self.read_sector(t, block), |e| e.to_errno()) {
-                Ok(sector) => return Ok(sector),
+            let read = || self.read_sector(t, block, |sector| Held::of(Some(sector), sb));
+            match insist(read, |e| e.to_errno()) {
+                Ok(held) => return Ok(held.unwrap_or(Held::Unreadable)),
                 Err(e) => last = e,
             }
             alone &= self.answers_around(t);
         }
         if alone {
             *away = Some(last);
-            Ok(None)
+            Ok(Held::Unreadable)
         } else {
             Err(last)
         }
@@ -150,10 +160,16 @@ impl Disks {
         t.finish().is_ok()
     }
 
-    pub(super) fn write_sector(&self, t: &Arc<Transfer>, block: u64, sector: &[u8; SECTOR]) -> Result {
+    /// Writes a block of zeroes that begins with what `encode` makes of its first sector.
+    pub(super) fn write_sector(
+        &self,
+        t: &Arc<Transfer>,
+        block: u64,
+        encode: impl FnOnce(&mut [u8; SECTOR]),
+    ) -> Result {
         t.pages.with_mut(0, BLOCK, |b| {
             b.fill(0);
-            b[..SECTOR].copy_from_slice(sector);
+            b.first_chunk_mut().map(encode)
         });
         t.write(self, &self.cache, sector_of(block), (0, BLOCK), true, 0);
         t.finish()
@@ -166,21 +182,19 @@ impl Disks {
 
     #[inline(never)]
     fn checkpoint(&self, t: &Arc<Transfer>, sb: &Superblock) -> core::result::Result<Chosen, Refusal> {
-        let mut slots = [UNREADABLE; CHECKPOINT_BLOCKS.len()];
+        let mut slots = [Held::Unreadable; CHECKPOINT_BLOCKS.len()];
         let mut away = None;
         for (slot, block) in slots.iter_mut().zip(CHECKPOINT_BLOCKS) {
-            match self.read_if_there(t, block, &mut away).map_err(cannot_read)? {
-                Some(sector) => *slot = sector,
-                None => {
-                    log_err!(
-                        "{}: block {} of the cache device, a checkpoint, cannot be read: another one has to do",
-                        self,
-                        block
-                    );
-                }
+            *slot = self.read_if_there(t, sb, block, &mut away).map_err(cannot_read)?;
+            if *slot == Held::Unreadable {
+                log_err!(
+                    "{}: block {} of the cache device, a checkpoint, cannot be read: another one has to do",
+                    self,
+                    block
+                );
             }
         }
-        Checkpoint::choose(&slots, sb).map_err(|invalid| {
+        Checkpoint::choose(&slots).map_err(|invalid| {
             if let Some(e) = away {
                 return cannot_read(e);
             }
@@ -192,7 +206,7 @@ impl Disks {
     #[inline(never)]
     fn replay(&self, t: &Arc<Transfer>, sb: &Superblock) -> core::result::Result<Engine, Refusal> {
         let chosen = self.checkpoint(t, sb)?;
-        let mut replay = Replay::new(sb, chosen, nr_buffers(sb))
+        let mut replay = begin(sb, &chosen)
             .map_err(|_| (c"Not enough memory for the index of the cache device", ENOMEM))?;
         let ahead = Ahead::new(sb, AHEAD_BLOCKS).map_err(|_| (c"Not enough memory", ENOMEM))?;
         let mut log = Log { disks: self, sb, t, ahead };
@@ -230,11 +244,15 @@ impl Disks {
             }
         }
         drop(log);
+        self.end_replay(t, replay).map_err(|e| (c"Cannot write to the cache device", e))
+    }
+
+    #[inline(never)]
+    fn end_replay(&self, t: &Arc<Transfer>, replay: KBox<Replay>) -> Result<Engine> {
         let (records, _) = replay.progress();
-        let (mut engine, checkpoint) = replay.finish();
-        self.flush_cache(t)
-            .and_then(|()| self.begin_life(t, &mut engine, checkpoint))
-            .map_err(|e| (c"Cannot write to the cache device", e))?;
+        let (mut engine, checkpoint) = KBox::into_inner(replay).finish();
+        self.flush_cache(t)?;
+        self.begin_life(t, &mut engine, checkpoint)?;
         if records != 0 {
             log_info!("{}: replayed {} records, {} blocks are dirty", self, records, engine.state().dirty);
         }
@@ -258,8 +276,12 @@ impl Disks {
     fn begin_life(&self, t: &Arc<Transfer>, engine: &mut Engine, checkpoint: Checkpoint) -> Result {
         let mut opening = Opening::new(checkpoint);
         let mut error = EIO;
-        while let Some((block, sector)) = opening.want(engine) {
-            let result = self.write_sector(t, block, &sector);
+        while let Some((block, checkpoint)) = opening.want(engine) {
+            let result = self.write_sector(t, block, |b| {
+                if let Some(checkpoint) = checkpoint {
+                    checkpoint.encode_into(b);
+                }
+            });
             if let Err(e) = result {
                 error = e;
                 log_err!(
@@ -272,6 +294,12 @@ impl Disks {
         }
         Ok(())
     }
+}
+
+/// A replay that begins. Not on the stack, which bios are sent from while it goes on.
+#[inline(never)]
+fn begin(sb: &Superblock, chosen: &Chosen) -> Result<KBox<Replay>> {
+    Ok(KBox::new(Replay::new(sb, *chosen, nr_buffers(sb))?, GFP_KERNEL)?)
 }
 
 pub(super) fn cannot_read(e: Error) -> Refusal {

@@ -46,7 +46,7 @@ use super::commit::PAUSES_MS;
 use super::faults::{trouble, Kind};
 use super::{PerBio, Transfer, Volume};
 use crate::dm::{Bio, Op};
-use crate::engine::format::{BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR};
+use crate::engine::format::{Held, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
 use crate::engine::lost::insist;
 use crate::engine::sleep::Comparison;
 use crate::os::{is_hibernating, now_ms, should_stop, sleep_ms, Sleeper};
@@ -288,11 +288,13 @@ impl Volume {
     /// # Errors
     /// When it cannot be read.
     fn is_as_it_was(&self, t: &Arc<Transfer>) -> Result<bool> {
-        let mut slots = [None; CHECKPOINT_BLOCKS.len()];
+        let mut slots = [Held::Unreadable; CHECKPOINT_BLOCKS.len()];
         for (slot, place) in slots.iter_mut().zip(CHECKPOINT_BLOCKS) {
             let sector = place.saturating_mul(BLOCK_SECTORS);
-            *slot =
-                self.read_insistently(t, sector, |block| block.first_chunk::<SECTOR>().copied())?.flatten();
+            let held = self.read_insistently(t, sector, |block| {
+                Held::of(block.first_chunk(), self.core.lock().engine.superblock())
+            })?;
+            *slot = held.unwrap_or(Held::Unreadable);
         }
         let mut comparison = Comparison::default();
         let tell = {

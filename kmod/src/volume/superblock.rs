@@ -20,7 +20,7 @@ use crate::engine::format::{
     Checkpoint, Invalid, RecordHeader, Start, Superblock, Uuid, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
     DEFAULT_SEGMENT_BLOCKS, FIRST_BLOCK, MAX_SEGMENT_BLOCKS, MIN_SEGMENT_BLOCKS, SECTOR,
 };
-use crate::os::{random, InUse, Key};
+use crate::os::{random, InUse, Key, OutOfMemory, Shared};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -28,7 +28,19 @@ use kernel::sync::Arc;
 const _: () = assert!(Start::BYTES <= MAX_SEGMENT_BLOCKS as usize * BLOCK);
 
 /// A superblock, and the hold on its volume.
-type Found = (Superblock, [InUse; 2]);
+type Found = (Shared<Superblock>, [InUse; 2]);
+
+/// Not on the stack, on which there is no room for several copies of it.
+#[inline(never)]
+fn decode(
+    sector: &[u8; SECTOR],
+) -> core::result::Result<core::result::Result<Shared<Superblock>, OutOfMemory>, Invalid> {
+    Superblock::decode(sector).map(Shared::new)
+}
+
+fn no_memory<E: Into<Error>>(e: E) -> Refusal {
+    (c"Not enough memory", e.into())
+}
 
 impl Disks {
     /// Takes the hold on the volume `sb`.
@@ -69,16 +81,17 @@ impl Disks {
             nonce,
         )
         .map_err(|_| (c"The cache device is too small: it must have at least 9 MiB", EINVAL))?;
+        let sb = Shared::new(sb).map_err(no_memory)?;
         let in_use = self.hold(&sb)?;
         let first = Checkpoint::first(nonce);
         // What is in the others may be of a volume before, of which only the superblock was blanked.
         CHECKPOINT_BLOCKS
             .into_iter()
             .filter(|&block| block != first.block())
-            .try_for_each(|block| self.write_sector(t, block, &[0; SECTOR]))
-            .and_then(|()| self.write_sector(t, first.block(), &first.encode()))
+            .try_for_each(|block| self.write_sector(t, block, |_| ()))
+            .and_then(|()| self.write_sector(t, first.block(), |b| first.encode_into(b)))
             .and_then(|()| self.flush_cache(t))
-            .and_then(|()| self.write_sector(t, 0, &sb.encode()))
+            .and_then(|()| self.write_sector(t, 0, |b| sb.encode_into(b)))
             .and_then(|()| self.flush_cache(t))
             .map_err(|e| (c"Cannot write to the cache device", e))?;
         log_info!("{}: formatted a blank cache device", self);
@@ -155,8 +168,9 @@ impl Disks {
     pub(super) fn superblock(&self, t: &Arc<Transfer>) -> core::result::Result<Found, Refusal> {
         let mut format = None;
         let (sb, in_use) = loop {
-            match Superblock::decode(&self.read_sector(t, 0).map_err(cannot_read)?) {
+            match self.read_sector(t, 0, decode).map_err(cannot_read)? {
                 Ok(sb) => {
+                    let sb = sb.map_err(no_memory)?;
                     let in_use = self.hold(&sb)?;
                     break (sb, in_use);
                 }

@@ -73,7 +73,7 @@ struct Tick {
 pub(super) struct Tools {
     batch: Batch,
     /// Its memory is that of parts that are written one after the other, too.
-    stream: Stream,
+    stream: KBox<Stream>,
     /// Live mask of each item of the chunk; 0 for one that is not to be written.
     live: Table<u8>,
     /// What is written for it: the rest of a block of the backing device's, too, and 0 if another item is written with that.

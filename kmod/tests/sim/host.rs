@@ -6,7 +6,7 @@ use super::disk::{Disk, SECTOR};
 use std::collections::HashMap;
 use writeboost::engine::checks::Verdict;
 use writeboost::engine::format::{
-    Checkpoint, Chosen, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, UNREADABLE,
+    Checkpoint, Chosen, Held, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
 };
 use writeboost::engine::log::{Claim, Io, Refused};
 use writeboost::engine::lost::{insist, insist_or_loss};
@@ -26,6 +26,11 @@ const NR_BUFFERS: u8 = 4;
 /// The bytes of a part: what its sectors hold is the number `n`.
 pub fn filled(n: u64, sectors: u64) -> Vec<u8> {
     n.to_le_bytes().repeat(sectors as usize * SECTOR / 8)
+}
+
+/// What an [`Opening`] wants a slot to begin with.
+pub fn checkpoint_sector(checkpoint: Option<Checkpoint>) -> [u8; SECTOR] {
+    checkpoint.map_or([0; SECTOR], |checkpoint| checkpoint.encode())
 }
 
 /// What the engine wants to be done next. A host asks only when there is work, and no longer than there is.
@@ -208,9 +213,9 @@ impl Host {
         let slots = CHECKPOINT_BLOCKS.map(|block| {
             let read = || self.cache.try_read(block * BLOCK_SECTORS, BLOCK_SECTORS);
             let sector = insist(read, |e| *e).unwrap();
-            sector.map_or(UNREADABLE, |b| *b.first_chunk().unwrap())
+            Held::of(sector.as_ref().map(|b| b.first_chunk().unwrap()), &self.sb)
         });
-        Checkpoint::choose(&slots, &self.sb).unwrap()
+        Checkpoint::choose(&slots).unwrap()
     }
 
     pub fn checkpoint(&self) -> Checkpoint {
@@ -246,8 +251,8 @@ impl Host {
     /// Writes what a resume writes.
     pub fn open(&mut self, cp: Checkpoint) -> Result<(), Unwritable> {
         let mut opening = Opening::new(cp);
-        while let Some((block, sector)) = opening.want(&self.engine) {
-            let ok = self.cache.try_write(block * BLOCK_SECTORS, &sector);
+        while let Some((block, checkpoint)) = opening.want(&self.engine) {
+            let ok = self.cache.try_write(block * BLOCK_SECTORS, &checkpoint_sector(checkpoint));
             opening.written(&mut self.engine, ok)?;
         }
         Ok(())

@@ -30,7 +30,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Mutex;
-use writeboost::engine::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
+use writeboost::engine::format::{Checkpoint, Held, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
 use writeboost::engine::log::{Claim, Io, Refused};
 use writeboost::engine::places::Opening;
 use writeboost::engine::read::Run;
@@ -230,8 +230,8 @@ impl Image {
 
 /// Replays what is on the cache device. The caller writes the checkpoint.
 fn replay(sb: &Superblock, cache: &Disk) -> (Engine, Checkpoint) {
-    let slots = CHECKPOINT_BLOCKS.map(|block| cache.sector(block * BLOCK_SECTORS));
-    let chosen = Checkpoint::choose(&slots, sb).unwrap();
+    let slots = CHECKPOINT_BLOCKS.map(|block| Held::of(Some(&cache.sector(block * BLOCK_SECTORS)), sb));
+    let chosen = Checkpoint::choose(&slots).unwrap();
     let mut replay = Replay::with_secret(sb, chosen, NR_BUFFERS, Secret::new(SECRET)).unwrap();
     let mut reads = 0;
     while let Want::Read { slot, blocks } = replay.want() {
@@ -248,8 +248,8 @@ impl Machine {
         let Image { sb, mut cache, backing, base, version } = image;
         let (mut engine, cp) = replay(&sb, &cache);
         let mut opening = Opening::new(cp);
-        while let Some((block, sector)) = opening.want(&engine) {
-            cache.write(block * BLOCK_SECTORS, &sector, true);
+        while let Some((block, checkpoint)) = opening.want(&engine) {
+            cache.write(block * BLOCK_SECTORS, &host::checkpoint_sector(checkpoint), true);
             opening.written(&mut engine, true).unwrap();
         }
         let newest = engine.state().newest;

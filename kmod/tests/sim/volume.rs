@@ -37,7 +37,7 @@ use writeboost::engine::bypass::{Bypass, Tag};
 use writeboost::engine::checks::{Checks, Generation, Verdict};
 use writeboost::engine::flight::Doubts;
 use writeboost::engine::format::{
-    Checkpoint, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, MIN_SEGMENTS, UNREADABLE,
+    Checkpoint, Held, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, MIN_SEGMENTS,
 };
 use writeboost::engine::log::{Claim, Io, Refused, Wait};
 use writeboost::engine::lost::{insist, insist_or_loss, Around, Lost, Near, Sight, Word};
@@ -954,12 +954,12 @@ impl Sim {
         }
         let superblock = self.cache.sector(0);
         assert_eq!(Superblock::decode(&superblock).as_ref(), Ok(&self.sb));
-        let mut slots = [UNREADABLE; CHECKPOINT_BLOCKS.len()];
+        let mut slots = [Held::Unreadable; CHECKPOINT_BLOCKS.len()];
         for (slot, block) in slots.iter_mut().zip(CHECKPOINT_BLOCKS) {
             let Ok(found) = self.checkpoint_slot(block) else { return self.refused() };
             *slot = found;
         }
-        let chosen = Checkpoint::choose(&slots, &self.sb).unwrap();
+        let chosen = Checkpoint::choose(&slots).unwrap();
         self.say(|| format!("replay from {chosen:?}"));
         let mut replay =
             Replay::with_secret(&self.sb, chosen, self.plan.nr_buffers, Secret::new(SECRET)).unwrap();
@@ -989,7 +989,8 @@ impl Sim {
         self.cache.flush(self.cache.mark());
         let (mut engine, cp) = replay.finish();
         let mut opening = Opening::new(cp);
-        while let Some((block, sector)) = opening.want(&engine) {
+        while let Some((block, checkpoint)) = opening.want(&engine) {
+            let sector = host::checkpoint_sector(checkpoint);
             if unstable && self.rng.one_in(4) {
                 return self.crash_in_replay(Some((block, sector)));
             }
@@ -1003,11 +1004,12 @@ impl Sim {
     }
 
     /// What a checkpoint slot holds: nothing, when the medium has lost it.
-    fn checkpoint_slot(&mut self, block: u64) -> Result<[u8; SECTOR], i32> {
+    fn checkpoint_slot(&mut self, block: u64) -> Result<Held, i32> {
         let read = || self.cache.try_read(block * BLOCK_SECTORS, BLOCK_SECTORS);
-        let sector = insist(read, |e| *e)?.map(|b| *b.first_chunk().unwrap());
-        self.counts.unreadable += u64::from(sector.is_none());
-        Ok(sector.unwrap_or(UNREADABLE))
+        let sector = insist(read, |e| *e)?;
+        let held = Held::of(sector.as_ref().map(|b| b.first_chunk().unwrap()), &self.sb);
+        self.counts.unreadable += u64::from(held == Held::Unreadable);
+        Ok(held)
     }
 
     /// A resume does not go on where something does not answer, has changed nothing, and is tried again later.

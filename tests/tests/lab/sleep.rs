@@ -12,7 +12,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context, Result};
-use writeboost::engine::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR};
+use writeboost::engine::format::{
+    Checkpoint, Held, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR,
+};
 use writeboost::engine::places::Opening;
 use writeboost::engine::replay::{Replay, Want};
 use xtask::lab::{Guest, Running, Series, SUPPORTED};
@@ -297,11 +299,11 @@ fn resume_elsewhere(cache: &Path) -> Result<()> {
         Ok(bytes)
     };
     let Ok(sb) = Superblock::decode(&sector(0)?) else { bail!("no superblock") };
-    let mut slots = [[0; SECTOR]; CHECKPOINT_BLOCKS.len()];
+    let mut slots = [Held::Blank; CHECKPOINT_BLOCKS.len()];
     for (slot, block) in slots.iter_mut().zip(CHECKPOINT_BLOCKS) {
-        *slot = sector(block)?;
+        *slot = Held::of(Some(&sector(block)?), &sb);
     }
-    let Ok(chosen) = Checkpoint::choose(&slots, &sb) else { bail!("no checkpoint") };
+    let Ok(chosen) = Checkpoint::choose(&slots) else { bail!("no checkpoint") };
     let mut replay = Replay::new(&sb, chosen, 4).ok().context("no memory")?;
     while let Want::Read { slot, blocks } = replay.want() {
         let mut bytes = vec![0; blocks as usize * BLOCK];
@@ -310,7 +312,8 @@ fn resume_elsewhere(cache: &Path) -> Result<()> {
     }
     let (mut engine, checkpoint) = replay.finish();
     let mut opening = Opening::new(checkpoint);
-    while let Some((block, sector)) = opening.want(&engine) {
+    while let Some((block, checkpoint)) = opening.want(&engine) {
+        let sector = checkpoint.map_or([0; SECTOR], |checkpoint| checkpoint.encode());
         file.write_all_at(&sector, block * BLOCK as u64)?;
         opening.written(&mut engine, true).ok().context("no checkpoint can be written")?;
     }

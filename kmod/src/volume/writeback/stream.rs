@@ -24,7 +24,7 @@ use crate::engine::reclaim::{Batch, Item, Planned};
 use crate::engine::writeback::{
     is_flush_due, part_end, parts_of, whole_units, Flow, Lanes, Stage, UnderWay, MOST_PARTS, PART,
 };
-use crate::os::{now_ms, should_stop, Event, Shared, Sleep, Table};
+use crate::os::{now_ms, Event, Shared, Sleep, Table};
 use crate::volume::{OwnTransfer, Transfer, Volume};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kernel::prelude::*;
@@ -107,7 +107,7 @@ struct Unflushed {
     items: Table<Item>,
     len: usize,
     /// When they were planned, and where the next plan begins.
-    plans: [(Planned, usize); PLANS],
+    plans: Table<(Planned, usize)>,
     nr_plans: usize,
     since_ms: u64,
 }
@@ -116,7 +116,8 @@ impl Unflushed {
     /// For so many blocks.
     fn new(blocks: usize) -> Result<Self> {
         let items = Table::new(blocks, |_| Item::default())?;
-        Ok(Self { items, len: 0, plans: Default::default(), nr_plans: 0, since_ms: 0 })
+        let plans = Table::new(PLANS, |_| Default::default())?;
+        Ok(Self { items, len: 0, plans, nr_plans: 0, since_ms: 0 })
     }
 
     fn clear(&mut self) {
@@ -210,14 +211,16 @@ pub(super) struct Aim {
 }
 
 impl Stream {
-    pub(super) fn new(volume: &Volume, unit: u64) -> Result<Self> {
+    // In a place of its own and not inlined: it is large for the stack.
+    #[inline(never)]
+    pub(super) fn new(volume: &Volume, unit: u64) -> Result<KBox<Self>> {
         let (nr, part) = parts_of(volume.state().nr_slots);
         let mut lanes = KVec::with_capacity(nr.max(MOST_PARTS), GFP_KERNEL)?;
         for _ in 0..nr {
             lanes.push(Lane::new(part, volume.transfer_for_writeback(part)?)?, GFP_KERNEL)?;
         }
         let unflushed = nr.saturating_mul(part).saturating_mul(UNFLUSHED).max(LEAST_UNFLUSHED);
-        Ok(Self {
+        let stream = Self {
             kept: nr,
             lanes,
             stages: Lanes::new(nr, MOST_PARTS)?,
@@ -240,7 +243,8 @@ impl Stream {
             at: 0,
             planned_all: false,
             failed: false,
-        })
+        };
+        Ok(KBox::new(stream, GFP_KERNEL)?)
     }
 
     /// Gives some of the memory back that was not of use lately. Nothing may be under way.
