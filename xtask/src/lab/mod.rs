@@ -27,6 +27,7 @@ mod log;
 mod module;
 mod peer;
 mod root;
+mod stack;
 mod uml;
 
 use std::fs;
@@ -152,14 +153,18 @@ pub fn build_module(kernel: Kernel, progress: Progress) -> Result<(String, PathB
     Ok((release, result))
 }
 
-/// What clippy has against the module's Rust, built for `kernel`, which is not the host's: nothing, when there is nothing that the
-/// crate denies.
+/// What clippy has against the module's Rust, built for `kernel`, which is not the host's, or what of it takes too much of the
+/// kernel's stack: nothing, when there is nothing that the crate denies.
 ///
 /// # Errors
 /// When the lab cannot be set up.
 pub fn clippy_module(kernel: Kernel, progress: Progress) -> Result<Option<String>> {
     let root = Root::setup(&Cache::open()?, progress)?;
-    module::clippy(&root, &ready_kernel(&root, kernel)?, &checkout().join("kmod"))
+    let (kernel, kmod) = (ready_kernel(&root, kernel)?, checkout().join("kmod"));
+    match module::clippy(&root, &kernel, &kmod)? {
+        None => module::stack(&root, &kernel, &kmod),
+        found => Ok(found),
+    }
 }
 
 /// The kernel from the cache, or built.

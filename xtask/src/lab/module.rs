@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::cache::{self, Cache};
 use super::host;
 use super::root::Root;
+use super::stack;
 use super::{Built, GUEST_INIT, INIT};
 use crate::progress::Progress;
 
@@ -102,6 +103,18 @@ pub fn clippy(root: &Root, kernel: &Built, kmod: &Path) -> Result<Option<String>
     let failed = step.run_collect(&mut root.chroot(&script)?, &root.cache().log("clippy"))?;
     step.done();
     Ok(failed.map(|lines| readable(&lines, &inside, kmod)))
+}
+
+/// What of the module takes too much of the kernel's stack: nothing, when nothing does.
+pub fn stack(root: &Root, kernel: &Built, kmod: &Path) -> Result<Option<String>> {
+    let module = build(root, kernel, kmod, MODULE)?;
+    let inside = Path::new("/").join(module.strip_prefix(root.on_host("/")).unwrap_or(&module));
+    let output = root.chroot(&stack::disassemble(&inside.display().to_string()))?.output()?;
+    if !output.status.success() {
+        bail!("cannot disassemble {MODULE}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let lines = stack::check(&String::from_utf8_lossy(&output.stdout));
+    Ok((!lines.is_empty()).then(|| lines.join("\n") + "\n"))
 }
 
 /// Builds the module for the kernel that runs on this machine, with this machine's compilers.
