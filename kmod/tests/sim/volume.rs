@@ -1423,7 +1423,12 @@ impl Sim {
             );
             assert!(got == self.base[s] || got > self.crash_version, "sector {s}: version {got} was undone");
             assert!(got <= self.version, "sector {s}: read version {got}, which nobody wrote");
-            self.floor[s] = self.floor[s].max(got);
+            // What a write around the cache has left that failed is not durable: the next reset may take it, as long as that write is
+            // not in the log.
+            let is_new = got > self.floor[s];
+            if is_new && !self.log.iter().any(|l| l.version == got && l.seq == 0 && !l.certain) {
+                self.floor[s] = got;
+            }
         }
     }
 
