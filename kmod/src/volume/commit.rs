@@ -163,10 +163,12 @@ impl Volume {
             if this.prepare(next) | landed | sent {
                 continue;
             }
+            let repeats = due.is_some();
             let due = Iterator::chain(due.into_iter(), lets_in_at);
             let pause = due.min().map(|due| due.saturating_sub(now_ms()).clamp(1, 10_000) as u32);
             if should_stop() {
-                if pause.is_none() && !this.flights.is_flying() {
+                // Who only waits to be let in does not count: nobody makes room any more.
+                if !repeats && !this.flights.is_flying() {
                     return;
                 }
                 let _ = this.commit.wait(seen, pause.unwrap_or(100).min(100), Sleep::Busy);

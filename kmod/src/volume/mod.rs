@@ -128,6 +128,8 @@ struct Core {
 #[repr(align(128))]
 struct Flags {
     suspended: AtomicBool,
+    /// Nobody works for the volume any more.
+    over: AtomicBool,
     /// Whether the machine hibernates.
     depth: Depth,
     /// The volume is all of its device: nothing else holds bios while map is called.
@@ -323,6 +325,7 @@ impl Volume {
                 leaving: AtomicBool::new(false),
                 flags: Flags {
                     suspended: AtomicBool::new(true),
+                    over: AtomicBool::new(false),
                     depth: Depth::default(),
                     alone: AtomicBool::new(false),
                     full: AtomicBool::new(false),
@@ -650,17 +653,27 @@ impl Volume {
 
     /// Nobody works any more: ends the bios that wait for something.
     fn end_what_is_left(&self) {
+        self.flags.over.store(true, Ordering::SeqCst);
+        self.end_bounced();
         let (waiting, deferred, held) = {
             let mut core = self.core.lock();
             (core.waiting.take(), core.deferred.take(), core.held.take())
         };
-        for mut bios in [waiting, deferred, held, self.riders.take(), self.bounced.take()] {
+        for mut bios in [waiting, deferred, held, self.riders.take()] {
             while let Some(bio) = bios.pop() {
                 bio.end(Err(EIO));
             }
         }
         // The commit of these is over, and well.
         self.end_arrived();
+    }
+
+    /// Ends what nobody puts into the log any more. In any context.
+    fn end_bounced(&self) {
+        let mut bounced = self.bounced.take();
+        while let Some(bio) = bounced.pop() {
+            bio.end(Err(EIO));
+        }
     }
 
     /// Bios come again.

@@ -113,6 +113,10 @@ impl Volume {
         bio.set_fua(fua);
         bio.data().at = None;
         self.bounced.push(bio);
+        // Behind that: either of the two sees what the other one has done.
+        if self.flags.over.load(Ordering::SeqCst) {
+            self.end_bounced();
+        }
         self.commit.notify();
         Returned::Kept
     }

@@ -722,7 +722,8 @@ with open("/tmp/found", "wb") as found:
         cmp /tmp/found /tmp/wanted
         fails dd if=/dev/mapper/v of=/dev/null bs=512 skip=16003 count=1 iflag=direct
         dd if=/dev/mapper/v bs=512 skip=16000 count=2 iflag=direct status=none | cmp - <(head -c 1K /dev/zero)
-        same 'read errors' "$(value v read_errors)" 6
+        # And perhaps one for a block that is looked at in the background by now.
+        [ "$(value v read_errors)" -ge 6 ] || die "$(value v read_errors) read errors"
         same 'state' "$(value v state)" degraded
         same 'fault' "$(value v fault)" cache_read
         [ "$(events v)" -gt 0 ] || die 'no event'
