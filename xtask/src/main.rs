@@ -195,8 +195,8 @@ struct Races {
 
 /// Run the tests: of the code on this machine, and of the module in guests, each of which boots a kernel
 ///
-/// The last line says how many passed and failed; the exit status is 0 when none failed. All of them take about a
-/// quarter of an hour on two cores, after the first run has set up the lab; with --full, hours.
+/// The last line says how many passed and failed; the exit status is 0 when none failed. All of them take
+/// three quarters of an hour on two cores, after the first run has set up the lab; with --full, hours.
 ///
 /// Examples:
 ///   cargo xtask test
