@@ -14,7 +14,7 @@ use writeboost::engine::format::{
     Checkpoint, Entry, RecordHeader, Superblock, BACKING_ID_LEN, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
     FIRST_BLOCK, MAX_ENTRIES, NAME_LEN, SECTOR,
 };
-use writeboost::os::crc32c;
+use writeboost::host::crc32c;
 
 /// Most structures of one image.
 const MOST: usize = 2000;

@@ -35,6 +35,6 @@ pub const TARGETS: [Target; 4] = [
 /// CRC-32C over `b` with the four bytes at `at` taken as zero, written there: as in every structure of the format.
 pub fn fix_checksum(b: &mut [u8], at: usize) {
     b[at..at + 4].fill(0);
-    let crc = writeboost::os::crc32c(0, b);
+    let crc = writeboost::host::crc32c(0, b);
     b[at..at + 4].copy_from_slice(&crc.to_le_bytes());
 }

@@ -21,7 +21,7 @@ use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::Batch;
 use writeboost::engine::replay::{Replay, Want};
 use writeboost::engine::{Chains, Engine, Entry, Secret, RESERVED_SEGMENTS};
-use writeboost::os::Shared;
+use writeboost::host::Shared;
 
 /// Of the index: the same in each run.
 const SECRET: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The engine of the writeboost cache, as a plain crate.
+//! The writeboost cache, as a plain crate.
 //!
-//! The very files that Kbuild compiles into `dm-writeboost.ko` (crate root `writeboost_main.rs`) are a workspace
-//! crate here, so that `cargo test` covers them without a kernel and the tools read a cache device with the same
-//! code that wrote it. What is only of the kernel (`dm/`, `target.rs`, `os/kernel.rs`) is not part of this crate.
+//! The very files that Kbuild compiles into `dm-writeboost.ko` (crate root `writeboost_main.rs`) are a workspace crate here, so that
+//! `cargo test` writes, flushes, crashes, resumes and reads through the functions that the kernel calls, and the tools read a cache
+//! device with the same code that wrote it. Only the host is another one: [`host::plain`] instead of `host/kernel/`.
 
 #![no_std]
 #![deny(unsafe_code)]
@@ -12,6 +12,17 @@
 
 extern crate std;
 
+/// Logs an error.
+macro_rules! log_err {
+    ($($t:tt)*) => { $crate::host::plain::log($crate::host::plain::Level::Error, core::format_args!($($t)*)) };
+}
+/// Logs some news.
+macro_rules! log_info {
+    ($($t:tt)*) => { $crate::host::plain::log($crate::host::plain::Level::Info, core::format_args!($($t)*)) };
+}
+
 pub mod arguments;
 pub mod engine;
-pub mod os;
+pub mod host;
+pub mod target;
+pub mod volume;

@@ -5,16 +5,16 @@
 //! Table line: `0 SECTORS writeboost BACKING CACHE [#WORDS KEY VALUE ...]`.
 
 use crate::arguments::{self, Message, Options, Query, TableError};
-use crate::dm::{
-    Args, Bio, Construction, Device, Mapping, Op, Outcome, Refusal, Returned, StatusKind, Target, Writer,
-};
 use crate::engine::format::Uuid;
 use crate::engine::limits::{Limits, Unfit};
-use crate::os::{not_supported, InUse, Key};
+use crate::host::{
+    boxed, not_supported, Args, Bio, Box, Construction, Device, InUse, Key, Mapping, Op, Outcome, Refusal,
+    Result, Returned, StatusKind, Target, Writer, EINVAL, EIO, EROFS,
+};
 use crate::volume::{open, Disks, Kind, PerBio, Running};
+use core::ffi::CStr;
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
-use kernel::prelude::*;
 
 /// The target.
 pub struct Writeboost {
@@ -75,7 +75,7 @@ impl Target for Writeboost {
     type PerBio = PerBio;
     type Question = Query;
 
-    fn new(ti: &Construction<'_>, args: &Args<'_>) -> core::result::Result<KBox<Self>, Refusal> {
+    fn new(ti: &Construction<'_>, args: &Args<'_>) -> core::result::Result<Box<Self>, Refusal> {
         let (Some(backing), Some(cache)) = (args.c_str(0), args.c_str(1)) else {
             return Err((c"Two devices are needed: BACKING CACHE [#WORDS KEY VALUE ...]", EINVAL));
         };
@@ -96,8 +96,7 @@ impl Target for Writeboost {
         }
         let disks = Disks::new(backing, cache).map_err(|e| (c"Not enough memory", e))?;
         let (running, volume) = open(disks, ti.events(), options)?;
-        KBox::new(Self { running, _devices: devices, _volume: volume }, GFP_KERNEL)
-            .map_err(|_| (c"Not enough memory", ENOMEM))
+        boxed(Self { running, _devices: devices, _volume: volume }).map_err(|e| (c"Not enough memory", e))
     }
 
     fn map(&self, bio: Mapping<'_, PerBio>) -> Outcome<PerBio> {

@@ -2,10 +2,10 @@
 
 //! The kernel module: registers the device-mapper target `writeboost`.
 //!
-//! The crate root for Kbuild; `lib.rs` is the one for cargo. Both have `arguments.rs`, `engine/` and `os/` in common.
+//! The crate root for Kbuild; `lib.rs` is the one for cargo. Both have `arguments.rs`, `engine/` `host/`, `volume/` and `target.rs` in common.
 
 #![deny(unsafe_op_in_unsafe_fn, unused)]
-// `arguments`, `engine` and `os` are public in the crate that cargo builds of them.
+// `arguments`, `engine`, `host` and `volume` are public in the crate that cargo builds of them.
 #![allow(unreachable_pub)]
 
 use kernel::prelude::*;
@@ -21,20 +21,11 @@ macro_rules! log_info {
 
 #[allow(dead_code)]
 mod arguments;
-// What runs in interrupts is in these two, and a panic there takes the machine with it: the kernel is built with checks for overflow.
-// So each calculation says what it does when it leaves its range. `cargo xtask test check::clippy_kmod` sees to it.
-#[deny(
-    clippy::arithmetic_side_effects,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used
-)]
-#[allow(unsafe_code)]
-mod dm;
 #[allow(dead_code)]
 mod engine;
-mod os;
+// What runs in interrupts is in the host and in the volume, and a panic there takes the machine with it: the kernel is built with checks
+// for overflow. So each calculation says what it does when it leaves its range. `cargo xtask test check::clippy_kmod` sees to it.
+mod host;
 mod target;
 #[deny(clippy::arithmetic_side_effects, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 mod volume;
@@ -49,15 +40,15 @@ module! {
 }
 
 struct Module {
-    _target: dm::Registration<target::Writeboost>,
+    _target: host::Registration<target::Writeboost>,
     // Behind `_target`: as long as there may be volumes.
-    _hibernation: os::Hibernation,
+    _hibernation: host::Hibernation,
 }
 
 impl kernel::Module for Module {
     fn init(module: &'static ThisModule) -> Result<Self> {
-        os::init_module();
-        let hibernation = os::Hibernation::new()?;
-        Ok(Self { _target: dm::Registration::new(module)?, _hibernation: hibernation })
+        host::init_module();
+        let hibernation = host::Hibernation::new()?;
+        Ok(Self { _target: host::Registration::new(module)?, _hibernation: hibernation })
     }
 }

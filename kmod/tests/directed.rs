@@ -20,7 +20,7 @@ use writeboost::engine::reclaim::{Batch, Item, Planned, Relocation};
 use writeboost::engine::replay::{self, Damage, Replay, Want, FEW};
 use writeboost::engine::writeback::{part_end, Lanes, Stage};
 use writeboost::engine::{Entry, RESERVED_SEGMENTS};
-use writeboost::os::crc32c;
+use writeboost::host::crc32c;
 
 fn host() -> Host {
     Host::new(16, 16_000)

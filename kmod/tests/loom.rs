@@ -19,7 +19,7 @@ use writeboost::engine::log::{Claim, Io, Refused};
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::Batch;
 use writeboost::engine::{Engine, Entry};
-use writeboost::os::Shared;
+use writeboost::host::Shared;
 
 /// Checks `f` in all orders with at most `preemptions` preemptions, and says how many there were.
 fn check(what: &str, preemptions: Option<usize>, f: impl Fn() + Sync + Send + 'static) {

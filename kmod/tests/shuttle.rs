@@ -30,7 +30,7 @@ use writeboost::engine::log::{Claim, Io, Refused, Wait};
 use writeboost::engine::read::{Pieces, Run};
 use writeboost::engine::reclaim::{Batch, Item, Relocation};
 use writeboost::engine::{Engine, Entry, Part};
-use writeboost::os::{crc32c, Shared};
+use writeboost::host::{crc32c, Shared};
 
 const NR_BUFFERS: u8 = 3;
 /// Of the volume: few, so that everybody meets.

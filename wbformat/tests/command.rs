@@ -13,7 +13,7 @@ use writeboost::{
     engine::format::{
         Checkpoint, Entry, Held, RecordHeader, Superblock, BLOCK, CHECKPOINT_BLOCKS, FIRST_BLOCK, SECTOR,
     },
-    os::crc32c,
+    host::crc32c,
 };
 
 /// Large enough for 16 segments of 512 KiB.

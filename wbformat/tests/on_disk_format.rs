@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use writeboost::{
     engine::format::{Checkpoint, Entry, RecordHeader, Superblock, BLOCK, SECTOR},
-    os::crc32c,
+    host::crc32c,
 };
 
 const TEXT: &str = include_str!("../../docs/on-disk-format.md");

@@ -24,7 +24,7 @@
 
 use super::log::{Claim, Refused, Wait};
 use super::Engine;
-use crate::os::{OutOfMemory, Table};
+use crate::host::{OutOfMemory, Table};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Blocks of a write that goes around, at least: smaller ones gain more by being put in order.

@@ -20,8 +20,8 @@
 //! The generation has 32 bits. To come round, the log would have to do so 4 billion times during one read.
 
 use super::index::Checksums;
-use crate::os::atomic::{AtomicU32, Ordering};
-use crate::os::{OutOfMemory, Table};
+use crate::host::atomic::{AtomicU32, Ordering};
+use crate::host::{OutOfMemory, Table};
 
 /// How often a segment has been opened when a lookup found something in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -2,7 +2,7 @@
 
 //! What could not be written back lately, and when it is tried again: later and later.
 
-use crate::os::{OutOfMemory, Table};
+use crate::host::{OutOfMemory, Table};
 
 /// What has failed is tried again after so many milliseconds at first and at last.
 const FIRST_PAUSE_MS: u64 = 1000;

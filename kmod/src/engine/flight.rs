@@ -17,8 +17,8 @@
 
 use super::format::WINDOW;
 use super::log::Io;
-use crate::os::atomic::{AtomicU32, AtomicU64, Ordering};
-use crate::os::{OutOfMemory, Shared, Table};
+use crate::host::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::host::{OutOfMemory, Shared, Table};
 
 /// The tag of a flush; records are tagged with twice their sequence number, plus one with FUA.
 const FLUSH: usize = usize::MAX;

@@ -5,7 +5,7 @@
 //! All integers are little-endian. Nothing read from a device is trusted: each `decode` checks magic, version,
 //! checksum and every range, and says which of them failed.
 
-use crate::os::crc32c;
+use crate::host::crc32c;
 use core::fmt;
 
 /// Bytes per sector, the block layer's unit of address.

@@ -15,8 +15,8 @@
 //!   the processor's cache later: see [`Chains`].
 
 use super::format::Entry;
-use crate::os::atomic::{AtomicU32, Ordering};
-use crate::os::{prefetch, random, OutOfMemory, Shared, Table};
+use crate::host::atomic::{AtomicU32, Ordering};
+use crate::host::{prefetch, random, OutOfMemory, Shared, Table};
 
 /// Not the host's, which a model checker watches: what the lock protects has no order of its own.
 type Word = core::sync::atomic::AtomicU32;

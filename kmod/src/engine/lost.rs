@@ -28,7 +28,7 @@
 //! too ([`Around`]): what a medium loses is a handful of blocks; where more cannot be read, a device is not what it was, and
 //! may be so again.
 
-use crate::os::{OutOfMemory, Table};
+use crate::host::{OutOfMemory, Table};
 
 /// What the error of a read says, from what says least to what says most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

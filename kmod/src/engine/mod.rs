@@ -62,7 +62,7 @@ pub mod silence;
 pub mod sleep;
 pub mod writeback;
 
-use crate::os::{OutOfMemory, Shared, Table};
+use crate::host::{OutOfMemory, Shared, Table};
 use bypass::Bypass;
 use checks::Checks;
 use format::{Superblock, BLOCK_SECTORS, WINDOW};

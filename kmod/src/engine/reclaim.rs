@@ -20,7 +20,7 @@ use super::map::Span;
 #[cfg(doc)]
 use super::RESERVED_SEGMENTS;
 use super::{Engine, Entry};
-use crate::os::{OutOfMemory, Table};
+use crate::host::{OutOfMemory, Table};
 
 /// Relocation is worth it when it costs at most this part of the room that it makes.
 const WORTH_PERCENT: u64 = 90;

@@ -33,7 +33,7 @@ use super::format::{Checkpoint, Chosen, RecordHeader, Superblock, BLOCK, WINDOW}
 use super::lost::Loss;
 use super::places::Places;
 use super::{Engine, Entry, Secret};
-use crate::os::{OutOfMemory, Table};
+use crate::host::{OutOfMemory, Table};
 use core::fmt;
 
 /// So many blocks behind the end of the log that the medium has lost are what a power cut may leave: 128 KiB, a few pages of flash memory. A

@@ -2,7 +2,7 @@
 
 //! What may happen at most once in a while, whoever wants it: a line in the kernel's log.
 
-use crate::os::atomic::{AtomicU64, Ordering};
+use crate::host::atomic::{AtomicU64, Ordering};
 
 /// Lets one through in so many milliseconds. In any context, and from several processors at once.
 #[derive(Debug, Default)]

@@ -13,8 +13,8 @@
 //! - Nothing here can fail or overflow, whatever the counts and clocks say: they are read one after the other while others
 //!   change them.
 
-use crate::os::atomic::{fence, Ordering};
-use crate::os::{Counters, OutOfMemory};
+use crate::host::atomic::{fence, Ordering};
+use crate::host::{Counters, OutOfMemory};
 
 /// A device is silent when it has not answered for so many milliseconds.
 ///

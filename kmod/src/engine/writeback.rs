@@ -14,15 +14,15 @@ use super::flight::{Doubts, Trust};
 use super::format::{BLOCK, BLOCK_SECTORS};
 use super::limits::Limits;
 use super::reclaim::Item;
-use crate::os::{OutOfMemory, Shared, Table};
+use crate::host::{OutOfMemory, Shared, Table};
 
 /// Blocks of a part, at most: 1 MiB, what one bio can carry.
 pub const PART: usize = 256;
-/// Memory for parts that is there all the time, for a cache of so many slots: 1/2731 of it, 1.5 MiB at least and 32 MiB at most, in
+/// Memory for parts that is there all the time, for a cache of so many slots: 1/5461 of it, 768 KiB at least and 32 MiB at most, in
 /// so many parts.
-const PARTS_SHARE: (u64, u64) = (3, 1 << 13);
+const PARTS_SHARE: (u64, u64) = (3, 1 << 14);
 const LEAST_PARTS: u64 = 3;
-const LEAST_IN_PARTS: u64 = LEAST_PARTS * PART as u64 / 2;
+const LEAST_IN_PARTS: u64 = LEAST_PARTS * PART as u64 / 4;
 const MOST_IN_PARTS: u64 = 32 * PART as u64;
 /// Parts that there may be, with those that memory is found for as long as they are of use.
 pub const MOST_PARTS: usize = 32;
@@ -576,7 +576,7 @@ mod tests {
     #[test]
     fn memory_for_parts_grows_with_the_cache() {
         for (gib, parts) in
-            [(0, (3, 128)), (1, (3, 128)), (4, (3, 128)), (8, (3, 256)), (64, (24, 256)), (999, (32, 256))]
+            [(0, (3, 64)), (1, (3, 64)), (4, (3, 64)), (8, (3, 128)), (64, (12, 256)), (999, (32, 256))]
         {
             assert_eq!(parts_of(gib << 18), parts, "{gib} GiB");
         }

@@ -24,16 +24,13 @@
 
 use super::faults::{trouble, Kind};
 use super::{bytes, Core, PerBio, Transfer, Volume};
-use crate::dm::{Bio, BioList, EndIo, How};
 use crate::engine::flight::{Flights, Landing};
 use crate::engine::format::{Checkpoint, RecordHeader, BLOCK, WINDOW};
 use crate::engine::log::Io;
 use crate::engine::pace::low_water;
-use crate::os::{now_ms, should_stop, sleep_ms, Sleep, Table};
+use crate::host::{now_ms, should_stop, sleep_ms, Arc, Bio, BioList, EndIo, How, Result, Sleep, Table, EIO};
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
-use kernel::prelude::*;
-use kernel::sync::Arc;
 
 /// Milliseconds before the second attempt to write something to the cache device, and before those that follow: 10 s in
 /// all. Long enough for a device to be reset, and short enough for those who wait.
@@ -46,6 +43,9 @@ pub(super) const PATIENCE_MS: u64 = 10_000;
 /// So many riders are ended where their commit ends, which may be an interrupt, at about a microsecond each. The rest is left to
 /// the thread.
 const MOST_AT_ONCE: usize = 64;
+
+/// Blocks of memory for what is written again: a header, and a piece of what is behind it.
+pub(super) const AGAIN_BLOCKS: u32 = 32;
 
 /// Slots of the next segment that are made ready with one hold of the lock.
 const PREPARED_AT_ONCE: u32 = 16;
@@ -291,22 +291,17 @@ impl Volume {
                 );
                 return Ok(true);
             };
-            let (sector, len) = (self.slot_sector(slot), bytes(blocks));
+            let (sector, len) = (self.slot_sector(slot), bytes(1));
             t.read(&self.disks, &self.disks.cache, sector, (0, len), 0);
             t.finish()?;
-            let is_there = t.pages.with(0, len, |record| {
-                let Some((header, data)) = record.split_first_chunk::<BLOCK>() else { return false };
-                RecordHeader::decode(header, &sb, slot.checked_rem(sb.segment_blocks).unwrap_or(0)).is_ok_and(
-                    |h| {
-                        (h.seq, h.epoch, u32::from(h.blocks).saturating_add(1)) == (seq, epoch, blocks)
-                            && data.chunks_exact(BLOCK).enumerate().all(|(i, block)| {
-                                let entry = RecordHeader::entry(header, i);
-                                entry.mask == 0 || entry.is_stored_as(block)
-                            })
-                    },
-                )
+            let is_there = t.pages.with(0, len, |header| {
+                let offset = slot.checked_rem(sb.segment_blocks).unwrap_or(0);
+                let header = header.first_chunk().and_then(|b| RecordHeader::decode(b, &sb, offset).ok());
+                header.is_some_and(|h| {
+                    (h.seq, h.epoch, u32::from(h.blocks).saturating_add(1)) == (seq, epoch, blocks)
+                })
             });
-            if is_there != Some(true) {
+            if is_there != Some(true) || !self.write_data_again(slot, blocks)? {
                 log_err!("{}: after an error, record {} is lost", &*self.disks, seq);
                 return Ok(false);
             }
@@ -314,6 +309,38 @@ impl Volume {
             t.finish()?;
             seq = seq.saturating_add(1);
         }
+    }
+
+    /// Writes again what is behind the header of the record of `blocks` blocks at `slot`; the header is at the beginning of `again`. A
+    /// piece at a time, each as soon as it has matched its checksums: to write what is there does no harm, whatever comes
+    /// behind it. Says whether all of it has matched.
+    ///
+    /// # Errors
+    /// `EIO` when the device still fails.
+    fn write_data_again(&self, slot: u32, blocks: u32) -> Result<bool> {
+        let t = &self.again;
+        let mut at = 1;
+        while at < blocks {
+            let n = blocks.saturating_sub(at).min(AGAIN_BLOCKS.saturating_sub(1));
+            let (sector, part) = (self.slot_sector(slot.saturating_add(at)), (bytes(1), bytes(n)));
+            t.read(&self.disks, &self.disks.cache, sector, part, 0);
+            t.finish()?;
+            let first = at.saturating_sub(1) as usize;
+            let is_there = t.pages.with(0, bytes(n.saturating_add(1)), |b| {
+                let Some((header, data)) = b.split_first_chunk::<BLOCK>() else { return false };
+                data.chunks_exact(BLOCK).zip(first..).all(|(block, i)| {
+                    let entry = RecordHeader::entry(header, i);
+                    entry.mask == 0 || entry.is_stored_as(block)
+                })
+            });
+            if is_there != Some(true) {
+                return Ok(false);
+            }
+            t.write(&self.disks, &self.disks.cache, sector, part, false, 0);
+            t.finish()?;
+            at = at.saturating_add(n);
+        }
+        Ok(true)
     }
 
     /// Sends the next thing that the engine wants to be written. Says whether there was one.

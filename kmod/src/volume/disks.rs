@@ -2,16 +2,16 @@
 
 //! The two devices, and I/O of our own that a thread waits for.
 
-use crate::dm::{BioSet, Device, EndIo, How};
 use crate::engine::flight::{Doubts, Pending};
 use crate::engine::format::BLOCK;
 use crate::engine::lost::Word;
-use crate::os::{synchronize, Event, Pages, Shared, Sleep, Table};
+use crate::host::{
+    arc, spinlock, synchronize, Arc, BioSet, Device, EndIo, Error, Event, How, Pages, Result, Shared, Sleep,
+    SpinLock, Table, ENOMEM,
+};
 use core::fmt;
 use core::ops::Deref;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
-use kernel::prelude::*;
-use kernel::sync::{new_spinlock, Arc, SpinLock};
 
 /// Bios that are always there, whatever the memory: enough for each thread to go on.
 const RESERVE: u32 = 4;
@@ -31,18 +31,14 @@ pub enum Pool {
 }
 
 /// The two devices.
-#[pin_data]
 pub struct Disks {
     /// Where the data belong.
     pub backing: Device,
     /// Where the log is.
     pub cache: Device,
     /// Bios of our own, for threads; and for the others of [`Pool`].
-    #[pin]
     pub bios: BioSet,
-    #[pin]
     near: BioSet,
-    #[pin]
     far: BioSet,
     /// Somebody waits for writeback.
     hurries: AtomicBool,
@@ -54,17 +50,14 @@ impl Disks {
     /// # Errors
     /// `ENOMEM`.
     pub fn new(backing: Device, cache: Device) -> Result<Arc<Self>> {
-        Arc::pin_init(
-            try_pin_init!(Self {
-                backing,
-                cache,
-                bios <- BioSet::new(RESERVE),
-                near <- BioSet::new(READERS_RESERVE),
-                far <- BioSet::new(READERS_RESERVE),
-                hurries: AtomicBool::new(false),
-            }? Error),
-            GFP_KERNEL,
-        )
+        arc(Self {
+            backing,
+            cache,
+            bios: BioSet::new(RESERVE)?,
+            near: BioSet::new(READERS_RESERVE)?,
+            far: BioSet::new(READERS_RESERVE)?,
+            hurries: AtomicBool::new(false),
+        })
     }
 
     fn of(&self, pool: Pool) -> &BioSet {
@@ -101,7 +94,6 @@ impl fmt::Display for Disks {
 }
 
 /// A piece of memory and the I/O that goes on with it. One thread submits and waits.
-#[pin_data]
 pub struct Transfer {
     /// The memory.
     pub pages: Pages,
@@ -128,7 +120,7 @@ impl Transfer {
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn new(blocks: usize) -> Result<OwnTransfer> {
+    pub fn with_blocks(blocks: usize) -> Result<OwnTransfer> {
         Ok(OwnTransfer(Self::made(
             Pool::Threads,
             blocks,
@@ -138,7 +130,7 @@ impl Transfer {
         )?))
     }
 
-    /// As [`Transfer::new`], for writeback; counts in `written` the blocks that writes have been done for,
+    /// As [`Transfer::with_blocks`], for writeback; counts in `written` the blocks that writes have been done for,
     /// tells `doubts` of writes and flushes that have failed, and `landed` when nothing is under way any more.
     ///
     /// # Errors
@@ -157,10 +149,10 @@ impl Transfer {
     /// # Errors
     /// `ENOMEM`.
     pub fn event() -> Result<Arc<Event>> {
-        Arc::pin_init(Event::new(), GFP_KERNEL)
+        arc(Event::new()?)
     }
 
-    /// As [`Transfer::new`], for one that writes to the cache device of a volume.
+    /// As [`Transfer::with_blocks`], for one that writes to the cache device of a volume.
     ///
     /// # Errors
     /// `ENOMEM`.
@@ -176,22 +168,19 @@ impl Transfer {
         doubts: Option<Shared<Doubts>>,
         landed: Arc<Event>,
     ) -> Result<Arc<Self>> {
-        Arc::pin_init(
-            try_pin_init!(Self {
-                pages: Pages::new(blocks.checked_mul(BLOCK).ok_or(ENOMEM)?)?,
-                pool,
-                pending: Pending::new(),
-                errors: Table::new(blocks.saturating_add(1), |_| AtomicI32::new(0))?,
-                // A flush is one: what a device forgets by an error of it matters as much.
-                writes: Table::new(blocks.saturating_add(1), |tag| AtomicBool::new(tag == blocks))?,
-                tags: Table::new(blocks.saturating_add(1), |_| AtomicU32::new(1))?,
-                blocks: Table::new(blocks.saturating_add(1), |_| AtomicU32::new(0))?,
-                written,
-                doubts,
-                landed,
-            }? Error),
-            GFP_KERNEL,
-        )
+        arc(Self {
+            pages: Pages::new(blocks.checked_mul(BLOCK).ok_or(ENOMEM)?)?,
+            pool,
+            pending: Pending::new(),
+            errors: Table::new(blocks.saturating_add(1), |_| AtomicI32::new(0))?,
+            // A flush is one: what a device forgets by an error of it matters as much.
+            writes: Table::new(blocks.saturating_add(1), |tag| AtomicBool::new(tag == blocks))?,
+            tags: Table::new(blocks.saturating_add(1), |_| AtomicU32::new(1))?,
+            blocks: Table::new(blocks.saturating_add(1), |_| AtomicU32::new(0))?,
+            written,
+            doubts,
+            landed,
+        })
     }
 
     /// Forgets the failures of what has returned.
@@ -335,14 +324,11 @@ impl Drop for OwnTransfer {
 }
 
 /// Transfers of a block each, for workers to take and to give back.
-#[pin_data(PinnedDrop)]
 pub struct Transfers {
     all: Table<Arc<Transfer>>,
     /// Bit `i` is set while nobody has number `i`.
-    #[pin]
     free: SpinLock<u32>,
     /// One was given back.
-    #[pin]
     given_back: Event,
 }
 
@@ -351,14 +337,17 @@ impl Transfers {
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn new(pool: Pool, n: u32) -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
+    pub fn new(pool: Pool, n: u32) -> Result<Self> {
+        Ok(Self {
             all: Table::try_new(n as usize, |_| {
                 Transfer::made(pool, 1, Shared::new(AtomicU64::new(0))?, None, Transfer::event()?)
             })?,
-            free <- new_spinlock!(u32::MAX.wrapping_shr(u32::BITS.saturating_sub(n.max(1))), "writeboost_transfers"),
-            given_back <- Event::new(),
-        }? Error)
+            free: spinlock!(
+                u32::MAX.wrapping_shr(u32::BITS.saturating_sub(n.max(1))),
+                "writeboost_transfers"
+            )?,
+            given_back: Event::new()?,
+        })
     }
 
     /// Lends one to `f`. There are as many as workers, or nearly, so that this waits for other workers at most.
@@ -385,9 +374,8 @@ impl Transfers {
     }
 }
 
-#[pinned_drop]
-impl PinnedDrop for Transfers {
-    fn drop(self: Pin<&mut Self>) {
+impl Drop for Transfers {
+    fn drop(&mut self) {
         // As for an `OwnTransfer`, once for all.
         synchronize();
     }

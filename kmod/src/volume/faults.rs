@@ -15,9 +15,8 @@
 //!   each kind for itself.
 
 use super::Volume;
-use crate::dm::Events;
 use crate::engine::seldom::Seldom;
-use crate::os::{now_ms, should_stop, Sleep};
+use crate::host::{now_ms, should_stop, Events, Sleep};
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 

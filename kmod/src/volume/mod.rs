@@ -32,6 +32,7 @@ mod superblock;
 mod write;
 mod writeback;
 
+use core::ffi::CStr;
 pub use disks::{Disks, OwnTransfer, Pool, Transfer, Transfers};
 pub use faults::Kind;
 pub use read::Reader;
@@ -39,7 +40,6 @@ pub use resume::open;
 use writeback::Pantry;
 
 use crate::arguments::Options;
-use crate::dm::{Bio, BioList, BioQueue, BioStack, Cursor, Events, QueueKind, Service};
 use crate::engine::bypass::{Bypass, Tag};
 use crate::engine::checks::{Checks, Generation};
 use crate::engine::flight::Flights;
@@ -47,13 +47,14 @@ use crate::engine::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS};
 use crate::engine::map::Span;
 use crate::engine::pace::{Moment, Pace};
 use crate::engine::{Chains, Engine, State};
-use crate::os::Asleep;
-use crate::os::{now_ms, synchronize, Counters, Event, Pages, Shared, Sleep, Table, Thread, Work};
-use commit::Attempts;
+use crate::host::{
+    arc, boxed, mutex, now_ms, spinlock, synchronize, Arc, Asleep, Bio, BioList, BioQueue, BioStack,
+    Counters, Cursor, Event, Events, List, Mutex, Pages, QueueKind, Result, Service, Shared, Sleep, SpinLock,
+    Table, Thread, Work, EBUSY, EIO,
+};
+use commit::{Attempts, AGAIN_BLOCKS};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use faults::Faults;
-use kernel::prelude::*;
-use kernel::sync::{new_mutex, new_spinlock, Arc, Mutex, SpinLock};
 use read::{nr_readers, Readers, CHECKERS};
 use silence::Silences;
 use sleep::Depth;
@@ -123,6 +124,18 @@ struct Core {
     held: BioList<PerBio>,
 }
 
+impl Core {
+    // Not inlined: it goes to its place from the stack.
+    #[inline(never)]
+    fn locked(engine: Engine) -> Result<SpinLock<Self>> {
+        let (pace, waiting) = (Pace::default(), BioList::new());
+        spinlock!(
+            Self { engine, pace, waiting, deferred: BioList::new(), held: BioList::new() },
+            "writeboost"
+        )
+    }
+}
+
 /// What bios look at on their way, and what changes rarely. In lines of memory that nothing else is in, so that no processor has
 /// to fetch them again because another one has counted something, or has taken a lock.
 #[repr(align(128))]
@@ -143,7 +156,6 @@ struct Flags {
 }
 
 /// One volume.
-#[pin_data]
 pub struct Volume {
     disks: Arc<Disks>,
     steering: Steering,
@@ -163,37 +175,26 @@ pub struct Volume {
     /// The commit thread's, for what it has to write again.
     again: OwnTransfer,
     /// What has become of it. Held while something is sent, so that one at a time does that.
-    #[pin]
     attempts: Mutex<Attempts>,
     /// Flushes and FUA writes that wait for the commit that is under way.
     riders: BioStack<PerBio>,
     /// Those whose commit is over, and who are to be ended.
     arrived: BioStack<PerBio>,
-    #[pin]
     core: SpinLock<Core>,
     /// The commit thread has something to do.
-    #[pin]
     commit: Event,
     /// Reads that came from the cache device and are too large to be checked in an interrupt.
     checking: Arc<BioQueue<Reader>>,
     /// Reads that are put together from what is in RAM and on the cache device.
-    #[pin]
     near: Readers,
     /// Reads that need the backing device for that.
-    #[pin]
     far: Readers,
-    #[pin]
     writeback: Event,
-    #[pin]
     reclaim: Event,
     /// Something has come about that somebody may wait for: durability, room, cleanliness.
-    #[pin]
     progress: Event,
-    #[pin]
     pantry: Pantry,
-    #[pin]
     writeback_busy: Mutex<()>,
-    #[pin]
     reclaim_busy: Mutex<()>,
     /// So many wait for that whom nobody can see otherwise.
     reclaim_wanted: AtomicU32,
@@ -222,12 +223,10 @@ pub struct Volume {
     /// What of them does not count any more.
     cleared: [AtomicU64; COUNTS],
     /// Whether the devices answer.
-    #[pin]
     silences: Silences,
     /// What has gone wrong.
     pub faults: Faults,
     /// There is something to say about `faults`.
-    #[pin]
     alarm: Event,
 }
 
@@ -235,15 +234,15 @@ pub struct Volume {
 pub struct Running {
     /// The volume.
     pub volume: Arc<Volume>,
-    crew: Pin<KBox<Mutex<Crew>>>,
+    crew: Mutex<Crew>,
     _asleep: Asleep,
 }
 
 /// Who works for a volume.
 #[derive(Default)]
 struct Crew {
-    threads: KVec<Thread>,
-    readers: KVec<Service<Reader>>,
+    threads: List<Thread>,
+    readers: List<Service<Reader>>,
 }
 
 // What each thread works with is made before the volume is live: who then waits for memory may be waiting for the thread.
@@ -283,70 +282,58 @@ impl Volume {
         let buffers = Table::try_new(nr_buffers(engine.superblock()).into(), |_| Pages::new(segment_bytes))?;
         let flights = Flights::new()?;
         let doubts = flights.doubts();
-        Arc::pin_init(
-            try_pin_init!(Volume {
-                disks,
-                steering: Steering::new(options),
-                checks: engine.checks(),
-                bypass: engine.bypass(),
-                bounced: BioStack::new(),
-                bypass_from_ms: AtomicU64::new(0),
-                chains: engine.chains(),
-                first_sector: engine.slot_sector(0),
-                segment_blocks: engine.superblock().segment_blocks,
-                buffers,
-                flights,
-                again: Transfer::doubting(segment_bytes / BLOCK, doubts.clone())?,
-                attempts <- new_mutex!(Attempts::new()?, "writeboost_attempts"),
-                riders: BioStack::new(),
-                arrived: BioStack::new(),
-                core <- new_spinlock!(
-                    Core {
-                        engine,
-                        pace: Pace::default(),
-                        waiting: BioList::new(),
-                        deferred: BioList::new(),
-                        held: BioList::new(),
-                    },
-                    "writeboost"
-                ),
-                commit <- Event::new(),
-                checking: BioQueue::new(c"wb_check", QueueKind::Check, CHECKERS)?,
-                near <- Readers::new(c"wb_near", QueueKind::Near, Pool::Near, nr_readers),
-                far <- Readers::new(c"wb_far", QueueKind::Far, Pool::Far, nr_readers),
-                writeback <- Event::new(),
-                reclaim <- Event::new(),
-                progress <- Event::new(),
-                pantry <- Pantry::new(),
-                writeback_busy <- new_mutex!((), "writeboost_writeback"),
-                reclaim_busy <- new_mutex!((), "writeboost_reclaim"),
-                reclaim_wanted: AtomicU32::new(0),
-                spare: Transfer::doubting(1, doubts)?,
-                leaving: AtomicBool::new(false),
-                flags: Flags {
-                    suspended: AtomicBool::new(true),
-                    over: AtomicBool::new(false),
-                    depth: Depth::default(),
-                    alone: AtomicBool::new(false),
-                    full: AtomicBool::new(false),
-                    wide: AtomicBool::new(false),
-                    resting: AtomicBool::new(false),
-                },
-                draining: AtomicU32::new(0),
-                drain_goal: AtomicU64::new(0),
-                carried: AtomicU64::new(0),
-                hopes: AtomicU64::new(0),
-                exhausted: AtomicBool::new(false),
-                written_back: Shared::new(AtomicU64::new(0))?,
-                writing: AtomicU64::new(0),
-                counts: Counters::new(COUNTS as u32)?,
-                cleared: Default::default(),
-                silences <- Silences::new(),
-                faults: Faults::default(),
-                alarm <- Event::new(),
-            }? Error),
-            GFP_KERNEL,
-        )
+        arc(Self {
+            disks,
+            steering: Steering::new(options),
+            checks: engine.checks(),
+            bypass: engine.bypass(),
+            bounced: BioStack::new(),
+            bypass_from_ms: AtomicU64::new(0),
+            chains: engine.chains(),
+            first_sector: engine.slot_sector(0),
+            segment_blocks: engine.superblock().segment_blocks,
+            buffers,
+            flights,
+            again: Transfer::doubting(AGAIN_BLOCKS as usize, doubts.clone())?,
+            attempts: mutex!(Attempts::new()?, "writeboost_attempts")?,
+            riders: BioStack::new(),
+            arrived: BioStack::new(),
+            core: Core::locked(engine)?,
+            commit: Event::new()?,
+            checking: BioQueue::new(c"wb_check", QueueKind::Check, CHECKERS)?,
+            near: Readers::new(c"wb_near", QueueKind::Near, Pool::Near, nr_readers)?,
+            far: Readers::new(c"wb_far", QueueKind::Far, Pool::Far, nr_readers)?,
+            writeback: Event::new()?,
+            reclaim: Event::new()?,
+            progress: Event::new()?,
+            pantry: Pantry::new()?,
+            writeback_busy: mutex!((), "writeboost_writeback")?,
+            reclaim_busy: mutex!((), "writeboost_reclaim")?,
+            reclaim_wanted: AtomicU32::new(0),
+            spare: Transfer::doubting(1, doubts)?,
+            leaving: AtomicBool::new(false),
+            flags: Flags {
+                suspended: AtomicBool::new(true),
+                over: AtomicBool::new(false),
+                depth: Depth::default(),
+                alone: AtomicBool::new(false),
+                full: AtomicBool::new(false),
+                wide: AtomicBool::new(false),
+                resting: AtomicBool::new(false),
+            },
+            draining: AtomicU32::new(0),
+            drain_goal: AtomicU64::new(0),
+            carried: AtomicU64::new(0),
+            hopes: AtomicU64::new(0),
+            exhausted: AtomicBool::new(false),
+            written_back: Shared::new(AtomicU64::new(0))?,
+            writing: AtomicU64::new(0),
+            counts: Counters::new(COUNTS as u32)?,
+            cleared: Default::default(),
+            silences: Silences::new()?,
+            faults: Faults::default(),
+            alarm: Event::new()?,
+        })
     }
 }
 
@@ -354,7 +341,7 @@ impl Volume {
 // Not inlined: that goes to its place from the stack.
 #[inline(never)]
 fn thread<W: Work + 'static>(name: &'static CStr, work: impl FnOnce() -> Result<W>) -> Result<Thread> {
-    Thread::run(KBox::new(work()?, GFP_KERNEL)?, name)
+    Thread::run(boxed(work()?)?, name)
 }
 
 impl Running {
@@ -364,14 +351,14 @@ impl Running {
     /// `ENOMEM`, mostly.
     pub fn start(disks: Arc<Disks>, events: Events, engine: Engine, options: Options) -> Result<Self> {
         let volume = Volume::new(disks, engine, options)?;
-        let crew = KBox::pin_init(new_mutex!(Crew::default(), "writeboost_crew"), GFP_KERNEL)?;
+        let crew = mutex!(Crew::default(), "writeboost_crew")?;
         // Dropped, it stops those that there are.
         let running = Self { volume: volume.clone(), crew, _asleep: Asleep::new(volume.clone())? };
         let mut crew = running.crew.lock();
         for service in Reader::begin(&volume)? {
-            crew.readers.push(service, GFP_KERNEL)?;
+            crew.readers.push(service)?;
         }
-        let mut run = |thread: Result<Thread>| crew.threads.push(thread?, GFP_KERNEL).map_err(Error::from);
+        let mut run = |thread: Result<Thread>| crew.threads.push(thread?);
         // The committer first, and so stopped last: it is the one that the others wait for.
         run(thread(c"wb_commit", || Ok(Committer(volume.clone()))))?;
         run(thread(c"wb_health", || Ok(Herald(volume.clone(), events))))?;

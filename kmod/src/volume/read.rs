@@ -38,15 +38,16 @@
 
 use super::faults::{trouble, Kind};
 use super::{PerBio, Pool, Sent, Transfer, Transfers, Volume, HIT, IN_RAM};
-use crate::dm::{Bio, BioQueue, Cursor, Mapping, Outcome, QueueKind, Returned, Serve, Service};
 use crate::engine::checks::Verdict;
 use crate::engine::format::{Superblock, BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::engine::read::{Piece, Pieces, Run};
 use crate::engine::Part;
-use crate::os::{crc32c, may_take_long, not_supported};
+use crate::host::{
+    arc, crc32c, may_take_long, not_supported, Arc, Bio, BioQueue, Cursor, Mapping, Outcome, QueueKind,
+    Result, Returned, Serve, Service, EAGAIN, EIO,
+};
+use core::ffi::CStr;
 use core::sync::atomic::Ordering;
-use kernel::prelude::*;
-use kernel::sync::Arc;
 
 /// Blocks of a bio that a worker reads before it takes the next bio.
 const TURN: u32 = 4;
@@ -64,10 +65,8 @@ pub(super) fn nr_readers(sb: &Superblock) -> u32 {
 }
 
 /// A queue of reads, and what its workers read to.
-#[pin_data]
 pub struct Readers {
     queue: Arc<BioQueue<Reader>>,
-    #[pin]
     transfers: Transfers,
 }
 
@@ -77,16 +76,8 @@ impl Readers {
         self.queue.push(bio);
     }
 
-    pub(super) fn new(
-        name: &'static CStr,
-        kind: QueueKind,
-        pool: Pool,
-        workers: u32,
-    ) -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
-            queue: BioQueue::new(name, kind, workers)?,
-            transfers <- Transfers::new(pool, workers),
-        }? Error)
+    pub(super) fn new(name: &'static CStr, kind: QueueKind, pool: Pool, workers: u32) -> Result<Self> {
+        Ok(Self { queue: BioQueue::new(name, kind, workers)?, transfers: Transfers::new(pool, workers)? })
     }
 }
 
@@ -106,7 +97,7 @@ pub struct Reader {
 impl Reader {
     /// The workers of all queues begin.
     pub(super) fn begin(volume: &Arc<Volume>) -> Result<[Service<Self>; 3]> {
-        let reader = |task| Arc::new(Self { volume: volume.clone(), task }, GFP_KERNEL);
+        let reader = |task| arc(Self { volume: volume.clone(), task });
         let [check, near, far] = [reader(Task::Check)?, reader(Task::ReadNear)?, reader(Task::ReadFar)?];
         Ok([
             volume.checking.clone().begin(check),

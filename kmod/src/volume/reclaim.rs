@@ -11,10 +11,8 @@ use crate::engine::lost::{Around, Lost, Near, Sight, Word, HURRY_LASTS_MS, LASTS
 use crate::engine::pace::low_water;
 use crate::engine::reclaim::{Batch, Item, Relocation};
 use crate::engine::Entry;
-use crate::os::{crc32c, now_ms, should_stop, Sleep, Table};
+use crate::host::{crc32c, now_ms, should_stop, Arc, Result, Sleep, Table};
 use core::sync::atomic::Ordering;
-use kernel::prelude::*;
-use kernel::sync::Arc;
 
 /// How often it looks whether there is something to do, in milliseconds.
 const TICK_MS: u32 = 1000;

@@ -4,7 +4,6 @@
 
 use super::{bytes, nr_buffers, Disks, Running, Transfer};
 use crate::arguments::Options;
-use crate::dm::{Events, Refusal};
 use crate::engine::ahead::{Ahead, Look};
 use crate::engine::format::{
     Checkpoint, Chosen, Held, Start, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, FIRST_BLOCK,
@@ -14,9 +13,9 @@ use crate::engine::lost::{insist, insist_or_loss, Loss, TRIES};
 use crate::engine::places::Opening;
 use crate::engine::replay::{Damage, Replay, Want};
 use crate::engine::Engine;
-use crate::os::{damaged, sleep_ms, InUse};
-use kernel::prelude::*;
-use kernel::sync::Arc;
+use crate::host::{
+    boxed, damaged, sleep_ms, unboxed, Arc, Box, Error, Events, InUse, Refusal, Result, EINVAL, EIO, ENOMEM,
+};
 
 /// Between two attempts to read a checkpoint, in milliseconds.
 const AGAIN_MS: u32 = 300;
@@ -248,9 +247,9 @@ impl Disks {
     }
 
     #[inline(never)]
-    fn end_replay(&self, t: &Arc<Transfer>, replay: KBox<Replay>) -> Result<Engine> {
+    fn end_replay(&self, t: &Arc<Transfer>, replay: Box<Replay>) -> Result<Engine> {
         let (records, _) = replay.progress();
-        let (mut engine, checkpoint) = KBox::into_inner(replay).finish();
+        let (mut engine, checkpoint) = unboxed(replay).finish();
         self.flush_cache(t)?;
         self.begin_life(t, &mut engine, checkpoint)?;
         if records != 0 {
@@ -298,8 +297,8 @@ impl Disks {
 
 /// A replay that begins. Not on the stack, which bios are sent from while it goes on.
 #[inline(never)]
-fn begin(sb: &Superblock, chosen: &Chosen) -> Result<KBox<Replay>> {
-    Ok(KBox::new(Replay::new(sb, *chosen, nr_buffers(sb))?, GFP_KERNEL)?)
+fn begin(sb: &Superblock, chosen: &Chosen) -> Result<Box<Replay>> {
+    boxed(Replay::new(sb, *chosen, nr_buffers(sb))?)
 }
 
 pub(super) fn cannot_read(e: Error) -> Refusal {
@@ -317,7 +316,7 @@ pub fn open(
     options: Options,
 ) -> core::result::Result<(Running, [InUse; 2]), Refusal> {
     let no_memory = |e| (c"Not enough memory", e);
-    let t = Transfer::new(READ_BLOCKS).map_err(no_memory)?;
+    let t = Transfer::with_blocks(READ_BLOCKS).map_err(no_memory)?;
     let (sb, in_use) = disks.superblock(&t)?;
     let engine = disks.replay(&t, &sb)?;
     Ok((Running::start(disks, events, engine, options).map_err(no_memory)?, in_use))

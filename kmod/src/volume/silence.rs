@@ -6,11 +6,8 @@
 //! that everybody else waits for.
 
 use super::{Disks, Volume};
-use crate::dm::Device;
 use crate::engine::silence::{News, Silence};
-use crate::os::now_ms;
-use kernel::prelude::*;
-use kernel::sync::{new_mutex, Mutex};
+use crate::host::{mutex, now_ms, Device, Mutex, Result};
 
 /// How often a device is looked at that has something to do, in milliseconds.
 const BUSY_MS: u32 = 1000;
@@ -18,16 +15,14 @@ const BUSY_MS: u32 = 1000;
 const IDLE_MS: u32 = 5000;
 
 /// What is known of both devices.
-#[pin_data]
 pub(super) struct Silences {
     /// In the order of [`devices`].
-    #[pin]
     of: Mutex<[Silence; 2]>,
 }
 
 impl Silences {
-    pub(super) fn new() -> impl PinInit<Self> {
-        pin_init!(Self { of <- new_mutex!(<[Silence; 2]>::default(), "writeboost_silences") })
+    pub(super) fn new() -> Result<Self> {
+        Ok(Self { of: mutex!(<[Silence; 2]>::default(), "writeboost_silences")? })
     }
 }
 

@@ -45,14 +45,11 @@
 use super::commit::PAUSES_MS;
 use super::faults::{trouble, Kind};
 use super::{PerBio, Transfer, Volume};
-use crate::dm::{Bio, Op};
 use crate::engine::format::{Held, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
 use crate::engine::lost::insist;
 use crate::engine::sleep::Comparison;
-use crate::os::{is_hibernating, now_ms, should_stop, sleep_ms, Sleeper};
+use crate::host::{is_hibernating, now_ms, should_stop, sleep_ms, Arc, Bio, Mutex, Op, Result, Sleeper, EIO};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use kernel::prelude::*;
-use kernel::sync::{Arc, Mutex};
 
 /// How long it may take to fall asleep, in milliseconds: as long as the kernel waits for tasks, and a failing write is repeated.
 const PATIENCE_MS: u64 = 20_000;

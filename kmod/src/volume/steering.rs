@@ -9,7 +9,7 @@
 
 use super::Volume;
 use crate::arguments::{OptionError, Options};
-use crate::os::now_ms;
+use crate::host::now_ms;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The options of a volume, and when they were last heard of.

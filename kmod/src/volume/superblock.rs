@@ -15,14 +15,13 @@
 
 use super::resume::cannot_read;
 use super::{Disks, Transfer};
-use crate::dm::Refusal;
 use crate::engine::format::{
     Checkpoint, Invalid, RecordHeader, Start, Superblock, Uuid, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
     DEFAULT_SEGMENT_BLOCKS, FIRST_BLOCK, MAX_SEGMENT_BLOCKS, MIN_SEGMENT_BLOCKS, SECTOR,
 };
-use crate::os::{random, InUse, Key, OutOfMemory, Shared};
-use kernel::prelude::*;
-use kernel::sync::Arc;
+use crate::host::{
+    random, Arc, Error, InUse, Key, OutOfMemory, Refusal, Result, Shared, EBUSY, EEXIST, EINVAL, ENOMEM,
+};
 
 // One bio reads what a format may overwrite.
 const _: () = assert!(Start::BYTES <= MAX_SEGMENT_BLOCKS as usize * BLOCK);

@@ -3,15 +3,12 @@
 //! Writes and flushes.
 
 use super::{bytes, Core, PerBio, Sent, Volume, FLUSHES, IN_RAM, WRITE};
-use crate::dm::{Bio, Cursor, Mapping, Outcome, Returned};
 use crate::engine::bypass::{self, Tag};
 use crate::engine::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::engine::log::{Claim, Refused, Wait};
 use crate::engine::{Entry, Part};
-use crate::os::{crc32c, now_ms};
+use crate::host::{crc32c, now_ms, Arc, Bio, Cursor, Mapping, Outcome, Result, Returned, EIO};
 use core::sync::atomic::Ordering;
-use kernel::prelude::*;
-use kernel::sync::Arc;
 
 /// Blocks that are put into the index under one hold of the lock.
 const AT_ONCE: usize = 16;

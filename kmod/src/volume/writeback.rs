@@ -37,12 +37,8 @@ use crate::engine::runs::{for_each_row, for_each_run, Run};
 use crate::engine::writeback::{
     next_part, part_end, unit_of, whole_units, Next, Round, FIRST_PART, LEAST_PART, PART,
 };
-use crate::os::{crc32c, hurry, now_ms, should_stop, Sleep, Table};
+use crate::host::{crc32c, hurry, now_ms, should_stop, Arc, Box, MutexGuard, Result, Sleep, Table};
 use core::sync::atomic::Ordering;
-use kernel::prelude::*;
-use kernel::sync::lock::mutex::MutexBackend;
-use kernel::sync::lock::Guard;
-use kernel::sync::Arc;
 use stream::{Aim, End, Stream};
 
 /// Blocks that the lock is held for at a time.
@@ -73,7 +69,7 @@ struct Tick {
 pub(super) struct Tools {
     batch: Batch,
     /// Its memory is that of parts that are written one after the other, too.
-    stream: KBox<Stream>,
+    stream: Box<Stream>,
     /// Live mask of each item of the chunk; 0 for one that is not to be written.
     live: Table<u8>,
     /// What is written for it: the rest of a block of the backing device's, too, and 0 if another item is written with that.
@@ -296,12 +292,7 @@ impl Volume {
     }
 
     /// Writes back one batch of the oldest segments. Says whether there is perhaps more to do at once.
-    fn write_back<'a>(
-        &'a self,
-        tools: &mut Tools,
-        tick: &mut Tick,
-        mut busy: Guard<'a, (), MutexBackend>,
-    ) -> bool {
+    fn write_back<'a>(&'a self, tools: &mut Tools, tick: &mut Tick, mut busy: MutexGuard<'a, ()>) -> bool {
         let failures = &mut tools.failures;
         let hopes = self.hopes.load(Ordering::Relaxed);
         if core::mem::replace(&mut failures.hopes, hopes) != hopes {
@@ -340,7 +331,7 @@ impl Volume {
         let last = if draining { self.drain_goal.load(Ordering::Relaxed) } else { u64::MAX };
         // In good time: neither because it must nor for a drain.
         let early = !urgent && !draining;
-        if !fails && !(early && self.policy().limit.is_some()) {
+        if !(fails || early && self.policy().limit.is_some()) {
             // A threshold between the ends is for the beginning of a batch.
             let once = early && matches!(self.policy().threshold, Some(1..=99));
             let aim = Aim { early, last, once, most: (!is_small).then_some(most) };

@@ -7,7 +7,7 @@
 use writeboost::engine::format::{Checkpoint, Superblock, BLOCK_SECTORS};
 use writeboost::engine::replay::Replay;
 use writeboost::engine::{Engine, Secret};
-use writeboost::os::atomic::{AtomicU32, Ordering};
+use writeboost::host::atomic::{AtomicU32, Ordering};
 
 /// Of the index: the same in each run.
 const SECRET: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];

@@ -15,7 +15,7 @@ use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Item};
 use writeboost::engine::replay::{Damage, Replay, Want};
 use writeboost::engine::{Engine, Entry, Part, Secret};
-use writeboost::os::crc32c;
+use writeboost::host::crc32c;
 
 /// Of the index: the same in each run.
 const SECRET: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];

@@ -47,7 +47,7 @@ use writeboost::engine::reclaim::{Batch, Item, Relocation};
 use writeboost::engine::replay::{Replay, Want};
 use writeboost::engine::writeback::{Next, Round};
 use writeboost::engine::{Engine, Entry, Part, Secret, RESERVED_SEGMENTS};
-use writeboost::os::{crc32c, Shared};
+use writeboost::host::{crc32c, Shared};
 
 /// Of the index: the same in each run.
 const SECRET: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];

@@ -1,6 +1,6 @@
 //! Which kernels there are: the supported series, what differs between them, and which versions the archive offers.
 //!
-//! This is the one place on the build side that knows a kernel version. The module has its own, `kmod/src/dm/`.
+//! This is the one place on the build side that knows a kernel version. The module has its own, `kmod/src/host/kernel/`.
 
 use std::fmt;
 use std::str::FromStr;

@@ -403,12 +403,15 @@ mod tests {
 
     #[test]
     fn compiler_messages_point_into_the_checkout() {
-        let lines =
-            [" --> src/target.rs:3:9", "src/dm/shim.c:12: error: x", "In file /build/kmod/a/src/dm/shim.h:"];
+        let lines = [
+            " --> src/target.rs:3:9",
+            "src/host/kernel/shim.c:12: error: x",
+            "In file /build/kmod/a/src/host/kernel/shim.h:",
+        ];
         let text = readable(&lines.map(String::from), "/build/kmod/a", &checkout().join("kmod"));
         assert_eq!(
             text,
-            " --> kmod/src/target.rs:3:9\nkmod/src/dm/shim.c:12: error: x\nIn file kmod/src/dm/shim.h:\n"
+            " --> kmod/src/target.rs:3:9\nkmod/src/host/kernel/shim.c:12: error: x\nIn file kmod/src/host/kernel/shim.h:\n"
         );
     }
 }

@@ -24,15 +24,13 @@ use crate::engine::reclaim::{Batch, Item, Planned};
 use crate::engine::writeback::{
     is_flush_due, part_end, parts_of, whole_units, Flow, Lanes, Stage, UnderWay, MOST_PARTS, PART,
 };
-use crate::os::{now_ms, Event, Shared, Sleep, Table};
+use crate::host::{boxed, mutex, now_ms, Arc, Box, Event, List, Mutex, Result, Shared, Sleep, Table};
 use crate::volume::{OwnTransfer, Transfer, Volume};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use kernel::prelude::*;
-use kernel::sync::{new_mutex, Arc, Mutex};
 
-/// Blocks that a flush can be for, at most: so many times what there always is memory for, and 32 MiB at least.
+/// Blocks that a flush can be for, at most: so many times what there always is memory for, and 16 MiB at least.
 const UNFLUSHED: usize = 8;
-const LEAST_UNFLUSHED: usize = 1 << 13;
+const LEAST_UNFLUSHED: usize = 1 << 12;
 /// When nothing was written back for so long, memory for parts is given back, but for what there always is.
 const KEPT_MS: u64 = 10_000;
 /// Plans that a flush can be for, at most.
@@ -68,12 +66,10 @@ impl Lane {
 }
 
 /// Memory for one part more, made by a thread that may wait for memory: who writes back must not, for memory may wait for him.
-#[pin_data]
 pub(in crate::volume) struct Pantry {
     wanted: AtomicBool,
     /// There was no memory, and until then nobody asks again.
     until_ms: AtomicU64,
-    #[pin]
     lane: Mutex<Option<Lane>>,
     /// What all parts of the volume have in common.
     doubts: Shared<Doubts>,
@@ -81,14 +77,14 @@ pub(in crate::volume) struct Pantry {
 }
 
 impl Pantry {
-    pub(in crate::volume) fn new() -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
+    pub(in crate::volume) fn new() -> Result<Self> {
+        Ok(Self {
             wanted: AtomicBool::new(false),
             until_ms: AtomicU64::new(0),
-            lane <- new_mutex!(None, "writeboost_pantry"),
+            lane: mutex!(None, "writeboost_pantry")?,
             doubts: Doubts::new()?,
             landed: Transfer::event()?,
-        }? Error)
+        })
     }
 
     /// What failed writes and flushes are told to.
@@ -156,7 +152,7 @@ impl Unflushed {
 
 /// What writing back so needs; allocated once.
 pub(super) struct Stream {
-    pub(super) lanes: KVec<Lane>,
+    pub(super) lanes: List<Lane>,
     /// How far each of them is.
     stages: Lanes,
     landed: Arc<Event>,
@@ -213,11 +209,11 @@ pub(super) struct Aim {
 impl Stream {
     // In a place of its own and not inlined: it is large for the stack.
     #[inline(never)]
-    pub(super) fn new(volume: &Volume, unit: u64) -> Result<KBox<Self>> {
+    pub(super) fn new(volume: &Volume, unit: u64) -> Result<Box<Self>> {
         let (nr, part) = parts_of(volume.state().nr_slots);
-        let mut lanes = KVec::with_capacity(nr.max(MOST_PARTS), GFP_KERNEL)?;
+        let mut lanes = List::with_capacity(nr.max(MOST_PARTS))?;
         for _ in 0..nr {
-            lanes.push(Lane::new(part, volume.transfer_for_writeback(part)?)?, GFP_KERNEL)?;
+            lanes.push(Lane::new(part, volume.transfer_for_writeback(part)?)?)?;
         }
         let unflushed = nr.saturating_mul(part).saturating_mul(UNFLUSHED).max(LEAST_UNFLUSHED);
         let stream = Self {
@@ -244,7 +240,7 @@ impl Stream {
             planned_all: false,
             failed: false,
         };
-        Ok(KBox::new(stream, GFP_KERNEL)?)
+        boxed(stream)
     }
 
     /// Gives some of the memory back that was not of use lately. Nothing may be under way.
@@ -277,7 +273,7 @@ impl Stream {
     /// write that fails may leave nothing of it.
     fn is_under_way_again(&self, busy: u64, planned: Planned, item: &Item) -> bool {
         let later = (0..)
-            .zip(&self.lanes)
+            .zip(self.lanes.iter())
             .filter(|(i, lane)| busy & 1u64.wrapping_shl(*i) != 0 && lane.planned != planned);
         later.into_iter().any(|(_, lane)| {
             let items = &lane.items[..lane.len];

@@ -6,7 +6,7 @@
 
 use super::bio::Beside;
 use super::{bindings, Bio};
-use crate::os::{synchronize, Ending};
+use super::{synchronize, Ending};
 use core::ffi::c_void;
 use core::marker::PhantomData;
 use core::ptr::NonNull;

@@ -4,12 +4,11 @@
 //!
 //! C header: [`include/linux/bio.h`](srctree/include/linux/bio.h)
 
+use super::Pages;
 use super::{bindings, Device};
 use crate::engine::silence::Traffic;
-use crate::os::Pages;
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
-use core::marker::PhantomPinned;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -29,13 +28,10 @@ pub trait EndIo: Send + Sync {
 }
 
 /// A `struct bio_set` with its mempools.
-#[pin_data(PinnedDrop)]
-pub struct BioSet {
-    #[pin]
-    inner: UnsafeCell<bindings::bio_set>,
-    #[pin]
-    _pin: PhantomPinned,
-}
+///
+/// # Invariants
+/// It is initialised, and stays where it is.
+pub struct BioSet(KBox<UnsafeCell<bindings::bio_set>>);
 
 // SAFETY: A `bio_set` may be used from any thread.
 unsafe impl Send for BioSet {}
@@ -44,17 +40,22 @@ unsafe impl Sync for BioSet {}
 
 impl BioSet {
     /// A pool that always has `reserve` bios, of as many pages as a bio can have.
-    pub fn new(reserve: u32) -> impl PinInit<Self, Error> {
-        let init = move |slot: *mut Self| {
-            // SAFETY: `slot` is valid for writes; a `bio_set` must be zero before it is initialised, in place.
-            unsafe {
-                let inner = UnsafeCell::raw_get(&raw const (*slot).inner);
-                inner.write_bytes(0, 1);
-                kernel::error::to_result(bindings::wb_bio_set_init(inner, reserve))
-            }
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(reserve: u32) -> Result<Self> {
+        let set = KBox::<UnsafeCell<bindings::bio_set>>::new_uninit(GFP_KERNEL)?;
+        let raw = KBox::into_raw(set);
+        // SAFETY: It is valid for writes, and stays where it is; a `bio_set` must be zero before it is initialised, and zeroes are a
+        // value for it.
+        let (set, error) = unsafe {
+            raw.write_bytes(0, 1);
+            let set = KBox::<UnsafeCell<bindings::bio_set>>::from_raw(raw.cast());
+            let error = bindings::wb_bio_set_init(set.get(), reserve);
+            (set, error)
         };
-        // SAFETY: The initialiser initialises the only field that has a value, or fails and leaves nothing behind.
-        unsafe { pin_init::pin_init_from_closure(init) }
+        kernel::error::to_result(error)?;
+        Ok(Self(set))
     }
 
     fn submit<E: EndIo + 'static>(
@@ -75,7 +76,7 @@ impl BioSet {
         // `end_io`. `end` takes what `data` and the device's traffic are.
         unsafe {
             bindings::wb_bio_submit(
-                self.inner.get(),
+                self.0.get(),
                 device.bdev(),
                 sector,
                 pages.at(offset).cast(),
@@ -127,7 +128,7 @@ impl BioSet {
         // the device's traffic are.
         unsafe {
             bindings::wb_bio_submit_flush(
-                self.inner.get(),
+                self.0.get(),
                 device.bdev(),
                 background,
                 Some(end::<E>),
@@ -150,10 +151,9 @@ unsafe extern "C" fn end<E: EndIo>(data: *mut c_void, tag: usize, sent_to: *cons
     whom.end_io(tag, kernel::error::to_result(error));
 }
 
-#[pinned_drop]
-impl PinnedDrop for BioSet {
-    fn drop(self: Pin<&mut Self>) {
+impl Drop for BioSet {
+    fn drop(&mut self) {
         // SAFETY: Initialised by `new`; all its bios have returned, for their owners outlive them.
-        unsafe { bindings::wb_bio_set_exit(self.inner.get()) }
+        unsafe { bindings::wb_bio_set_exit(self.0.get()) }
     }
 }

@@ -5,9 +5,9 @@
 //! C header: [`include/linux/device-mapper.h`](srctree/include/linux/device-mapper.h)
 
 use super::bio::per_io_size;
+use super::Ending;
 use super::{bindings, Bio, Device};
 use crate::engine::limits::Limits;
-use crate::os::Ending;
 use core::ffi::{c_int, c_void};
 use core::fmt::Write;
 use core::marker::PhantomData;

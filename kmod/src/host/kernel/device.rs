@@ -5,9 +5,9 @@
 //! C header: [`include/linux/device-mapper.h`](srctree/include/linux/device-mapper.h)
 
 use super::bindings;
+use super::Shared;
 use crate::engine::limits::{Limits, Shape};
 use crate::engine::silence::Traffic;
-use crate::os::Shared;
 use core::ptr::NonNull;
 use kernel::prelude::*;
 

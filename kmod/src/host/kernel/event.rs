@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Time, events that threads wait for, and the ends of I/O that are under way.
+
+use super::bindings;
+use core::cell::UnsafeCell;
+use core::marker::PhantomData;
+use kernel::prelude::*;
+
+/// Milliseconds since boot.
+pub fn now_ms() -> u64 {
+    // SAFETY: It has no preconditions.
+    unsafe { bindings::wb_now_ms() }
+}
+
+/// Sleeps.
+pub fn sleep_ms(ms: u32) {
+    // SAFETY: It has no preconditions but that the caller may sleep.
+    unsafe { kernel::bindings::msleep(ms) }
+}
+
+/// Sleeps, but not on after a signal.
+///
+/// # Errors
+/// `ERESTARTNOHAND`: `EINTR` for a caller who handles the signal; if there is none, the system call begins again. So it does after
+/// a hibernation, for which tasks are stopped as by a signal.
+pub(super) fn sleep_interruptible_ms(ms: u32) -> Result {
+    // SAFETY: It has no preconditions but that the caller may sleep.
+    if unsafe { bindings::wb_sleep_interruptible(ms) } {
+        Ok(())
+    } else {
+        Err(ERESTARTNOHAND)
+    }
+}
+
+/// Whether the caller keeps nobody but its own task waiting when it takes long: not in an interrupt.
+pub fn may_take_long() -> bool {
+    // SAFETY: It has no preconditions.
+    unsafe { bindings::wb_may_take_long() }
+}
+
+/// An end of I/O, while it is under way: see [`synchronize`].
+pub struct Ending {
+    idx: i32,
+    /// It is over in the context in which it began.
+    context: PhantomData<*mut ()>,
+}
+
+impl Ending {
+    /// It begins. In any context.
+    pub fn begin() -> Self {
+        // SAFETY: It has no preconditions.
+        Self { idx: unsafe { bindings::wb_end_begin() }, context: PhantomData }
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // SAFETY: `begin` has said this number, in this context.
+        unsafe { bindings::wb_end_over(self.idx) }
+    }
+}
+
+/// Waits until every end of I/O that was under way when it was called is over: those of bios of our own, and whatever has an
+/// [`Ending`].
+pub fn synchronize() {
+    // SAFETY: It has no preconditions but that the caller may sleep.
+    unsafe { bindings::wb_synchronize() }
+}
+
+/// How to wait for an [`Event`].
+#[derive(Clone, Copy)]
+pub enum Sleep {
+    /// A [`Thread`] with nothing to do: also ends when the thread should stop.
+    Idle,
+    /// Somebody waits for I/O.
+    Busy,
+    /// Somebody waits who may be sent a signal.
+    Interruptible,
+}
+
+/// Something that happens again and again, and that several may wait for without missing it.
+///
+/// # Invariants
+/// It is initialised, and stays where it is.
+pub struct Event(KBox<UnsafeCell<bindings::wb_event>>);
+
+// SAFETY: A `wb_event` is an atomic counter and a wait queue, which has its own lock.
+unsafe impl Send for Event {}
+// SAFETY: As above.
+unsafe impl Sync for Event {}
+
+impl Event {
+    /// An event that has not happened yet.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new() -> Result<Self> {
+        // SAFETY: It is plain data for which zeroes are a value.
+        let event: KBox<UnsafeCell<bindings::wb_event>> =
+            KBox::new(UnsafeCell::new(unsafe { core::mem::zeroed() }), GFP_KERNEL)?;
+        // SAFETY: It is there, nobody else has it, and it is never moved out of its box.
+        unsafe { bindings::wb_event_init(event.get()) };
+        Ok(Self(event))
+    }
+
+    /// It happens. In any context.
+    pub fn notify(&self) {
+        // SAFETY: The event was initialised by `new`.
+        unsafe { bindings::wb_event_notify(self.0.get()) }
+    }
+
+    /// How often it has happened: look at it first, then at what the event is about, then wait.
+    pub fn count(&self) -> i32 {
+        // SAFETY: The event was initialised by `new`.
+        unsafe { bindings::wb_event_count(self.0.get()) }
+    }
+
+    /// Waits until it has happened since the count was `seen`, at most `timeout_ms` milliseconds.
+    ///
+    /// # Errors
+    /// `ERESTARTNOHAND` after a signal, when [`Sleep::Interruptible`].
+    pub fn wait(&self, seen: i32, timeout_ms: u32, sleep: Sleep) -> Result {
+        let sleep = match sleep {
+            Sleep::Idle => bindings::wb_sleep_WB_SLEEP_IDLE,
+            Sleep::Busy => bindings::wb_sleep_WB_SLEEP_BUSY,
+            Sleep::Interruptible => bindings::wb_sleep_WB_SLEEP_INTERRUPTIBLE,
+        };
+        // SAFETY: The event was initialised by `new`.
+        kernel::error::to_result(unsafe { bindings::wb_event_wait(self.0.get(), seen, timeout_ms, sleep) })
+    }
+}

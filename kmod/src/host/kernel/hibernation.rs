@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What the kernel tells of hibernation.
+
+use super::bindings;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// Once, before anything is registered.
+pub(super) fn init() {
+    // SAFETY: Called once.
+    unsafe { SLEEPERS.init() };
+}
+
+/// Somebody who has to know when the machine hibernates. Called one at a time, where one may sleep.
+pub trait Sleeper: Send + Sync {
+    /// The machine is about to hibernate, or this kernel to be replaced by an image; tasks still run.
+    fn drowse(&self);
+    /// User space rests, and devices work: whatever takes long ends. False when that cannot be had, and then the machine does not
+    /// hibernate.
+    fn rest(&self) -> bool;
+    /// All other tasks rest. When this has returned true, nothing is written to any device before [`Sleeper::wake`]; false when
+    /// that cannot be had, and then the machine does not hibernate. Whether memory is that of an image is not known from then on.
+    fn sleep(&self) -> bool;
+    /// It is not: this is the kernel that was told to sleep.
+    fn stay(&self);
+    /// It is, and devices work, but for those that need a task: these still rest.
+    fn restored(&self);
+    /// Tasks run again, or will soon. Also called without any of the others before.
+    fn wake(&self);
+}
+
+struct Sleepers {
+    all: KVec<Arc<dyn Sleeper>>,
+    drowsy: bool,
+}
+
+kernel::sync::global_lock! {
+    // SAFETY: Initialised by `init_module` before anything is registered, and so before any use.
+    unsafe(uninit) static SLEEPERS: Mutex<Sleepers> = Sleepers { all: KVec::new(), drowsy: false };
+}
+
+/// A [`Sleeper`] is told of hibernation until this is dropped.
+pub struct Asleep(Arc<dyn Sleeper>);
+
+impl Asleep {
+    /// Tells `sleeper` from now on, and at once when the machine is about to hibernate.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(sleeper: Arc<dyn Sleeper>) -> Result<Self> {
+        let mut sleepers = SLEEPERS.lock();
+        sleepers.all.push(sleeper.clone(), GFP_KERNEL)?;
+        if sleepers.drowsy {
+            sleeper.drowse();
+        }
+        Ok(Self(sleeper))
+    }
+}
+
+impl Drop for Asleep {
+    fn drop(&mut self) {
+        SLEEPERS.lock().all.retain(|s| !Arc::ptr_eq(s, &self.0));
+    }
+}
+
+extern "C" fn drowse() {
+    let mut sleepers = SLEEPERS.lock();
+    sleepers.drowsy = true;
+    sleepers.all.iter().for_each(|s| s.drowse());
+}
+
+// The latest first, for it may be on one of those before. When one cannot, all are woken, whether they sleep or not.
+extern "C" fn rest() -> bool {
+    SLEEPERS.lock().all.iter().rev().all(|s| s.rest())
+}
+
+extern "C" fn sleep() -> bool {
+    SLEEPERS.lock().all.iter().rev().all(|s| s.sleep())
+}
+
+extern "C" fn stay() {
+    SLEEPERS.lock().all.iter().for_each(|s| s.stay());
+}
+
+extern "C" fn restored() {
+    SLEEPERS.lock().all.iter().for_each(|s| s.restored());
+}
+
+extern "C" fn wake() {
+    let mut sleepers = SLEEPERS.lock();
+    sleepers.drowsy = false;
+    sleepers.all.iter().for_each(|s| s.wake());
+}
+
+static SLEEP_OPS: bindings::wb_sleep_ops = bindings::wb_sleep_ops {
+    drowse: Some(drowse),
+    rest: Some(rest),
+    sleep: Some(sleep),
+    stay: Some(stay),
+    restored: Some(restored),
+    wake: Some(wake),
+};
+
+/// The kernel tells the module of hibernation until this is dropped.
+pub struct Hibernation(());
+
+impl Hibernation {
+    /// Asks the kernel for that.
+    ///
+    /// # Errors
+    /// `ENOMEM`, mostly.
+    pub fn new() -> Result<Self> {
+        // SAFETY: What it calls is there for as long as the module, and the drop below ends that before; `init_module` was
+        // called before.
+        kernel::error::to_result(unsafe { bindings::wb_sleep_init(&raw const SLEEP_OPS) })?;
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Hibernation {
+    fn drop(&mut self) {
+        // SAFETY: Once, after the `wb_sleep_init` of `new`.
+        unsafe { bindings::wb_sleep_exit() }
+    }
+}
+
+/// Whether it is the current task that hibernates the machine, and writes its image.
+pub fn is_hibernating() -> bool {
+    // SAFETY: It has no preconditions.
+    unsafe { bindings::wb_task_hibernates() }
+}

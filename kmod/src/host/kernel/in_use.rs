@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What only one volume of this machine may have at a time.
+
+use super::event::sleep_interruptible_ms;
+use kernel::prelude::*;
+
+kernel::sync::global_lock! {
+    // SAFETY: Initialised by `init` before the target is registered, and so before any use.
+    unsafe(uninit) static IN_USE: Mutex<KVec<Key>> = KVec::new();
+}
+
+/// Once, before the target is registered.
+pub(super) fn init() {
+    // SAFETY: Called once.
+    unsafe { IN_USE.init() };
+}
+
+/// What only one volume may have at a time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Key {
+    /// A device, by what tells it from others that are open. Two paths to the same bytes are two devices: see
+    /// [`Key::Uuid`] and [`Key::Nonce`].
+    Device(usize),
+    /// The UUID of a volume, by which its cache device is known under any path, and so is a copy of it.
+    Uuid([u8; 16]),
+    /// The nonce of a format, likewise: it is what tells records of one volume from those of another.
+    Nonce(u64),
+    /// The right to format. A device that is blank cannot be told from another path to it; with this, who comes second finds
+    /// what the first has written.
+    Format,
+}
+
+/// A hold on a [`Key`]; no other volume gets it before this is dropped.
+pub struct InUse(Key);
+
+impl InUse {
+    /// Takes the key.
+    ///
+    /// # Errors
+    /// `EBUSY` when somebody has it, `ENOMEM`.
+    pub fn new(key: Key) -> Result<Self> {
+        let mut keys = IN_USE.lock();
+        if keys.contains(&key) {
+            return Err(EBUSY);
+        }
+        keys.push(key, GFP_KERNEL)?;
+        Ok(Self(key))
+    }
+
+    /// Takes the key as soon as nobody else has it.
+    ///
+    /// # Errors
+    /// `ERESTARTNOHAND` after a signal, `ENOMEM`.
+    pub fn wait_for(key: Key) -> Result<Self> {
+        loop {
+            match Self::new(key) {
+                Err(EBUSY) => sleep_interruptible_ms(10)?,
+                result => return result,
+            }
+        }
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        IN_USE.lock().retain(|key| *key != self.0);
+    }
+}

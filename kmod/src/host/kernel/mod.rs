@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The kernel: safe wrappers over what it has in C, one file per structure, and `shim.c` for macros, inline functions and
+//! differences between kernels.
+
+/// What bindgen makes of `bindings.h`: see `Kbuild`.
+#[allow(
+    clippy::all,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    dead_code,
+    improper_ctypes,
+    missing_docs,
+    non_camel_case_types,
+    non_snake_case,
+    non_upper_case_globals,
+    unreachable_pub,
+    unsafe_op_in_unsafe_fn,
+    unused
+)]
+#[rustfmt::skip]
+#[path = "bindings_generated.rs"]
+mod bindings;
+
+mod bio;
+mod bio_queue;
+mod bio_set;
+mod device;
+mod event;
+mod hibernation;
+mod in_use;
+mod lock;
+mod memory;
+mod target;
+mod thread;
+
+pub use bio::{Bio, BioList, BioStack, Cursor, Op};
+pub use bio_queue::{BioQueue, QueueKind, Serve, Service};
+pub use bio_set::{BioSet, EndIo, How};
+pub use core::sync::atomic;
+pub use device::Device;
+pub use event::{may_take_long, now_ms, sleep_ms, synchronize, Ending, Event, Sleep};
+pub use hibernation::{is_hibernating, Asleep, Hibernation, Sleeper};
+pub use in_use::{InUse, Key};
+pub use kernel::prelude::{Error, Result, EAGAIN, EBUSY, EEXIST, EINVAL, EIO, ENOMEM, EROFS};
+pub use kernel::sync::Arc;
+pub(crate) use lock::{mutex, spinlock};
+pub use lock::{Mutex, MutexGuard, SpinLock};
+pub use memory::{arc, boxed, crc32c, prefetch, random, unboxed, Box, Counters, List, Pages, Shared, Table};
+pub use target::{
+    Args, Construction, Events, Mapping, Outcome, Refusal, Registration, Returned, StatusKind, Target, Writer,
+};
+pub use thread::{hurry, should_stop, Thread, Work};
+
+/// The operation is not supported. Not every kernel that is supported names it in its `kernel` crate.
+pub fn not_supported() -> Error {
+    Error::from_errno((kernel::bindings::EOPNOTSUPP as i32).wrapping_neg())
+}
+
+/// What is on the device is damaged. As [`not_supported`].
+pub fn damaged() -> Error {
+    Error::from_errno((kernel::bindings::EUCLEAN as i32).wrapping_neg())
+}
+
+/// Initialises what is global to the module; called once, before anything else.
+pub fn init_module() {
+    in_use::init();
+    hibernation::init();
+}

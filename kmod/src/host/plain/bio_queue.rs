@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Bios that are left to workers.
+
+use super::sync::{locked, wait_with};
+use super::thread::spawn;
+use super::{synchronize, Arc, Bio, Ending, Result, EIO};
+use core::ffi::CStr;
+use std::collections::VecDeque;
+use std::string::String;
+use std::sync::{Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::vec::Vec;
+
+/// What the workers of a [`BioQueue`] do.
+pub trait Serve: Send + Sync + 'static {
+    /// What the target keeps beside each bio.
+    type PerBio: Send;
+
+    /// A worker takes a bio. May sleep.
+    fn serve(&self, bio: Bio<Self::PerBio>);
+}
+
+/// Of what kind a queue is: in the kernel, a bio that passes from one to another one of the same kind may take its worker with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueueKind {
+    /// Checksums are compared.
+    Check,
+    /// The near device is read.
+    Near,
+    /// The far one is.
+    Far,
+}
+
+struct State<S: Serve> {
+    bios: VecDeque<Bio<S::PerBio>>,
+    server: Option<Arc<S>>,
+    workers: Vec<JoinHandle<()>>,
+    /// Workers that do nothing, and those that have a bio.
+    idle: usize,
+    busy: usize,
+    /// They are to return.
+    ends: bool,
+}
+
+/// What the workers have in common.
+struct Common<S: Serve> {
+    state: Mutex<State<S>>,
+    /// There is a bio, or the workers are to return.
+    more: Condvar,
+    /// There is none, and no worker has one.
+    empty: Condvar,
+}
+
+/// A bounded number of workers takes bios in the order in which they came.
+pub struct BioQueue<S: Serve> {
+    name: String,
+    workers: usize,
+    common: Arc<Common<S>>,
+}
+
+impl<S: Serve> BioQueue<S> {
+    /// An empty queue with so many workers, who do nothing before [`BioQueue::begin`].
+    ///
+    /// # Errors
+    /// None; the kernel's may have no memory.
+    pub fn new(name: &CStr, _kind: QueueKind, workers: u32) -> Result<Arc<Self>> {
+        let state =
+            State { bios: VecDeque::new(), server: None, workers: Vec::new(), idle: 0, busy: 0, ends: false };
+        let common = Common { state: Mutex::new(state), more: Condvar::new(), empty: Condvar::new() };
+        Ok(Arc::new(Self {
+            name: name.to_string_lossy().into_owned(),
+            workers: workers.max(1) as usize,
+            common: Arc::new(common),
+        }))
+    }
+
+    /// From now on the workers do what `server` does with a bio.
+    pub fn begin(self: Arc<Self>, server: Arc<S>) -> Service<S> {
+        let before = locked(&self.common.state).server.replace(server);
+        assert!(before.is_none(), "there is a service");
+        Service { queue: self }
+    }
+
+    /// Puts a bio at the end of the queue; one that a device has returned, too. In any context. When there is no service, the
+    /// bio ends with an error.
+    pub fn push(&self, bio: Bio<S::PerBio>) {
+        // The bio keeps the volume alive only until it is in the queue; and a service that ends waits for this.
+        let _ending = Ending::begin();
+        let mut state = locked(&self.common.state);
+        if state.server.is_none() {
+            drop(state);
+            bio.end(Err(EIO));
+            return;
+        }
+        state.bios.push_back(bio);
+        if state.bios.len() > state.idle && state.workers.len() < self.workers {
+            let common = self.common.clone();
+            match spawn(&self.name, move || common.work()) {
+                Ok(worker) => state.workers.push(worker),
+                Err(_) => assert!(!state.workers.is_empty(), "no thread for a queue"),
+            }
+        }
+        drop(state);
+        self.common.more.notify_one();
+    }
+}
+
+impl<S: Serve> Common<S> {
+    fn work(&self) {
+        let mut state = locked(&self.state);
+        loop {
+            if let Some(bio) = state.bios.pop_front() {
+                state.busy += 1;
+                let server = state.server.clone();
+                drop(state);
+                let bio = bio.again();
+                match &server {
+                    Some(server) => server.serve(bio),
+                    None => bio.end(Err(EIO)),
+                }
+                // Before it counts as done, so that it is not the last.
+                drop(server);
+                state = locked(&self.state);
+                state.busy -= 1;
+                if state.busy == 0 && state.bios.is_empty() {
+                    self.empty.notify_all();
+                }
+            } else if state.ends {
+                return;
+            } else {
+                state.idle += 1;
+                state = wait_with(&self.more, state);
+                state.idle -= 1;
+            }
+        }
+    }
+}
+
+impl<S: Serve> Drop for BioQueue<S> {
+    fn drop(&mut self) {
+        let workers = {
+            let mut state = locked(&self.common.state);
+            state.ends = true;
+            core::mem::take(&mut state.workers)
+        };
+        self.common.more.notify_all();
+        for worker in workers {
+            // It does not panic: see `spawn`.
+            let _ = worker.join();
+        }
+    }
+}
+
+/// While it is there, the workers of a queue serve. Dropping it waits until none does any more, and ends what is left.
+pub struct Service<S: Serve> {
+    queue: Arc<BioQueue<S>>,
+}
+
+impl<S: Serve> Drop for Service<S> {
+    fn drop(&mut self) {
+        let common = &self.queue.common;
+        let server = locked(&common.state).server.take();
+        // Whoever has not seen that has put his bio into the queue behind this.
+        synchronize();
+        let mut state = locked(&common.state);
+        while state.busy != 0 || !state.bios.is_empty() {
+            state = wait_with(&common.empty, state);
+        }
+        drop(state);
+        drop(server);
+    }
+}

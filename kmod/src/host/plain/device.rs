@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! An underlying device of a target: a disk, and the threads that ask it.
+
+use super::clock::now_ms;
+use super::context::Interrupt;
+use super::sync::{locked, wait_with};
+use super::thread::spawn;
+use super::{Arc, Disk, Error, Result, Shared, EINVAL, EIO};
+use crate::engine::format::SECTOR;
+use crate::engine::limits::{Limits, Shape};
+use crate::engine::silence::Traffic;
+use core::ffi::CStr;
+use std::boxed::Box;
+use std::collections::VecDeque;
+use std::ffi::CString;
+use std::sync::{Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::vec::Vec;
+
+/// So many requests the disk is asked at the same time; others wait for their turn.
+const WORKERS: usize = 8;
+
+/// Some I/O.
+pub(super) trait Job: Send {
+    /// Does it. May sleep.
+    fn run(&mut self, asked: &Asked<'_>) -> Result;
+    /// It has returned: in an interrupt.
+    fn end(self: Box<Self>, result: Result);
+}
+
+/// A disk, for one request.
+pub(super) struct Asked<'a>(&'a dyn Disk);
+
+impl Asked<'_> {
+    /// What the block layer looks at before it asks a disk.
+    fn check(&self, sector: u64, bytes: usize) -> Result {
+        let shape = self.0.shape();
+        let sectors = (bytes / SECTOR) as u64;
+        if sector.checked_add(sectors).is_none_or(|end| end > shape.sectors) {
+            return Err(EIO);
+        }
+        let block = u64::from(shape.logical_block) / SECTOR as u64;
+        if bytes % SECTOR != 0 || sector % block.max(1) != 0 || sectors % block.max(1) != 0 {
+            return Err(EINVAL);
+        }
+        Ok(())
+    }
+
+    pub(super) fn read(&self, sector: u64, to: &mut [u8]) -> Result {
+        self.check(sector, to.len())?;
+        self.0.read(sector, to)
+    }
+
+    pub(super) fn write(&self, sector: u64, from: &[u8], fua: bool) -> Result {
+        self.check(sector, from.len())?;
+        self.0.write(sector, from, fua)
+    }
+
+    pub(super) fn flush(&self) -> Result {
+        self.0.flush()
+    }
+}
+
+/// What waits for the workers.
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Box<dyn Job>>,
+    /// Workers that do nothing.
+    idle: usize,
+    workers: Vec<JoinHandle<()>>,
+    /// They are to return.
+    ends: bool,
+    /// Jobs that have come and not returned, since when there have been any, and for how many milliseconds there were before.
+    under_way: usize,
+    since_ms: u64,
+    busy_ms: u64,
+}
+
+/// A device, for its workers and the bios that are sent to it.
+pub(super) struct Opened {
+    disk: Arc<dyn Disk>,
+    number: usize,
+    name: CString,
+    traffic: Shared<Traffic>,
+    queue: Mutex<Queue>,
+    /// There is a job, or the workers are to return.
+    more: Condvar,
+}
+
+impl Opened {
+    pub(super) fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// Whether it takes what is [odd](super::Request::odd).
+    pub(super) fn takes_odd(&self) -> bool {
+        self.number == 0
+    }
+
+    /// Leaves the job to a worker. In any context.
+    pub(super) fn push(self: &Arc<Self>, job: Box<dyn Job>) {
+        let mut queue = locked(&self.queue);
+        if queue.under_way == 0 {
+            queue.since_ms = now_ms();
+        }
+        queue.under_way += 1;
+        queue.jobs.push_back(job);
+        if queue.jobs.len() > queue.idle && queue.workers.len() < WORKERS {
+            let this = self.clone();
+            match spawn("device", move || this.work()) {
+                Ok(worker) => queue.workers.push(worker),
+                Err(_) => assert!(!queue.workers.is_empty(), "no thread for a device"),
+            }
+        }
+        drop(queue);
+        self.more.notify_one();
+    }
+
+    fn work(&self) {
+        let mut queue = locked(&self.queue);
+        loop {
+            if let Some(mut job) = queue.jobs.pop_front() {
+                drop(queue);
+                let result = job.run(&Asked(&*self.disk)).map_err(Error::as_status);
+                self.returned();
+                {
+                    let _interrupt = Interrupt::begin();
+                    job.end(result);
+                }
+                queue = locked(&self.queue);
+            } else if queue.ends {
+                return;
+            } else {
+                queue.idle += 1;
+                queue = wait_with(&self.more, queue);
+                queue.idle -= 1;
+            }
+        }
+    }
+
+    fn returned(&self) {
+        let mut queue = locked(&self.queue);
+        queue.under_way -= 1;
+        if queue.under_way == 0 {
+            queue.busy_ms += now_ms().saturating_sub(queue.since_ms);
+        }
+    }
+}
+
+/// A disk that the table has opened for the target.
+pub struct Device(Arc<Opened>);
+
+impl Device {
+    /// Opens `disk` as number `number`.
+    pub(super) fn open(disk: Arc<dyn Disk>, number: usize) -> Result<Self> {
+        Ok(Self(Arc::new(Opened {
+            disk,
+            number,
+            name: CString::new(std::format!("0:{number}")).map_err(|_| EINVAL)?,
+            traffic: Shared::new(Traffic::new()?)?,
+            queue: Mutex::default(),
+            more: Condvar::new(),
+        })))
+    }
+
+    pub(super) fn opened(&self) -> &Arc<Opened> {
+        &self.0
+    }
+
+    /// What was sent to it by way of this, and what has returned: [`super::Bio::remap`] and [`super::BioSet`] count.
+    pub fn traffic(&self) -> &Traffic {
+        self.0.traffic()
+    }
+
+    /// Size in sectors.
+    pub fn sectors(&self) -> u64 {
+        self.shape().sectors
+    }
+
+    /// What decides whether it can be used.
+    pub fn shape(&self) -> Shape {
+        self.0.disk.shape()
+    }
+
+    /// The limits of a device over this one alone.
+    pub fn limits(&self) -> Limits {
+        self.0.disk.limits()
+    }
+
+    /// Sectors of one of its blocks, which it reads and writes whole.
+    pub fn block_sectors(&self) -> u32 {
+        self.shape().logical_block / SECTOR as u32
+    }
+
+    /// For how many milliseconds it has had something to do since it was opened.
+    pub fn busy_ms(&self) -> u32 {
+        let queue = locked(&self.0.queue);
+        let now = if queue.under_way == 0 { 0 } else { now_ms().saturating_sub(queue.since_ms) };
+        // As the kernel's, it begins anew some day.
+        (queue.busy_ms + now) as u32
+    }
+
+    /// `0:NUMBER`, by which entry of the table's disks it is.
+    pub fn name(&self) -> &CStr {
+        &self.0.name
+    }
+
+    /// What tells the disk from all others that are open.
+    pub fn id(&self) -> usize {
+        Arc::as_ptr(&self.0.disk).cast::<()>() as usize
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        let workers = {
+            let mut queue = locked(&self.0.queue);
+            queue.ends = true;
+            core::mem::take(&mut queue.workers)
+        };
+        self.0.more.notify_all();
+        for worker in workers {
+            // It does not panic: see `spawn`.
+            let _ = worker.join();
+        }
+    }
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What a device consists of: a file, or memory; tests have others.
+
+use super::sync::locked;
+use super::{Result, EIO};
+use crate::engine::format::SECTOR;
+use crate::engine::limits::{Limits, Shape};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Mutex;
+use std::vec::Vec;
+
+/// A disk. It is asked by several threads at the same time, and may let them wait as long as it likes. Whole logical blocks
+/// within its size are all that it is asked for.
+pub trait Disk: Send + Sync + 'static {
+    /// What decides whether it can be used. Its size does not change.
+    fn shape(&self) -> Shape;
+    /// The limits of a device over this one alone.
+    fn limits(&self) -> Limits;
+    /// Reads from `sector` on.
+    ///
+    /// # Errors
+    /// Those of the disk; what `to` is then may be anything.
+    fn read(&self, sector: u64, to: &mut [u8]) -> Result;
+    /// Writes from `sector` on, with `fua` to stable storage.
+    ///
+    /// # Errors
+    /// Those of the disk; any of the sectors may be old, new, or damaged then.
+    fn write(&self, sector: u64, from: &[u8], fua: bool) -> Result;
+    /// Brings what was written before to stable storage.
+    ///
+    /// # Errors
+    /// Those of the disk; what was written before may be forgotten then.
+    fn flush(&self) -> Result;
+}
+
+/// What a disk of 512-byte blocks is like that has nothing special.
+fn plain_limits() -> Limits {
+    let most = u32::MAX >> 9;
+    Limits {
+        logical_block: SECTOR as u32,
+        physical_block: SECTOR as u32,
+        io_min: SECTOR as u32,
+        max_hw_sectors: most,
+        max_dev_sectors: most,
+        ..Limits::default()
+    }
+}
+
+fn plain_shape(sectors: u64) -> Shape {
+    Shape { sectors, logical_block: SECTOR as u32, zoned: false, read_only: false }
+}
+
+/// A disk in memory, zero at first. What is written is on stable storage at once.
+pub struct MemoryDisk(Mutex<Vec<u8>>);
+
+impl MemoryDisk {
+    /// One of `sectors` sectors.
+    pub fn new(sectors: usize) -> Self {
+        Self(Mutex::new(std::vec![0; sectors * SECTOR]))
+    }
+
+    /// One with these bytes, whole sectors.
+    pub fn with(bytes: Vec<u8>) -> Self {
+        assert!(bytes.len() % SECTOR == 0, "a disk has whole sectors");
+        Self(Mutex::new(bytes))
+    }
+
+    /// A copy of what is on it.
+    pub fn bytes(&self) -> Vec<u8> {
+        locked(&self.0).clone()
+    }
+}
+
+impl Disk for MemoryDisk {
+    fn shape(&self) -> Shape {
+        plain_shape((locked(&self.0).len() / SECTOR) as u64)
+    }
+
+    fn limits(&self) -> Limits {
+        plain_limits()
+    }
+
+    fn read(&self, sector: u64, to: &mut [u8]) -> Result {
+        let bytes = locked(&self.0);
+        let from =
+            usize::try_from(sector).ok().and_then(|s| bytes.get(s.checked_mul(SECTOR)?..)?.get(..to.len()));
+        to.copy_from_slice(from.ok_or(EIO)?);
+        Ok(())
+    }
+
+    fn write(&self, sector: u64, from: &[u8], _fua: bool) -> Result {
+        let mut bytes = locked(&self.0);
+        let to = usize::try_from(sector)
+            .ok()
+            .and_then(|s| bytes.get_mut(s.checked_mul(SECTOR)?..)?.get_mut(..from.len()));
+        to.ok_or(EIO)?.copy_from_slice(from);
+        Ok(())
+    }
+
+    fn flush(&self) -> Result {
+        Ok(())
+    }
+}
+
+/// A disk that is a file, or a block device.
+pub struct FileDisk {
+    file: File,
+    sectors: u64,
+}
+
+impl FileDisk {
+    /// The file at `path`, as large as it is now.
+    ///
+    /// # Errors
+    /// Why it cannot be opened.
+    pub fn open(path: &Path) -> std::io::Result<Self> {
+        Self::new(File::options().read(true).write(true).open(path)?)
+    }
+
+    /// A file that is open for reading and writing, as large as it is now.
+    ///
+    /// # Errors
+    /// When its size cannot be had.
+    pub fn new(file: File) -> std::io::Result<Self> {
+        use std::io::Seek;
+        // A block device has no other size.
+        let bytes = (&file).seek(std::io::SeekFrom::End(0))?;
+        Ok(Self { file, sectors: bytes / SECTOR as u64 })
+    }
+
+    fn offset(sector: u64) -> Result<u64> {
+        sector.checked_mul(SECTOR as u64).ok_or(EIO)
+    }
+}
+
+impl Disk for FileDisk {
+    fn shape(&self) -> Shape {
+        plain_shape(self.sectors)
+    }
+
+    fn limits(&self) -> Limits {
+        plain_limits()
+    }
+
+    fn read(&self, sector: u64, to: &mut [u8]) -> Result {
+        Ok(self.file.read_exact_at(to, Self::offset(sector)?)?)
+    }
+
+    fn write(&self, sector: u64, from: &[u8], fua: bool) -> Result {
+        self.file.write_all_at(from, Self::offset(sector)?)?;
+        if fua {
+            self.file.sync_data()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> Result {
+        Ok(self.file.sync_data()?)
+    }
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The kernel log.
+
+use super::sync::locked;
+use core::fmt::Arguments;
+use std::io::Write;
+use std::string::{String, ToString};
+use std::sync::{Mutex, OnceLock};
+use std::vec::Vec;
+
+/// How much a line of the log matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Something has failed.
+    Error,
+    /// Some news.
+    Info,
+}
+
+/// So many lines are kept; the oldest are dropped when there are more.
+const MOST: usize = 10_000;
+
+static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Logs a line; to the standard error output, too, if the environment has `WRITEBOOST_LOG`.
+pub fn log(level: Level, line: Arguments<'_>) {
+    static IS_SHOWN: OnceLock<bool> = OnceLock::new();
+    let line = line.to_string();
+    if *IS_SHOWN.get_or_init(|| std::env::var_os("WRITEBOOST_LOG").is_some()) {
+        // A test's output may be kept from being seen; this is not.
+        let _ = std::writeln!(std::io::stderr(), "{level:?}: {line}");
+    }
+    let mut lines = locked(&LINES);
+    if lines.len() >= MOST {
+        lines.drain(..MOST / 2);
+    }
+    lines.push(line);
+}
+
+/// Takes the lines that were logged so far, by all volumes of this process.
+pub fn take_log() -> Vec<String> {
+    core::mem::take(&mut *locked(&LINES))
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The host for a process: threads of the standard library, and disks that are files or memory.
+//!
+//! What only the kernel can do is played here: [`Mapped`] is device-mapper's part of a volume, [`advance_ms`] lets time pass, and
+//! [`drowse`] and those behind it hibernate the machine. Where the kernel would fall over, so does this: who sleeps with a
+//! spinlock or in an interrupt panics, and a thread that panics ends the process.
+
+mod bio;
+mod bio_queue;
+mod bio_set;
+mod clock;
+mod context;
+mod device;
+mod disk;
+mod dm;
+mod errors;
+mod in_use;
+mod log;
+#[allow(unsafe_code)]
+mod memory;
+mod sleeper;
+mod sync;
+mod target;
+mod thread;
+
+// Under a model checker the very same code runs on atomics that it watches: `tests/loom.rs`, `tests/shuttle.rs`.
+#[cfg(not(any(feature = "loom", feature = "shuttle")))]
+pub use core::sync::atomic;
+#[cfg(feature = "loom")]
+pub use loom::sync::atomic;
+#[cfg(all(feature = "shuttle", not(feature = "loom")))]
+pub use shuttle::sync::atomic;
+
+pub use bio::{Bio, BioList, BioStack, Cursor, Op};
+pub use bio_queue::{BioQueue, QueueKind, Serve, Service};
+pub use bio_set::{BioSet, EndIo, How, MAX_BYTES};
+pub use clock::{advance_ms, now_ms, sleep_ms};
+pub use context::may_take_long;
+pub use device::Device;
+pub use disk::{Disk, FileDisk, MemoryDisk};
+pub use dm::{Mapped, Request, Ticket};
+pub use errors::{
+    damaged, not_supported, Error, Result, EAGAIN, EBUSY, EEXIST, EINVAL, EIO, ENODEV, ENOMEM,
+    ERESTARTNOHAND, EROFS,
+};
+pub use in_use::{InUse, Key};
+pub use log::{log, take_log, Level};
+pub use memory::{
+    arc, boxed, crc32c, prefetch, random, unboxed, Arc, Box, Counters, List, Pages, Shared, Table,
+};
+pub use sleeper::{drowse, is_hibernating, rest, restored, sleep, stay, wake, Asleep, Sleeper};
+pub(crate) use sync::{mutex, spinlock};
+pub use sync::{synchronize, Ending, Event, Mutex, MutexGuard, Sleep, SpinLock, SpinLockGuard};
+pub use target::{
+    Args, Construction, Events, Mapping, Outcome, Refusal, Returned, StatusKind, Target, Writer,
+};
+pub use thread::{hurry, should_stop, Thread, Work};

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Hibernation. The machine is played by tests; there is one in a process, so these tests must be alone in theirs.
+
+use super::sync::locked;
+use super::{Arc, Result};
+use std::sync::Mutex;
+use std::vec::Vec;
+
+/// Somebody who has to know when the machine hibernates. Called one at a time, where one may sleep.
+pub trait Sleeper: Send + Sync {
+    /// The machine is about to hibernate, or this kernel to be replaced by an image; tasks still run.
+    fn drowse(&self);
+    /// User space rests, and devices work: whatever takes long ends. False when that cannot be had, and then the machine does not
+    /// hibernate.
+    fn rest(&self) -> bool;
+    /// All other tasks rest. When this has returned true, nothing is written to any device before [`Sleeper::wake`]; false when
+    /// that cannot be had, and then the machine does not hibernate. Whether memory is that of an image is not known from then on.
+    fn sleep(&self) -> bool;
+    /// It is not: this is the kernel that was told to sleep.
+    fn stay(&self);
+    /// It is, and devices work, but for those that need a task: these still rest.
+    fn restored(&self);
+    /// Tasks run again, or will soon. Also called without any of the others before.
+    fn wake(&self);
+}
+
+struct Sleepers {
+    all: Vec<Arc<dyn Sleeper>>,
+    drowsy: bool,
+}
+
+static SLEEPERS: Mutex<Sleepers> = Mutex::new(Sleepers { all: Vec::new(), drowsy: false });
+
+/// A [`Sleeper`] is told of hibernation until this is dropped.
+pub struct Asleep(Arc<dyn Sleeper>);
+
+impl Asleep {
+    /// Tells `sleeper` from now on, and at once when the machine is about to hibernate.
+    ///
+    /// # Errors
+    /// None; the kernel's may have no memory.
+    pub fn new(sleeper: Arc<dyn Sleeper>) -> Result<Self> {
+        let mut sleepers = locked(&SLEEPERS);
+        sleepers.all.push(sleeper.clone());
+        if sleepers.drowsy {
+            sleeper.drowse();
+        }
+        Ok(Self(sleeper))
+    }
+}
+
+impl Drop for Asleep {
+    fn drop(&mut self) {
+        locked(&SLEEPERS).all.retain(|s| !Arc::ptr_eq(s, &self.0));
+    }
+}
+
+/// The machine is about to hibernate, or this kernel to be replaced by an image.
+pub fn drowse() {
+    let mut sleepers = locked(&SLEEPERS);
+    sleepers.drowsy = true;
+    sleepers.all.iter().for_each(|s| s.drowse());
+}
+
+/// User space is frozen. The latest first, for it may be on one of those before. When one cannot, the machine has to [`wake`] them
+/// all.
+pub fn rest() -> bool {
+    locked(&SLEEPERS).all.iter().rev().all(|s| s.rest())
+}
+
+/// All tasks are frozen, and a snapshot follows; otherwise as [`rest`].
+pub fn sleep() -> bool {
+    locked(&SLEEPERS).all.iter().rev().all(|s| s.sleep())
+}
+
+/// This is the kernel that was to sleep.
+pub fn stay() {
+    locked(&SLEEPERS).all.iter().for_each(|s| s.stay());
+}
+
+/// This is the kernel that comes out of the image.
+pub fn restored() {
+    locked(&SLEEPERS).all.iter().for_each(|s| s.restored());
+}
+
+/// Tasks run again.
+pub fn wake() {
+    let mut sleepers = locked(&SLEEPERS);
+    sleepers.drowsy = false;
+    sleepers.all.iter().for_each(|s| s.wake());
+}
+
+/// Whether it is the calling task that hibernates the machine, and writes its image: nobody does, here.
+pub fn is_hibernating() -> bool {
+    false
+}

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Locks, events, and the ends of I/O.
+
+use super::clock::{now_ms, Waiter};
+use super::context::{assert_may_sleep, assert_may_synchronize, Ends, Spinning};
+use super::Result;
+use core::marker::PhantomData;
+use core::ops::{Deref, DerefMut};
+use core::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Condvar, PoisonError, TryLockError};
+use std::vec::Vec;
+
+pub use std::sync::MutexGuard;
+
+/// Locks a mutex of the host's own, in any context. Nothing is left half done by those who panic.
+pub(super) fn locked<T>(mutex: &std::sync::Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits with a mutex of the host's own.
+pub(super) fn wait_with<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+    condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A lock that is held for a moment: whoever has it must not sleep, nor take another one.
+pub struct SpinLock<T>(std::sync::Mutex<T>);
+
+impl<T> SpinLock<T> {
+    /// Puts `value` behind a lock; `spinlock!` gives it a name, too.
+    ///
+    /// # Errors
+    /// None; the kernel's may fail.
+    pub fn new(value: T) -> Result<Self> {
+        Ok(Self(std::sync::Mutex::new(value)))
+    }
+
+    /// Waits until nobody else has it.
+    #[track_caller]
+    pub fn lock(&self) -> SpinLockGuard<'_, T> {
+        // First, or who asks twice would wait for himself.
+        let spinning = Spinning::begin();
+        SpinLockGuard { guard: locked(&self.0), _spinning: spinning }
+    }
+}
+
+/// The hold on a [`SpinLock`].
+pub struct SpinLockGuard<'a, T> {
+    guard: MutexGuard<'a, T>,
+    _spinning: Spinning,
+}
+
+impl<T> Deref for SpinLockGuard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.guard
+    }
+}
+
+impl<T> DerefMut for SpinLockGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.guard
+    }
+}
+
+/// A lock that one may sleep with.
+pub struct Mutex<T>(std::sync::Mutex<T>);
+
+impl<T> Mutex<T> {
+    /// Puts `value` behind a lock; `mutex!` gives it a name, too.
+    ///
+    /// # Errors
+    /// None; the kernel's may fail.
+    pub fn new(value: T) -> Result<Self> {
+        Ok(Self(std::sync::Mutex::new(value)))
+    }
+
+    /// Sleeps until nobody else has it.
+    #[track_caller]
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        assert_may_sleep();
+        locked(&self.0)
+    }
+
+    /// Takes it if nobody else has it.
+    #[track_caller]
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        assert_may_sleep();
+        match self.0.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+}
+
+/// A [`SpinLock`] with a name.
+macro_rules! spinlock {
+    ($value:expr, $name:literal $(,)?) => {
+        $crate::host::SpinLock::new($value)
+    };
+}
+pub(crate) use spinlock;
+
+/// A [`Mutex`] with a name.
+macro_rules! mutex {
+    ($value:expr, $name:literal $(,)?) => {
+        $crate::host::Mutex::new($value)
+    };
+}
+pub(crate) use mutex;
+
+/// How to wait for an [`Event`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Sleep {
+    /// A [`Thread`](super::Thread) with nothing to do: also ends when the thread should stop.
+    Idle,
+    /// Somebody waits for I/O.
+    Busy,
+    /// Somebody waits who may be sent a signal: nobody is, here.
+    Interruptible,
+}
+
+/// Something that happens again and again, and that several may wait for without missing it.
+pub struct Event {
+    count: AtomicI32,
+    waiters: std::sync::Mutex<Vec<Arc<Waiter>>>,
+}
+
+impl Event {
+    /// An event that has not happened yet.
+    ///
+    /// # Errors
+    /// None; the kernel's may fail.
+    pub fn new() -> Result<Self> {
+        Ok(Self { count: AtomicI32::new(0), waiters: std::sync::Mutex::new(Vec::new()) })
+    }
+
+    /// It happens. In any context.
+    pub fn notify(&self) {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        // Who is not there yet looks at the count afterwards.
+        locked(&self.waiters).iter().for_each(|waiter| waiter.wake());
+    }
+
+    /// How often it has happened: look at it first, then at what the event is about, then wait.
+    pub fn count(&self) -> i32 {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    /// Waits until it has happened since the count was `seen`, at most `timeout_ms` milliseconds.
+    ///
+    /// # Errors
+    /// None; the kernel's has `ERESTARTNOHAND` after a signal, when [`Sleep::Interruptible`].
+    #[track_caller]
+    pub fn wait(&self, seen: i32, timeout_ms: u32, sleep: Sleep) -> Result {
+        assert_may_sleep();
+        if self.count() != seen {
+            return Ok(());
+        }
+        let me = Waiter::mine();
+        locked(&self.waiters).push(me.clone());
+        me.wait_until(now_ms() + u64::from(timeout_ms), || {
+            self.count() != seen || (sleep == Sleep::Idle && me.stop.load(Ordering::SeqCst))
+        });
+        locked(&self.waiters).retain(|waiter| !Arc::ptr_eq(waiter, &me));
+        Ok(())
+    }
+}
+
+/// The ends of I/O that are under way, by the phase in which they have begun: nobody begins in the phase that is over.
+struct Phases {
+    phase: usize,
+    under_way: [u64; 2],
+}
+
+static PHASES: std::sync::Mutex<Phases> = std::sync::Mutex::new(Phases { phase: 0, under_way: [0; 2] });
+/// None of one phase is under way any more.
+static OVER: Condvar = Condvar::new();
+
+/// An end of I/O, while it is under way: see [`synchronize`]. A thread may have several.
+pub struct Ending {
+    phase: usize,
+    _ends: Ends,
+    /// It is over in the thread in which it began.
+    context: PhantomData<*mut ()>,
+}
+
+impl Ending {
+    /// It begins. In any context.
+    pub fn begin() -> Self {
+        let mut phases = locked(&PHASES);
+        let phase = phases.phase;
+        phases.under_way[phase] += 1;
+        Self { phase, _ends: Ends::begin(), context: PhantomData }
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let mut phases = locked(&PHASES);
+        phases.under_way[self.phase] -= 1;
+        if phases.under_way[self.phase] == 0 {
+            OVER.notify_all();
+        }
+    }
+}
+
+/// Waits until every end of I/O that was under way when it was called is over: those of bios of our own, and whatever has an
+/// [`Ending`].
+#[track_caller]
+pub fn synchronize() {
+    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    assert_may_synchronize();
+    let _one = locked(&ONE_AT_A_TIME);
+    let mut phases = locked(&PHASES);
+    // Of the other phase none is under way: whoever was here before has waited for them. So all are in this one.
+    let old = phases.phase;
+    phases.phase = 1 - old;
+    while phases.under_way[old] != 0 {
+        phases = wait_with(&OVER, phases);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::sync::atomic::AtomicBool;
+    use std::sync::mpsc;
+
+    #[test]
+    fn who_synchronizes_waits_for_what_has_begun_and_for_nothing_else() {
+        let (begun, has_begun) = mpsc::channel();
+        let (ends, may_end) = mpsc::channel::<()>();
+        let over = Arc::new(AtomicBool::new(false));
+        let is_over = over.clone();
+        let ending = std::thread::spawn(move || {
+            let _outer = Ending::begin();
+            drop(Ending::begin());
+            begun.send(()).unwrap();
+            may_end.recv().unwrap();
+            is_over.store(true, Ordering::SeqCst);
+        });
+        has_begun.recv().unwrap();
+        let waits = std::thread::spawn(synchronize);
+        // It may not have begun yet, and then waits for one of these. That is no matter.
+        for _ in 0..10 {
+            drop(Ending::begin());
+            std::thread::sleep(core::time::Duration::from_millis(1));
+        }
+        assert!(!waits.is_finished());
+        ends.send(()).unwrap();
+        waits.join().unwrap();
+        assert!(over.load(Ordering::SeqCst));
+        ending.join().unwrap();
+    }
+
+    #[test]
+    fn an_event_is_not_missed() {
+        let event = Arc::new(Event::new().unwrap());
+        let seen = event.count();
+        event.notify();
+        event.wait(seen, u32::MAX, Sleep::Busy).unwrap();
+        let seen = event.count();
+        let other = event.clone();
+        let thread = std::thread::spawn(move || other.wait(seen, u32::MAX, Sleep::Busy).unwrap());
+        event.notify();
+        thread.join().unwrap();
+        event.wait(event.count(), 1, Sleep::Busy).unwrap();
+        assert!(locked(&event.waiters).is_empty());
+    }
+}
