@@ -15,7 +15,7 @@ use std::time::Instant;
 use writeboost::engine::checks::{Checks, Verdict};
 use writeboost::engine::flight::{Flights, Landing, Pending};
 use writeboost::engine::format::{BLOCK, BLOCK_SECTORS};
-use writeboost::engine::log::{Claim, Io, Refused};
+use writeboost::engine::log::{Claim, Io};
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::Batch;
 use writeboost::engine::{Engine, Entry};

@@ -22,7 +22,7 @@ use super::rng::Rng;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::rc::Rc;
+use std::sync::Arc;
 
 pub const SECTOR: usize = 512;
 
@@ -35,11 +35,11 @@ pub const AWAY: [i32; 5] = [5, 19, 67, 110, 121];
 
 /// The bytes of a disk.
 #[derive(Clone)]
-struct Bytes(Vec<Rc<[u8; PAGE]>>);
+struct Bytes(Vec<Arc<[u8; PAGE]>>);
 
 impl Bytes {
     fn new(sectors: u64) -> Self {
-        let zero = Rc::new([0; PAGE]);
+        let zero = Arc::new([0; PAGE]);
         Self(vec![zero; (sectors as usize * SECTOR).div_ceil(PAGE)])
     }
 
@@ -67,8 +67,8 @@ impl Bytes {
             let n = (PAGE - at % PAGE).min(data.len());
             let page = &mut self.0[at / PAGE];
             match data.first_chunk::<PAGE>() {
-                Some(whole) if n == PAGE && Rc::get_mut(page).is_none() => *page = Rc::new(*whole),
-                _ => Rc::make_mut(page)[at % PAGE..at % PAGE + n].copy_from_slice(&data[..n]),
+                Some(whole) if n == PAGE && Arc::get_mut(page).is_none() => *page = Arc::new(*whole),
+                _ => Arc::make_mut(page)[at % PAGE..at % PAGE + n].copy_from_slice(&data[..n]),
             }
             at += n;
             data = &data[n..];
@@ -81,7 +81,7 @@ impl Bytes {
 pub struct Write {
     serial: u64,
     pub sector: u64,
-    pub data: Rc<[u8]>,
+    pub data: Arc<[u8]>,
 }
 
 impl Write {

@@ -1,0 +1,580 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A whole volume, with its threads and in the way device-mapper uses it, over disks in memory: what the kernel module does, but for
+//! the kernel.
+#![cfg(not(any(feature = "loom", feature = "shuttle")))]
+
+#[path = "sim/rng.rs"]
+#[allow(dead_code)]
+mod rng;
+
+use rng::Rng;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use writeboost::engine::limits::{Limits, Shape};
+use writeboost::host::plain::{
+    now_ms, take_log, Disk, Error, FileDisk, Mapped, MemoryDisk, Request, Result, StatusKind, Ticket, EAGAIN,
+    EBUSY, EEXIST, EINVAL, EIO, ENODEV, EROFS,
+};
+use writeboost::target::Writeboost;
+
+const SECTOR: usize = 512;
+const BLOCK_SECTORS: u64 = 8;
+/// 8 MiB and 16 MiB.
+const BACKING: usize = 8 << 11;
+const CACHE: usize = 16 << 11;
+
+/// Nothing is written back but what has to be.
+const LAZY: &str = "2 writeback_threshold 0";
+
+type Volume = Mapped<Writeboost>;
+
+/// The two disks of a volume.
+struct Disks {
+    backing: Arc<MemoryDisk>,
+    cache: Arc<MemoryDisk>,
+}
+
+impl Disks {
+    fn new() -> Self {
+        Self::with(vec![0; BACKING * SECTOR], CACHE)
+    }
+
+    /// A backing device with these bytes, and a cache device of so many sectors.
+    fn with(bytes: Vec<u8>, cache: usize) -> Self {
+        Self { backing: Arc::new(MemoryDisk::with(bytes)), cache: Arc::new(MemoryDisk::new(cache)) }
+    }
+
+    fn create(&self, options: &str) -> Volume {
+        let volume = try_create(self.backing.clone(), self.cache.clone(), options).unwrap();
+        volume.resume();
+        volume
+    }
+}
+
+fn try_create(
+    backing: Arc<dyn Disk>,
+    cache: Arc<dyn Disk>,
+    options: &str,
+) -> std::result::Result<Volume, (String, Error)> {
+    Mapped::create(
+        &[("/dev/backing", backing), ("/dev/cache", cache)],
+        &format!("/dev/backing /dev/cache {options}"),
+    )
+}
+
+fn random_bytes(rng: &mut Rng, sectors: u64) -> Vec<u8> {
+    (0..sectors * SECTOR as u64 / 8).flat_map(|_| rng.next().to_le_bytes()).collect()
+}
+
+fn bytes(sector: u64, sectors: u64) -> std::ops::Range<usize> {
+    sector as usize * SECTOR..(sector + sectors) as usize * SECTOR
+}
+
+/// Where something is read or written: some sectors, or some blocks, within `sectors` sectors from `first` on.
+fn place(rng: &mut Rng, first: u64, sectors: u64) -> (u64, u64) {
+    let unit = rng.pick(&[1, 1, BLOCK_SECTORS]);
+    let most = if rng.one_in(16) { 256 } else { 24 };
+    let len = rng.range(1, most / unit) * unit;
+    (first + rng.below((sectors - len) / unit + 1) * unit, len)
+}
+
+/// A status line, as those read it who know dm-writeboost 2.2.
+#[derive(Debug)]
+struct Status {
+    newest: u64,
+    durable: u64,
+    dirty: u64,
+    counters: Vec<u64>,
+    /// Options, and what else has a name.
+    named: HashMap<String, String>,
+}
+
+impl Status {
+    fn of(volume: &Volume) -> Self {
+        let line = volume.status(StatusKind::Info);
+        let words: Vec<&str> = line.split(' ').collect();
+        let number = |i: usize| words[i].parse::<u64>().unwrap();
+        let mut named = HashMap::new();
+        let mut at = 24;
+        while at < words.len() {
+            // How many words follow, or a name.
+            let Ok(n) = words[at].parse::<usize>() else {
+                named.insert(words[at].into(), words[at + 1].into());
+                at += 2;
+                continue;
+            };
+            for pair in words[at + 1..][..n].chunks(2) {
+                assert!(named.insert(pair[0].to_string(), pair[1].to_string()).is_none(), "{line}");
+            }
+            at += 1 + n;
+        }
+        let counters = (7..23).map(number).collect();
+        Self { newest: number(3), durable: number(4), dirty: number(6), counters, named }
+    }
+
+    fn is(&self, name: &str, value: &str) -> bool {
+        self.named[name] == value
+    }
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let rng = &mut Rng::new(1);
+    let mut model = random_bytes(rng, BACKING as u64);
+    let disks = Disks::with(model.clone(), CACHE);
+    let volume = disks.create(LAZY);
+    assert_eq!((volume.sectors(), volume.limits().physical_block), (BACKING as u64, 4096));
+    assert_eq!(volume.status(StatusKind::Table), format!("0:0 0:1 {LAZY}"));
+    for _ in 0..400 {
+        let (sector, sectors) = place(rng, 0, BACKING as u64);
+        let data = random_bytes(rng, sectors);
+        volume.write(sector, &data).unwrap();
+        model[bytes(sector, sectors)].copy_from_slice(&data);
+        let (sector, sectors) = place(rng, 0, BACKING as u64);
+        assert_eq!(volume.read(sector, sectors).unwrap(), model[bytes(sector, sectors)]);
+    }
+    volume.flush().unwrap();
+    // Who flushes is told before the thread that counts what is durable.
+    let begun = now_ms();
+    while Status::of(&volume).durable != Status::of(&volume).newest {
+        assert!(now_ms() - begun < 10_000, "{:?}", Status::of(&volume));
+        std::thread::yield_now();
+    }
+    let status = Status::of(&volume);
+    assert!(status.dirty != 0, "{status:?}");
+    assert!(status.counters[8..].iter().sum::<u64>() == 400 && status.is("flushes", "1"), "{status:?}");
+    assert!(status.is("state", "ok") && status.is("fault", "none") && status.is("lost_blocks", "0"));
+
+    volume.message("drop_caches").unwrap();
+    let status = Status::of(&volume);
+    assert_eq!(status.dirty, 0, "{status:?}");
+    assert!(disks.backing.bytes() == model, "all is on the backing device");
+    assert!(volume.read(0, BACKING as u64).unwrap() == model);
+
+    // Again, with a suspend and a resume, and then the next life of the volume.
+    for life in 0..3 {
+        for _ in 0..100 {
+            let (sector, sectors) = place(rng, 0, BACKING as u64);
+            let data = random_bytes(rng, sectors);
+            volume.write(sector, &data).unwrap();
+            model[bytes(sector, sectors)].copy_from_slice(&data);
+        }
+        volume.suspend();
+        volume.suspend();
+        let status = Status::of(&volume);
+        assert_eq!(status.durable, status.newest, "life {life}");
+        volume.resume();
+        volume.resume();
+        assert!(volume.read(0, BACKING as u64).unwrap() == model);
+    }
+    let uuid = Status::of(&volume).named["uuid"].clone();
+    volume.remove();
+    assert!(disks.backing.bytes() != model, "some of it is in the cache only");
+
+    let volume = disks.create("4 writeback_threshold 0 sync_data_interval 3");
+    assert!(volume.read(0, BACKING as u64).unwrap() == model);
+    assert_eq!(volume.status(StatusKind::Table), "0:0 0:1 4 writeback_threshold 0 sync_data_interval 3");
+    let status = Status::of(&volume);
+    assert!(status.dirty != 0 && status.is("uuid", &uuid) && status.is("sync_data_interval", "3"));
+    volume.message("drop_caches").unwrap();
+    volume.remove();
+    assert!(disks.backing.bytes() == model);
+}
+
+#[test]
+fn what_was_flushed_is_there_after_a_removal_by_force() {
+    for seed in 0..8 {
+        let rng = &mut Rng::new(seed);
+        let disks = Disks::new();
+        let mut flushed = vec![0; BACKING * SECTOR];
+        for life in 0..4 {
+            let volume = disks.create("");
+            assert!(volume.read(0, BACKING as u64).unwrap() == flushed, "seed {seed}, life {life}");
+            let mut written = flushed.clone();
+            for _ in 0..rng.range(0, 60) {
+                let (sector, sectors) = place(rng, 0, BACKING as u64);
+                let data = random_bytes(rng, sectors);
+                let request = Request::write(sector, &data);
+                written[bytes(sector, sectors)].copy_from_slice(&data);
+                if rng.one_in(8) {
+                    volume
+                        .submit(if rng.one_in(2) { request.preflush() } else { request.fua() })
+                        .wait()
+                        .unwrap();
+                    flushed[bytes(sector, sectors)].copy_from_slice(&data);
+                } else {
+                    volume.submit(request).wait().unwrap();
+                }
+            }
+            volume.flush().unwrap();
+            flushed.copy_from_slice(&written);
+            // What each sector may be instead.
+            let mut volatile: HashMap<usize, Vec<Vec<u8>>> = HashMap::new();
+            for _ in 0..rng.range(0, 20) {
+                let (sector, sectors) = place(rng, 0, BACKING as u64);
+                let data = random_bytes(rng, sectors);
+                written[bytes(sector, sectors)].copy_from_slice(&data);
+                volume.write(sector, &data).unwrap();
+                for (i, data) in (sector as usize..).zip(data.chunks(SECTOR)) {
+                    volatile.entry(i).or_default().push(data.to_vec());
+                }
+                if rng.one_in(8) {
+                    volume.flush().unwrap();
+                    flushed.copy_from_slice(&written);
+                    volatile.clear();
+                }
+            }
+            if rng.one_in(2) {
+                drop(volume);
+            } else {
+                volume.kill();
+            }
+            let volume = disks.create("");
+            let found = volume.read(0, BACKING as u64).unwrap();
+            volume.remove();
+            for (i, (found, old)) in found.chunks(SECTOR).zip(flushed.chunks_mut(SECTOR)).enumerate() {
+                let is_new = || volatile.get(&i).is_some_and(|all| all.iter().any(|new| new == found));
+                assert!(found == old || is_new(), "seed {seed}, life {life}, sector {i}");
+                old.copy_from_slice(found);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_kept_back_by_a_suspend_goes_on_at_the_resume() {
+    let disks = Disks::new();
+    let volume = try_create(disks.backing.clone(), disks.cache.clone(), "").unwrap();
+    // It is not resumed yet.
+    let write = volume.submit(Request::write(8, &[7; 4096]));
+    let flush = volume.submit(Request::write(16, &[8; 512]).preflush().fua());
+    assert_eq!(volume.submit(Request::read(0, 1).nowait()).wait(), Err(EAGAIN));
+    assert_eq!(volume.submit(Request::read(0, 1).ahead()).wait(), Err(EIO));
+    assert_eq!(volume.message("drop_caches"), Err(EBUSY));
+    assert!(!write.is_over() && !flush.is_over());
+    volume.resume();
+    assert_eq!((write.wait(), flush.wait()), (Ok(vec![]), Ok(vec![])));
+    assert_eq!(volume.read(8, 9).unwrap(), [vec![7; 4096], vec![8; 512]].concat());
+    assert_eq!(volume.read(BACKING as u64, 1), Err(EIO), "behind its end");
+    assert_eq!(volume.submit(Request::other(0, 8)).wait(), Err(Error::from_errno(-95)));
+    volume.suspend();
+    let read = volume.submit(Request::read(8, 1));
+    drop(volume);
+    assert_eq!(read.wait(), Err(EIO), "nobody will ever answer it");
+}
+
+#[test]
+fn messages() {
+    let volume = Disks::new().create("");
+    volume.write(0, &[1; 65536]).unwrap();
+    volume.flush().unwrap();
+    let report = volume.message("report 8").unwrap().unwrap();
+    let words: Vec<&str> = report.split(' ').collect();
+    assert!(words.len() == 10 && words[0] == "1" && words[2] == "0" && words[9].len() <= 8, "{report}");
+    for wrong in ["", "nonsense", "report 0", "report 8 0 4000000000", "writeback_threshold 101", "a\0b"] {
+        assert_eq!(volume.message(wrong), Err(EINVAL), "{wrong}");
+    }
+    volume.message("writeback_threshold 70").unwrap();
+    assert!(Status::of(&volume).is("writeback_threshold", "70"));
+    assert_eq!(volume.status(StatusKind::Table), "0:0 0:1 2 writeback_threshold 70");
+    volume.message("clear_stat").unwrap();
+    let status = Status::of(&volume);
+    assert!(status.counters.iter().sum::<u64>() == 0 && status.is("flushes", "0"));
+    volume.message("give_up").unwrap();
+}
+
+/// A disk that is like `disk`, but for its shape.
+struct Shaped<D>(D, Shape);
+
+impl<D: Disk> Disk for Shaped<D> {
+    fn shape(&self) -> Shape {
+        self.1
+    }
+    fn limits(&self) -> Limits {
+        self.0.limits()
+    }
+    fn read(&self, sector: u64, to: &mut [u8]) -> Result {
+        self.0.read(sector, to)
+    }
+    fn write(&self, sector: u64, from: &[u8], fua: bool) -> Result {
+        self.0.write(sector, from, fua)
+    }
+    fn flush(&self) -> Result {
+        self.0.flush()
+    }
+}
+
+/// Creates a volume that is refused: says why.
+fn refusal(backing: Arc<dyn Disk>, cache: Arc<dyn Disk>, options: &str) -> (String, Error) {
+    try_create(backing, cache, options).err().expect("it is refused")
+}
+
+#[test]
+fn tables_that_are_refused() {
+    let disk = |sectors| Arc::new(MemoryDisk::new(sectors)) as Arc<dyn Disk>;
+    let is = |(said, error): (String, Error), why: &str, errno: Error| {
+        assert!(said.starts_with(why) && error == errno, "{said}: {error:?}, and not {why}: {errno:?}");
+    };
+    let all: [(&str, Arc<dyn Disk>); 2] = [("backing", disk(BACKING)), ("cache", disk(CACHE))];
+    for (table, why, e) in [
+        ("", "Two devices are needed", EINVAL),
+        ("backing", "Two devices are needed", EINVAL),
+        ("nowhere cache", "Cannot open the backing device", ENODEV),
+        ("backing nowhere", "Cannot open the cache device", ENODEV),
+        ("backing backing", "The backing device and the cache device are the same", EINVAL),
+        ("cache backing", "The volume must be as large as the backing device", EINVAL),
+    ] {
+        is(Volume::create(&all, table).err().unwrap(), why, e);
+    }
+    for (options, why) in [
+        ("1", "The number of option words"),
+        ("2 sync_data_interval", "The number of option words"),
+        ("4 sync_data_interval 3", "The number of option words"),
+        ("2 nonsense 3", "An option is unknown or out of range"),
+        ("2 sync_data_interval 3601", "An option is unknown or out of range"),
+    ] {
+        is(refusal(disk(BACKING), disk(CACHE), options), why, EINVAL);
+    }
+    let fits = MemoryDisk::new(1).shape();
+    let shaped = |sectors: usize, shape: Shape| {
+        let shape = Shape { sectors: sectors as u64, ..shape };
+        Arc::new(Shaped(MemoryDisk::new(sectors), shape)) as Arc<dyn Disk>
+    };
+    for (shape, why, e) in [
+        (Shape { read_only: true, ..fits }, "is read-only", EROFS),
+        (Shape { zoned: true, ..fits }, "is zoned", EINVAL),
+        (Shape { logical_block: 8192, ..fits }, "has logical blocks of more than 4096 bytes", EINVAL),
+    ] {
+        let why = |which| format!("The {which} device {why}");
+        is(refusal(shaped(BACKING, shape), disk(CACHE), ""), &why("backing"), e);
+        is(refusal(disk(BACKING), shaped(CACHE, shape), ""), &why("cache"), e);
+    }
+    is(refusal(disk(BACKING), disk(8 << 11), ""), "The cache device is too small", EINVAL);
+    is(refusal(disk(0), disk(CACHE), ""), "The backing device is empty", EINVAL);
+    let big = Arc::new(MemoryDisk::with(vec![7; CACHE * SECTOR]));
+    is(refusal(disk(BACKING), big, ""), "The cache device is neither blank nor formatted", EINVAL);
+}
+
+#[test]
+fn disks_of_others_are_refused() {
+    let disks = Disks::new();
+    let volume = disks.create(LAZY);
+    volume.write(0, &[3; 8192]).unwrap();
+    let in_use = try_create(disks.backing.clone(), Arc::new(MemoryDisk::new(CACHE)), "").err().unwrap();
+    assert_eq!(in_use, ("A device is in use by another writeboost volume".into(), EBUSY));
+    // The same cache device, as it seems by another path.
+    volume.flush().unwrap();
+    let copy = || Arc::new(MemoryDisk::with(disks.cache.bytes()));
+    let other = || Arc::new(MemoryDisk::new(BACKING));
+    let twice = try_create(other(), copy(), "").err().unwrap();
+    assert_eq!((&twice.0[..40], twice.1), ("A volume with this UUID is active alread", EEXIST));
+    volume.remove();
+    let size = try_create(Arc::new(MemoryDisk::new(BACKING / 2)), copy(), "").err().unwrap();
+    assert_eq!(size, ("The cache device belongs to a backing device of another size".into(), EINVAL));
+
+    // The superblock is gone, and then its log is damaged.
+    let mut blank = disks.cache.bytes();
+    blank[..4096].fill(0);
+    let gone = try_create(other(), Arc::new(MemoryDisk::with(blank.clone())), "").err().unwrap();
+    assert_eq!((&gone.0[..43], gone.1), ("The superblock of the cache device is gone:", EINVAL));
+    let mut spoilt = disks.cache.bytes();
+    spoilt[100] ^= 1;
+    let spoilt = try_create(other(), Arc::new(MemoryDisk::with(spoilt)), "").err().unwrap();
+    assert_eq!((&spoilt.0[..46], spoilt.1), ("The superblock of the cache device is damaged:", EINVAL));
+    assert!(take_log().iter().any(|line| line.contains("refusing the cache device")));
+    // What was whole still is.
+    let volume = try_create(other(), copy(), "").unwrap();
+    volume.resume();
+    assert_eq!(volume.read(0, 16).unwrap(), [3; 8192]);
+}
+
+/// A request under way, its sectors, and what it reads.
+type UnderWay = (Ticket, (u64, u64), Vec<u8>);
+
+/// What one thread does with its part of the volume.
+struct User<'a> {
+    volume: &'a Volume,
+    rng: Rng,
+    first: u64,
+    sectors: u64,
+    model: Vec<u8>,
+}
+
+impl User<'_> {
+    fn model(&self, sector: u64, sectors: u64) -> &[u8] {
+        &self.model[bytes(sector - self.first, sectors)]
+    }
+
+    /// Submits something that overlaps with nothing that is under way: such may take place in any order.
+    fn begin(&mut self, under_way: &[UnderWay]) -> Option<UnderWay> {
+        let rng = &mut self.rng;
+        if rng.one_in(24) {
+            return Some((self.volume.submit(Request::flush()), (0, 0), vec![]));
+        }
+        let (sector, sectors) = place(rng, self.first, self.sectors);
+        if under_way.iter().any(|&(_, (s, n), _)| sector < s + n && s < sector + sectors) {
+            return None;
+        }
+        let mut read = vec![];
+        let request = if rng.one_in(2) {
+            let request = Request::read(sector, sectors);
+            let is_odd = rng.one_in(8);
+            read = self.model(sector, sectors).to_vec();
+            if is_odd {
+                request.odd()
+            } else {
+                request
+            }
+        } else {
+            let data = random_bytes(rng, sectors);
+            let request = Request::write(sector, &data);
+            self.model[bytes(sector - self.first, sectors)].copy_from_slice(&data);
+            match rng.below(24) {
+                0 => request.fua(),
+                1 => request.preflush(),
+                2 => request.preflush().fua(),
+                _ => request,
+            }
+        };
+        Some((self.volume.submit(request), (sector, sectors), read))
+    }
+
+    fn run(&mut self, steps: u32) {
+        let (mut step, mut under_way) = (0, vec![]);
+        while step < steps || !under_way.is_empty() {
+            if step < steps && under_way.len() < 6 && !self.rng.one_in(3) {
+                step += 1;
+                under_way.extend(self.begin(&under_way));
+            } else if !under_way.is_empty() {
+                let (ticket, place, read) = under_way.swap_remove(self.rng.index(under_way.len()));
+                let end = ticket.wait();
+                assert!(end.as_ref() == Ok(&read), "step {step}: {place:?}, {:?}", end.err());
+            }
+        }
+    }
+}
+
+/// Several threads with a part of the volume each, while another one sends messages and suspends it.
+fn users(seed: u64, cache: usize, lives: u64, steps: u32) {
+    const USERS: u64 = 4;
+    let rng = &mut Rng::new(seed);
+    let mut models = random_bytes(rng, BACKING as u64);
+    let disks = Disks::with(models.clone(), cache);
+    let part = BACKING as u64 / USERS;
+    for life in 0..lives {
+        let volume =
+            disks.create(rng.pick(&["", LAZY, "2 writeback_threshold 100", "2 nr_max_batched_writeback 4"]));
+        let ends = AtomicBool::new(false);
+        let done: Vec<Vec<u8>> = std::thread::scope(|scope| {
+            let users: Vec<_> = (0..USERS)
+                .map(|i| {
+                    let model = models[bytes(i * part, part)].to_vec();
+                    let rng = Rng::new(seed << 16 | life << 8 | i);
+                    let mut user = User { volume: &volume, rng, first: i * part, sectors: part, model };
+                    scope.spawn(move || {
+                        user.run(steps);
+                        user.model
+                    })
+                })
+                .collect();
+            let (volume, ends, mut rng) = (&volume, &ends, Rng::new(rng.next()));
+            let host = scope.spawn(move || {
+                while !ends.load(Ordering::SeqCst) {
+                    std::thread::sleep(std::time::Duration::from_millis(rng.range(1, 30)));
+                    match rng.below(5) {
+                        0 => {
+                            let _ = volume.message("drop_caches");
+                        }
+                        1 => {
+                            volume.suspend();
+                            assert!(Status::of(volume).is("state", "ok"));
+                            volume.resume();
+                        }
+                        2 => drop(volume.message("report").unwrap()),
+                        _ => assert!(Status::of(volume).is("state", "ok")),
+                    }
+                }
+            });
+            let models = users.into_iter().map(|user| user.join().unwrap()).collect();
+            ends.store(true, Ordering::SeqCst);
+            host.join().unwrap();
+            models
+        });
+        models = done.concat();
+        assert!(volume.read(0, BACKING as u64).unwrap() == models, "seed {seed}, life {life}");
+        if rng.one_in(2) {
+            volume.remove();
+        } else {
+            volume.flush().unwrap();
+            drop(volume);
+        }
+    }
+    let volume = disks.create("");
+    assert!(volume.read(0, BACKING as u64).unwrap() == models, "seed {seed}");
+    volume.message("drop_caches").unwrap();
+    volume.remove();
+    assert!(disks.backing.bytes() == models, "seed {seed}");
+}
+
+/// Another one each time, if that is wanted; it is said when something fails.
+fn seed() -> u64 {
+    std::env::var("WRITEBOOST_SEED").map_or(1, |seed| seed.parse().unwrap())
+}
+
+#[test]
+fn several_users_at_once() {
+    users(seed(), CACHE, 3, 700);
+}
+
+#[test]
+fn several_users_of_a_cache_that_is_full() {
+    // Room for little more than what they write in one life.
+    users(seed(), 9 << 11, 3, 700);
+}
+
+#[test]
+fn disks_that_are_files() {
+    let path = |name| std::env::temp_dir().join(format!("writeboost-{}-{name}", std::process::id()));
+    let paths = [path("backing"), path("cache")];
+    for (path, sectors) in paths.iter().zip([BACKING, CACHE]) {
+        std::fs::File::create(path).unwrap().set_len((sectors * SECTOR) as u64).unwrap();
+    }
+    let create = || {
+        let [backing, cache] = [0, 1].map(|i| Arc::new(FileDisk::open(&paths[i]).unwrap()));
+        let volume = try_create(backing, cache, LAZY).unwrap();
+        volume.resume();
+        volume
+    };
+    let data = random_bytes(&mut Rng::new(1), 999);
+    let volume = create();
+    volume.submit(Request::write(1, &data).fua()).wait().unwrap();
+    assert_eq!(volume.read(0, 1).unwrap(), [0; SECTOR]);
+    drop(volume);
+    let volume = create();
+    assert!(volume.read(1, 999).unwrap() == data);
+    volume.message("drop_caches").unwrap();
+    volume.remove();
+    assert!(std::fs::read(&paths[0]).unwrap()[bytes(1, 999)] == data);
+    paths.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+}
+
+#[test]
+fn a_removal_by_force_ends_writes_that_wait_for_room() {
+    for seed in 0..20 {
+        let rng = &mut Rng::new(seed);
+        let disks = Disks::with(vec![0; 4 * BACKING * SECTOR], 9 << 11);
+        let volume = disks.create("");
+        let mut under_way = vec![];
+        for _ in 0..100 {
+            let data = vec![2; 1 << 20];
+            under_way.push(volume.submit(Request::write(rng.below(BACKING as u64 >> 9) << 11, &data)));
+            if under_way.len() > 40 {
+                under_way.remove(0).wait().unwrap();
+            }
+        }
+        drop(volume);
+        assert!(under_way.iter().all(Ticket::is_over));
+    }
+}
