@@ -461,13 +461,13 @@ pub fn whole_units(mask: u8, unit: u32) -> u8 {
         .fold(0, |all, sectors| all | sectors)
 }
 
-/// Blocks of what a device likes to be written as a whole, from a multiple of it on: its stripe, or its least piece if a part holds
-/// no stripe. 1 when it does not say.
-pub fn unit_of(limits: &Limits) -> u64 {
+/// Blocks of what a device likes to be written as a whole, from a multiple of it on: its stripe, or its least piece if a part, which
+/// has `longest` blocks at most, holds no stripe. 1 when it does not say.
+pub fn unit_of(limits: &Limits, longest: usize) -> u64 {
     [limits.io_opt, limits.io_min]
         .map(|bytes| u64::from(bytes) / BLOCK as u64)
         .into_iter()
-        .find(|&blocks| (2..=PART as u64 / 2).contains(&blocks))
+        .find(|&blocks| (2..=longest as u64).contains(&blocks))
         .unwrap_or(1)
 }
 
@@ -694,11 +694,14 @@ mod tests {
         assert_eq!((end(0, 35, 16), end(0, 20, 64), end(3, 4, 16)), (41, 25, 12));
         // Never within a block.
         assert_eq!([end(35, 2, 2), end(35, 3, 2), end(35, 4, 2)], [50, 51, 52]);
-        let unit = |io_opt, io_min| unit_of(&Limits { io_opt, io_min, ..Limits::default() });
+        let unit = |io_opt, io_min| unit_of(&Limits { io_opt, io_min, ..Limits::default() }, 128);
         assert_eq!(
             [unit(0, 512), unit(0, 4096), unit(1 << 19, 1 << 16), unit(5 << 19, 1 << 16)],
             [1, 1, 128, 16]
         );
+        // A small cache has shorter parts.
+        let limits = Limits { io_opt: 1 << 19, io_min: 1 << 16, ..Limits::default() };
+        assert_eq!(unit_of(&limits, parts_of(1 << 20).1), 16);
     }
 
     fn round() -> (Round, Shared<Doubts>) {

@@ -34,9 +34,7 @@ use crate::engine::pace::segments_at_once;
 use crate::engine::rate::Rate;
 use crate::engine::reclaim::{Batch, Item, Planned};
 use crate::engine::runs::{for_each_row, for_each_run, Run};
-use crate::engine::writeback::{
-    next_part, part_end, unit_of, whole_units, Next, Round, FIRST_PART, LEAST_PART, PART,
-};
+use crate::engine::writeback::{next_part, part_end, whole_units, Next, Round, FIRST_PART, LEAST_PART, PART};
 use crate::host::{crc32c, hurry, now_ms, should_stop, Arc, Box, MutexGuard, Result, Sleep, Table};
 use core::sync::atomic::Ordering;
 use stream::{Aim, End, Stream};
@@ -145,7 +143,7 @@ impl Volume {
         let segments = state.nr_segments.min(MAX_BATCHED) as usize;
         Ok(Tools {
             batch: Batch::new((self.segment_blocks as usize).saturating_mul(segments))?,
-            stream: Stream::new(self, unit_of(&self.disks.backing.limits()))?,
+            stream: Stream::new(self)?,
             live: Table::new(PART, |_| 0)?,
             whole: Table::new(PART, |_| 0)?,
             with: Table::new(PART, |_| 0)?,

@@ -22,7 +22,7 @@ use crate::engine::flight::{Doubts, Trust};
 use crate::engine::pace::segments_for;
 use crate::engine::reclaim::{Batch, Item, Planned};
 use crate::engine::writeback::{
-    is_flush_due, part_end, parts_of, whole_units, Flow, Lanes, Stage, UnderWay, MOST_PARTS, PART,
+    is_flush_due, part_end, parts_of, unit_of, whole_units, Flow, Lanes, Stage, UnderWay, MOST_PARTS, PART,
 };
 use crate::host::{boxed, mutex, now_ms, Arc, Box, Event, List, Mutex, Result, Shared, Sleep, Table};
 use crate::volume::{OwnTransfer, Transfer, Volume};
@@ -209,8 +209,9 @@ pub(super) struct Aim {
 impl Stream {
     // In a place of its own and not inlined: it is large for the stack.
     #[inline(never)]
-    pub(super) fn new(volume: &Volume, unit: u64) -> Result<Box<Self>> {
+    pub(super) fn new(volume: &Volume) -> Result<Box<Self>> {
         let (nr, part) = parts_of(volume.state().nr_slots);
+        let unit = unit_of(&volume.disks.backing.limits(), part);
         let mut lanes = List::with_capacity(nr.max(MOST_PARTS))?;
         for _ in 0..nr {
             lanes.push(Lane::new(part, volume.transfer_for_writeback(part)?)?)?;
