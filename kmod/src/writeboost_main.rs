@@ -2,9 +2,9 @@
 
 //! The kernel module: registers the device-mapper target `writeboost`.
 //!
-//! The crate root for Kbuild; `lib.rs` is the one for cargo. Both have `arguments.rs`, `engine/` `host/`, `volume/` and `target.rs` in common.
+//! The crate root for Kbuild; `lib.rs` is the one for cargo. Both have `arguments.rs`, `engine/`, `host/`, `volume/` and `target.rs` in common.
 
-#![deny(unsafe_op_in_unsafe_fn, unused)]
+#![deny(unsafe_op_in_unsafe_fn)]
 // `arguments`, `engine`, `host` and `volume` are public in the crate that cargo builds of them.
 #![allow(unreachable_pub)]
 

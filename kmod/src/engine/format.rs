@@ -467,7 +467,9 @@ impl Checkpoint {
             }
         }
         let Some((slot, checkpoint)) = newest else {
-            return Err(wrong.unwrap_or(Invalid::Blank));
+            // One that cannot be read is not blank.
+            let rest = if doubtful == 0 { Invalid::Blank } else { Invalid::Magic };
+            return Err(wrong.unwrap_or(rest));
         };
         // There are two, but right after a format: one has become blank.
         let lacks = u32::from(valid == 1 && checkpoint.generation != 0);

@@ -45,7 +45,7 @@ pub(super) const PATIENCE_MS: u64 = 10_000;
 const MOST_AT_ONCE: usize = 64;
 
 /// Blocks of memory for what is written again: a header, and a piece of what is behind it.
-pub(super) const AGAIN_BLOCKS: u32 = 32;
+pub(super) const AGAIN_BLOCKS: u32 = 64;
 
 /// Slots of the next segment that are made ready with one hold of the lock.
 const PREPARED_AT_ONCE: u32 = 16;

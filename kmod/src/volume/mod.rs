@@ -32,7 +32,6 @@ mod superblock;
 mod write;
 mod writeback;
 
-use core::ffi::CStr;
 pub use disks::{Disks, OwnTransfer, Pool, Transfer, Transfers};
 pub use faults::Kind;
 pub use read::Reader;
@@ -48,7 +47,7 @@ use crate::engine::map::Span;
 use crate::engine::pace::{Moment, Pace};
 use crate::engine::{Chains, Engine, State};
 use crate::host::{
-    arc, boxed, mutex, now_ms, spinlock, synchronize, Arc, Asleep, Bio, BioList, BioQueue, BioStack,
+    arc, boxed, mutex, now_ms, spinlock, synchronize, Arc, Asleep, Bio, BioList, BioQueue, BioStack, Box,
     Counters, Cursor, Event, Events, List, Mutex, Pages, QueueKind, Result, Service, Shared, Sleep, SpinLock,
     Table, Thread, Work, EBUSY, EIO,
 };
@@ -337,11 +336,11 @@ impl Volume {
     }
 }
 
-/// Starts a thread with what `work` makes.
-// Not inlined: that goes to its place from the stack.
+/// What a thread works with, in its place.
+// Not inlined: it goes there from the stack.
 #[inline(never)]
-fn thread<W: Work + 'static>(name: &'static CStr, work: impl FnOnce() -> Result<W>) -> Result<Thread> {
-    Thread::run(boxed(work()?)?, name)
+fn work<W: Work>(make: impl FnOnce() -> Result<W>) -> Result<Box<W>> {
+    boxed(make()?)
 }
 
 impl Running {
@@ -358,12 +357,15 @@ impl Running {
         for service in Reader::begin(&volume)? {
             crew.readers.push(service)?;
         }
-        let mut run = |thread: Result<Thread>| crew.threads.push(thread?);
+        let writeback = work(|| Ok(Writeback(volume.clone(), volume.writeback_tools()?)))?;
+        let reclaim = work(|| Ok(Reclaimer(volume.clone(), volume.reclaim_tools()?)))?;
+        let (commit, health) =
+            (work(|| Ok(Committer(volume.clone())))?, work(|| Ok(Herald(volume.clone(), events)))?);
         // The committer first, and so stopped last: it is the one that the others wait for.
-        run(thread(c"wb_commit", || Ok(Committer(volume.clone()))))?;
-        run(thread(c"wb_health", || Ok(Herald(volume.clone(), events))))?;
-        run(thread(c"wb_writeback", || Ok(Writeback(volume.clone(), volume.writeback_tools()?))))?;
-        run(thread(c"wb_reclaim", || Ok(Reclaimer(volume.clone(), volume.reclaim_tools()?))))?;
+        crew.threads.push(Thread::run(commit, c"wb_commit")?)?;
+        crew.threads.push(Thread::run(health, c"wb_health")?)?;
+        crew.threads.push(Thread::run(writeback, c"wb_writeback")?)?;
+        crew.threads.push(Thread::run(reclaim, c"wb_reclaim")?)?;
         drop(crew);
         Ok(running)
     }
@@ -380,6 +382,8 @@ impl Running {
         }
         self.volume.end_what_is_left();
         synchronize();
+        // Of those that had returned by then some may have been put there just behind that.
+        self.volume.end_bounced();
     }
 }
 

@@ -125,7 +125,7 @@ mod watched {
     }
 }
 
-/// `os::Event` in the kernel, as `wb_event_*` in `shim.c` does it: a counter, and a queue with a lock of its own, which is only taken
+/// `host::Event` in the kernel, as `wb_event_*` in `shim.c` does it: a counter, and a queue with a lock of its own, which is only taken
 /// when somebody is in it. Waiting has no timeout here, so that a wake-up that is missed stops the test.
 pub struct Event {
     count: AtomicU32,

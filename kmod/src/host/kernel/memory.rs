@@ -293,7 +293,7 @@ pub struct Pages {
     len: usize,
 }
 
-// SAFETY: It is only memory; who may touch which part of it is up to the callers of `slice`.
+// SAFETY: It is only memory; who may touch which part of it is up to the callers of `with_mut`.
 unsafe impl Send for Pages {}
 // SAFETY: As above.
 unsafe impl Sync for Pages {}
@@ -312,7 +312,7 @@ impl Pages {
     /// Lends `len` bytes from `offset` on to `f` for reading. `None` when they are not all in the pages.
     ///
     /// The callers see to it that nobody writes to these bytes meanwhile: the engine's claims and pins say who may.
-    pub fn with<R>(&self, offset: usize, len: usize, f: impl FnOnce(&[u8]) -> R) -> Option<R> {
+    pub(crate) fn with<R>(&self, offset: usize, len: usize, f: impl FnOnce(&[u8]) -> R) -> Option<R> {
         if offset > self.len || len > self.len.saturating_sub(offset) {
             return None;
         }
@@ -324,7 +324,7 @@ impl Pages {
     /// Lends `len` bytes from `offset` on to `f` for writing. `None` when they are not all in the pages.
     ///
     /// The callers see to it that nobody else touches these bytes meanwhile: the engine's claims say who may.
-    pub fn with_mut<R>(&self, offset: usize, len: usize, f: impl FnOnce(&mut [u8]) -> R) -> Option<R> {
+    pub(crate) fn with_mut<R>(&self, offset: usize, len: usize, f: impl FnOnce(&mut [u8]) -> R) -> Option<R> {
         if offset > self.len || len > self.len.saturating_sub(offset) {
             return None;
         }
