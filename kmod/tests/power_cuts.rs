@@ -236,7 +236,8 @@ fn write_for_a_while(volume: &Mapped<Writeboost>, world: &Mutex<World>, who: usi
             _ => {
                 let blocks = rng.one_in(2);
                 let unit = if blocks { BLOCK_SECTORS } else { 1 };
-                let most = if rng.one_in(6) { 192 } else { 16 };
+                // What is larger may go around the cache, and then is no part of the log.
+                let most = if rng.one_in(6) { 15 * BLOCK_SECTORS } else { 16 };
                 let n = rng.range(1, most / unit) * unit;
                 let first = rng.below((PART - n) / unit + 1) * unit;
                 let (fua, preflush) = (rng.one_in(8), rng.one_in(10));
