@@ -219,12 +219,10 @@ fn write_for_a_while(volume: &Mapped<Writeboost>, world: &Mutex<World>, who: usi
             history.promised = history.promised.max(ended);
         }
     };
-    let all_ended =
-        || -> Vec<usize> { world.lock().unwrap().histories.iter().map(|history| history.ended).collect() };
     for _ in 0..ops {
         match rng.below(12) {
             0 => {
-                let ended = all_ended();
+                let ended = all_ended(&world.lock().unwrap());
                 volume.flush().unwrap();
                 promise(&ended);
             }
@@ -244,7 +242,7 @@ fn write_for_a_while(volume: &Mapped<Writeboost>, world: &Mutex<World>, who: usi
                 let (version, ended) = {
                     let mut world = world.lock().unwrap();
                     world.histories[who].writes.push((first, n));
-                    (world.histories[who].writes.len(), if preflush { all(&world) } else { vec![] })
+                    (world.histories[who].writes.len(), if preflush { all_ended(&world) } else { vec![] })
                 };
                 let mut request = Request::write(start + first, &contents(version as u64, n));
                 if fua {
@@ -268,7 +266,7 @@ fn write_for_a_while(volume: &Mapped<Writeboost>, world: &Mutex<World>, who: usi
     }
 }
 
-fn all(world: &World) -> Vec<usize> {
+fn all_ended(world: &World) -> Vec<usize> {
     world.histories.iter().map(|history| history.ended).collect()
 }
 

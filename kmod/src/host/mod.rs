@@ -24,6 +24,8 @@
 //!   themselves. A [`BioQueue`] leaves them to a bounded number of workers, in order.
 //! - **Time** is counted in milliseconds, and goes on while nobody looks; in `plain` it may be moved on.
 
+mod contract;
+
 #[cfg(MODULE)]
 #[deny(
     clippy::arithmetic_side_effects,

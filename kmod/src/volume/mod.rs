@@ -645,26 +645,20 @@ impl Volume {
     /// Nobody works any more: ends the bios that wait for something.
     fn end_what_is_left(&self) {
         self.flags.over.store(true, Ordering::SeqCst);
-        self.end_bounced();
         let (waiting, deferred, held) = {
             let mut core = self.core.lock();
             (core.waiting.take(), core.deferred.take(), core.held.take())
         };
-        for mut bios in [waiting, deferred, held, self.riders.take()] {
-            while let Some(bio) = bios.pop() {
-                bio.end(Err(EIO));
-            }
-        }
+        // Dropped, each ends with an error.
+        drop([waiting, deferred, held, self.riders.take()]);
+        self.end_bounced();
         // The commit of these is over, and well.
         self.end_arrived();
     }
 
     /// Ends what nobody puts into the log any more. In any context.
     fn end_bounced(&self) {
-        let mut bounced = self.bounced.take();
-        while let Some(bio) = bounced.pop() {
-            bio.end(Err(EIO));
-        }
+        drop(self.bounced.take());
     }
 
     /// Bios come again.

@@ -19,7 +19,7 @@ pub fn disassemble(file: &str) -> String {
 /// A function.
 #[derive(Debug, Default)]
 struct Function {
-    /// Bytes of stack, with the address to return to.
+    /// Bytes of stack, but for what it pushes.
     frame: u32,
     /// What it calls, or refers to.
     calls: BTreeSet<String>,

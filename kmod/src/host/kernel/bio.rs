@@ -4,6 +4,7 @@
 //!
 //! C header: [`include/linux/bio.h`](srctree/include/linux/bio.h)
 
+use super::Op;
 use super::{bindings, Device};
 use crate::engine::silence::Traffic;
 use core::ffi::c_void;
@@ -12,19 +13,6 @@ use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use kernel::prelude::*;
-
-/// What a bio asks for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Op {
-    /// Read.
-    Read,
-    /// Write, perhaps with FUA.
-    Write,
-    /// Flush, without data.
-    Flush,
-    /// Anything else; device-mapper does not send it unless a target asks for it.
-    Other,
-}
 
 /// A place within the data of a bio.
 #[derive(Clone, Copy)]

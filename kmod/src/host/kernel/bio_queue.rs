@@ -7,32 +7,13 @@
 use super::bio::Beside;
 use super::{bindings, Bio};
 use super::{synchronize, Ending};
+use super::{QueueKind, Serve};
 use core::ffi::c_void;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use kernel::prelude::*;
 use kernel::sync::Arc;
-
-/// What the workers of a [`BioQueue`] do.
-pub trait Serve: Send + Sync + 'static {
-    /// What the target keeps beside each bio.
-    type PerBio: Send;
-
-    /// A worker takes a bio. May sleep.
-    fn serve(&self, bio: Bio<Self::PerBio>);
-}
-
-/// Of what kind a queue is: a bio that passes from one to another one of the same kind may take its worker with it.
-#[derive(Clone, Copy)]
-pub enum QueueKind {
-    /// Checksums are compared.
-    Check,
-    /// The near device is read.
-    Near,
-    /// The far one is.
-    Far,
-}
 
 impl QueueKind {
     fn as_raw(self) -> bindings::wb_queue_kind {

@@ -6,26 +6,12 @@
 
 use super::Pages;
 use super::{bindings, Device};
+use super::{EndIo, How};
 use crate::engine::silence::Traffic;
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use kernel::prelude::*;
 use kernel::sync::Arc;
-
-/// How something is written.
-#[derive(Clone, Copy)]
-pub struct How {
-    /// With FUA: it is on stable storage when it returns.
-    pub fua: bool,
-    /// Nobody waits for it, and it may be held back while others read from the device.
-    pub background: bool,
-}
-
-/// Who is told that a bio has returned.
-pub trait EndIo: Send + Sync {
-    /// The bio tagged `tag` has returned. In any context: nothing here may sleep or take a lock that threads take.
-    fn end_io(&self, tag: usize, result: Result);
-}
 
 /// A `struct bio_set` with its mempools.
 ///

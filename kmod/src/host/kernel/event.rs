@@ -3,6 +3,7 @@
 //! Time, events that threads wait for, and the ends of I/O that are under way.
 
 use super::bindings;
+use super::Sleep;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use kernel::prelude::*;
@@ -66,17 +67,6 @@ impl Drop for Ending {
 pub fn synchronize() {
     // SAFETY: It has no preconditions but that the caller may sleep.
     unsafe { bindings::wb_synchronize() }
-}
-
-/// How to wait for an [`Event`].
-#[derive(Clone, Copy)]
-pub enum Sleep {
-    /// A [`Thread`] with nothing to do: also ends when the thread should stop.
-    Idle,
-    /// Somebody waits for I/O.
-    Busy,
-    /// Somebody waits who may be sent a signal.
-    Interruptible,
 }
 
 /// Something that happens again and again, and that several may wait for without missing it.

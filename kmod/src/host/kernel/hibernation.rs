@@ -3,6 +3,7 @@
 //! What the kernel tells of hibernation.
 
 use super::bindings;
+use super::Sleeper;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -10,24 +11,6 @@ use kernel::sync::Arc;
 pub(super) fn init() {
     // SAFETY: Called once.
     unsafe { SLEEPERS.init() };
-}
-
-/// Somebody who has to know when the machine hibernates. Called one at a time, where one may sleep.
-pub trait Sleeper: Send + Sync {
-    /// The machine is about to hibernate, or this kernel to be replaced by an image; tasks still run.
-    fn drowse(&self);
-    /// User space rests, and devices work: whatever takes long ends. False when that cannot be had, and then the machine does not
-    /// hibernate.
-    fn rest(&self) -> bool;
-    /// All other tasks rest. When this has returned true, nothing is written to any device before [`Sleeper::wake`]; false when
-    /// that cannot be had, and then the machine does not hibernate. Whether memory is that of an image is not known from then on.
-    fn sleep(&self) -> bool;
-    /// It is not: this is the kernel that was told to sleep.
-    fn stay(&self);
-    /// It is, and devices work, but for those that need a task: these still rest.
-    fn restored(&self);
-    /// Tasks run again, or will soon. Also called without any of the others before.
-    fn wake(&self);
 }
 
 struct Sleepers {

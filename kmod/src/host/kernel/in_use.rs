@@ -3,6 +3,7 @@
 //! What only one volume of this machine may have at a time.
 
 use super::event::sleep_interruptible_ms;
+use super::Key;
 use kernel::prelude::*;
 
 kernel::sync::global_lock! {
@@ -14,21 +15,6 @@ kernel::sync::global_lock! {
 pub(super) fn init() {
     // SAFETY: Called once.
     unsafe { IN_USE.init() };
-}
-
-/// What only one volume may have at a time.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Key {
-    /// A device, by what tells it from others that are open. Two paths to the same bytes are two devices: see
-    /// [`Key::Uuid`] and [`Key::Nonce`].
-    Device(usize),
-    /// The UUID of a volume, by which its cache device is known under any path, and so is a copy of it.
-    Uuid([u8; 16]),
-    /// The nonce of a format, likewise: it is what tells records of one volume from those of another.
-    Nonce(u64),
-    /// The right to format. A device that is blank cannot be told from another path to it; with this, who comes second finds
-    /// what the first has written.
-    Format,
 }
 
 /// A hold on a [`Key`]; no other volume gets it before this is dropped.

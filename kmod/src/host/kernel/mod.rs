@@ -35,23 +35,25 @@ mod memory;
 mod target;
 mod thread;
 
-pub use bio::{Bio, BioList, BioStack, Cursor, Op};
-pub use bio_queue::{BioQueue, QueueKind, Serve, Service};
-pub use bio_set::{BioSet, EndIo, How};
+pub use super::contract::{
+    EndIo, How, Key, Op, Outcome, QueueKind, Refusal, Returned, Serve, Sleep, Sleeper, StatusKind, Target,
+    Work,
+};
+pub use bio::{Bio, BioList, BioStack, Cursor};
+pub use bio_queue::{BioQueue, Service};
+pub use bio_set::BioSet;
 pub use core::sync::atomic;
 pub use device::Device;
-pub use event::{may_take_long, now_ms, sleep_ms, synchronize, Ending, Event, Sleep};
-pub use hibernation::{is_hibernating, Asleep, Hibernation, Sleeper};
-pub use in_use::{InUse, Key};
+pub use event::{may_take_long, now_ms, sleep_ms, synchronize, Ending, Event};
+pub use hibernation::{is_hibernating, Asleep, Hibernation};
+pub use in_use::InUse;
 pub use kernel::prelude::{Error, Result, EAGAIN, EBUSY, EEXIST, EINVAL, EIO, ENOMEM, EROFS};
 pub use kernel::sync::Arc;
 pub(crate) use lock::{mutex, spinlock};
 pub use lock::{Mutex, MutexGuard, SpinLock};
 pub use memory::{arc, boxed, crc32c, prefetch, random, unboxed, Box, Counters, List, Pages, Shared, Table};
-pub use target::{
-    Args, Construction, Events, Mapping, Outcome, Refusal, Registration, Returned, StatusKind, Target, Writer,
-};
-pub use thread::{hurry, should_stop, Thread, Work};
+pub use target::{Args, Construction, Events, Mapping, Registration, Writer};
+pub use thread::{hurry, should_stop, Thread};
 
 /// The operation is not supported. Not every kernel that is supported names it in its `kernel` crate.
 pub fn not_supported() -> Error {

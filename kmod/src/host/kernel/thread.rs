@@ -2,16 +2,11 @@
 
 //! Kernel threads.
 
+use super::Work;
 use super::{bindings, sleep_ms};
 use core::ffi::c_void;
 use core::ptr::NonNull;
 use kernel::prelude::*;
-
-/// What a [`Thread`] does, and all that it works with: made before the thread is, so that it never waits for memory.
-pub trait Work: Send {
-    /// Runs in the thread until [`should_stop`].
-    fn run(&mut self);
-}
 
 /// The thread that calls this is to run before others that can, or is like them. It is not to be so for long.
 pub fn hurry(hurries: bool) {

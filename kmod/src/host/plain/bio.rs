@@ -4,24 +4,12 @@
 
 use super::device::{Asked, Job, Opened};
 use super::sync::locked;
+use super::Op;
 use super::{crc32c, not_supported, Arc, Device, Pages, Result, EIO};
 use crate::engine::format::SECTOR;
 use std::boxed::Box;
 use std::collections::VecDeque;
 use std::sync::Mutex;
-
-/// What a bio asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Op {
-    /// Read.
-    Read,
-    /// Write, perhaps with FUA.
-    Write,
-    /// Flush, without data.
-    Flush,
-    /// Anything else; device-mapper does not send it unless a target asks for it.
-    Other,
-}
 
 /// A place within the data of a bio.
 #[derive(Clone, Copy)]

@@ -5,32 +5,13 @@
 use super::sync::{locked, wait_with};
 use super::thread::spawn;
 use super::{synchronize, Arc, Bio, Ending, Result, EIO};
+use super::{QueueKind, Serve};
 use core::ffi::CStr;
 use std::collections::VecDeque;
 use std::string::String;
 use std::sync::{Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::vec::Vec;
-
-/// What the workers of a [`BioQueue`] do.
-pub trait Serve: Send + Sync + 'static {
-    /// What the target keeps beside each bio.
-    type PerBio: Send;
-
-    /// A worker takes a bio. May sleep.
-    fn serve(&self, bio: Bio<Self::PerBio>);
-}
-
-/// Of what kind a queue is: in the kernel, a bio that passes from one to another one of the same kind may take its worker with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum QueueKind {
-    /// Checksums are compared.
-    Check,
-    /// The near device is read.
-    Near,
-    /// The far one is.
-    Far,
-}
 
 struct State<S: Serve> {
     bios: VecDeque<Bio<S::PerBio>>,

@@ -5,22 +5,8 @@
 use super::context::assert_may_sleep;
 use super::device::{Asked, Job, Opened};
 use super::{Arc, Device, Ending, Pages, Result, EINVAL, EIO};
+use super::{EndIo, How};
 use std::boxed::Box;
-
-/// How something is written.
-#[derive(Debug, Clone, Copy)]
-pub struct How {
-    /// With FUA: it is on stable storage when it returns.
-    pub fua: bool,
-    /// Nobody waits for it, and it may be held back while others read from the device: it is not, here.
-    pub background: bool,
-}
-
-/// Who is told that a bio has returned.
-pub trait EndIo: Send + Sync {
-    /// The bio tagged `tag` has returned. In any context: nothing here may sleep or take a lock that threads take.
-    fn end_io(&self, tag: usize, result: Result);
-}
 
 /// Most bytes of one bio.
 pub const MAX_BYTES: usize = 256 * 4096;

@@ -4,24 +4,10 @@
 
 use super::clock::sleep_ms;
 use super::sync::locked;
+use super::Key;
 use super::{Result, EBUSY};
 use std::sync::Mutex;
 use std::vec::Vec;
-
-/// What only one volume may have at a time.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Key {
-    /// A device, by what tells it from others that are open. Two paths to the same bytes are two devices: see
-    /// [`Key::Uuid`] and [`Key::Nonce`].
-    Device(usize),
-    /// The UUID of a volume, by which its cache device is known under any path, and so is a copy of it.
-    Uuid([u8; 16]),
-    /// The nonce of a format, likewise: it is what tells records of one volume from those of another.
-    Nonce(u64),
-    /// The right to format. A device that is blank cannot be told from another path to it; with this, who comes second finds
-    /// what the first has written.
-    Format,
-}
 
 static IN_USE: Mutex<Vec<Key>> = Mutex::new(Vec::new());
 

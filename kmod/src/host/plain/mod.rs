@@ -32,9 +32,13 @@ pub use loom::sync::atomic;
 #[cfg(all(feature = "shuttle", not(feature = "loom")))]
 pub use shuttle::sync::atomic;
 
-pub use bio::{Bio, BioList, BioStack, Cursor, Op};
-pub use bio_queue::{BioQueue, QueueKind, Serve, Service};
-pub use bio_set::{BioSet, EndIo, How, MAX_BYTES};
+pub use super::contract::{
+    EndIo, How, Key, Op, Outcome, QueueKind, Refusal, Returned, Serve, Sleep, Sleeper, StatusKind, Target,
+    Work,
+};
+pub use bio::{Bio, BioList, BioStack, Cursor};
+pub use bio_queue::{BioQueue, Service};
+pub use bio_set::{BioSet, MAX_BYTES};
 pub use clock::{advance_ms, now_ms, sleep_ms};
 pub use context::may_take_long;
 pub use device::Device;
@@ -44,15 +48,13 @@ pub use errors::{
     damaged, not_supported, Error, Result, EAGAIN, EBUSY, EEXIST, EINVAL, EIO, ENODEV, ENOMEM,
     ERESTARTNOHAND, EROFS,
 };
-pub use in_use::{InUse, Key};
+pub use in_use::InUse;
 pub use log::{log, take_log, Level};
 pub use memory::{
     arc, boxed, crc32c, prefetch, random, unboxed, Arc, Box, Counters, List, Pages, Shared, Table,
 };
-pub use sleeper::{drowse, is_hibernating, rest, restored, sleep, stay, wake, Asleep, Sleeper};
+pub use sleeper::{drowse, is_hibernating, rest, restored, sleep, stay, wake, Asleep};
 pub(crate) use sync::{mutex, spinlock};
-pub use sync::{synchronize, Ending, Event, Mutex, MutexGuard, Sleep, SpinLock, SpinLockGuard};
-pub use target::{
-    Args, Construction, Events, Mapping, Outcome, Refusal, Returned, StatusKind, Target, Writer,
-};
-pub use thread::{hurry, should_stop, Thread, Work};
+pub use sync::{synchronize, Ending, Event, Mutex, MutexGuard, SpinLock, SpinLockGuard};
+pub use target::{Args, Construction, Events, Mapping, Writer};
+pub use thread::{hurry, should_stop, Thread};

@@ -5,6 +5,7 @@
 use super::clock::{now_ms, Waiter};
 use super::context::{assert_may_sleep, assert_may_synchronize, Ends, Spinning};
 use super::Result;
+use super::Sleep;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicI32, Ordering};
@@ -109,17 +110,6 @@ macro_rules! mutex {
     };
 }
 pub(crate) use mutex;
-
-/// How to wait for an [`Event`].
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Sleep {
-    /// A [`Thread`](super::Thread) with nothing to do: also ends when the thread should stop.
-    Idle,
-    /// Somebody waits for I/O.
-    Busy,
-    /// Somebody waits who may be sent a signal: nobody is, here.
-    Interruptible,
-}
 
 /// Something that happens again and again, and that several may wait for without missing it.
 pub struct Event {

@@ -3,8 +3,7 @@
 //! A device-mapper target.
 
 use super::context::assert_may_sleep;
-use super::{Arc, Bio, Box, Device, Disk, Error, Result, ENODEV};
-use crate::engine::limits::Limits;
+use super::{Arc, Bio, Device, Disk, Result, ENODEV};
 use core::cell::Cell;
 use core::ffi::CStr;
 use core::fmt::Write;
@@ -12,22 +11,6 @@ use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::ffi::CString;
 use std::string::String;
-
-/// What map has done with a bio.
-pub enum Outcome<P> {
-    /// It will be ended later, or has been.
-    Submitted,
-    /// It was remapped: device-mapper submits it, and calls [`Target::end_io`] when it returns.
-    Remapped(Bio<P>),
-}
-
-/// What becomes of a bio that has returned.
-pub enum Returned<P> {
-    /// It ends so.
-    Ends(Bio<P>, Result),
-    /// The target ends it later.
-    Kept,
-}
 
 /// A bio while it is being mapped.
 pub struct Mapping<'a, P> {
@@ -62,15 +45,6 @@ impl<P> DerefMut for Mapping<'_, P> {
     fn deref_mut(&mut self) -> &mut Bio<P> {
         &mut self.bio
     }
-}
-
-/// Which status is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StatusKind {
-    /// How it is doing.
-    Info,
-    /// The table line's arguments.
-    Table,
 }
 
 /// Text for userspace, as long as it gets.
@@ -141,52 +115,4 @@ impl Events {
     pub fn count(&self) -> u64 {
         self.0.load(Ordering::SeqCst)
     }
-}
-
-/// Why a target cannot be made: a message for people, and an error number.
-pub type Refusal = (&'static CStr, Error);
-
-/// A kind of target.
-pub trait Target: Send + Sync + Sized + 'static {
-    /// Its name in table lines.
-    const NAME: &'static CStr;
-    /// Its version.
-    const VERSION: [u32; 3];
-    /// What it keeps beside each bio.
-    type PerBio: Copy + Default + Send;
-    /// What a message can ask for that is answered.
-    type Question: 'static;
-
-    /// Makes one from its table line.
-    ///
-    /// # Errors
-    /// Why not.
-    fn new(ti: &Construction<'_>, args: &Args<'_>) -> core::result::Result<Box<Self>, Refusal>;
-    /// Takes a bio. May sleep only as `submit_bio` may.
-    fn map(&self, bio: Mapping<'_, Self::PerBio>) -> Outcome<Self::PerBio>;
-    /// A bio has returned or was ended, with `result`. A bio that is kept comes here again when it is ended. In any
-    /// context.
-    fn end_io(&self, bio: Bio<Self::PerBio>, result: Result) -> Returned<Self::PerBio>;
-    /// There is going to be a suspend, which waits for bios and messages; or not after all, if not `begins`.
-    fn suspending(&self, begins: bool);
-    /// It is about to be dropped: ends whatever bios there are still, and sees to it that it keeps none any more. They come
-    /// to [`Target::end_io`] by that, and so it must be whole until this is over.
-    fn stop(&self);
-    /// All bios have ended, and none will come until [`Target::resume`].
-    fn suspended(&self);
-    /// Bios come again. The target is all of its device if it is `alone`.
-    fn resume(&self, alone: bool);
-    /// Writes its status.
-    fn status(&self, kind: StatusKind, out: &mut Writer<'_>);
-    /// Obeys a message, or says what it asks for.
-    ///
-    /// # Errors
-    /// What is wrong with the message or kept it from being obeyed.
-    fn message(&self, args: &Args<'_>) -> Result<Option<Self::Question>>;
-    /// Answers a question.
-    fn answer(&self, question: Self::Question, out: &mut Writer<'_>);
-    /// The underlying devices, and how many sectors of each it uses.
-    fn devices(&self) -> [(&Device, u64); 2];
-    /// The limits that it shows. All others are what every one of its devices can bear. May sleep.
-    fn limits(&self) -> Limits;
 }

@@ -4,6 +4,7 @@
 
 use super::clock::Waiter;
 use super::memory::Box;
+use super::Work;
 use super::{Result, ENOMEM};
 use core::cell::Cell;
 use core::ffi::CStr;
@@ -11,12 +12,6 @@ use core::sync::atomic::Ordering;
 use std::io::Write;
 use std::sync::{Arc, Once};
 use std::thread::JoinHandle;
-
-/// What a [`Thread`] does, and all that it works with: made before the thread is, so that it never waits for memory.
-pub trait Work: Send {
-    /// Runs in the thread until [`should_stop`].
-    fn run(&mut self);
-}
 
 /// The thread that calls this is to run before others that can, or is like them. Here it is as good as any other.
 pub fn hurry(_hurries: bool) {}
