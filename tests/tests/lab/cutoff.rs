@@ -105,7 +105,7 @@ fn rounds(cx: &Bench, rounds: u32) -> u32 {
     if cx.full {
         rounds * 3
     } else {
-        rounds
+        cx.repeats(rounds)
     }
 }
 

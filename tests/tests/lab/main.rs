@@ -65,7 +65,7 @@ fn main() -> ExitCode {
     if plan {
         let seconds: Vec<u32> = tests
             .iter()
-            .filter(|test| test.level <= setup.level && wanted(&arguments, &test.name))
+            .filter(|test| !setup.leaves_out(test) && wanted(&arguments, &test.name))
             .map(|test| setup.seconds(test))
             .collect();
         println!("plan: {} tests, about {} s", seconds.len(), together(&seconds, at_once));
@@ -74,7 +74,7 @@ fn main() -> ExitCode {
     let trials = tests
         .into_iter()
         .map(|test| {
-            let left_out = test.level > setup.level;
+            let left_out = setup.leaves_out(&test);
             Trial::test(test.name.clone(), move || {
                 setup.run(&test).map_err(|e| Failed::from(format!("{e:#}")))
             })

@@ -87,6 +87,8 @@ pub struct Bench<'a> {
     fast: bool,
     /// Whether there is time for everything: a test may have more to do then.
     pub full: bool,
+    /// Whether the kernel looks for bugs by itself: what a test repeats only to meet rare moments it repeats less often there.
+    debug: bool,
     /// What everything random follows from.
     pub seed: u64,
     dir: TempDir,
@@ -130,6 +132,13 @@ impl Setup {
         }
     }
 
+    /// Whether the test is not for this run: it has no time for it, or the test boots a kernel of its own, so that one on
+    /// another kernel than the usual one would only repeat it.
+    pub fn leaves_out(&self, test: &Test) -> bool {
+        let repeats = self.kernel != Kernel::UML && matches!(test.body, Body::Debian(..) | Body::Debug(_));
+        test.level > self.level || repeats
+    }
+
     /// Runs a test.
     pub fn run(&self, test: &Test) -> Result<()> {
         let log = self.logs.join(format!("{}.log", test.name.replace("::", "-")));
@@ -150,7 +159,8 @@ impl Setup {
             _ => self.lab.get().with_context(|| format!("{} is not set up", self.kernel))?,
         };
         let full = self.level == Level::Full;
-        let cx = Bench { name: &test.name, lab, cpus, fast, full, seed: self.seed, dir: room()?, log };
+        let debug = matches!(self.kernel, Kernel::Uml(Flavour::Debug, _));
+        let cx = Bench { name: &test.name, lab, cpus, fast, full, debug, seed: self.seed, dir: room()?, log };
         let started = Instant::now();
         let attempt = || match test.body {
             Body::Script(script) => cx.guest().and_then(|guest| cx.run(guest, script)).map(drop),
@@ -223,6 +233,16 @@ impl Bench<'_> {
     /// several times slower, a file system under KASAN more than that, and so is an emulated machine.
     pub fn patience(&self, seconds: u32) -> Duration {
         Duration::from_secs(u64::from(seconds)) * if self.fast && self.lab.is_uml() { 1 } else { 5 }
+    }
+
+    /// How often a test does what it does `times` in a normal run: a quarter of that on the kernel that looks for bugs by
+    /// itself, which finds them in what is done, and not in how often it is.
+    pub fn repeats(&self, times: u32) -> u32 {
+        if self.debug {
+            times.div_ceil(4)
+        } else {
+            times
+        }
     }
 
     /// Builds a module that only this test needs, and answers with its path.
