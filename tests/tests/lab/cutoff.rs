@@ -20,26 +20,26 @@ pub const TESTS: &[Test] = &[
         // A log that goes round all the time.
         Cuts { rounds: 12, cache: 12, every: 4, align: 1, longest: 2500, slow: false }.run(cx)
     })
-    .full_takes(210),
+    .full_takes(140),
     code("cutoff::durable_quick", 12, true, |cx| {
         Cuts { rounds: 2, cache: 24, every: 8, align: 1, longest: 1000, slow: true }.run(cx)
     })
-    .full_takes(36),
+    .full_takes(24),
     code("cutoff::durable_on_a_slow_cache", 50, false, |cx| {
         Cuts { rounds: 10, cache: 24, every: 6, align: 1, longest: 1500, slow: true }.run(cx)
     })
-    .full_takes(150),
+    .full_takes(100),
     code("cutoff::prefix", 70, false, |cx| {
         // Nothing is ever flushed: how much is lost is open, but not that it is the end.
         Cuts { rounds: 12, cache: 24, every: 0, align: 1, longest: 2500, slow: false }.run(cx)
     })
-    .full_takes(210),
+    .full_takes(140),
     code("cutoff::prefix_of_whole_blocks", 60, false, |cx| {
         Cuts { rounds: 10, cache: 12, every: 500, align: 8, longest: 2500, slow: false }.run(cx)
     })
-    .full_takes(180),
-    code("cutoff::many_writers", 60, false, many_writers).full_takes(180),
-    code("cutoff::ext4", 60, false, ext4).full_takes(180),
+    .full_takes(120),
+    code("cutoff::many_writers", 60, false, many_writers).full_takes(120),
+    code("cutoff::ext4", 60, false, ext4).full_takes(120),
     script("cutoff::volatile_caches", 100, false, VOLATILE),
 ];
 
@@ -103,7 +103,7 @@ const PATIENCE: Duration = Duration::from_secs(500);
 /// How many cuts there are where a short run has `rounds`.
 fn rounds(cx: &Bench, rounds: u32) -> u32 {
     if cx.full {
-        rounds * 3
+        rounds * 2
     } else {
         cx.repeats(rounds)
     }

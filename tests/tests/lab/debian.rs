@@ -9,7 +9,7 @@ use xtask::lab::{Series, SUPPORTED};
 use crate::support::{Bench, Body, Level, Test};
 
 /// How long [`load`] goes on: when there is time, on the newest series.
-const LONG: u32 = 600;
+const LONG: u32 = 300;
 const SHORT: u32 = 60;
 
 /// The tests for each supported series.
@@ -41,7 +41,7 @@ fn load(cx: &Bench) -> Result<()> {
     load_for(cx, SHORT)
 }
 
-/// The same, ten minutes of it when there is time.
+/// The same, five minutes of it when there is time.
 fn load_longer(cx: &Bench) -> Result<()> {
     load_for(cx, if cx.full { LONG } else { SHORT })
 }
