@@ -3,7 +3,7 @@
 //! A cache device in RAM of which only the blocks that were written take any: most of a hostile image is zero.
 
 use std::collections::HashMap;
-use writeboost::engine::format::{BLOCK, FIRST_BLOCK, SECTOR};
+use writeboost::format::{BLOCK, FIRST_BLOCK, SECTOR};
 
 /// Slots of the device: enough for 16 segments of the largest size.
 pub const SLOTS: u32 = 16 * 256;

@@ -4,10 +4,10 @@
 
 use crate::bytes::Source;
 use crate::fix_checksum;
-use writeboost::engine::format::{
+use writeboost::engine::replay;
+use writeboost::format::{
     Checkpoint, Held, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, MAX_ENTRIES, SECTOR, WINDOW,
 };
-use writeboost::engine::replay;
 
 const NONCE: u64 = 0x1122_3344_5566_7788;
 

@@ -10,7 +10,7 @@
 use crate::bytes::{Sink, Source};
 use crate::device::{Device, SLOTS};
 use crate::fix_checksum;
-use writeboost::engine::format::{
+use writeboost::format::{
     Checkpoint, Entry, RecordHeader, Superblock, BACKING_ID_LEN, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
     FIRST_BLOCK, MAX_ENTRIES, NAME_LEN, SECTOR,
 };

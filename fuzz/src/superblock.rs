@@ -3,9 +3,7 @@
 //! The superblock: the first sector of a device, as it is and with magic, version and checksum put right.
 
 use crate::fix_checksum;
-use writeboost::engine::format::{
-    Invalid, Superblock, BLOCK_SECTORS, FIRST_BLOCK, MAX_BACKING_BLOCKS, SECTOR,
-};
+use writeboost::format::{Invalid, Superblock, BLOCK_SECTORS, FIRST_BLOCK, MAX_BACKING_BLOCKS, SECTOR};
 
 /// Bytes without meaning: zero when we write them, anything when we read them.
 const FREE: [std::ops::Range<usize>; 2] = [60..64, 448..512];

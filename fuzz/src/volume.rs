@@ -9,15 +9,15 @@
 use crate::bytes::Source;
 use crate::device::Device;
 use std::collections::BTreeMap;
-use writeboost::engine::format::{
-    Checkpoint, Chosen, Held, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR,
-};
 use writeboost::engine::log::{Claim, Io, Refused, Wait};
 use writeboost::engine::places::Opening;
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Relocation};
 use writeboost::engine::replay::{self, Replay, Want};
 use writeboost::engine::{Engine, Entry, Part, Secret, State};
+use writeboost::format::{
+    Checkpoint, Chosen, Held, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR,
+};
 use writeboost::host::crc32c;
 
 /// Of the index: the same in each run.

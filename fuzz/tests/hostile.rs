@@ -11,7 +11,7 @@ mod sim;
 
 use sim::volume::Sim;
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use writeboost::engine::format::Superblock;
+use writeboost::format::Superblock;
 use writeboost_fuzz::{
     device::Device,
     image::Image,

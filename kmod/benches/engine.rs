@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use writeboost::engine::checks::Checks;
-use writeboost::engine::format::{
-    Checkpoint, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, DEFAULT_SEGMENT_BLOCKS,
-};
 use writeboost::engine::log::{Io, Refused, Wait};
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::Batch;
 use writeboost::engine::replay::{Replay, Want};
 use writeboost::engine::{Chains, Engine, Entry, Secret, RESERVED_SEGMENTS};
+use writeboost::format::{
+    Checkpoint, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, DEFAULT_SEGMENT_BLOCKS,
+};
 use writeboost::host::Shared;
 
 /// Of the index: the same in each run.

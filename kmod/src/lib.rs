@@ -23,6 +23,8 @@ macro_rules! log_info {
 
 pub mod arguments;
 pub mod engine;
+pub mod format;
 pub mod host;
+pub mod policy;
 pub mod target;
 pub mod volume;

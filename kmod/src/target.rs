@@ -5,12 +5,12 @@
 //! Table line: `0 SECTORS writeboost BACKING CACHE [#WORDS KEY VALUE ...]`.
 
 use crate::arguments::{self, Message, Options, Query, TableError};
-use crate::engine::format::Uuid;
-use crate::engine::limits::{Limits, Unfit};
+use crate::format::Uuid;
 use crate::host::{
     boxed, not_supported, Args, Bio, Box, Construction, Device, InUse, Key, Mapping, Op, Outcome, Refusal,
     Result, Returned, StatusKind, Target, Writer, EINVAL, EIO, EROFS,
 };
+use crate::policy::limits::{Limits, Unfit};
 use crate::volume::{open, Disks, Kind, PerBio, Running};
 use core::ffi::CStr;
 use core::fmt::Write;

@@ -2,10 +2,10 @@
 
 //! The kernel module: registers the device-mapper target `writeboost`.
 //!
-//! The crate root for Kbuild; `lib.rs` is the one for cargo. Both have `arguments.rs`, `engine/`, `host/`, `volume/` and `target.rs` in common.
+//! The crate root for Kbuild; `lib.rs` is the one for cargo. Everything else they have in common.
 
 #![deny(unsafe_op_in_unsafe_fn)]
-// `arguments`, `engine`, `host` and `volume` are public in the crate that cargo builds of them.
+// `arguments`, `engine`, `format`, `host`, `policy` and `volume` are public in the crate that cargo builds of them.
 #![allow(unreachable_pub)]
 
 use kernel::prelude::*;
@@ -23,9 +23,13 @@ macro_rules! log_info {
 mod arguments;
 #[allow(dead_code)]
 mod engine;
+#[allow(dead_code)]
+mod format;
 // What runs in interrupts is in the host and in the volume, and a panic there takes the machine with it: the kernel is built with checks
 // for overflow. So each calculation says what it does when it leaves its range. `cargo xtask test check::clippy_kmod` sees to it.
 mod host;
+#[allow(dead_code)]
+mod policy;
 mod target;
 #[deny(clippy::arithmetic_side_effects, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 mod volume;

@@ -8,19 +8,19 @@ use sim::disk::{AWAY, MEDIUM};
 use sim::host::{checkpoint_sector, filled, Host, SEGMENT_BLOCKS};
 use sim::rng::Rng;
 use writeboost::engine::checks::Verdict;
-use writeboost::engine::format::{
-    Checkpoint, Held, RecordHeader, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR, WINDOW,
-};
 use writeboost::engine::log::{Io, Refused, Wait};
-use writeboost::engine::lost::{Around, Loss, Lost, Near, Sight, Word};
 use writeboost::engine::map::{Cell, Span};
 use writeboost::engine::places::{Opening, Unwritable};
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Item, Planned, Relocation};
 use writeboost::engine::replay::{self, Damage, Replay, Want, FEW};
-use writeboost::engine::writeback::{part_end, Lanes, Stage};
 use writeboost::engine::{Entry, RESERVED_SEGMENTS};
+use writeboost::format::{
+    Checkpoint, Held, RecordHeader, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR, WINDOW,
+};
 use writeboost::host::crc32c;
+use writeboost::policy::lost::{Around, Loss, Lost, Near, Sight, Word};
+use writeboost::policy::writeback::{part_end, Lanes, Stage};
 
 fn host() -> Host {
     Host::new(16, 16_000)

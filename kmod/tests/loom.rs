@@ -14,11 +14,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use writeboost::engine::checks::{Checks, Verdict};
 use writeboost::engine::flight::{Flights, Landing, Pending};
-use writeboost::engine::format::{BLOCK, BLOCK_SECTORS};
 use writeboost::engine::log::{Claim, Io};
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::Batch;
 use writeboost::engine::{Engine, Entry};
+use writeboost::format::{BLOCK, BLOCK_SECTORS};
 use writeboost::host::Shared;
 
 /// Checks `f` in all orders with at most `preemptions` preemptions, and says how many there were.
@@ -138,7 +138,7 @@ fn a_flight_is_used_again() {
         let flights = Arc::new(Flights::new().unwrap());
         let commit = Arc::new(Event::new());
         let bio = Arc::new(Cell::new("a bio", 0));
-        for seq in [3, 3 + writeboost::engine::format::WINDOW] {
+        for seq in [3, 3 + writeboost::format::WINDOW] {
             let tag = flights.take_off(&record(seq));
             bio.write(seq);
             let end = {
@@ -250,7 +250,7 @@ impl Volume {
                     for i in 1..blocks {
                         let data = self.buffers[usize::from(buffer)][(offset + i) as usize].read();
                         assert_eq!(
-                            writeboost::engine::format::RecordHeader::entry(&header, i as usize - 1).crc,
+                            writeboost::format::RecordHeader::entry(&header, i as usize - 1).crc,
                             data,
                             "a torn record is sent"
                         );

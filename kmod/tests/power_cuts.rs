@@ -23,9 +23,9 @@ use disk::Disk as Simulated;
 use rng::Rng;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
-use writeboost::engine::format::{Checkpoint, Superblock, BLOCK_SECTORS};
-use writeboost::engine::limits::{Limits, Shape};
+use writeboost::format::{Checkpoint, Superblock, BLOCK_SECTORS};
 use writeboost::host::plain::{Disk, Error, Mapped, MemoryDisk, Request, Result};
+use writeboost::policy::limits::{Limits, Shape};
 use writeboost::target::Writeboost;
 
 const SECTOR: usize = 512;

@@ -25,11 +25,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 use writeboost::engine::checks::{Checks, Generation, Verdict};
 use writeboost::engine::flight::{Flights, Landing, Pending};
-use writeboost::engine::format::{RecordHeader, Superblock, BLOCK, BLOCK_SECTORS};
 use writeboost::engine::log::{Claim, Io, Refused, Wait};
 use writeboost::engine::read::{Pieces, Run};
 use writeboost::engine::reclaim::{Batch, Item, Relocation};
 use writeboost::engine::{Engine, Entry, Part};
+use writeboost::format::{RecordHeader, Superblock, BLOCK, BLOCK_SECTORS};
 use writeboost::host::{crc32c, Shared};
 
 const NR_BUFFERS: u8 = 3;

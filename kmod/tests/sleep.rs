@@ -8,8 +8,8 @@ mod sim;
 
 use sim::host::{Host, SEGMENT_BLOCKS};
 use sim::rng::Rng;
-use writeboost::engine::format::{Checkpoint, Held, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
 use writeboost::engine::sleep::{Changed, Comparison};
+use writeboost::format::{Checkpoint, Held, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
 
 /// What the image finds on the cache device.
 fn compare(h: &Host) -> Result<(), Changed> {

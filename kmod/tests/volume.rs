@@ -12,11 +12,11 @@ use rng::Rng;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
-use writeboost::engine::limits::{Limits, Shape};
 use writeboost::host::plain::{
     now_ms, take_log, Disk, Error, FileDisk, Mapped, MemoryDisk, Request, Result, StatusKind, Ticket, EAGAIN,
     EBUSY, EEXIST, EINVAL, EIO, ENODEV, EROFS,
 };
+use writeboost::policy::limits::{Limits, Shape};
 use writeboost::target::Writeboost;
 
 const SECTOR: usize = 512;

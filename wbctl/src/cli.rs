@@ -29,7 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 use wbformat::{host::Host, size};
-use writeboost::engine::format::{BLOCK, SECTOR};
+use writeboost::format::{BLOCK, SECTOR};
 
 /// After so long somebody wants to know what is being waited for.
 const LONG: Duration = Duration::from_secs(10);

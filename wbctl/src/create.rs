@@ -18,7 +18,7 @@ use wbformat::{
     inspect::{self, Contents, Depth, Log, Volume},
     overlap, size,
 };
-use writeboost::engine::format::SECTOR;
+use writeboost::format::SECTOR;
 
 /// What to create.
 #[derive(Debug, Clone)]

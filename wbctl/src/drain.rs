@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 use wbformat::{host::Host, size};
-use writeboost::engine::format::BLOCK;
+use writeboost::format::BLOCK;
 
 /// How often the progress is asked for.
 const PERIOD: Duration = Duration::from_millis(200);

@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value};
-use writeboost::engine::silence::SILENT_MS;
+use writeboost::policy::silence::SILENT_MS;
 
 /// Bits of a counter's index: dm-writeboost's.
 const WRITE: usize = 8;

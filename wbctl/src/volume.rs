@@ -11,7 +11,7 @@ use crate::{
 use serde::Serialize;
 use std::path::PathBuf;
 use wbformat::host::{DevNo, Host};
-use writeboost::engine::format::{BLOCK, SECTOR};
+use writeboost::format::{BLOCK, SECTOR};
 
 /// A device below a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -17,7 +17,7 @@ use prometheus_client::{
 };
 use std::sync::{atomic::AtomicU64, OnceLock};
 use wbctl::status::State;
-use writeboost::engine::format::BLOCK;
+use writeboost::format::BLOCK;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfVolume {

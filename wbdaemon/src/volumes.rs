@@ -24,7 +24,7 @@ use wbctl::{
     Error,
 };
 use wbformat::host::{DevNo, Host};
-use writeboost::{arguments::DEFAULT, engine::format::BLOCK_SECTORS};
+use writeboost::{arguments::DEFAULT, format::BLOCK_SECTORS};
 
 /// The options that are ours to set.
 const THRESHOLD: &str = "writeback_threshold";

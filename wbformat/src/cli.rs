@@ -11,7 +11,7 @@ use crate::{
 };
 use clap::Parser;
 use std::{path::PathBuf, process::ExitCode};
-use writeboost::engine::format::SECTOR;
+use writeboost::format::SECTOR;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -132,7 +132,7 @@ fn text(s: &Summary, args: &Args) -> String {
 mod tests {
     use super::*;
     use clap::CommandFactory;
-    use writeboost::engine::format::{BLOCK, DEFAULT_SEGMENT_BLOCKS};
+    use writeboost::format::{BLOCK, DEFAULT_SEGMENT_BLOCKS};
 
     #[test]
     fn arguments() {

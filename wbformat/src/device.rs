@@ -13,8 +13,8 @@ use std::{
     os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
-use writeboost::engine::{
-    format::{BLOCK, SECTOR},
+use writeboost::format::{BLOCK, SECTOR};
+use writeboost::policy::{
     limits::Shape,
     lost::{insist_or_loss, Loss},
 };

@@ -4,7 +4,8 @@
 
 use crate::{signature::Signature, users::User};
 use std::{fmt, io, path::PathBuf};
-use writeboost::engine::{format::Invalid, limits::Unfit};
+use writeboost::format::Invalid;
+use writeboost::policy::limits::Unfit;
 
 /// Exit codes, the same in `wbformat` and `wbctl`. 2 is clap's, for wrong usage.
 pub mod exit {

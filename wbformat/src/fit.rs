@@ -4,7 +4,8 @@
 //! changed, and answered with the device's path.
 
 use crate::{device::Device, Error};
-use writeboost::engine::{format::Superblock, limits::Unfit};
+use writeboost::format::Superblock;
+use writeboost::policy::limits::Unfit;
 
 fn unfit(device: &Device) -> impl FnOnce(Unfit) -> Error + '_ {
     |unfit| Error::Unfit { path: device.path().to_owned(), unfit }

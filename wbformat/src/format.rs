@@ -14,7 +14,7 @@ use crate::{
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
-use writeboost::engine::format::{
+use writeboost::format::{
     Checkpoint, Invalid, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, DEFAULT_SEGMENT_BLOCKS,
     MAX_BACKING_BLOCKS, MAX_SEGMENT_BLOCKS, MIN_SEGMENT_BLOCKS, NAME_LEN, SECTOR,
 };
@@ -275,7 +275,7 @@ impl Plan {
             cache_sectors: sb.cache_sectors(),
             segments: sb.nr_segments,
             segment_bytes: u64::from(sb.segment_blocks) * BLOCK as u64,
-            format_version: writeboost::engine::format::VERSION,
+            format_version: writeboost::format::VERSION,
         }
     }
 }

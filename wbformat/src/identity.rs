@@ -12,7 +12,7 @@ use crate::{
 };
 use libblkid_rs::BlkidProbe;
 use std::{fmt, fs, path::Path};
-use writeboost::engine::format::BACKING_ID_LEN;
+use writeboost::format::BACKING_ID_LEN;
 
 /// What kind of identity it is, most stable first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

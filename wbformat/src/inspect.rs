@@ -8,11 +8,9 @@ use crate::{
     Error,
 };
 use uuid::Uuid;
-use writeboost::engine::{
-    format::{
-        Checkpoint, Chosen, Held, Invalid, Start, Superblock, BLOCK, CHECKPOINT_BLOCKS, FIRST_BLOCK, SECTOR,
-    },
-    replay::{is_empty, Damage, Replay, Want},
+use writeboost::engine::replay::{is_empty, Damage, Replay, Want};
+use writeboost::format::{
+    Checkpoint, Chosen, Held, Invalid, Start, Superblock, BLOCK, CHECKPOINT_BLOCKS, FIRST_BLOCK, SECTOR,
 };
 
 /// Bytes at the start of a device that are zero on a blank one: the area that belongs to the superblock.

@@ -5,7 +5,7 @@
 //! The command `wbformat` only parses arguments; what it does is here, because `wbctl create` does it too: open a
 //! device ([`device`]), see who uses it ([`users`]), what is on it ([`inspect`]), which device it really is
 //! ([`identity`]), whether two devices share bytes ([`overlap`]) and can be used at all ([`fit`]), and write the superblock ([`mod@format`]). What the
-//! bytes mean is not known here but in the engine, `writeboost::engine::format`.
+//! bytes mean is not known here but in the engine, `writeboost::format`.
 
 pub mod cli;
 pub mod device;

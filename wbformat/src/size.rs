@@ -2,7 +2,7 @@
 
 //! Sizes as people write and read them.
 
-use writeboost::engine::format::SECTOR;
+use writeboost::format::SECTOR;
 
 const UNITS: [(&str, u64); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
 

@@ -10,7 +10,7 @@ use std::{
 };
 use tempfile::TempDir;
 use writeboost::{
-    engine::format::{
+    format::{
         Checkpoint, Entry, Held, RecordHeader, Superblock, BLOCK, CHECKPOINT_BLOCKS, FIRST_BLOCK, SECTOR,
     },
     host::crc32c,

@@ -14,7 +14,7 @@ use wbformat::{
     inspect::{self, Contents, Depth, Log},
     Error,
 };
-use writeboost::engine::format::{Superblock, BLOCK, SECTOR};
+use writeboost::format::{Superblock, BLOCK, SECTOR};
 use writeboost_fuzz::{
     image::Image,
     volume::{Fate, Volume},

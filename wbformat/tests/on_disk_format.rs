@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use writeboost::{
-    engine::format::{Checkpoint, Entry, RecordHeader, Superblock, BLOCK, SECTOR},
+    format::{Checkpoint, Entry, RecordHeader, Superblock, BLOCK, SECTOR},
     host::crc32c,
 };
 

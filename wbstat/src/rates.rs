@@ -5,7 +5,7 @@
 use crate::sample::VolumeSample;
 use serde::Serialize;
 use wbctl::disk::DiskStat;
-use writeboost::engine::format::BLOCK;
+use writeboost::format::BLOCK;
 
 /// What a volume did between two samples.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]

@@ -18,7 +18,7 @@ use ratatui::{
     Frame,
 };
 use wbctl::report::Cell;
-use writeboost::engine::format::BLOCK;
+use writeboost::format::BLOCK;
 
 /// Smaller than this there is only a word about it.
 const LEAST: (u16, u16) = (40, 10);

@@ -9,7 +9,7 @@
 //! # Invariant
 //! A place that [`Ahead::look`] names was in a batch that it asked for before, and no batch since has used that memory.
 
-use super::format::Superblock;
+use crate::format::Superblock;
 use crate::host::{OutOfMemory, Table};
 
 /// A segment with so many records or more, beside the first, has many; so does a small one of which an eighth are headers.

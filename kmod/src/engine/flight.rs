@@ -15,8 +15,8 @@
 //!   flush is believed that returns later, until what may have been dropped is written again; nor a record with FUA that was
 //!   under way, for FUA may be a write and a flush.
 
-use super::format::WINDOW;
 use super::log::Io;
+use crate::format::WINDOW;
 use crate::host::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::host::{OutOfMemory, Shared, Table};
 

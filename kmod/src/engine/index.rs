@@ -14,7 +14,7 @@
 //! - Only who has the engine's lock changes anything, or relies on what he finds. Without it a chain may be followed to have it in
 //!   the processor's cache later: see [`Chains`].
 
-use super::format::Entry;
+use crate::format::Entry;
 use crate::host::atomic::{AtomicU32, Ordering};
 use crate::host::{prefetch, random, OutOfMemory, Shared, Table};
 

@@ -10,8 +10,8 @@
 //! Group commit without a timer: while a commit is in flight, whoever wants the next one waits and its data gather
 //! in the open record.
 
-use super::format::{RecordHeader, BLOCK, WINDOW};
 use super::{Engine, Entry, Failed, RESERVED_SEGMENTS};
+use crate::format::{RecordHeader, BLOCK, WINDOW};
 use core::ops::Range;
 
 /// What has happened to a record.

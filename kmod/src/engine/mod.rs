@@ -4,25 +4,16 @@
 //! record reached the disk, a flush returned) and answers what to do. Its host keeps it behind one lock, holds that
 //! lock for a call at a time, and does all I/O and all copying of data outside of it.
 //!
-//! - [`format`]: every byte on the cache device.
 //! - [`log`](mod@log): the head of the log: claims, records, group commit.
 //! - [`bypass`]: writes that the log never hears of.
 //! - [`read`]: where the sectors of a read are.
 //! - [`checks`]: what a block from the cache device is checked against, without the lock.
 //! - [`reclaim`]: writeback, relocation, the tail.
-//! - [`pace`]: how fast writes are let in when only writeback makes room.
-//! - [`writeback`]: what may be called clean, and how much of it is under way at a time.
 //! - [`runs`]: what of that is one piece.
-//! - [`failures`]: what could not be written back, and when it is tried again.
-//! - [`rate`]: how fast writeback goes when it has a limit.
-//! - [`limits`]: what the two devices must be like, and what the volume is like then.
-//! - [`lost`]: what an error says about the data, and when a block that cannot be read is lost.
 //! - [`map`]: what the segments are, for people to look at.
 //! - [`flight`]: what the end of an I/O leaves for the thread that waits for it, without the lock.
-//! - [`silence`]: whether a device answers at all.
 //! - [`replay`]: from the bytes on the cache device to an engine.
 //! - [`ahead`]: what a replay will want, read before it does.
-//! - [`seldom`]: what may happen once in a while only.
 //! - [`sleep`]: whether the cache device is as it was left when the machine went to sleep.
 //! - `index`: which slot holds which sectors.
 //!
@@ -42,35 +33,26 @@
 pub mod ahead;
 pub mod bypass;
 pub mod checks;
-pub mod failures;
 pub mod flight;
-pub mod format;
 mod index;
-pub mod limits;
 pub mod log;
-pub mod lost;
 pub mod map;
-pub mod pace;
 pub mod places;
-pub mod rate;
 pub mod read;
 pub mod reclaim;
 pub mod replay;
 pub mod runs;
-pub mod seldom;
-pub mod silence;
 pub mod sleep;
-pub mod writeback;
 
+use crate::format::{Superblock, BLOCK_SECTORS, WINDOW};
 use crate::host::{OutOfMemory, Shared, Table};
 use bypass::Bypass;
 use checks::Checks;
-use format::{Superblock, BLOCK_SECTORS, WINDOW};
 use index::Index;
 use log::Record;
 use places::Places;
 
-pub use format::Entry;
+pub use crate::format::Entry;
 pub use index::{Chains, Secret};
 
 /// Segments that only relocation may use: so that reclaim can always make room, even in a full log.

@@ -19,8 +19,8 @@
 //!   the one before ([`Engine::stale_checkpoint`]). A failure may have been a short one, and the slot would keep for years what it
 //!   had then. A suspend tries again where checkpoints belong ([`Engine::forgive_slots`]): there an older module looks, too.
 
-use super::format::{Checkpoint, Chosen, CHECKPOINT_BLOCKS, CHECKPOINT_SLOTS};
 use super::Engine;
+use crate::format::{Checkpoint, Chosen, CHECKPOINT_BLOCKS, CHECKPOINT_SLOTS};
 use core::fmt;
 
 /// The slots of one volume's checkpoints.

@@ -3,8 +3,8 @@
 //! Where the sectors of a read are: in RAM, on the cache device, on the backing device, or some here and some there.
 
 use super::checks::Generation;
-use super::format::BLOCK_SECTORS;
 use super::{Engine, Part};
+use crate::format::BLOCK_SECTORS;
 
 /// Most blocks that one lookup looks at, so that the lock is held for a bounded time.
 const MAX_LOOKUP: u64 = 256;

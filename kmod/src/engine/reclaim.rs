@@ -14,12 +14,12 @@
 //! that it is relocation's, in the head segment too. Relocation that is worth it leaves more room than it found, and so
 //! ends; what is not worth it is left to writeback, which needs no room.
 
-use super::format::{Checkpoint, WINDOW};
 use super::log::{Claim, Wait};
 use super::map::Span;
 #[cfg(doc)]
 use super::RESERVED_SEGMENTS;
 use super::{Engine, Entry};
+use crate::format::{Checkpoint, WINDOW};
 use crate::host::{OutOfMemory, Table};
 
 /// Relocation is worth it when it costs at most this part of the room that it makes.
@@ -583,8 +583,8 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::format::Superblock;
     use crate::engine::Secret;
+    use crate::format::Superblock;
 
     #[test]
     fn a_batch_is_sorted() {

@@ -29,11 +29,11 @@
 //! - Every checkpoint that is written from here on can be read: one that is not would give way to an older one.
 //! - No epoch has the number of one before, also when the newest checkpoint is gone: see [`super::places`].
 
-use super::format::{Checkpoint, Chosen, RecordHeader, Superblock, BLOCK, WINDOW};
-use super::lost::Loss;
 use super::places::Places;
 use super::{Engine, Entry, Secret};
+use crate::format::{Checkpoint, Chosen, RecordHeader, Superblock, BLOCK, WINDOW};
 use crate::host::{OutOfMemory, Table};
+use crate::policy::lost::Loss;
 use core::fmt;
 
 /// So many blocks behind the end of the log that the medium has lost are what a power cut may leave: 128 KiB, a few pages of flash memory. A

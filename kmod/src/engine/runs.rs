@@ -2,8 +2,8 @@
 
 //! What of a part is read or written as one piece.
 
-use super::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use super::reclaim::Item;
+use crate::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use core::ops::Range;
 
 /// Sectors that lie one behind the other both on the backing device and in the memory of a part, of which each item has a block.

@@ -20,8 +20,8 @@
 //! - If that place was the newest checkpoint, the one before is all there is, and is not written before another one is durable. That is
 //!   made as soon as the machine is awake.
 
-use super::format::{Checkpoint, Held, RecordHeader, BLOCK, CHECKPOINT_BLOCKS, CHECKPOINT_SLOTS, WINDOW};
 use super::Engine;
+use crate::format::{Checkpoint, Held, RecordHeader, BLOCK, CHECKPOINT_BLOCKS, CHECKPOINT_SLOTS, WINDOW};
 use core::fmt;
 
 /// How the cache device differs from what memory has left there.

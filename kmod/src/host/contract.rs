@@ -3,7 +3,7 @@
 //! What both hosts say with the same words: kinds of things, and what somebody has to be able to do whom they call.
 
 use super::{Args, Bio, Box, Construction, Device, Error, Mapping, Result, Writer};
-use crate::engine::limits::Limits;
+use crate::policy::limits::Limits;
 use core::ffi::CStr;
 
 /// What a bio asks for.

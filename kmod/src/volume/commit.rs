@@ -25,10 +25,10 @@
 use super::faults::{trouble, Kind};
 use super::{bytes, Core, PerBio, Transfer, Volume};
 use crate::engine::flight::{Flights, Landing};
-use crate::engine::format::{Checkpoint, RecordHeader, BLOCK, WINDOW};
 use crate::engine::log::Io;
-use crate::engine::pace::low_water;
+use crate::format::{Checkpoint, RecordHeader, BLOCK, WINDOW};
 use crate::host::{now_ms, should_stop, sleep_ms, Arc, Bio, BioList, EndIo, How, Result, Sleep, Table, EIO};
+use crate::policy::pace::low_water;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 

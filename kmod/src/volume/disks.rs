@@ -3,12 +3,12 @@
 //! The two devices, and I/O of our own that a thread waits for.
 
 use crate::engine::flight::{Doubts, Pending};
-use crate::engine::format::BLOCK;
-use crate::engine::lost::Word;
+use crate::format::BLOCK;
 use crate::host::{
     arc, spinlock, synchronize, Arc, BioSet, Device, EndIo, Error, Event, How, Pages, Result, Shared, Sleep,
     SpinLock, Table, ENOMEM,
 };
+use crate::policy::lost::Word;
 use core::fmt;
 use core::ops::Deref;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};

@@ -15,8 +15,8 @@
 //!   each kind for itself.
 
 use super::Volume;
-use crate::engine::seldom::Seldom;
 use crate::host::{now_ms, should_stop, Events, Sleep};
+use crate::policy::seldom::Seldom;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 

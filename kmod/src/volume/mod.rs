@@ -42,15 +42,15 @@ use crate::arguments::Options;
 use crate::engine::bypass::{Bypass, Tag};
 use crate::engine::checks::{Checks, Generation};
 use crate::engine::flight::Flights;
-use crate::engine::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS};
 use crate::engine::map::Span;
-use crate::engine::pace::{Moment, Pace};
 use crate::engine::{Chains, Engine, State};
+use crate::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS};
 use crate::host::{
     arc, boxed, mutex, now_ms, spinlock, synchronize, Arc, Asleep, Bio, BioList, BioQueue, BioStack, Box,
     Counters, Cursor, Event, Events, List, Mutex, Pages, QueueKind, Result, Service, Shared, Sleep, SpinLock,
     Table, Thread, Work, EBUSY, EIO,
 };
+use crate::policy::pace::{Moment, Pace};
 use commit::{Attempts, AGAIN_BLOCKS};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use faults::Faults;

@@ -39,9 +39,9 @@
 use super::faults::{trouble, Kind};
 use super::{PerBio, Pool, Sent, Transfer, Transfers, Volume, HIT, IN_RAM};
 use crate::engine::checks::Verdict;
-use crate::engine::format::{Superblock, BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::engine::read::{Piece, Pieces, Run};
 use crate::engine::Part;
+use crate::format::{Superblock, BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::host::{
     arc, crc32c, may_take_long, not_supported, Arc, Bio, BioQueue, Cursor, Mapping, Outcome, QueueKind,
     Result, Returned, Serve, Service, EAGAIN, EIO,

@@ -5,13 +5,13 @@
 use super::faults::trouble;
 use super::{bytes, OwnTransfer, Transfer, Volume};
 use crate::engine::checks::Verdict;
-use crate::engine::format::{RecordHeader, BLOCK, BLOCK_SECTORS};
 use crate::engine::log::{Claim, Wait};
-use crate::engine::lost::{Around, Lost, Near, Sight, Word, HURRY_LASTS_MS, LASTS_MS, REACH, WATCHED};
-use crate::engine::pace::low_water;
 use crate::engine::reclaim::{Batch, Item, Relocation};
 use crate::engine::Entry;
+use crate::format::{RecordHeader, BLOCK, BLOCK_SECTORS};
 use crate::host::{crc32c, now_ms, should_stop, Arc, Result, Sleep, Table};
+use crate::policy::lost::{Around, Lost, Near, Sight, Word, HURRY_LASTS_MS, LASTS_MS, REACH, WATCHED};
+use crate::policy::pace::low_water;
 use core::sync::atomic::Ordering;
 
 /// How often it looks whether there is something to do, in milliseconds.
@@ -292,7 +292,7 @@ impl Volume {
         }
     }
 
-    /// Whether all blocks of the batch can be read, or are lost: `engine/lost.rs` says when. What is lost by this cannot be had
+    /// Whether all blocks of the batch can be read, or are lost: `policy/lost.rs` says when. What is lost by this cannot be had
     /// back.
     fn are_lost(&self, tools: &mut Tools, is_needed: bool) -> bool {
         let Tools { batch, transfer: t, found, lost, said_ms, .. } = tools;

@@ -5,17 +5,17 @@
 use super::{bytes, nr_buffers, Disks, Running, Transfer};
 use crate::arguments::Options;
 use crate::engine::ahead::{Ahead, Look};
-use crate::engine::format::{
-    Checkpoint, Chosen, Held, Start, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, FIRST_BLOCK,
-    MAX_SEGMENT_BLOCKS, SECTOR,
-};
-use crate::engine::lost::{insist, insist_or_loss, Loss, TRIES};
 use crate::engine::places::Opening;
 use crate::engine::replay::{Damage, Replay, Want};
 use crate::engine::Engine;
+use crate::format::{
+    Checkpoint, Chosen, Held, Start, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, FIRST_BLOCK,
+    MAX_SEGMENT_BLOCKS, SECTOR,
+};
 use crate::host::{
     boxed, damaged, sleep_ms, unboxed, Arc, Box, Error, Events, InUse, Refusal, Result, EINVAL, EIO, ENOMEM,
 };
+use crate::policy::lost::{insist, insist_or_loss, Loss, TRIES};
 
 /// Between two attempts to read a checkpoint, in milliseconds.
 const AGAIN_MS: u32 = 300;

@@ -6,8 +6,8 @@
 //! that everybody else waits for.
 
 use super::{Disks, Volume};
-use crate::engine::silence::{News, Silence};
 use crate::host::{mutex, now_ms, Device, Mutex, Result};
+use crate::policy::silence::{News, Silence};
 
 /// How often a device is looked at that has something to do, in milliseconds.
 const BUSY_MS: u32 = 1000;

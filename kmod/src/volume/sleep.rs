@@ -45,10 +45,10 @@
 use super::commit::PAUSES_MS;
 use super::faults::{trouble, Kind};
 use super::{PerBio, Transfer, Volume};
-use crate::engine::format::{Held, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
-use crate::engine::lost::insist;
 use crate::engine::sleep::Comparison;
+use crate::format::{Held, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
 use crate::host::{is_hibernating, now_ms, should_stop, sleep_ms, Arc, Bio, Mutex, Op, Result, Sleeper, EIO};
+use crate::policy::lost::insist;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// How long it may take to fall asleep, in milliseconds: as long as the kernel waits for tasks, and a failing write is repeated.

@@ -3,7 +3,7 @@
 //! Which volume it is: finds the superblock on the cache device, or formats a blank one.
 //!
 //! # Invariants
-//! - Before anything is written it is known that all is as it must be: the devices fit (`engine::limits`), the backing device is
+//! - Before anything is written it is known that all is as it must be: the devices fit (`policy::limits`), the backing device is
 //!   no cache device, and no volume of the same UUID or nonce is active. By that the cache device is known under another path,
 //!   and a copy of it, which would be written as the same log.
 //! - A format overwrites nothing: all that lies before the segments is zero, or checkpoints of ours whose log is empty. A sector
@@ -15,7 +15,7 @@
 
 use super::resume::cannot_read;
 use super::{Disks, Transfer};
-use crate::engine::format::{
+use crate::format::{
     Checkpoint, Invalid, RecordHeader, Start, Superblock, Uuid, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
     DEFAULT_SEGMENT_BLOCKS, FIRST_BLOCK, MAX_SEGMENT_BLOCKS, MIN_SEGMENT_BLOCKS, SECTOR,
 };

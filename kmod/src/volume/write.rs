@@ -4,9 +4,9 @@
 
 use super::{bytes, Core, PerBio, Sent, Volume, FLUSHES, IN_RAM, WRITE};
 use crate::engine::bypass::{self, Tag};
-use crate::engine::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::engine::log::{Claim, Refused, Wait};
 use crate::engine::{Entry, Part};
+use crate::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::host::{crc32c, now_ms, Arc, Bio, Cursor, Mapping, Outcome, Result, Returned, EIO};
 use core::sync::atomic::Ordering;
 

@@ -17,7 +17,7 @@
 //!
 //! # Invariants
 //! - A block is called clean only when its own write went well, after the last failure before the flush that made it durable:
-//!   see [`crate::engine::writeback`].
+//!   see [`crate::policy::writeback`].
 
 mod stream;
 
@@ -27,15 +27,15 @@ use super::faults::{trouble, Kind};
 use super::{bytes, Transfer, Volume};
 use crate::arguments::MAX_BATCHED;
 use crate::engine::checks::Verdict;
-use crate::engine::failures::{Failures, Pause, LAST_DEVICE_PAUSE_MS, MAX_BAD};
-use crate::engine::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::engine::map::Span;
-use crate::engine::pace::segments_at_once;
-use crate::engine::rate::Rate;
 use crate::engine::reclaim::{Batch, Item, Planned};
 use crate::engine::runs::{for_each_row, for_each_run, Run};
-use crate::engine::writeback::{next_part, part_end, whole_units, Next, Round, FIRST_PART, LEAST_PART, PART};
+use crate::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::host::{crc32c, hurry, now_ms, should_stop, Arc, Box, MutexGuard, Result, Sleep, Table};
+use crate::policy::failures::{Failures, Pause, LAST_DEVICE_PAUSE_MS, MAX_BAD};
+use crate::policy::pace::segments_at_once;
+use crate::policy::rate::Rate;
+use crate::policy::writeback::{next_part, part_end, whole_units, Next, Round, FIRST_PART, LEAST_PART, PART};
 use core::sync::atomic::Ordering;
 use stream::{Aim, End, Stream};
 

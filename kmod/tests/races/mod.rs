@@ -4,9 +4,9 @@
 //! kernel's events. `loom.rs` and `shuttle.rs` are the tests; both run the engine's own source.
 #![allow(dead_code)]
 
-use writeboost::engine::format::{Checkpoint, Superblock, BLOCK_SECTORS};
 use writeboost::engine::replay::Replay;
 use writeboost::engine::{Engine, Secret};
+use writeboost::format::{Checkpoint, Superblock, BLOCK_SECTORS};
 use writeboost::host::atomic::{AtomicU32, Ordering};
 
 /// Of the index: the same in each run.

@@ -5,17 +5,15 @@
 use super::disk::{Disk, SECTOR};
 use std::collections::HashMap;
 use writeboost::engine::checks::Verdict;
-use writeboost::engine::format::{
-    Checkpoint, Chosen, Held, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
-};
 use writeboost::engine::log::{Claim, Io, Refused};
-use writeboost::engine::lost::{insist, insist_or_loss};
 use writeboost::engine::places::{Opening, Unwritable};
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Item};
 use writeboost::engine::replay::{Damage, Replay, Want};
 use writeboost::engine::{Engine, Entry, Part, Secret};
+use writeboost::format::{Checkpoint, Chosen, Held, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
 use writeboost::host::crc32c;
+use writeboost::policy::lost::{insist, insist_or_loss};
 
 /// Of the index: the same in each run.
 const SECRET: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];

@@ -36,18 +36,18 @@ use std::collections::HashMap;
 use writeboost::engine::bypass::{Bypass, Tag};
 use writeboost::engine::checks::{Checks, Generation, Verdict};
 use writeboost::engine::flight::Doubts;
-use writeboost::engine::format::{
-    Checkpoint, Held, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, MIN_SEGMENTS,
-};
 use writeboost::engine::log::{Claim, Io, Refused, Wait};
-use writeboost::engine::lost::{insist, insist_or_loss, Around, Lost, Near, Sight, Word};
 use writeboost::engine::places::Opening;
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Item, Relocation};
 use writeboost::engine::replay::{Replay, Want};
-use writeboost::engine::writeback::{Next, Round};
 use writeboost::engine::{Engine, Entry, Part, Secret, RESERVED_SEGMENTS};
+use writeboost::format::{
+    Checkpoint, Held, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, MIN_SEGMENTS,
+};
 use writeboost::host::{crc32c, Shared};
+use writeboost::policy::lost::{insist, insist_or_loss, Around, Lost, Near, Sight, Word};
+use writeboost::policy::writeback::{Next, Round};
 
 /// Of the index: the same in each run.
 const SECRET: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];

@@ -12,11 +12,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context, Result};
-use writeboost::engine::format::{
-    Checkpoint, Held, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR,
-};
 use writeboost::engine::places::Opening;
 use writeboost::engine::replay::{Replay, Want};
+use writeboost::format::{Checkpoint, Held, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR};
 use xtask::lab::{Guest, Running, Series, SUPPORTED};
 
 use crate::support::{Bench, Body, Level, Test};

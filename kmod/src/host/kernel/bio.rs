@@ -6,7 +6,7 @@
 
 use super::Op;
 use super::{bindings, Device};
-use crate::engine::silence::Traffic;
+use crate::policy::silence::Traffic;
 use core::ffi::c_void;
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;

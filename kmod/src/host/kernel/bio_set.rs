@@ -7,7 +7,7 @@
 use super::Pages;
 use super::{bindings, Device};
 use super::{EndIo, How};
-use crate::engine::silence::Traffic;
+use crate::policy::silence::Traffic;
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use kernel::prelude::*;

@@ -6,8 +6,8 @@
 
 use super::bindings;
 use super::Shared;
-use crate::engine::limits::{Limits, Shape};
-use crate::engine::silence::Traffic;
+use crate::policy::limits::{Limits, Shape};
+use crate::policy::silence::Traffic;
 use core::ptr::NonNull;
 use kernel::prelude::*;
 

@@ -50,7 +50,7 @@ struct wb_sleep_ops {
 	void (*wake)(void);	/* tasks run again */
 };
 
-/* Of struct queue_limits, what a target decides for itself: engine/limits.rs says what each is. */
+/* Of struct queue_limits, what a target decides for itself: policy/limits.rs says what each is. */
 struct wb_limits {
 	unsigned int logical_block_size;
 	unsigned int physical_block_size;

@@ -6,7 +6,7 @@ use super::device::{Asked, Job, Opened};
 use super::sync::locked;
 use super::Op;
 use super::{crc32c, not_supported, Arc, Device, Pages, Result, EIO};
-use crate::engine::format::SECTOR;
+use crate::format::SECTOR;
 use std::boxed::Box;
 use std::collections::VecDeque;
 use std::sync::Mutex;

@@ -4,8 +4,8 @@
 
 use super::sync::locked;
 use super::{Result, EIO};
-use crate::engine::format::SECTOR;
-use crate::engine::limits::{Limits, Shape};
+use crate::format::SECTOR;
+use crate::policy::limits::{Limits, Shape};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;

@@ -9,8 +9,8 @@ use super::{
     Arc, Args, Bio, Box, Construction, Disk, Ending, Error, Mapping, Op, Outcome, Pages, Result, Returned,
     StatusKind, Target, Writer, EAGAIN, EINVAL, EIO,
 };
-use crate::engine::format::SECTOR;
-use crate::engine::limits::Limits;
+use crate::format::SECTOR;
+use crate::policy::limits::Limits;
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;

@@ -19,12 +19,12 @@
 use super::{add_one, Pass, Tick, Tools, AT_ONCE};
 use crate::engine::checks::Verdict;
 use crate::engine::flight::{Doubts, Trust};
-use crate::engine::pace::segments_for;
 use crate::engine::reclaim::{Batch, Item, Planned};
-use crate::engine::writeback::{
+use crate::host::{boxed, mutex, now_ms, Arc, Box, Event, List, Mutex, Result, Shared, Sleep, Table};
+use crate::policy::pace::segments_for;
+use crate::policy::writeback::{
     is_flush_due, part_end, parts_of, unit_of, whole_units, Flow, Lanes, Stage, UnderWay, MOST_PARTS, PART,
 };
-use crate::host::{boxed, mutex, now_ms, Arc, Box, Event, List, Mutex, Result, Shared, Sleep, Table};
 use crate::volume::{OwnTransfer, Transfer, Volume};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

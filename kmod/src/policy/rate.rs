@@ -6,7 +6,7 @@
 //! Over any time it lets through what the limit allows and a tenth of a second of that more, but for the last thing that was let through.
 //! What one limit owes is owed under another one, but for so long only as a low one would have been waited for in vain.
 
-use super::format::BLOCK;
+use crate::format::BLOCK;
 
 /// What nobody took is saved up for so many nanoseconds: who waits is woken late.
 const SAVED_NS: u64 = 100_000_000;

@@ -11,7 +11,7 @@
 //! - It only delays. What is let in still has to find room.
 //! - It never delays for ever: something is let in whatever writeback does, [`SLOWEST`] at least.
 
-use super::RESERVED_SEGMENTS;
+use crate::engine::RESERVED_SEGMENTS;
 
 /// Slots a second that are let in though nothing is written back.
 pub const SLOWEST: u64 = 50;

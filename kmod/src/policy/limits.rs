@@ -17,7 +17,7 @@
 //! - Data of a write are copied before they are used for anything: memory may change meanwhile, and a backing device that
 //!   needs it not to ("stable writes") gets ours.
 
-use super::format::{Superblock, BLOCK, BLOCK_SECTORS, MAX_BACKING_BLOCKS, MIN_SEGMENT_BLOCKS, SECTOR};
+use crate::format::{Superblock, BLOCK, BLOCK_SECTORS, MAX_BACKING_BLOCKS, MIN_SEGMENT_BLOCKS, SECTOR};
 use core::fmt;
 
 /// What a device is like, as far as it decides whether the device can be used.

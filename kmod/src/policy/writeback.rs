@@ -10,10 +10,10 @@
 //!   failure came before that flush returned.
 //! - After a flush that has failed, nothing that was written since the one before counts as written.
 
-use super::flight::{Doubts, Trust};
-use super::format::{BLOCK, BLOCK_SECTORS};
 use super::limits::Limits;
-use super::reclaim::Item;
+use crate::engine::flight::{Doubts, Trust};
+use crate::engine::reclaim::Item;
+use crate::format::{BLOCK, BLOCK_SECTORS};
 use crate::host::{OutOfMemory, Shared, Table};
 
 /// Blocks of a part, at most: 1 MiB, what one bio can carry.
