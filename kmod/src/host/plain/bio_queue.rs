@@ -2,15 +2,14 @@
 
 //! Bios that are left to workers.
 
-use super::sync::{locked, wait_with};
-use super::thread::spawn;
+use super::sync::{locked, Condvar};
+use super::thread::{spawn, JoinHandle};
 use super::{synchronize, Arc, Bio, Ending, Result, EIO};
 use super::{QueueKind, Serve};
 use core::ffi::CStr;
 use std::collections::VecDeque;
 use std::string::String;
-use std::sync::{Condvar, Mutex};
-use std::thread::JoinHandle;
+use std::sync::Mutex;
 use std::vec::Vec;
 
 struct State<S: Serve> {
@@ -48,7 +47,7 @@ impl<S: Serve> BioQueue<S> {
     pub fn new(name: &CStr, _kind: QueueKind, workers: u32) -> Result<Arc<Self>> {
         let state =
             State { bios: VecDeque::new(), server: None, workers: Vec::new(), idle: 0, busy: 0, ends: false };
-        let common = Common { state: Mutex::new(state), more: Condvar::new(), empty: Condvar::new() };
+        let common = Common { state: Mutex::new(state), more: Condvar::default(), empty: Condvar::default() };
         Ok(Arc::new(Self {
             name: name.to_string_lossy().into_owned(),
             workers: workers.max(1) as usize,
@@ -111,7 +110,7 @@ impl<S: Serve> Common<S> {
                 return;
             } else {
                 state.idle += 1;
-                state = wait_with(&self.more, state);
+                state = self.more.wait(&self.state, state);
                 state.idle -= 1;
             }
         }
@@ -127,8 +126,7 @@ impl<S: Serve> Drop for BioQueue<S> {
         };
         self.common.more.notify_all();
         for worker in workers {
-            // It does not panic: see `spawn`.
-            let _ = worker.join();
+            worker.join();
         }
     }
 }
@@ -146,7 +144,7 @@ impl<S: Serve> Drop for Service<S> {
         synchronize();
         let mut state = locked(&common.state);
         while state.busy != 0 || !state.bios.is_empty() {
-            state = wait_with(&common.empty, state);
+            state = common.empty.wait(&common.state, state);
         }
         drop(state);
         drop(server);

@@ -3,32 +3,34 @@
 //! The time, and who waits for it. All that waits for a time does so here, so that tests can let it pass.
 
 use super::context::assert_may_sleep;
-use super::sync::locked;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use core::time::Duration;
-use std::cell::OnceCell;
-use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
+use super::machine::machine;
+use super::simulation;
+use super::sync::{locked, Condvar};
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Instant;
 use std::vec::Vec;
 
 /// The time of the first look at the clock, in milliseconds since boot: it is never 0.
 const FIRST_MS: u64 = 100_000;
 
-/// Milliseconds that have passed by [`advance_ms`].
-static AHEAD_MS: AtomicU64 = AtomicU64::new(0);
-
 /// Milliseconds since boot.
 pub fn now_ms() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
-    let real = START.get_or_init(Instant::now).elapsed().as_millis() as u64;
-    FIRST_MS + real + AHEAD_MS.load(Ordering::SeqCst)
+    let ahead_ms = machine().ahead_ms.load(Ordering::SeqCst);
+    if simulation::is_on() {
+        return simulation::now_us() / 1000 + ahead_ms;
+    }
+    FIRST_MS + START.get_or_init(Instant::now).elapsed().as_millis() as u64 + ahead_ms
 }
 
-/// Lets `ms` milliseconds pass for everybody in this process: whose time has come by that wakes up.
+/// Lets `ms` milliseconds pass for everybody on this machine: whose time has come by that wakes up.
 pub fn advance_ms(ms: u64) {
-    AHEAD_MS.fetch_add(ms, Ordering::SeqCst);
+    let machine = machine();
+    machine.ahead_ms.fetch_add(ms, Ordering::SeqCst);
     // After the time, so that whoever is not woken sees it.
-    let all: Vec<_> = locked(&ALL).iter().filter_map(Weak::upgrade).collect();
+    let all: Vec<_> = locked(&machine.waiters).iter().filter_map(Weak::upgrade).collect();
     all.iter().for_each(|waiter| waiter.wake());
 }
 
@@ -47,18 +49,21 @@ pub(super) struct Waiter {
     pub(super) stop: AtomicBool,
 }
 
-/// All threads that have ever waited and are there still.
-static ALL: Mutex<Vec<Weak<Waiter>>> = Mutex::new(Vec::new());
-
 std::thread_local! {
-    static MINE: OnceCell<Arc<Waiter>> = const { OnceCell::new() };
+    static MINE: RefCell<Option<Arc<Waiter>>> = const { RefCell::new(None) };
+}
+
+/// Exchanges the calling thread's own for another one.
+pub(super) fn swap_mine(other: &mut Option<Arc<Waiter>>) {
+    MINE.with_borrow_mut(|mine| core::mem::swap(mine, other));
 }
 
 impl Waiter {
     /// Of a thread that is about to be made.
     pub(super) fn new() -> Arc<Self> {
         let waiter = Arc::new(Self::default());
-        let mut all = locked(&ALL);
+        let machine = machine();
+        let mut all = locked(&machine.waiters);
         all.retain(|waiter| waiter.strong_count() != 0);
         all.push(Arc::downgrade(&waiter));
         waiter
@@ -66,12 +71,13 @@ impl Waiter {
 
     /// The calling thread's own.
     pub(super) fn mine() -> Arc<Self> {
-        MINE.with(|mine| mine.get_or_init(Self::new).clone())
+        MINE.with_borrow_mut(|mine| mine.get_or_insert_with(Self::new).clone())
     }
 
     /// The calling thread's own from now on.
     pub(super) fn be_mine(self: Arc<Self>) {
-        MINE.with(|mine| assert!(mine.set(self).is_ok(), "the thread has waited before"));
+        let before = MINE.replace(Some(self));
+        assert!(before.is_none(), "the thread has waited before");
     }
 
     /// Has the thread look again what it waits for.
@@ -93,8 +99,7 @@ impl Waiter {
             }
             let mut woken = locked(&self.woken);
             if !*woken {
-                let wait = self.wake.wait_timeout(woken, Duration::from_millis(left_ms));
-                woken = wait.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+                woken = self.wake.wait_ms(&self.woken, woken, left_ms);
             }
             *woken = false;
         }

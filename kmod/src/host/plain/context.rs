@@ -3,7 +3,9 @@
 //! What the calling thread may do, as the kernel would have it: who holds a spinlock or ends I/O in an interrupt must not
 //! sleep. Here nothing bad would happen by that, so it is an assertion.
 
+use super::clock::{swap_mine, Waiter};
 use std::cell::Cell;
+use std::sync::Arc;
 
 std::thread_local! {
     static SPINNING: Cell<u32> = const { Cell::new(0) };
@@ -17,6 +19,25 @@ fn add(to: &'static std::thread::LocalKey<Cell<u32>>) {
 
 fn sub(from: &'static std::thread::LocalKey<Cell<u32>>) {
     from.set(from.get() - 1);
+}
+
+/// All this of a task of a simulation while another one runs: that is what the thread has.
+#[derive(Default)]
+pub(super) struct Context {
+    spinning: u32,
+    interrupts: u32,
+    endings: u32,
+    mine: Option<Arc<Waiter>>,
+}
+
+impl Context {
+    /// Exchanges it for the thread's.
+    pub(super) fn swap(&mut self) {
+        self.spinning = SPINNING.replace(self.spinning);
+        self.interrupts = INTERRUPTS.replace(self.interrupts);
+        self.endings = ENDINGS.replace(self.endings);
+        swap_mine(&mut self.mine);
+    }
 }
 
 /// The thread holds a spinlock while this is there. There is no spinlock that is taken within another one.

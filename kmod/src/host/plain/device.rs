@@ -4,8 +4,8 @@
 
 use super::clock::now_ms;
 use super::context::Interrupt;
-use super::sync::{locked, wait_with};
-use super::thread::spawn;
+use super::sync::{locked, Condvar};
+use super::thread::{spawn, JoinHandle};
 use super::{Arc, Disk, Error, Result, Shared, EINVAL, EIO};
 use crate::format::SECTOR;
 use crate::policy::limits::{Limits, Shape};
@@ -14,8 +14,7 @@ use core::ffi::CStr;
 use std::boxed::Box;
 use std::collections::VecDeque;
 use std::ffi::CString;
-use std::sync::{Condvar, Mutex};
-use std::thread::JoinHandle;
+use std::sync::Mutex;
 use std::vec::Vec;
 
 /// So many requests the disk is asked at the same time; others wait for their turn.
@@ -133,7 +132,7 @@ impl Opened {
                 return;
             } else {
                 queue.idle += 1;
-                queue = wait_with(&self.more, queue);
+                queue = self.more.wait(&self.queue, queue);
                 queue.idle -= 1;
             }
         }
@@ -160,7 +159,7 @@ impl Device {
             name: CString::new(std::format!("0:{number}")).map_err(|_| EINVAL)?,
             traffic: Shared::new(Traffic::new()?)?,
             queue: Mutex::default(),
-            more: Condvar::new(),
+            more: Condvar::default(),
         })))
     }
 
@@ -221,8 +220,7 @@ impl Drop for Device {
         };
         self.0.more.notify_all();
         for worker in workers {
-            // It does not panic: see `spawn`.
-            let _ = worker.join();
+            worker.join();
         }
     }
 }

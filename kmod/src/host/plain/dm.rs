@@ -3,7 +3,8 @@
 //! What device-mapper itself does: from requests to bios and back, and the life of a device with one target.
 
 use super::bio::{Cursor, Flags, Parts, Whom};
-use super::sync::{locked, wait_with};
+use super::clock::sleep_ms;
+use super::sync::{locked, Condvar};
 use super::thread::spawn;
 use super::{
     Arc, Args, Bio, Box, Construction, Disk, Ending, Error, Mapping, Op, Outcome, Pages, Result, Returned,
@@ -13,11 +14,10 @@ use crate::format::SECTOR;
 use crate::policy::limits::Limits;
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use core::time::Duration;
 use std::collections::VecDeque;
 use std::ffi::CString;
 use std::string::{String, ToString};
-use std::sync::{Condvar, Mutex};
+use std::sync::Mutex;
 use std::vec::Vec;
 
 /// What somebody asks a device for.
@@ -142,7 +142,7 @@ impl Ticket {
         loop {
             match result.take() {
                 Some(result) => return result,
-                None => result = wait_with(is_there, result),
+                None => result = is_there.wait(&self.0.result, result),
             }
         }
     }
@@ -329,7 +329,7 @@ impl<T: Target> Mapped<T> {
             target,
             sectors,
             traffic,
-            over: Condvar::new(),
+            over: Condvar::default(),
             is_suspended,
             events,
         })));
@@ -433,7 +433,7 @@ impl<T: Target> Mapped<T> {
         let mut traffic = locked(&inner.traffic);
         traffic.is_held = true;
         while traffic.requests != 0 || traffic.calls != 0 {
-            traffic = wait_with(&inner.over, traffic);
+            traffic = inner.over.wait(&inner.traffic, traffic);
         }
         drop(traffic);
         inner.target.suspended();
@@ -486,12 +486,12 @@ impl<T: Target> Drop for Mapped<T> {
             if traffic.requests == 0 {
                 break;
             }
-            let _ = inner.over.wait_timeout(traffic, Duration::from_millis(10));
+            drop(inner.over.wait_ms(&inner.traffic, traffic, 10));
         }
         // Who has ended the last bio may have a hold for a moment longer; the target must go here, and not there.
         while let Err(shared) = Arc::try_unwrap(inner) {
             inner = shared;
-            std::thread::sleep(Duration::from_millis(1));
+            sleep_ms(1);
         }
     }
 }

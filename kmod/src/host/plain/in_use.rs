@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What only one volume of this process may have at a time.
+//! What only one volume of this machine may have at a time.
 
 use super::clock::sleep_ms;
+use super::machine::machine;
 use super::sync::locked;
 use super::Key;
 use super::{Result, EBUSY};
-use std::sync::Mutex;
-use std::vec::Vec;
-
-static IN_USE: Mutex<Vec<Key>> = Mutex::new(Vec::new());
 
 /// A hold on a [`Key`]; no other volume gets it before this is dropped.
 pub struct InUse(Key);
@@ -20,7 +17,8 @@ impl InUse {
     /// # Errors
     /// `EBUSY` when somebody has it.
     pub fn new(key: Key) -> Result<Self> {
-        let mut keys = locked(&IN_USE);
+        let machine = machine();
+        let mut keys = locked(&machine.in_use);
         if keys.contains(&key) {
             return Err(EBUSY);
         }
@@ -44,6 +42,6 @@ impl InUse {
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        locked(&IN_USE).retain(|key| *key != self.0);
+        locked(&machine().in_use).retain(|key| *key != self.0);
     }
 }

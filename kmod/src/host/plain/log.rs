@@ -2,11 +2,12 @@
 
 //! The kernel log.
 
+use super::machine::machine;
 use super::sync::locked;
 use core::fmt::Arguments;
 use std::io::Write;
 use std::string::{String, ToString};
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
 use std::vec::Vec;
 
 /// How much a line of the log matters.
@@ -21,8 +22,6 @@ pub enum Level {
 /// So many lines are kept; the oldest are dropped when there are more.
 const MOST: usize = 10_000;
 
-static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
 /// Logs a line; to the standard error output, too, if the environment has `WRITEBOOST_LOG`.
 pub fn log(level: Level, line: Arguments<'_>) {
     static IS_SHOWN: OnceLock<bool> = OnceLock::new();
@@ -31,14 +30,15 @@ pub fn log(level: Level, line: Arguments<'_>) {
         // A test's output may be kept from being seen; this is not.
         let _ = std::writeln!(std::io::stderr(), "{level:?}: {line}");
     }
-    let mut lines = locked(&LINES);
+    let machine = machine();
+    let mut lines = locked(&machine.lines);
     if lines.len() >= MOST {
         lines.drain(..MOST / 2);
     }
     lines.push(line);
 }
 
-/// Takes the lines that were logged so far, by all volumes of this process.
+/// Takes the lines that were logged so far, by all volumes of this machine.
 pub fn take_log() -> Vec<String> {
-    core::mem::take(&mut *locked(&LINES))
+    core::mem::take(&mut *locked(&machine().lines))
 }

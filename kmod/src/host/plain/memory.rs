@@ -2,12 +2,17 @@
 
 //! Memory: tables, what is shared, counters, and the pages that I/O goes on with.
 
+use super::simulation;
 use super::{atomic, Error, Result, ENOMEM};
 use crate::host::OutOfMemory;
 use core::alloc::Layout;
+use core::cell::RefCell;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::vec::Vec;
 
 pub use std::sync::Arc;
 
@@ -241,8 +246,13 @@ pub fn prefetch<T>(_: &T) {}
 /// Fills `data` with random bytes.
 pub fn random(data: &mut [u8]) {
     for bytes in data.chunks_mut(8) {
-        // What keeps the standard library's hash tables from being attacked.
-        let word = RandomState::new().build_hasher().finish().to_le_bytes();
+        let word = if simulation::is_on() {
+            simulation::random()
+        } else {
+            // What keeps the standard library's hash tables from being attacked.
+            RandomState::new().build_hasher().finish()
+        };
+        let word = word.to_le_bytes();
         bytes.copy_from_slice(&word[..bytes.len()]);
     }
 }
@@ -258,10 +268,42 @@ const PAGE: usize = 4096;
 /// The memory of [`Pages`].
 ///
 /// # Invariants
-/// `start` is from `alloc_zeroed` with `layout`, or dangling if that has no size.
+/// - `start` is from `alloc_zeroed` with `layout`, or dangling if that has no size.
+/// - Behind `used` everything is zero.
 struct Memory {
     start: NonNull<u8>,
     layout: Layout,
+    /// Bytes from the start within which all is that was ever lent for writing.
+    used: AtomicUsize,
+}
+
+std::thread_local! {
+    /// Memory of volumes that are gone, for those to come: a simulation makes thousands, which use little of what they have.
+    static GONE: RefCell<HashMap<usize, Vec<Memory>>> = RefCell::new(HashMap::new());
+}
+/// Most pieces of memory of one size that are kept.
+const MOST_GONE: usize = 64;
+
+impl Memory {
+    fn new(layout: Layout) -> Result<Self> {
+        let gone = if simulation::is_on() {
+            GONE.with_borrow_mut(|gone| gone.get_mut(&layout.size())?.pop())
+        } else {
+            None
+        };
+        if let Some(mut memory) = gone {
+            let used = core::mem::take(memory.used.get_mut());
+            // SAFETY: It is initialised, and nobody else has it.
+            unsafe { core::slice::from_raw_parts_mut(memory.start.as_ptr(), used) }.fill(0);
+            return Ok(memory);
+        }
+        let start = match layout.size() {
+            0 => NonNull::dangling(),
+            // SAFETY: It has a size.
+            _ => NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).ok_or(ENOMEM)?,
+        };
+        Ok(Self { start, layout, used: AtomicUsize::new(0) })
+    }
 }
 
 // SAFETY: It is only memory; who may touch which part of it is up to the callers of `Pages::with` and `Pages::with_mut`.
@@ -271,7 +313,18 @@ unsafe impl Sync for Memory {}
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        if self.layout.size() != 0 {
+        let (start, layout, used) = (self.start, self.layout, AtomicUsize::new(*self.used.get_mut()));
+        let is_kept = layout.size() != 0
+            && simulation::is_on()
+            && GONE.with_borrow_mut(|gone| {
+                let gone = gone.entry(layout.size()).or_default();
+                let is_kept = gone.len() < MOST_GONE;
+                if is_kept {
+                    gone.push(Self { start, layout, used });
+                }
+                is_kept
+            });
+        if layout.size() != 0 && !is_kept {
             // SAFETY: By the invariant, and nothing uses it any more.
             unsafe { std::alloc::dealloc(self.start.as_ptr(), self.layout) }
         }
@@ -288,12 +341,7 @@ impl Pages {
     /// `ENOMEM`.
     pub fn new(len: usize) -> Result<Self> {
         let layout = Layout::from_size_align(len, PAGE).map_err(|_| ENOMEM)?;
-        let start = match len {
-            0 => NonNull::dangling(),
-            // SAFETY: It has a size.
-            _ => NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).ok_or(ENOMEM)?,
-        };
-        Ok(Self(Arc::new(Memory { start, layout })))
+        Ok(Self(Arc::new(Memory::new(layout)?)))
     }
 
     /// Lends `len` bytes from `offset` on to `f` for reading. `None` when they are not all in the pages.
@@ -315,6 +363,7 @@ impl Pages {
         if offset > self.len() || len > self.len() - offset {
             return None;
         }
+        self.0.used.fetch_max(offset + len, Ordering::Relaxed);
         // SAFETY: In range by the check above, and initialised, being zeroed at first. The engine grants each block
         // of a buffer to one writer at a time, and nobody looks for it there before that writer is done. The bytes of a bio
         // are its owner's.

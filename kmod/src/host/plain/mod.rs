@@ -17,8 +17,11 @@ mod dm;
 mod errors;
 mod in_use;
 mod log;
+mod machine;
 #[allow(unsafe_code)]
 mod memory;
+#[allow(unsafe_code)]
+mod simulation;
 mod sleeper;
 mod sync;
 mod target;
@@ -53,8 +56,9 @@ pub use log::{log, take_log, Level};
 pub use memory::{
     arc, boxed, crc32c, prefetch, random, unboxed, Arc, Box, Counters, List, Pages, Shared, Table,
 };
+pub use simulation::{pause, simulate, take_us, turns, who_waits};
 pub use sleeper::{drowse, is_hibernating, rest, restored, sleep, stay, wake, Asleep};
 pub(crate) use sync::{mutex, spinlock};
 pub use sync::{synchronize, Ending, Event, Mutex, MutexGuard, SpinLock, SpinLockGuard};
 pub use target::{Args, Construction, Events, Mapping, Writer};
-pub use thread::{hurry, should_stop, Thread};
+pub use thread::{hurry, should_stop, spawn, JoinHandle, Thread};

@@ -1,19 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Hibernation. The machine is played by tests; there is one in a process, so these tests must be alone in theirs.
+//! Hibernation, played by tests. Outside of a simulation there is one machine in a process, so these tests must be alone in theirs.
 
+use super::machine::machine;
 use super::sync::locked;
 use super::Sleeper;
 use super::{Arc, Result};
-use std::sync::Mutex;
-use std::vec::Vec;
-
-struct Sleepers {
-    all: Vec<Arc<dyn Sleeper>>,
-    drowsy: bool,
-}
-
-static SLEEPERS: Mutex<Sleepers> = Mutex::new(Sleepers { all: Vec::new(), drowsy: false });
 
 /// A [`Sleeper`] is told of hibernation until this is dropped.
 pub struct Asleep(Arc<dyn Sleeper>);
@@ -24,7 +16,8 @@ impl Asleep {
     /// # Errors
     /// None; the kernel's may have no memory.
     pub fn new(sleeper: Arc<dyn Sleeper>) -> Result<Self> {
-        let mut sleepers = locked(&SLEEPERS);
+        let machine = machine();
+        let mut sleepers = locked(&machine.sleepers);
         sleepers.all.push(sleeper.clone());
         if sleepers.drowsy {
             sleeper.drowse();
@@ -35,13 +28,14 @@ impl Asleep {
 
 impl Drop for Asleep {
     fn drop(&mut self) {
-        locked(&SLEEPERS).all.retain(|s| !Arc::ptr_eq(s, &self.0));
+        locked(&machine().sleepers).all.retain(|s| !Arc::ptr_eq(s, &self.0));
     }
 }
 
 /// The machine is about to hibernate, or this kernel to be replaced by an image.
 pub fn drowse() {
-    let mut sleepers = locked(&SLEEPERS);
+    let machine = machine();
+    let mut sleepers = locked(&machine.sleepers);
     sleepers.drowsy = true;
     sleepers.all.iter().for_each(|s| s.drowse());
 }
@@ -49,27 +43,28 @@ pub fn drowse() {
 /// User space is frozen. The latest first, for it may be on one of those before. When one cannot, the machine has to [`wake`] them
 /// all.
 pub fn rest() -> bool {
-    locked(&SLEEPERS).all.iter().rev().all(|s| s.rest())
+    locked(&machine().sleepers).all.iter().rev().all(|s| s.rest())
 }
 
 /// All tasks are frozen, and a snapshot follows; otherwise as [`rest`].
 pub fn sleep() -> bool {
-    locked(&SLEEPERS).all.iter().rev().all(|s| s.sleep())
+    locked(&machine().sleepers).all.iter().rev().all(|s| s.sleep())
 }
 
 /// This is the kernel that was to sleep.
 pub fn stay() {
-    locked(&SLEEPERS).all.iter().for_each(|s| s.stay());
+    locked(&machine().sleepers).all.iter().for_each(|s| s.stay());
 }
 
 /// This is the kernel that comes out of the image.
 pub fn restored() {
-    locked(&SLEEPERS).all.iter().for_each(|s| s.restored());
+    locked(&machine().sleepers).all.iter().for_each(|s| s.restored());
 }
 
 /// Tasks run again.
 pub fn wake() {
-    let mut sleepers = locked(&SLEEPERS);
+    let machine = machine();
+    let mut sleepers = locked(&machine.sleepers);
     sleepers.drowsy = false;
     sleepers.all.iter().for_each(|s| s.wake());
 }

@@ -4,24 +4,113 @@
 
 use super::clock::{now_ms, Waiter};
 use super::context::{assert_may_sleep, assert_may_synchronize, Ends, Spinning};
+use super::machine::machine;
+use super::simulation;
 use super::Result;
 use super::Sleep;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, Condvar, PoisonError, TryLockError};
+use core::time::Duration;
+use std::sync::{Arc, PoisonError, TryLockError};
 use std::vec::Vec;
 
 pub use std::sync::MutexGuard;
 
-/// Locks a mutex of the host's own, in any context. Nothing is left half done by those who panic.
-pub(super) fn locked<T>(mutex: &std::sync::Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// Takes a mutex of the host's own if nobody else has it. Nothing is left half done by those who panic.
+fn try_locked<T>(mutex: &std::sync::Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
-/// Waits with a mutex of the host's own.
-pub(super) fn wait_with<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-    condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
+/// Locks a mutex of the host's own, in any context.
+pub(super) fn locked<T>(mutex: &std::sync::Mutex<T>) -> MutexGuard<'_, T> {
+    if !simulation::is_on() {
+        return mutex.lock().unwrap_or_else(PoisonError::into_inner);
+    }
+    loop {
+        match try_locked(mutex) {
+            Some(guard) => return guard,
+            None => simulation::contend(),
+        }
+    }
+}
+
+/// Who waits for a condition of what a mutex of the host's own protects.
+#[derive(Default)]
+pub(super) struct Condvar {
+    threads: std::sync::Condvar,
+    /// In a simulation.
+    tasks: std::sync::Mutex<Vec<simulation::Id>>,
+}
+
+impl Condvar {
+    /// Wakes all that wait. In any context.
+    pub(super) fn notify_all(&self) {
+        if simulation::is_on() {
+            core::mem::take(&mut *locked(&self.tasks)).into_iter().for_each(simulation::wake);
+        } else {
+            self.threads.notify_all();
+        }
+    }
+
+    /// Wakes one of those that wait. In any context.
+    pub(super) fn notify_one(&self) {
+        if simulation::is_on() {
+            let mut tasks = locked(&self.tasks);
+            if !tasks.is_empty() {
+                let i = simulation::random() as usize % tasks.len();
+                simulation::wake(tasks.swap_remove(i));
+            }
+        } else {
+            self.threads.notify_one();
+        }
+    }
+
+    /// Waits until it is woken.
+    pub(super) fn wait<'a, T>(
+        &self,
+        mutex: &'a std::sync::Mutex<T>,
+        guard: MutexGuard<'a, T>,
+    ) -> MutexGuard<'a, T> {
+        if simulation::is_on() {
+            return self.wait_as_task(mutex, guard, None);
+        }
+        self.threads.wait(guard).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until it is woken, at most `ms` milliseconds.
+    pub(super) fn wait_ms<'a, T>(
+        &self,
+        mutex: &'a std::sync::Mutex<T>,
+        guard: MutexGuard<'a, T>,
+        ms: u64,
+    ) -> MutexGuard<'a, T> {
+        if simulation::is_on() {
+            let until_us = simulation::now_us().saturating_add(ms.saturating_mul(1000));
+            return self.wait_as_task(mutex, guard, Some(until_us));
+        }
+        let wait = self.threads.wait_timeout(guard, Duration::from_millis(ms));
+        wait.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn wait_as_task<'a, T>(
+        &self,
+        mutex: &'a std::sync::Mutex<T>,
+        guard: MutexGuard<'a, T>,
+        until_us: Option<u64>,
+    ) -> MutexGuard<'a, T> {
+        let me = simulation::current();
+        locked(&self.tasks).push(me);
+        // Nobody else runs before the wait has begun.
+        drop(guard);
+        simulation::wait(until_us);
+        locked(&self.tasks).retain(|task| *task != me);
+        locked(mutex)
+    }
 }
 
 /// A lock that is held for a moment: whoever has it must not sleep, nor take another one.
@@ -39,6 +128,7 @@ impl<T> SpinLock<T> {
     /// Waits until nobody else has it.
     #[track_caller]
     pub fn lock(&self) -> SpinLockGuard<'_, T> {
+        simulation::may_give_way();
         // First, or who asks twice would wait for himself.
         let spinning = Spinning::begin();
         SpinLockGuard { guard: locked(&self.0), _spinning: spinning }
@@ -80,6 +170,7 @@ impl<T> Mutex<T> {
     #[track_caller]
     pub fn lock(&self) -> MutexGuard<'_, T> {
         assert_may_sleep();
+        simulation::may_give_way();
         locked(&self.0)
     }
 
@@ -87,11 +178,8 @@ impl<T> Mutex<T> {
     #[track_caller]
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         assert_may_sleep();
-        match self.0.try_lock() {
-            Ok(guard) => Some(guard),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
+        simulation::may_give_way();
+        try_locked(&self.0)
     }
 }
 
@@ -159,14 +247,11 @@ impl Event {
 }
 
 /// The ends of I/O that are under way, by the phase in which they have begun: nobody begins in the phase that is over.
-struct Phases {
+#[derive(Default)]
+pub(super) struct Phases {
     phase: usize,
     under_way: [u64; 2],
 }
-
-static PHASES: std::sync::Mutex<Phases> = std::sync::Mutex::new(Phases { phase: 0, under_way: [0; 2] });
-/// None of one phase is under way any more.
-static OVER: Condvar = Condvar::new();
 
 /// An end of I/O, while it is under way: see [`synchronize`]. A thread may have several.
 pub struct Ending {
@@ -179,7 +264,8 @@ pub struct Ending {
 impl Ending {
     /// It begins. In any context.
     pub fn begin() -> Self {
-        let mut phases = locked(&PHASES);
+        let machine = machine();
+        let mut phases = locked(&machine.phases);
         let phase = phases.phase;
         phases.under_way[phase] += 1;
         Self { phase, _ends: Ends::begin(), context: PhantomData }
@@ -188,10 +274,11 @@ impl Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        let mut phases = locked(&PHASES);
+        let machine = machine();
+        let mut phases = locked(&machine.phases);
         phases.under_way[self.phase] -= 1;
         if phases.under_way[self.phase] == 0 {
-            OVER.notify_all();
+            machine.phase_over.notify_all();
         }
     }
 }
@@ -200,15 +287,15 @@ impl Drop for Ending {
 /// [`Ending`].
 #[track_caller]
 pub fn synchronize() {
-    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
     assert_may_synchronize();
-    let _one = locked(&ONE_AT_A_TIME);
-    let mut phases = locked(&PHASES);
+    let machine = machine();
+    let _one = locked(&machine.synchronizes);
+    let mut phases = locked(&machine.phases);
     // Of the other phase none is under way: whoever was here before has waited for them. So all are in this one.
     let old = phases.phase;
     phases.phase = 1 - old;
     while phases.under_way[old] != 0 {
-        phases = wait_with(&OVER, phases);
+        phases = machine.phase_over.wait(&machine.phases, phases);
     }
 }
 

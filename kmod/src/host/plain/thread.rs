@@ -4,14 +4,15 @@
 
 use super::clock::Waiter;
 use super::memory::Box;
+use super::simulation;
+use super::sync::{locked, Condvar};
 use super::Work;
 use super::{Result, ENOMEM};
 use core::cell::Cell;
 use core::ffi::CStr;
 use core::sync::atomic::Ordering;
 use std::io::Write;
-use std::sync::{Arc, Once};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, Once};
 
 /// The thread that calls this is to run before others that can, or is like them. Here it is as good as any other.
 pub fn hurry(_hurries: bool) {}
@@ -25,12 +26,59 @@ std::thread_local! {
     static IS_OURS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Starts a thread of the host's. A panic in it ends the process, as it would take the machine with it: those who wait for the
-/// thread would wait for ever.
-pub(super) fn spawn<R: Send + 'static>(
-    name: &str,
-    f: impl FnOnce() -> R + Send + 'static,
-) -> Result<JoinHandle<R>> {
+/// Where the result of a thread is left.
+struct End<R> {
+    result: Mutex<Option<R>>,
+    is_there: Condvar,
+}
+
+/// A thread that can be waited for.
+pub struct JoinHandle<R> {
+    end: Arc<End<R>>,
+    /// In a simulation there is none.
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl<R> JoinHandle<R> {
+    /// Waits until it has returned: what it returned.
+    pub fn join(self) -> R {
+        if let Some(thread) = self.thread {
+            // It does not panic: see `spawn`.
+            let _ = thread.join();
+        }
+        let mut result = locked(&self.end.result);
+        loop {
+            match result.take() {
+                Some(result) => return result,
+                None => result = self.end.is_there.wait(&self.end.result, result),
+            }
+        }
+    }
+}
+
+/// Starts a thread; in a simulation, a task of it. A panic in it ends the process, as it would take the machine with it: those who wait
+/// for the thread would wait for ever.
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn spawn<R: Send + 'static>(name: &str, f: impl FnOnce() -> R + Send + 'static) -> Result<JoinHandle<R>> {
+    let end = Arc::new(End { result: Mutex::new(None), is_there: Condvar::default() });
+    let to = end.clone();
+    let work = move || {
+        let result = f();
+        *locked(&to.result) = Some(result);
+        to.is_there.notify_all();
+    };
+    let thread = if simulation::is_on() {
+        simulation::spawn(name, work);
+        None
+    } else {
+        Some(spawn_thread(name, work)?)
+    };
+    Ok(JoinHandle { end, thread })
+}
+
+fn spawn_thread(name: &str, f: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
@@ -49,7 +97,7 @@ pub(super) fn spawn<R: Send + 'static>(
         .name(name.into())
         .spawn(move || {
             IS_OURS.set(true);
-            f()
+            f();
         })
         .map_err(|_| ENOMEM)
 }
@@ -83,7 +131,6 @@ impl Drop for Thread {
     fn drop(&mut self) {
         self.waiter.stop.store(true, Ordering::SeqCst);
         self.waiter.wake();
-        // It does not panic: see `spawn`.
         drop(self.thread.take().map(JoinHandle::join));
     }
 }

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What there is one of in a machine: its clock, its log, who hibernates with it, which disks are taken. A process is one machine;
+//! each simulation has one of its own.
+
+use super::clock::Waiter;
+use super::sync::{Condvar, Phases};
+use super::{Key, Sleeper};
+use core::cell::RefCell;
+use core::sync::atomic::AtomicU64;
+use std::string::String;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::vec::Vec;
+
+/// Those who are told of hibernation.
+#[derive(Default)]
+pub(super) struct Sleepers {
+    pub(super) all: Vec<Arc<dyn Sleeper>>,
+    pub(super) drowsy: bool,
+}
+
+/// One machine.
+#[derive(Default)]
+pub(super) struct Machine {
+    /// Milliseconds that have passed by [`super::advance_ms`].
+    pub(super) ahead_ms: AtomicU64,
+    /// All threads that have ever waited and are there still.
+    pub(super) waiters: Mutex<Vec<Weak<Waiter>>>,
+    /// What only one volume may have at a time.
+    pub(super) in_use: Mutex<Vec<Key>>,
+    /// The kernel log.
+    pub(super) lines: Mutex<Vec<String>>,
+    pub(super) sleepers: Mutex<Sleepers>,
+    /// The ends of I/O that are under way.
+    pub(super) phases: Mutex<Phases>,
+    /// None of one phase is under way any more.
+    pub(super) phase_over: Condvar,
+    /// Held by who waits for that.
+    pub(super) synchronizes: Mutex<()>,
+}
+
+std::thread_local! {
+    /// The machine of a simulation that runs in this thread.
+    static SIMULATED: RefCell<Option<Arc<Machine>>> = const { RefCell::new(None) };
+}
+
+/// The machine that the caller runs on.
+pub(super) fn machine() -> Arc<Machine> {
+    static PROCESS: OnceLock<Arc<Machine>> = OnceLock::new();
+    SIMULATED.with_borrow(|simulated| match simulated {
+        Some(machine) => machine.clone(),
+        None => PROCESS.get_or_init(Arc::default).clone(),
+    })
+}
+
+/// The calling thread runs on a machine of its own while this is there.
+pub(super) struct Own(());
+
+impl Own {
+    pub(super) fn begin() -> Self {
+        SIMULATED.with_borrow_mut(|simulated| {
+            assert!(simulated.is_none(), "a simulation within a simulation");
+            *simulated = Some(Arc::default());
+        });
+        Self(())
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        // Behind the borrow: what goes with the machine may look for it.
+        let machine = SIMULATED.with_borrow_mut(Option::take);
+        drop(machine);
+    }
+}
