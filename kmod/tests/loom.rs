@@ -48,7 +48,7 @@ fn record(seq: u64) -> Io {
 #[test]
 fn landings() {
     check("landings", Some(2), || {
-        let flights = Arc::new(Flights::new().unwrap());
+        let flights = Arc::new(Flights::new(Doubts::new().unwrap()).unwrap());
         let commit = Arc::new(Event::new());
         // What an I/O does to memory: the device reads the buffer, the bio is given back.
         let bios: [Arc<Cell<u32>>; 2] = std::array::from_fn(|_| Arc::new(Cell::new("a bio", 0)));
@@ -98,7 +98,7 @@ fn landings() {
 #[test]
 fn who_sends_watches() {
     check("who sends watches", Some(3), || {
-        let flights = Arc::new(Flights::new().unwrap());
+        let flights = Arc::new(Flights::new(Doubts::new().unwrap()).unwrap());
         let commit = Arc::new(Event::new());
         let bio = Arc::new(Cell::new("a bio", 0));
         flights.watch();
@@ -135,7 +135,7 @@ fn who_sends_watches() {
 #[test]
 fn a_flight_is_used_again() {
     check("a flight is used again", Some(3), || {
-        let flights = Arc::new(Flights::new().unwrap());
+        let flights = Arc::new(Flights::new(Doubts::new().unwrap()).unwrap());
         let commit = Arc::new(Event::new());
         let bio = Arc::new(Cell::new("a bio", 0));
         for seq in [3, 3 + writeboost::format::WINDOW] {

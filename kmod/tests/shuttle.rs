@@ -264,7 +264,7 @@ impl Volume {
                 .collect(),
             cache: (0..NR_SEGMENTS * SEGMENT_BLOCKS).map(|_| block("a slot on the cache device")).collect(),
             backing: (0..SECTORS).map(|_| Cell::new("a sector of the backing device", 0)).collect(),
-            flights: Flights::new().unwrap(),
+            flights: Flights::new(Doubts::new().unwrap()).unwrap(),
             attempts: Mutex::new(()),
             riders: Mutex::new(Vec::new()),
             arrived: Mutex::new(Vec::new()),

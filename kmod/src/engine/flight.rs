@@ -19,6 +19,8 @@ use super::log::Io;
 use crate::format::WINDOW;
 use crate::host::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::host::{OutOfMemory, Shared, Table};
+use crate::policy::lost::Word;
+use crate::policy::seldom::Seldom;
 
 /// The tag of a flush; records are tagged with twice their sequence number, plus one with FUA.
 const FLUSH: usize = usize::MAX;
@@ -98,9 +100,17 @@ const WATCHED: u32 = 1;
 /// Something has landed since then.
 const SEEN: u32 = 2;
 
-/// How often a device has failed to write something, or to flush: what it had in its cache then may be lost.
+/// How often a device has failed: what it had in its cache then may be lost. An error is all that tells of a reset, and it may be one
+/// of a read.
 #[derive(Debug)]
-pub struct Doubts(AtomicU32);
+pub struct Doubts {
+    count: AtomicU32,
+    by_reads: Seldom,
+}
+
+/// Reads cast one doubt in so many milliseconds at most. A place that cannot be read may be read again and again, and as long as each
+/// attempt cast a doubt, no flush would ever be believed.
+const BY_READS_MS: u64 = 1000;
 
 impl Doubts {
     /// None yet.
@@ -108,17 +118,25 @@ impl Doubts {
     /// # Errors
     /// [`OutOfMemory`].
     pub fn new() -> Result<Shared<Self>, OutOfMemory> {
-        Shared::new(Self(AtomicU32::new(0)))
+        Shared::new(Self { count: AtomicU32::new(0), by_reads: Seldom::default() })
     }
 
-    /// It has failed once more. In any context, before anybody is told of that.
+    /// A write or a flush has failed. In any context, before anybody is told of that.
     pub fn add(&self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
+        self.count.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A read has failed with this error number, `now_ms` milliseconds since boot. In any context, before anybody is told of that.
+    pub fn add_by_read(&self, errno: i32, now_ms: u64) {
+        // A device that says what its medium cannot give back has not been reset.
+        if Word::of(errno) == Word::Away && self.by_reads.may(now_ms, BY_READS_MS) {
+            self.add();
+        }
     }
 
     /// How often.
     pub fn count(&self) -> u32 {
-        self.0.load(Ordering::SeqCst)
+        self.count.load(Ordering::SeqCst)
     }
 }
 
@@ -158,15 +176,15 @@ impl Trust {
 }
 
 impl Flights {
-    /// Nothing is in flight.
+    /// Nothing is in flight to a cache device of which `doubts` knows.
     ///
     /// # Errors
     /// [`OutOfMemory`].
-    pub fn new() -> Result<Self, OutOfMemory> {
+    pub fn new(doubts: Shared<Doubts>) -> Result<Self, OutOfMemory> {
         Ok(Self {
             records: Table::new(WINDOW as usize, |_| Flight::new())?,
             flush: Flight::new(),
-            trust: Trust::new(Doubts::new()?),
+            trust: Trust::new(doubts),
             watch: AtomicU32::new(0),
         })
     }
@@ -318,7 +336,7 @@ mod tests {
 
     #[test]
     fn all_that_may_be_under_way_is_told_of_once() {
-        let flights = Flights::new().unwrap();
+        let flights = Flights::new(Doubts::new().unwrap()).unwrap();
         assert!(!flights.is_flying() && collected(&flights).is_empty());
         for first in [1, WINDOW - 1, 1 << 40] {
             let is_fua = |seq| seq % 3 == 0;
@@ -353,7 +371,7 @@ mod tests {
 
     #[test]
     fn no_commit_is_believed_that_returns_after_a_failure() {
-        let flights = Flights::new().unwrap();
+        let flights = Flights::new(Doubts::new().unwrap()).unwrap();
         let [plain, fua, flush] = [record(1, false), record(2, true), Io::Flush { upto: 1 }];
         // What is under way when another record, or a checkpoint, fails.
         for checkpoint in [false, true] {

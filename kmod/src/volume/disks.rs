@@ -5,8 +5,8 @@
 use crate::engine::flight::{Doubts, Pending};
 use crate::format::BLOCK;
 use crate::host::{
-    arc, spinlock, synchronize, Arc, BioSet, Device, EndIo, Error, Event, How, Pages, Result, Shared, Sleep,
-    SpinLock, Table, ENOMEM,
+    arc, now_ms, spinlock, synchronize, Arc, BioSet, Device, EndIo, Error, Event, How, Pages, Result, Shared,
+    Sleep, SpinLock, Table, ENOMEM,
 };
 use crate::policy::lost::Word;
 use core::fmt;
@@ -30,6 +30,10 @@ pub enum Pool {
     Far,
 }
 
+/// Bits of what a tag stands for: I/O of the backing device, a read.
+const BACKING: u32 = 1;
+const READ: u32 = 2;
+
 /// The two devices.
 pub struct Disks {
     /// Where the data belong.
@@ -42,6 +46,10 @@ pub struct Disks {
     far: BioSet,
     /// Somebody waits for writeback.
     hurries: AtomicBool,
+    /// Whether what was written may be lost by an error of the backing device.
+    pub backing_doubts: Shared<Doubts>,
+    /// The same of the cache device.
+    pub cache_doubts: Shared<Doubts>,
 }
 
 impl Disks {
@@ -57,6 +65,8 @@ impl Disks {
             near: BioSet::new(READERS_RESERVE)?,
             far: BioSet::new(READERS_RESERVE)?,
             hurries: AtomicBool::new(false),
+            backing_doubts: Doubts::new()?,
+            cache_doubts: Doubts::new()?,
         })
     }
 
@@ -103,45 +113,41 @@ pub struct Transfer {
     errors: Table<AtomicI32>,
     /// Blocks of memory that the writes with this tag come from and that are not counted yet.
     blocks: Table<AtomicU32>,
-    /// Whether what has this tag are writes: all of it that is under way at a time are either writes or reads.
-    writes: Table<AtomicBool>,
+    /// What has this tag, as [`Transfer::is`]: all of it that is under way at a time is of one kind, and of one device.
+    kinds: Table<AtomicU32>,
     /// Tags that a read with this tag is for.
     tags: Table<AtomicU32>,
     /// How many were written.
     written: Shared<AtomicU64>,
-    /// Is told of writes and flushes that have failed, when what the device forgets by that would matter.
-    doubts: Option<Shared<Doubts>>,
+    /// Told of what has failed, before anybody else is.
+    backing_doubts: Shared<Doubts>,
+    cache_doubts: Shared<Doubts>,
     /// The last of what was under way has returned: several may share it, for one thread.
     landed: Arc<Event>,
 }
 
 impl Transfer {
-    /// Memory of `blocks` blocks; I/O other than flushes is tagged with a number below `blocks`.
+    /// Memory of `blocks` blocks, for I/O with these devices; I/O other than flushes is tagged with a number below `blocks`.
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn with_blocks(blocks: usize) -> Result<OwnTransfer> {
-        Ok(OwnTransfer(Self::made(
-            Pool::Threads,
-            blocks,
-            Shared::new(AtomicU64::new(0))?,
-            None,
-            Self::event()?,
-        )?))
+    pub fn with_blocks(disks: &Disks, blocks: usize) -> Result<OwnTransfer> {
+        let written = Shared::new(AtomicU64::new(0))?;
+        Ok(OwnTransfer(Self::made(disks, Pool::Threads, blocks, written, Self::event()?)?))
     }
 
-    /// As [`Transfer::with_blocks`], for writeback; counts in `written` the blocks that writes have been done for,
-    /// tells `doubts` of writes and flushes that have failed, and `landed` when nothing is under way any more.
+    /// As [`Transfer::with_blocks`], for writeback; counts in `written` the blocks that writes have been done for, and tells
+    /// `landed` when nothing is under way any more.
     ///
     /// # Errors
     /// `ENOMEM`.
     pub fn counting(
+        disks: &Disks,
         blocks: usize,
         written: Shared<AtomicU64>,
-        doubts: Shared<Doubts>,
         landed: Arc<Event>,
     ) -> Result<OwnTransfer> {
-        Ok(OwnTransfer(Self::made(Pool::Threads, blocks, written, Some(doubts), landed)?))
+        Ok(OwnTransfer(Self::made(disks, Pool::Threads, blocks, written, landed)?))
     }
 
     /// What several transfers may have in common.
@@ -152,20 +158,11 @@ impl Transfer {
         arc(Event::new()?)
     }
 
-    /// As [`Transfer::with_blocks`], for one that writes to the cache device of a volume.
-    ///
-    /// # Errors
-    /// `ENOMEM`.
-    pub fn doubting(blocks: usize, doubts: Shared<Doubts>) -> Result<OwnTransfer> {
-        let written = Shared::new(AtomicU64::new(0))?;
-        Ok(OwnTransfer(Self::made(Pool::Threads, blocks, written, Some(doubts), Self::event()?)?))
-    }
-
     fn made(
+        disks: &Disks,
         pool: Pool,
         blocks: usize,
         written: Shared<AtomicU64>,
-        doubts: Option<Shared<Doubts>>,
         landed: Arc<Event>,
     ) -> Result<Arc<Self>> {
         arc(Self {
@@ -173,14 +170,33 @@ impl Transfer {
             pool,
             pending: Pending::new(),
             errors: Table::new(blocks.saturating_add(1), |_| AtomicI32::new(0))?,
-            // A flush is one: what a device forgets by an error of it matters as much.
-            writes: Table::new(blocks.saturating_add(1), |tag| AtomicBool::new(tag == blocks))?,
+            kinds: Table::new(blocks.saturating_add(1), |_| AtomicU32::new(0))?,
             tags: Table::new(blocks.saturating_add(1), |_| AtomicU32::new(1))?,
             blocks: Table::new(blocks.saturating_add(1), |_| AtomicU32::new(0))?,
             written,
-            doubts,
+            backing_doubts: disks.backing_doubts.clone(),
+            cache_doubts: disks.cache_doubts.clone(),
             landed,
         })
+    }
+
+    /// What is about to be sent with a tag: see [`Transfer::doubt`].
+    fn is(&self, tag: usize, disks: &Disks, device: &Device, is_read: bool) {
+        let is_backing = device.id() == disks.backing.id();
+        let kind = if is_backing { BACKING } else { 0 } | if is_read { READ } else { 0 };
+        self.kinds[tag].store(kind, Ordering::Relaxed);
+    }
+
+    /// What was tagged `tag` has failed. In any context.
+    fn doubt(&self, tag: usize, errno: i32) {
+        // Not told from the blocks, which the first of several writes with this tag has taken.
+        let kind = self.kinds[tag].load(Ordering::Relaxed);
+        let doubts = if kind & BACKING != 0 { &self.backing_doubts } else { &self.cache_doubts };
+        if kind & READ != 0 {
+            doubts.add_by_read(errno, now_ms());
+        } else {
+            doubts.add();
+        }
     }
 
     /// Forgets the failures of what has returned.
@@ -200,7 +216,7 @@ impl Transfer {
         tag: usize,
     ) {
         self.pending.begin();
-        self.writes[tag].store(false, Ordering::Relaxed);
+        self.is(tag, disks, device, true);
         disks.of(self.pool).read(device, sector, (&self.pages, offset, len), (self, tag));
     }
 
@@ -228,7 +244,7 @@ impl Transfer {
         tag: usize,
     ) {
         self.pending.begin();
-        self.writes[tag].store(true, Ordering::Relaxed);
+        self.is(tag, disks, device, false);
         // Several may have the same tag.
         self.blocks[tag]
             .fetch_add((offset % BLOCK).saturating_add(len).div_ceil(BLOCK) as u32, Ordering::Relaxed);
@@ -239,6 +255,7 @@ impl Transfer {
     /// Flushes the device's write cache.
     pub fn flush(self: &Arc<Self>, disks: &Disks, device: &Device) {
         self.pending.begin();
+        self.is(self.flush_tag(), disks, device, false);
         disks.of(self.pool).flush(device, disks.is_background(device), (self, self.flush_tag()));
     }
 
@@ -337,10 +354,10 @@ impl Transfers {
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn new(pool: Pool, n: u32) -> Result<Self> {
+    pub fn new(disks: &Disks, pool: Pool, n: u32) -> Result<Self> {
         Ok(Self {
             all: Table::try_new(n as usize, |_| {
-                Transfer::made(pool, 1, Shared::new(AtomicU64::new(0))?, None, Transfer::event()?)
+                Transfer::made(disks, pool, 1, Shared::new(AtomicU64::new(0))?, Transfer::event()?)
             })?,
             free: spinlock!(
                 u32::MAX.wrapping_shr(u32::BITS.saturating_sub(n.max(1))),
@@ -388,11 +405,7 @@ impl EndIo for Transfer {
         let tags = self.tags[tag].swap(1, Ordering::Relaxed) as usize;
         if let Err(e) = result {
             (tag..tag.saturating_add(tags)).for_each(|tag| self.note(tag, e.to_errno()));
-            // Not told from the blocks, which the first of several writes with this tag has taken.
-            let is_write = self.writes[tag].load(Ordering::Relaxed);
-            if let Some(doubts) = self.doubts.as_ref().filter(|_| is_write) {
-                doubts.add();
-            }
+            self.doubt(tag, e.to_errno());
         } else {
             self.written.fetch_add(blocks.into(), Ordering::Relaxed);
         }

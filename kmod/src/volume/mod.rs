@@ -279,10 +279,8 @@ impl Volume {
         let nr_readers = nr_readers(engine.superblock());
         let segment_bytes = bytes(engine.superblock().segment_blocks);
         let buffers = Table::try_new(nr_buffers(engine.superblock()).into(), |_| Pages::new(segment_bytes))?;
-        let flights = Flights::new()?;
-        let doubts = flights.doubts();
+        let flights = Flights::new(disks.cache_doubts.clone())?;
         arc(Self {
-            disks,
             steering: Steering::new(options),
             checks: engine.checks(),
             bypass: engine.bypass(),
@@ -293,15 +291,15 @@ impl Volume {
             segment_blocks: engine.superblock().segment_blocks,
             buffers,
             flights,
-            again: Transfer::doubting(AGAIN_BLOCKS as usize, doubts.clone())?,
+            again: Transfer::with_blocks(&disks, AGAIN_BLOCKS as usize)?,
             attempts: mutex!(Attempts::new()?, "writeboost_attempts")?,
             riders: BioStack::new(),
             arrived: BioStack::new(),
             core: Core::locked(engine)?,
             commit: Event::new()?,
             checking: BioQueue::new(c"wb_check", QueueKind::Check, CHECKERS)?,
-            near: Readers::new(c"wb_near", QueueKind::Near, Pool::Near, nr_readers)?,
-            far: Readers::new(c"wb_far", QueueKind::Far, Pool::Far, nr_readers)?,
+            near: Readers::new(&disks, c"wb_near", QueueKind::Near, Pool::Near, nr_readers)?,
+            far: Readers::new(&disks, c"wb_far", QueueKind::Far, Pool::Far, nr_readers)?,
             writeback: Event::new()?,
             reclaim: Event::new()?,
             progress: Event::new()?,
@@ -309,7 +307,7 @@ impl Volume {
             writeback_busy: mutex!((), "writeboost_writeback")?,
             reclaim_busy: mutex!((), "writeboost_reclaim")?,
             reclaim_wanted: AtomicU32::new(0),
-            spare: Transfer::doubting(1, doubts)?,
+            spare: Transfer::with_blocks(&disks, 1)?,
             leaving: AtomicBool::new(false),
             flags: Flags {
                 suspended: AtomicBool::new(true),
@@ -332,6 +330,7 @@ impl Volume {
             silences: Silences::new()?,
             faults: Faults::default(),
             alarm: Event::new()?,
+            disks,
         })
     }
 }

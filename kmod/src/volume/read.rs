@@ -37,14 +37,14 @@
 //! comes round faster than the device reads one block, each time.
 
 use super::faults::{trouble, Kind};
-use super::{PerBio, Pool, Sent, Transfer, Transfers, Volume, HIT, IN_RAM};
+use super::{Disks, PerBio, Pool, Sent, Transfer, Transfers, Volume, HIT, IN_RAM};
 use crate::engine::checks::Verdict;
 use crate::engine::read::{Piece, Pieces, Run};
 use crate::engine::Part;
 use crate::format::{Superblock, BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::host::{
-    arc, crc32c, may_take_long, not_supported, Arc, Bio, BioQueue, Cursor, Mapping, Outcome, QueueKind,
-    Result, Returned, Serve, Service, EAGAIN, EIO,
+    arc, crc32c, may_take_long, not_supported, now_ms, Arc, Bio, BioQueue, Cursor, Mapping, Outcome,
+    QueueKind, Result, Returned, Serve, Service, EAGAIN, EIO,
 };
 use core::ffi::CStr;
 use core::sync::atomic::Ordering;
@@ -76,8 +76,17 @@ impl Readers {
         self.queue.push(bio);
     }
 
-    pub(super) fn new(name: &'static CStr, kind: QueueKind, pool: Pool, workers: u32) -> Result<Self> {
-        Ok(Self { queue: BioQueue::new(name, kind, workers)?, transfers: Transfers::new(pool, workers)? })
+    pub(super) fn new(
+        disks: &Disks,
+        name: &'static CStr,
+        kind: QueueKind,
+        pool: Pool,
+        workers: u32,
+    ) -> Result<Self> {
+        Ok(Self {
+            queue: BioQueue::new(name, kind, workers)?,
+            transfers: Transfers::new(disks, pool, workers)?,
+        })
     }
 }
 
@@ -253,8 +262,12 @@ impl Volume {
         let is_fault = result.is_err_and(|e| !bio.is_ahead() && !would_wait(e));
         match (sent, result) {
             (Sent::Bypass, _) => return self.bypassed(bio, result, is_fault),
-            (Sent::Backing, Err(_)) if is_fault => self.backing_read_failed(),
-            (Sent::Cache, Err(_)) if is_fault => {
+            (Sent::Backing, Err(e)) if is_fault => {
+                self.disks.backing_doubts.add_by_read(e.to_errno(), now_ms());
+                self.backing_read_failed();
+            }
+            (Sent::Cache, Err(e)) if is_fault => {
+                self.disks.cache_doubts.add_by_read(e.to_errno(), now_ms());
                 bio.data().again = true;
                 self.put_together(bio);
                 return Returned::Kept;

@@ -62,9 +62,9 @@ impl Volume {
         let segment_blocks = self.core.lock().engine.superblock().segment_blocks as usize;
         Ok(Tools {
             batch: Batch::new(segment_blocks)?,
-            transfer: Transfer::doubting(
+            transfer: Transfer::with_blocks(
+                &self.disks,
                 segment_blocks.saturating_add(NEAR).saturating_add(AROUND),
-                self.flights.doubts(),
             )?,
             found: Table::new(segment_blocks, |_| Found::Intact)?,
             lost: Lost::new(segment_blocks)?,

@@ -316,7 +316,7 @@ pub fn open(
     options: Options,
 ) -> core::result::Result<(Running, [InUse; 2]), Refusal> {
     let no_memory = |e| (c"Not enough memory", e);
-    let t = Transfer::with_blocks(READ_BLOCKS).map_err(no_memory)?;
+    let t = Transfer::with_blocks(&disks, READ_BLOCKS).map_err(no_memory)?;
     let (sb, in_use) = disks.superblock(&t)?;
     let engine = disks.replay(&t, &sb)?;
     Ok((Running::start(disks, events, engine, options).map_err(no_memory)?, in_use))

@@ -73,7 +73,7 @@ impl Volume {
         self.count(WRITE, &bio);
         let (start, sector, blocks) = (bio.start(), bio.sector(), bio.sectors() / BLOCK_SECTORS);
         let fua = bio.is_fua();
-        let doubts = self.pantry.doubts().count();
+        let doubts = self.disks.backing_doubts.count();
         let data = bio.data();
         data.doubts = doubts;
         (data.at, data.sector, data.blocks) = (Some(start), sector, blocks as u32);
@@ -94,10 +94,10 @@ impl Volume {
     pub(super) fn bypassed(&self, mut bio: Bio<PerBio>, result: Result, is_fault: bool) -> Returned<PerBio> {
         let &mut PerBio { bypass, at, sector, fua, doubts, .. } = bio.data();
         // It may be a write and a flush, and what was written have been forgotten in between.
-        let is_doubtful = result.is_ok() && self.pantry.doubts().count() != doubts;
+        let is_doubtful = result.is_ok() && self.disks.backing_doubts.count() != doubts;
         if is_fault {
             // What was written back lately may be forgotten by that.
-            self.pantry.doubts().add();
+            self.disks.backing_doubts.add();
             self.bypass_from_ms.store(now_ms().saturating_add(BYPASS_AGAIN_MS), Ordering::Relaxed);
         }
         self.end_bypass(bypass);

@@ -149,7 +149,7 @@ impl Volume {
             with: Table::new(PART, |_| 0)?,
             todo: Table::new(PART, |_| 0)?,
             fates: Table::new(PART, |_| Fate::Written)?,
-            round: Round::new(self.pantry.doubts().clone()),
+            round: Round::new(self.disks.backing_doubts.clone()),
             chunk: FIRST_PART,
             rate: Rate::default(),
             limit: None,

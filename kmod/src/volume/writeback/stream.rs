@@ -18,9 +18,9 @@
 
 use super::{add_one, Pass, Tick, Tools, AT_ONCE};
 use crate::engine::checks::Verdict;
-use crate::engine::flight::{Doubts, Trust};
+use crate::engine::flight::Trust;
 use crate::engine::reclaim::{Batch, Item, Planned};
-use crate::host::{boxed, mutex, now_ms, Arc, Box, Event, List, Mutex, Result, Shared, Sleep, Table};
+use crate::host::{boxed, mutex, now_ms, Arc, Box, Event, List, Mutex, Result, Sleep, Table};
 use crate::policy::pace::segments_for;
 use crate::policy::writeback::{
     is_flush_due, part_end, parts_of, unit_of, whole_units, Flow, Lanes, Stage, UnderWay, MOST_PARTS, PART,
@@ -72,7 +72,6 @@ pub(in crate::volume) struct Pantry {
     until_ms: AtomicU64,
     lane: Mutex<Option<Lane>>,
     /// What all parts of the volume have in common.
-    doubts: Shared<Doubts>,
     landed: Arc<Event>,
 }
 
@@ -82,14 +81,8 @@ impl Pantry {
             wanted: AtomicBool::new(false),
             until_ms: AtomicU64::new(0),
             lane: mutex!(None, "writeboost_pantry")?,
-            doubts: Doubts::new()?,
             landed: Transfer::event()?,
         })
-    }
-
-    /// What failed writes and flushes are told to.
-    pub(in crate::volume) fn doubts(&self) -> &Shared<Doubts> {
-        &self.doubts
     }
 
     /// Something has come about that writeback may wait for.
@@ -223,7 +216,7 @@ impl Stream {
             stages: Lanes::new(nr, MOST_PARTS)?,
             landed: volume.pantry.landed.clone(),
             flush: volume.transfer_for_writeback(1)?,
-            trust: Trust::new(volume.pantry.doubts.clone()),
+            trust: Trust::new(volume.disks.backing_doubts.clone()),
             under_way: UnderWay::new(volume.state().nr_slots)?,
             unflushed: Unflushed::new(unflushed)?,
             flushing: Unflushed::new(unflushed)?,
@@ -306,8 +299,8 @@ impl Stream {
 impl Volume {
     /// Of so many blocks.
     fn transfer_for_writeback(&self, blocks: usize) -> Result<OwnTransfer> {
-        let Pantry { doubts, landed, .. } = &self.pantry;
-        Transfer::counting(blocks, self.written_back.clone(), doubts.clone(), landed.clone())
+        let (written, landed) = (self.written_back.clone(), self.pantry.landed.clone());
+        Transfer::counting(&self.disks, blocks, written, landed)
     }
 
     /// Waits until all have returned that bypass the cache now.
