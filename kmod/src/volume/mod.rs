@@ -124,6 +124,14 @@ struct Core {
 }
 
 impl Core {
+    /// What `f` answers, and whether there is something to do for the commit thread by that. What there was before is no reason to
+    /// wake it: it may have to wait until that can be done, and whoever it wakes then must not wake it again.
+    fn adds_work<R>(&mut self, f: impl FnOnce(&mut Engine) -> R) -> (R, bool) {
+        let before = self.engine.has_work();
+        let result = f(&mut self.engine);
+        (result, !before && self.engine.has_work())
+    }
+
     // Not inlined: it goes to its place from the stack.
     #[inline(never)]
     fn locked(engine: Engine) -> Result<SpinLock<Self>> {

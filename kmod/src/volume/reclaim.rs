@@ -94,8 +94,7 @@ impl Volume {
         let (checkpoint, work) = {
             let mut core = self.core.lock();
             let whole = self.draining.load(Ordering::Relaxed) != 0 || core.engine.state().dirty == 0;
-            let checkpoint = core.engine.advance_tail(whole);
-            (checkpoint, core.engine.has_work())
+            core.adds_work(|engine| engine.advance_tail(whole))
         };
         if work {
             self.commit.notify();

@@ -30,6 +30,7 @@ use crate::engine::checks::Verdict;
 use crate::engine::map::Span;
 use crate::engine::reclaim::{Batch, Item, Planned};
 use crate::engine::runs::{for_each_row, for_each_run, Run};
+use crate::engine::Engine;
 use crate::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::host::{crc32c, hurry, now_ms, should_stop, Arc, Box, MutexGuard, Result, Sleep, Table};
 use crate::policy::failures::{Failures, Pause, LAST_DEVICE_PAUSE_MS, MAX_BAD};
@@ -218,14 +219,14 @@ impl Volume {
         if draining || tick.idle {
             // What is still in RAM has to be in the log first.
             let mut core = self.core.lock();
-            let seq = core.engine.flush();
+            let (seq, work) = core.adds_work(Engine::flush);
             let waits = core.engine.durable() < seq;
             drop(core);
-            if waits {
+            if work {
                 self.commit.notify();
-                if draining {
-                    let _ = self.wait_durable(seq, Sleep::Busy);
-                }
+            }
+            if waits && draining {
+                let _ = self.wait_durable(seq, Sleep::Busy);
             }
         }
         if self.has_to_write_back() {
