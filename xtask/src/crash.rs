@@ -15,6 +15,10 @@ const EVERY: Duration = Duration::from_secs(20);
 /// Crash states of random lives that `cargo xtask test` checks.
 const STATES: u64 = 1_000_000;
 
+/// Power cuts in lives of the real volume, in each run and in a full one.
+const CUTS: u64 = 100_000;
+const FULL_CUTS: u64 = 1_000_000;
+
 /// Events in the small histories of which it tries all crashes.
 const DEPTH: usize = 4;
 
@@ -35,6 +39,17 @@ pub fn for_tests(seed: Option<u64>, filter: &str) -> Command {
         .arg(filter)
         .env("WRITEBOOST_STATES", STATES.to_string())
         .env("WRITEBOOST_DEPTH", DEPTH.to_string())
+        .env("WRITEBOOST_SEED", seed.unwrap_or_else(any_seed).to_string());
+    command
+}
+
+/// Lives of the real volume, likewise.
+pub fn lives_for_tests(seed: Option<u64>, filter: &str, full: bool) -> Command {
+    let mut command = test::cargo("test -p writeboost --test lives -- --nocapture");
+    // A filter for the file means all that is in it.
+    command
+        .arg(filter.strip_prefix("lives").unwrap_or(filter))
+        .env("WRITEBOOST_IMAGES", if full { FULL_CUTS } else { CUTS }.to_string())
         .env("WRITEBOOST_SEED", seed.unwrap_or_else(any_seed).to_string());
     command
 }

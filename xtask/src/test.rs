@@ -159,6 +159,7 @@ pub fn run(args: Test, progress: Progress) -> Result<ExitCode> {
     total.add(tests("the host's tests", host)?);
     if !args.quick {
         total.add(tests("the crash model", crash::for_tests(args.seed, filter))?);
+        total.add(tests("lives of the volume", crash::lives_for_tests(args.seed, filter, args.full))?);
         println!("\n== bugs that the engine's tests must catch");
         let (passed, failed) = mutants::run_all(filter, None)?;
         total.add(Count { passed, failed, skipped: 0 });

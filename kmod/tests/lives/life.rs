@@ -1,0 +1,439 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A life of a volume: it is opened, written to by several threads while an administrator does what administrators do and the disks
+//! do what disks do, and ends. The next one begins with what this one, or a power cut in the middle of it, has left.
+
+use crate::disk::Disk as Simulated;
+use crate::history::{History, Shown};
+use crate::rng::Rng;
+use crate::world::{Half, Image, Trouble, World, BACKING, CACHE, SECTOR};
+use crate::Plan;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use writeboost::format::{Checkpoint, Superblock, BLOCK_SECTORS};
+use writeboost::host::plain::{
+    now_ms, spawn, take_us, turns, who_waits, Disk, Error, Mapped, Request, StatusKind, EBUSY,
+};
+use writeboost::target::Writeboost;
+
+/// Sectors that each writer has for itself.
+const PART: u64 = 48 * BLOCK_SECTORS;
+/// What is wrong with a disk may make itself felt for so long afterwards, in milliseconds: the longest pause before something is tried
+/// again, and who waits for that.
+const AFTERMATH_MS: u64 = 150_000;
+/// Nobody waits for longer than that beyond the longest trouble.
+const PATIENCE_MS: u64 = 600_000;
+
+/// Where nothing is wrong, nothing takes longer, in milliseconds.
+const PROMPT_MS: u64 = 9000;
+/// Turns of all tasks in a second. Where they are more two of them wake each other again and again, while the disks take hundreds of
+/// microseconds for one I/O.
+const MOST_TURNS: u64 = 200_000;
+
+type Volume = Mapped<Writeboost>;
+
+/// What a volume consists of.
+struct Machine {
+    world: Arc<Mutex<World>>,
+    sizes: [u64; 2],
+    /// Sectors that are written at once to the backing disk.
+    block: u64,
+}
+
+impl Machine {
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap()
+    }
+
+    fn try_open(&self, options: &str) -> Result<Volume, (String, Error)> {
+        let half = |number: usize| -> Arc<dyn Disk> {
+            let logical_block = if number == BACKING { self.block as u32 * SECTOR as u32 } else { 512 };
+            Arc::new(Half { world: self.world.clone(), number, sectors: self.sizes[number], logical_block })
+        };
+        let disks = [("/dev/backing", half(BACKING)), ("/dev/cache", half(CACHE))];
+        let volume = Mapped::create(&disks, &format!("/dev/backing /dev/cache {options}"))?;
+        volume.resume();
+        Ok(volume)
+    }
+
+    /// The machine with its disks as they are in `image`.
+    fn with(&self, image: &Image, seed: u64) -> Self {
+        let world = World::new(image.disks.clone(), image.histories.clone(), u64::MAX, seed);
+        Self { world: Arc::new(Mutex::new(world)), ..*self }
+    }
+}
+
+/// Sectors that all have their version in each of their words.
+fn contents(version: u64, sectors: u64) -> Vec<u8> {
+    version.to_le_bytes().repeat(sectors as usize * SECTOR / 8)
+}
+
+/// The versions of a part, from its bytes.
+fn versions(bytes: &[u8]) -> Vec<u64> {
+    let version = |sector: &[u8]| {
+        let word = sector.first_chunk::<8>().unwrap();
+        assert!(sector.chunks_exact(8).all(|other| other == word), "a sector of several versions");
+        u64::from_le_bytes(*word)
+    };
+    bytes.chunks_exact(SECTOR).map(version).collect()
+}
+
+/// Those who live it.
+struct Life {
+    machine: Machine,
+    volume: Volume,
+    /// Writers that are not done.
+    writers: Mutex<usize>,
+    over: AtomicBool,
+}
+
+impl Life {
+    fn ended(&self) -> Vec<usize> {
+        self.machine.world().histories.iter().map(History::ended).collect()
+    }
+
+    /// All that had ended then is durable.
+    fn promise(&self, ended: &[usize]) {
+        let mut world = self.machine.world();
+        world.histories.iter_mut().zip(ended).for_each(|(history, &ended)| history.promise(ended));
+    }
+
+    /// Fails unless something that was wrong with a disk is an excuse for an error of what began then.
+    fn excuse(&self, what: &str, error: Error, began_ms: u64) {
+        let world = self.machine.world();
+        assert!(
+            world.log_may_fail || world.was_wrong_since(began_ms.saturating_sub(AFTERMATH_MS)),
+            "{what} fails ({}) though nothing is wrong with a disk",
+            error.to_errno()
+        );
+    }
+
+    /// What began then is over now. Unless something was wrong with a disk that took no longer than a suspend does, and less than the
+    /// ten seconds after which a thread looks by itself, as if nobody had woken it.
+    fn was_prompt(&self, what: &str, began_ms: u64) {
+        let took_ms = now_ms() - began_ms;
+        if took_ms > PROMPT_MS {
+            let wrong = self.machine.world().was_wrong_since(began_ms.saturating_sub(AFTERMATH_MS));
+            assert!(wrong, "{what} takes {took_ms} ms though nothing is wrong with a disk");
+        }
+    }
+
+    /// One writer does so many things.
+    fn write_for_a_while(&self, who: usize, ops: u64, seed: u64) {
+        let rng = &mut Rng::new(seed);
+        for _ in 0..ops {
+            if rng.one_in(20) {
+                take_us(rng.pick(&[100, 10_000, 1_500_000, 4_000_000]));
+            }
+            match rng.below(12) {
+                0 => self.flush(),
+                1 => self.read(who),
+                _ => self.write(who, rng),
+            }
+        }
+        *self.writers.lock().unwrap() -= 1;
+    }
+
+    fn flush(&self) {
+        let (ended, began_ms) = (self.ended(), now_ms());
+        let result = self.volume.flush();
+        self.was_prompt("a flush", began_ms);
+        match result {
+            Ok(()) => self.promise(&ended),
+            Err(error) => self.excuse("a flush", error, began_ms),
+        }
+    }
+
+    fn read(&self, who: usize) {
+        let began_ms = now_ms();
+        let result = self.volume.read(who as u64 * PART, PART);
+        self.was_prompt("a read", began_ms);
+        match result {
+            Ok(bytes) => {
+                let found = versions(&bytes);
+                let world = self.machine.world();
+                let history = &world.histories[who];
+                let shown = Shown(&found);
+                assert!(history.is_now(&found), "writer {who} reads{shown}, and has {history}");
+            }
+            Err(error) => {
+                // A read is tried again at once, if at all. What the cache disk has forgotten, though, is gone.
+                let world = self.machine.world();
+                assert!(
+                    world.log_may_fail || world.was_wrong_since(began_ms),
+                    "a read fails ({}) though no I/O of a disk has",
+                    error.to_errno()
+                );
+            }
+        }
+    }
+
+    fn write(&self, who: usize, rng: &mut Rng) {
+        let unit = if rng.one_in(2) { BLOCK_SECTORS } else { self.machine.block };
+        // What is larger may go around the cache, and then is no part of the log.
+        let most = if rng.one_in(6) { 15 * BLOCK_SECTORS } else { 16 };
+        let n = rng.range(1, most / unit) * unit;
+        let first = rng.below((PART - n) / unit + 1) * unit;
+        let (fua, preflush) = (rng.one_in(8), rng.one_in(10));
+        let ended = if preflush { self.ended() } else { vec![] };
+        let version = self.machine.world().histories[who].begin(first, n);
+        let began_ms = now_ms();
+        let mut request = Request::write(who as u64 * PART + first, &contents(version, n));
+        if fua {
+            request = request.fua();
+        }
+        if preflush {
+            request = request.preflush();
+        }
+        let result = self.volume.submit(request).wait();
+        self.was_prompt("a write", began_ms);
+        self.machine.world().histories[who].end(result.is_err(), fua);
+        match result {
+            Ok(_) => self.promise(&ended),
+            Err(error) => self.excuse("a write", error, began_ms),
+        }
+    }
+
+    /// The administrator, until the writers are done.
+    fn administer(&self, mut ops: u64, seed: u64) {
+        let rng = &mut Rng::new(seed);
+        while ops > 0 && *self.writers.lock().unwrap() > 0 {
+            ops -= 1;
+            take_us(rng.pick(&[10, 1000, 30_000, 2_000_000, 20_000_000]));
+            let began_ms = now_ms();
+            let message = |message: &str| {
+                if let Err(error) = self.volume.message(message) {
+                    self.excuse(message, error, began_ms);
+                }
+            };
+            match rng.below(10) {
+                0 | 1 => message("drop_caches"),
+                2 | 3 => {
+                    self.volume.suspend();
+                    take_us(rng.pick(&[0, 1000, 5_000_000]));
+                    self.volume.resume();
+                }
+                4 => message(rng.pick(&["give_up", "clear_stat", "report"])),
+                5 => {
+                    self.volume.status(StatusKind::Info);
+                    self.volume.status(StatusKind::Table);
+                }
+                _ => message(rng.pick(&[
+                    "writeback_threshold 0",
+                    "writeback_threshold 50",
+                    "writeback_threshold 100",
+                    "nr_max_batched_writeback 1",
+                    "nr_max_batched_writeback 32",
+                    "writeback_rate_limit 200",
+                    "writeback_rate_limit 0",
+                    "steering_timeout 3",
+                    "steering_timeout 0",
+                    "sync_data_interval 1",
+                    "sync_data_interval 0",
+                ])),
+            }
+        }
+    }
+
+    /// What goes wrong with the disks.
+    fn trouble(&self, troubles: u64, seed: u64) {
+        let rng = &mut Rng::new(seed);
+        for _ in 0..troubles {
+            take_us(rng.pick(&[10, 1000, 30_000, 1_000_000, 5_000_000]));
+            if *self.writers.lock().unwrap() == 0 {
+                break;
+            }
+            let ms = rng.pick(&[1, 10, 300, 2000, 9000, 30_000, 100_000]);
+            let disk = rng.index(2);
+            let trouble = Trouble::any(rng, disk, self.machine.sizes[disk], ms);
+            self.machine.world().troubles.push(trouble);
+        }
+    }
+
+    /// Nothing is wrong with the disks any more. So after a while everything works, unless the log has failed; and what
+    /// is drained is on the backing disk.
+    fn convalesce(&self) {
+        self.machine.world().troubles.clear();
+        take_us(AFTERMATH_MS * 1000);
+        let log_may_fail = self.machine.world().log_may_fail;
+        let flush = self.volume.flush();
+        let drain = self.volume.message("drop_caches").map(|_| ());
+        match flush.and(drain) {
+            Ok(()) => self.promise(&self.ended()),
+            Err(_) => {
+                let status = self.volume.status(StatusKind::Info);
+                assert!(log_may_fail, "the disks are well; flush {flush:?}, drain {drain:?}: {status}");
+                return;
+            }
+        }
+        let writers = self.machine.world().histories.len();
+        (0..writers).for_each(|who| self.read(who));
+        let world = self.machine.world();
+        for (who, history) in world.histories.iter().enumerate() {
+            let found = versions(&world.disks[BACKING].read(who as u64 * PART, PART));
+            assert!(
+                history.is_now(&found),
+                "writer {who} finds{} behind a drain, and has {history}",
+                Shown(&found)
+            );
+        }
+    }
+
+    /// Fails when it is not over within a time that is longer than any trouble, and says who waits.
+    fn watch(&self) {
+        let mut idle_ms = 0;
+        let mut seen = self.ended();
+        while !self.over.load(Ordering::SeqCst) {
+            let before = turns();
+            take_us(1_000_000);
+            let busy = turns() - before;
+            assert!(busy < MOST_TURNS, "{busy} turns in a second, as if somebody spins: {}", who_waits());
+            let ended = self.ended();
+            let troubles = !self.machine.world().troubles.iter().all(|t| t.is_over());
+            idle_ms = if ended == seen && !troubles { idle_ms + 1000 } else { 0 };
+            seen = ended;
+            assert!(idle_ms < PATIENCE_MS, "nothing goes on: {}", who_waits());
+        }
+    }
+}
+
+/// Several lives, as `plan` says. Says at how many images the power was cut.
+pub fn live(plan: &Plan) -> u64 {
+    let rng = &mut Rng::new(plan.seed);
+    let segment_blocks = rng.pick(&[16, 32]);
+    let nr_segments = rng.pick(&[16, 24, 48]);
+    let cache = (256 + nr_segments * u64::from(segment_blocks)) * BLOCK_SECTORS;
+    let backing = plan.writers as u64 * PART;
+    let mut uuid = [0; 16];
+    uuid[..8].copy_from_slice(&plan.seed.to_le_bytes());
+    uuid[15] = 1;
+    let sb = Superblock::new(cache, backing, segment_blocks, uuid, plan.seed | 1 << 63).unwrap();
+    let mut disk = Simulated::new(cache);
+    let first = Checkpoint::first(sb.nonce);
+    disk.poke(0, &sb.encode());
+    disk.poke(first.block() * BLOCK_SECTORS, &first.encode());
+    let block = rng.pick(&[1, 1, 1, BLOCK_SECTORS]);
+    let mut disks = [Simulated::new(backing), disk];
+    let mut histories = vec![History::new(PART); plan.writers];
+    let mut found = vec![vec![0; PART as usize]; plan.writers];
+    let mut cuts = 0;
+    for _ in 0..plan.lives {
+        let world = World::new(disks, histories, rng.pick(&[8, 30, 100]), rng.next());
+        let machine = Machine { world: Arc::new(Mutex::new(world)), sizes: [backing, cache], block };
+        let (left, images) = live_once(machine, found, plan, rng);
+        cuts += images;
+        Left { disks, histories, found } = left;
+    }
+    cuts
+}
+
+const OPTIONS: &[&str] =
+    &["2 writeback_threshold 0", "", "2 writeback_threshold 100", "2 sync_data_interval 1"];
+
+/// What a life leaves to the next one.
+struct Left {
+    disks: [Simulated; 2],
+    histories: Vec<History>,
+    /// What each writer finds there.
+    found: Vec<Vec<u64>>,
+}
+
+/// One life, in which each writer has to find this. Says what it leaves, and how many images of it there were.
+fn live_once(machine: Machine, found: Vec<Vec<u64>>, plan: &Plan, rng: &mut Rng) -> (Left, u64) {
+    let writers = plan.writers;
+    let volume = machine.try_open(rng.pick(OPTIONS));
+    let volume = volume.unwrap_or_else(|(why, e)| panic!("refused: {why} ({})", e.to_errno()));
+    // Until now nobody was told anything: another crash may have left less of what was not promised.
+    machine.world().histories.iter_mut().zip(found).for_each(|(history, found)| history.begin_anew(found));
+    let life = Arc::new(Life { machine, volume, writers: Mutex::new(writers), over: AtomicBool::new(false) });
+    let go = |name: &str, f: Box<dyn FnOnce(&Life) + Send>| {
+        let life = life.clone();
+        spawn(name, move || f(&life)).unwrap()
+    };
+    let mut all = Vec::new();
+    for who in 0..writers {
+        let (ops, seed) = (rng.range(plan.ops / 6, plan.ops), rng.next());
+        all.push(go("writer", Box::new(move |life| life.write_for_a_while(who, ops, seed))));
+    }
+    let (admin, seed) = (plan.admin, rng.next());
+    all.push(go("admin", Box::new(move |life| life.administer(admin, seed))));
+    let (troubles, seed) = (if rng.one_in(3) { 0 } else { plan.troubles }, rng.next());
+    all.push(go("trouble", Box::new(move |life| life.trouble(troubles, seed))));
+    let watch = go("watch", Box::new(Life::watch));
+    all.into_iter().for_each(|thread| thread.join());
+    if rng.one_in(2) {
+        life.convalesce();
+    }
+    life.machine.world().troubles.clear();
+    life.over.store(true, Ordering::SeqCst);
+    watch.join();
+    let Life { machine, volume, .. } = Arc::into_inner(life).unwrap();
+    let is_removed = rng.one_in(3);
+    if is_removed {
+        let log_may_fail = machine.world().log_may_fail;
+        volume.remove();
+        if !log_may_fail {
+            let mut world = machine.world();
+            world.histories.iter_mut().for_each(|history| history.promise(history.ended()));
+        }
+    } else {
+        volume.kill();
+    }
+    let images = std::mem::take(&mut machine.world().images);
+    let cuts = images.len() as u64;
+    // The next life begins from any of these, or from what is there now.
+    let next = rng.index(images.len() + 1);
+    let mut left = None;
+    for (i, mut image) in images.into_iter().enumerate() {
+        image.end(rng);
+        let found = look(&machine, &image, plan, rng);
+        if i == next {
+            left = Some(Left { disks: image.disks, histories: image.histories, found });
+        }
+    }
+    let left = left.unwrap_or_else(|| {
+        let (disks, histories) = {
+            let world = machine.world();
+            (world.disks.clone(), world.histories.clone())
+        };
+        let image = Image::of(disks, histories);
+        let found = look(&machine, &image, plan, rng);
+        Left { disks: image.disks, histories: image.histories, found }
+    });
+    (left, cuts)
+}
+
+/// Opens the volume as it is in `image`, and looks whether all is there that was promised: what each writer finds.
+fn look(machine: &Machine, image: &Image, plan: &Plan, rng: &mut Rng) -> Vec<Vec<u64>> {
+    let machine = machine.with(image, rng.next());
+    let drains = rng.one_in(4);
+    let read = || {
+        let volume = machine.try_open("2 writeback_threshold 0");
+        let volume = volume.unwrap_or_else(|(why, e)| panic!("refused: {why} ({})", e.to_errno()));
+        let read = |who: u64| versions(&volume.read(who * PART, PART).unwrap());
+        let found: Vec<_> = (0..plan.writers as u64).map(read).collect();
+        if drains {
+            match volume.message("drop_caches") {
+                Ok(_) => (),
+                Err(EBUSY) => panic!("a drain is refused"),
+                Err(error) => panic!("a drain fails ({})", error.to_errno()),
+            }
+            let world = machine.world();
+            for (who, found) in (0..).zip(&found) {
+                let drained = versions(&world.disks[BACKING].read(who * PART, PART));
+                assert_eq!(&drained, found, "writer {who}: a drain leaves something else");
+            }
+        }
+        volume.kill();
+        found
+    };
+    let found = read();
+    for (who, (history, found)) in image.histories.iter().zip(&found).enumerate() {
+        let shown = Shown(found);
+        assert!(history.allows(found), "writer {who} finds what is no prefix:{shown} of {history}");
+    }
+    if rng.one_in(8) {
+        assert_eq!(read(), found, "what was there after a crash is not there after the next one");
+    }
+    found
+}

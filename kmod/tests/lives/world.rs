@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The two disks of a volume and what happens to them: they are slow, they fail, they hang, and now and then a copy of both is kept
+//! of one moment in the middle of some I/O, for the power to be cut on.
+
+use crate::disk::{Disk as Simulated, AWAY};
+use crate::history::History;
+use crate::rng::Rng;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard};
+use writeboost::host::plain::{now_ms, pause, take_us, Disk, Error, MemoryDisk, Result};
+use writeboost::policy::limits::{Limits, Shape};
+
+pub const SECTOR: usize = 512;
+pub const BACKING: usize = 0;
+pub const CACHE: usize = 1;
+
+/// Images of a life at most.
+const IMAGES: usize = 16;
+
+/// What a disk is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Op {
+    Read,
+    Write,
+    Flush,
+}
+
+/// What becomes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// It ends with this error, which says nothing about the medium.
+    Fails(i32),
+    /// As above, and the disk forgets what is not stable: it was reset.
+    Resets(i32),
+    /// It takes as long as the trouble lasts.
+    Hangs,
+}
+
+/// Something is wrong with a disk for a while.
+#[derive(Debug, Clone)]
+pub struct Trouble {
+    disk: usize,
+    ops: Vec<Op>,
+    /// Reads and writes of these sectors.
+    sectors: Range<u64>,
+    how: How,
+    /// One I/O in so many.
+    one_in: u64,
+    until_ms: u64,
+}
+
+impl Trouble {
+    /// Any, on a disk of so many sectors, for that long from now on.
+    pub fn any(rng: &mut Rng, disk: usize, sectors: u64, ms: u64) -> Self {
+        use Op::{Flush, Read, Write};
+        let all = 0..sectors;
+        let from = rng.below(sectors);
+        let some = from..(from + 1 + rng.below(sectors / 4)).min(sectors);
+        let errno = rng.pick(&AWAY);
+        Self {
+            disk,
+            ops: match rng.below(5) {
+                0 => vec![Read],
+                1 => vec![Write],
+                2 => vec![Flush],
+                3 => vec![Write, Flush],
+                _ => vec![Read, Write, Flush],
+            },
+            sectors: if rng.one_in(2) { all } else { some },
+            how: rng.pick(&[How::Fails(errno), How::Resets(errno), How::Resets(errno), How::Hangs]),
+            one_in: rng.pick(&[1, 1, 2, 10]),
+            until_ms: now_ms() + ms,
+        }
+    }
+
+    /// Whether it is over.
+    pub fn is_over(&self) -> bool {
+        now_ms() >= self.until_ms
+    }
+
+    fn concerns(&self, disk: usize, op: Op, sectors: &Range<u64>) -> bool {
+        let is_there =
+            op == Op::Flush || (self.sectors.start < sectors.end && sectors.start < self.sectors.end);
+        self.disk == disk && self.ops.contains(&op) && is_there && now_ms() < self.until_ms
+    }
+}
+
+/// Both disks as they were in one moment, and what was promised by then.
+pub struct Image {
+    pub disks: [Simulated; 2],
+    in_flight: [Vec<(u64, Vec<u8>)>; 2],
+    pub histories: Vec<History>,
+}
+
+impl Image {
+    /// Of disks for which nothing is under way.
+    pub fn of(disks: [Simulated; 2], histories: Vec<History>) -> Self {
+        Self { disks, in_flight: Default::default(), histories }
+    }
+
+    /// The power is cut, or the host dies and the disks go on.
+    pub fn end(&mut self, rng: &mut Rng) {
+        for (disk, in_flight) in self.disks.iter_mut().zip(&self.in_flight) {
+            if rng.one_in(4) {
+                disk.orphan(rng, in_flight);
+            } else {
+                disk.cut(rng, in_flight);
+            }
+        }
+        // What a backing disk does not give back that was being written is in the log; what is beside that in the same block is not.
+        self.disks[BACKING] = self.disks[BACKING].clone().healed();
+    }
+}
+
+/// All that happens at one moment happens with this locked.
+pub struct World {
+    pub disks: [Simulated; 2],
+    /// Writes that have begun and not ended, by number.
+    in_flight: [Vec<(u64, u64, Vec<u8>)>; 2],
+    next: u64,
+    pub histories: Vec<History>,
+    pub images: Vec<Image>,
+    /// One I/O in so many makes an image.
+    every: u64,
+    pub troubles: Vec<Trouble>,
+    /// When an I/O of each disk has failed or hung last, in milliseconds since boot.
+    pub wrong_ms: [u64; 2],
+    /// When a read of each disk has failed last.
+    read_failed_ms: [u64; 2],
+    /// Whether any I/O of the cache disk has failed. Then it may have been reset, and what was not stable must be read back; so the log
+    /// may have failed, too, and for good.
+    pub log_may_fail: bool,
+    rng: Rng,
+}
+
+impl World {
+    pub fn new(disks: [Simulated; 2], histories: Vec<History>, every: u64, seed: u64) -> Self {
+        Self {
+            disks,
+            in_flight: Default::default(),
+            next: 0,
+            histories,
+            images: Vec::new(),
+            every,
+            troubles: Vec::new(),
+            wrong_ms: [0; 2],
+            read_failed_ms: [0; 2],
+            log_may_fail: false,
+            rng: Rng::new(seed),
+        }
+    }
+
+    /// In the middle of some I/O.
+    fn moment(&mut self) {
+        if self.images.len() < IMAGES && self.rng.one_in(self.every) {
+            let in_flight = self
+                .in_flight
+                .each_ref()
+                .map(|writes| writes.iter().map(|(_, sector, data)| (*sector, data.clone())).collect());
+            self.images.push(Image {
+                disks: self.disks.clone(),
+                in_flight,
+                histories: self.histories.clone(),
+            });
+        }
+    }
+
+    /// Whether something was wrong with a disk at that time or later.
+    pub fn was_wrong_since(&self, ms: u64) -> bool {
+        self.wrong_ms.iter().any(|&wrong_ms| wrong_ms >= ms)
+    }
+
+    /// The trouble that an I/O has, if any.
+    fn trouble(&mut self, disk: usize, op: Op, sectors: &Range<u64>, hangs: bool) -> Option<Trouble> {
+        let rng = &mut self.rng;
+        let is = |t: &&Trouble| (t.how == How::Hangs) == hangs && t.concerns(disk, op, sectors);
+        self.troubles.iter().filter(is).find(|t| rng.one_in(t.one_in)).cloned()
+    }
+}
+
+/// Tells what happens, when somebody looks at one run.
+pub fn note(text: &str) {
+    if std::env::var_os("WRITEBOOST_LOG").is_some() {
+        eprintln!("{} ms: {text}", now_ms());
+    }
+}
+
+/// One of the two.
+pub struct Half {
+    pub world: Arc<Mutex<World>>,
+    pub number: usize,
+    pub sectors: u64,
+    pub logical_block: u32,
+}
+
+impl Half {
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap()
+    }
+
+    /// The time that it takes.
+    fn take_time(&self, op: Op, sectors: &Range<u64>) {
+        let (hangs, us) = {
+            let mut world = self.world();
+            let hangs = world.trouble(self.number, op, sectors, true);
+            (hangs, if op == Op::Read { world.rng.below(200) } else { world.rng.below(2000) })
+        };
+        if let Some(trouble) = hangs {
+            take_us(trouble.until_ms.saturating_sub(now_ms()) * 1000);
+            self.world().wrong_ms[self.number] = now_ms();
+        }
+        if us % 4 == 0 {
+            pause();
+        } else {
+            take_us(us);
+        }
+    }
+
+    /// What goes wrong with it now, if anything does.
+    fn fails(&self, world: &mut World, op: Op, sectors: &Range<u64>) -> Option<Error> {
+        let trouble = world.trouble(self.number, op, sectors, false)?;
+        world.wrong_ms[self.number] = now_ms();
+        world.log_may_fail |= self.number == CACHE;
+        note(&format!("disk {} {op:?} {sectors:?} {:?}", self.number, trouble.how));
+        // Where reads fail all the time, not each of them is taken for a reset.
+        let is_told = op != Op::Read || now_ms() > world.read_failed_ms[self.number] + 1100;
+        if op == Op::Read {
+            world.read_failed_ms[self.number] = now_ms();
+        }
+        let World { disks, rng, .. } = world;
+        let errno = match trouble.how {
+            How::Resets(errno) => {
+                if is_told {
+                    disks[self.number].forget(rng);
+                }
+                errno
+            }
+            How::Fails(errno) => errno,
+            How::Hangs => return None,
+        };
+        Some(Error::from_errno(-errno))
+    }
+}
+
+impl Disk for Half {
+    fn shape(&self) -> Shape {
+        Shape { sectors: self.sectors, logical_block: self.logical_block, zoned: false, read_only: false }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { logical_block: self.logical_block, ..MemoryDisk::new(1).limits() }
+    }
+
+    fn read(&self, sector: u64, to: &mut [u8]) -> Result {
+        let n = (to.len() / SECTOR) as u64;
+        let sectors = sector..sector + n;
+        self.take_time(Op::Read, &sectors);
+        let mut world = self.world();
+        if let Some(error) = self.fails(&mut world, Op::Read, &sectors) {
+            return Err(error);
+        }
+        let read = world.disks[self.number].try_read(sector, n);
+        to.copy_from_slice(&read.map_err(|errno| Error::from_errno(-errno))?);
+        Ok(())
+    }
+
+    fn write(&self, sector: u64, from: &[u8], fua: bool) -> Result {
+        let sectors = sector..sector + (from.len() / SECTOR) as u64;
+        let id = {
+            let mut world = self.world();
+            world.next += 1;
+            let id = world.next;
+            world.in_flight[self.number].push((id, sector, from.to_vec()));
+            world.moment();
+            id
+        };
+        // Others may end before.
+        self.take_time(Op::Write, &sectors);
+        let mut world = self.world();
+        world.in_flight[self.number].retain(|write| write.0 != id);
+        let error = self.fails(&mut world, Op::Write, &sectors);
+        let World { disks, rng, .. } = &mut *world;
+        if error.is_some() {
+            disks[self.number].tear(rng, sector, from);
+        } else {
+            disks[self.number].write(sector, from, fua);
+        }
+        world.moment();
+        error.map_or(Ok(()), Err)
+    }
+
+    fn flush(&self) -> Result {
+        let mark = self.world().disks[self.number].mark();
+        self.take_time(Op::Flush, &(0..0));
+        let mut world = self.world();
+        world.moment();
+        if let Some(error) = self.fails(&mut world, Op::Flush, &(0..0)) {
+            return Err(error);
+        }
+        world.disks[self.number].flush(mark);
+        world.moment();
+        Ok(())
+    }
+}
