@@ -2,10 +2,10 @@
 
 //! What could not be written back lately, and when it is tried again: later and later.
 
+use super::retry::Pause;
 use crate::host::{OutOfMemory, Table};
 
-/// What has failed is tried again after so many milliseconds at first and at last.
-const FIRST_PAUSE_MS: u64 = 1000;
+/// What has failed is tried again after so many milliseconds at last.
 const LAST_PAUSE_MS: u64 = 60_000;
 /// The same of a device as a whole: when it is back, somebody may be waiting for room.
 pub const LAST_DEVICE_PAUSE_MS: u64 = 10_000;
@@ -40,33 +40,6 @@ pub struct Bad {
     pause: Pause,
     /// It could not be read from the cache device.
     pub unreadable: bool,
-}
-
-/// How long something is left alone: twice as long each time.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Pause {
-    /// In milliseconds since boot.
-    until: u64,
-    /// 0 when nothing has failed.
-    length: u64,
-}
-
-impl Pause {
-    /// It has failed, once more: it is left alone from `now` on, for so many milliseconds at most.
-    pub fn begin(&mut self, now: u64, most: u64) {
-        self.length = (self.length * 2).clamp(FIRST_PAUSE_MS, most);
-        self.until = now + self.length;
-    }
-
-    /// Whether it is not over.
-    pub fn is_on(&self, now: u64) -> bool {
-        now < self.until
-    }
-
-    /// Whether it has failed, and nothing went well since.
-    pub fn has_failed(&self) -> bool {
-        self.length != 0
-    }
 }
 
 impl Failures {

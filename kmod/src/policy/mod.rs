@@ -5,6 +5,7 @@
 //!
 //! - [`pace`]: how fast writes are let in when only writeback makes room.
 //! - [`writeback`]: what may be called clean, and how much of it is under way at a time.
+//! - [`retry`]: when what has failed is tried again, and when it is over.
 //! - [`failures`]: what could not be written back, and when it is tried again.
 //! - [`lost`]: what an error says about the data, and when a block that cannot be read is lost.
 //! - [`rate`]: how fast writeback goes when it has a limit.
@@ -17,6 +18,7 @@ pub mod limits;
 pub mod lost;
 pub mod pace;
 pub mod rate;
+pub mod retry;
 pub mod seldom;
 pub mod silence;
 pub mod writeback;

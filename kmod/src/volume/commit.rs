@@ -29,16 +29,13 @@ use crate::engine::log::Io;
 use crate::format::{Checkpoint, RecordHeader, BLOCK, WINDOW};
 use crate::host::{now_ms, should_stop, sleep_ms, Arc, Bio, BioList, EndIo, How, Result, Sleep, Table, EIO};
 use crate::policy::pace::low_water;
+use crate::policy::retry::{Next, Retry, LASTS_MS};
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-/// Milliseconds before the second attempt to write something to the cache device, and before those that follow: 10 s in
-/// all. Long enough for a device to be reset, and short enough for those who wait.
-pub(super) const PAUSES_MS: [u64; 5] = [100, 400, 1500, 3000, 5000];
-
 /// Who waits for room is told that there will be none when nobody could make any for so long: as long as writes to the
 /// cache device are repeated.
-pub(super) const PATIENCE_MS: u64 = 10_000;
+pub(super) const PATIENCE_MS: u64 = LASTS_MS;
 
 /// So many riders are ended where their commit ends, which may be an interrupt, at about a microsecond each. The rest is left to
 /// the thread.
@@ -78,8 +75,7 @@ fn pop_waiting(core: &mut Core, upto: u64) -> Option<Bio<PerBio>> {
 #[derive(Clone, Copy, Default)]
 struct Attempt {
     io: Option<Io>,
-    /// How often it has failed.
-    failed: usize,
+    retry: Retry,
     /// When it is to be submitted again, in milliseconds since boot.
     due: Option<u64>,
 }
@@ -120,7 +116,7 @@ impl Attempts {
 
     /// Whether any has failed and is not settled.
     fn any_failed(&mut self) -> bool {
-        self.any = self.any && self.all().any(|a| a.failed != 0 || a.due.is_some());
+        self.any = self.any && self.all().any(|a| a.retry.has_failed() || a.due.is_some());
         self.any
     }
 }
@@ -201,11 +197,13 @@ impl Volume {
     fn settle_or_wait(&self, attempt: &mut Attempt, ok: bool) -> bool {
         if !ok {
             self.fault(Kind::CacheWrite);
-            if let Some(pause) = PAUSES_MS.get(attempt.failed).filter(|_| !self.core.lock().engine.failed()) {
-                attempt.failed = attempt.failed.saturating_add(1);
-                attempt.due = Some(now_ms().saturating_add(*pause));
-                self.trouble(trouble::CACHE_WRITE, true);
-                return false;
+            match attempt.retry.failed() {
+                Next::Again(pause) if !self.core.lock().engine.failed() => {
+                    attempt.due = Some(now_ms().saturating_add(pause));
+                    self.trouble(trouble::CACHE_WRITE, true);
+                    return false;
+                }
+                Next::Again(_) | Next::Over => (),
             }
         }
         self.settle(attempt, ok);
@@ -368,7 +366,7 @@ impl Volume {
         };
         let suspect = matches!(io, Io::Flush { .. }) && this.flights.is_suspect();
         attempts.any |= suspect;
-        *attempts.of(&io) = Attempt { io: Some(io), failed: 0, due: suspect.then_some(0) };
+        *attempts.of(&io) = Attempt { io: Some(io), retry: Retry::default(), due: suspect.then_some(0) };
         if !suspect {
             Self::submit(this, &io);
         }
@@ -451,7 +449,7 @@ impl Volume {
     /// # Errors
     /// `EIO`.
     pub(super) fn insist_on_checkpoint(&self, t: &Arc<Transfer>, checkpoint: &Checkpoint) -> Result {
-        let mut pauses = PAUSES_MS.iter();
+        let mut retry = Retry::default();
         loop {
             let doubts = self.flights.doubts();
             let before = doubts.count();
@@ -462,7 +460,7 @@ impl Volume {
                 result => result,
             };
             if result.is_ok() {
-                if pauses.len() < PAUSES_MS.len() {
+                if retry.has_failed() {
                     self.trouble(trouble::CACHE_WRITE, false);
                 }
                 return result;
@@ -470,9 +468,9 @@ impl Volume {
             self.trouble(trouble::CACHE_WRITE, true);
             self.fault(Kind::CacheWrite);
             self.core.lock().engine.checkpoint_missed();
-            match pauses.next() {
-                Some(pause) => sleep_ms(*pause as u32),
-                None => return result,
+            match retry.failed() {
+                Next::Again(pause) => sleep_ms(pause as u32),
+                Next::Over => return result,
             }
         }
     }
