@@ -32,7 +32,8 @@ use crate::engine::reclaim::{Batch, Item, Planned};
 use crate::engine::runs::{for_each_row, for_each_run, Run};
 use crate::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::host::{crc32c, hurry, now_ms, should_stop, Arc, Box, MutexGuard, Result, Sleep, Table};
-use crate::policy::failures::{Failures, LAST_DEVICE_PAUSE_MS, MAX_BAD};
+use crate::policy::bad_blocks::{Halves, Pass, Step};
+use crate::policy::failures::Failures;
 use crate::policy::pace::segments_at_once;
 use crate::policy::rate::Rate;
 use crate::policy::retry::Pause;
@@ -49,8 +50,6 @@ const BACKGROUND: u32 = 256;
 const URGENT: u32 = 32;
 /// How often it looks whether there is something to do, in milliseconds.
 const TICK_MS: u32 = 1000;
-/// When so many writes have failed in a row, all of them, it is the device and not the blocks.
-const DEAD: u32 = 16;
 
 /// What the thread remembers from tick to tick.
 struct Tick {
@@ -97,26 +96,6 @@ enum Fate {
     Unclear,
     /// It cannot be written.
     Lost,
-}
-
-/// How writing back one batch went.
-#[derive(Default)]
-struct Pass {
-    /// Writes that went well, whatever became of the flush.
-    written: u32,
-    /// Writes and flushes that failed.
-    failed: u32,
-    /// Blocks that could not be read, and those that were left out because they have failed lately.
-    unreadable: u32,
-    early: u32,
-    /// Blocks that are clean now.
-    cleaned: u32,
-    /// There are parts of blocks that the backing device can write as a whole only.
-    parts: bool,
-    /// So many writes have failed, and none went well, that it may be the device. Only one in a pass is looked at closer.
-    hopeless: bool,
-    /// The device fails, and not this block or that one.
-    dead: bool,
 }
 
 impl Tools {
@@ -400,7 +379,7 @@ impl Volume {
         self.set_writing(Span::default());
         // What fails is known now.
         tools.failures.unclear &= from == 0;
-        tools.failures.widen = is_small && pass.cleaned == 0 && (pass.failed | pass.unreadable) != 0;
+        tools.failures.widen = is_small && pass.cleaned == 0 && pass.has_trouble();
         tools.failures.widen || self.conclude(&mut tools.failures, &pass, from == 0, over)
     }
 
@@ -412,7 +391,7 @@ impl Volume {
         self.set_writing(Span::default());
         match end {
             End::Nothing => None,
-            End::Over(over) if pass.failed | pass.unreadable == 0 && !pass.parts => {
+            End::Over(over) if !pass.has_trouble() && !pass.parts => {
                 Some(self.conclude(&mut tools.failures, &pass, false, over))
             }
             End::Over(_) | End::Failed => {
@@ -426,27 +405,14 @@ impl Volume {
 
     /// Notes what a pass means for the volume. Says whether there is perhaps more to do at once.
     fn conclude(&self, failures: &mut Failures, pass: &Pass, nothing: bool, over: bool) -> bool {
-        if pass.dead {
-            failures.device.begin(now_ms(), LAST_DEVICE_PAUSE_MS);
-        } else if pass.written != 0 {
-            failures.device = Pause::default();
-        }
-        failures.alive = pass.written != 0 && !pass.dead;
-        let bad = failures.bad();
-        let unwritten = bad.iter().any(|b| !b.unreadable) || failures.device.has_failed();
-        self.trouble(trouble::BACKING_WRITE, unwritten);
-        if bad.iter().any(|b| b.unreadable) {
+        failures.conclude(pass, now_ms());
+        self.trouble(trouble::BACKING_WRITE, failures.any_unwritten());
+        if failures.any_unreadable() {
             self.trouble(trouble::CACHE_READ, true);
         } else if self.state().dirty == 0 {
             self.trouble(trouble::CACHE_READ, false);
         }
-        let is_stuck = pass.cleaned == 0 && (pass.failed | pass.unreadable | pass.early) != 0;
-        if is_stuck && pass.unreadable.saturating_add(pass.early) as usize > MAX_BAD {
-            // Else each pass would read them all in vain, and the next one would begin at once.
-            failures.all.begin(now_ms(), LAST_DEVICE_PAUSE_MS);
-        } else if pass.cleaned != 0 {
-            failures.all = Pause::default();
-        }
+        let is_stuck = pass.is_stuck();
         if over {
             self.faults.note_helpless(is_stuck);
         }
@@ -653,28 +619,22 @@ impl Volume {
         let mut from = 0;
         while let Some(first) = (from..items.len()).find(|&i| fates[i] == Fate::Unclear) {
             from = (first..items.len()).find(|&i| fates[i] != Fate::Unclear).unwrap_or(items.len());
-            // Ranges that a write has failed for: at each depth one waits while the other is looked at.
-            let mut failed = [(first, from); PART.ilog2() as usize + 2];
-            let mut n: usize = 1;
-            while n > 0 {
-                n = n.saturating_sub(1);
-                let (from, to) = failed[n];
-                pass.hopeless |= pass.failed >= DEAD && pass.written == 0 && !alive;
-                if pass.hopeless || to.saturating_sub(from) == 1 {
-                    self.writeback_failed(items[from].addr());
-                    fates[from..to].fill(Fate::Lost);
-                    continue;
-                }
-                let middle = from.midpoint(to);
-                for (from, to) in [(from, middle), (middle, to)] {
-                    self.write_range(t, &items[from..to], &todo[from..to], from);
-                    if (from..to).all(|i| t.is_ok(i)) {
-                        add_one(&mut pass.written);
-                        fates[from..to].fill(Fate::Written);
-                    } else {
-                        add_one(&mut pass.failed);
-                        failed[n] = (from, to);
-                        n = n.saturating_add(1);
+            let mut halves = Halves::of(first..from);
+            while let Some(step) = halves.next(|| pass.gives_up(alive)) {
+                match step {
+                    Step::Bad(range) => {
+                        self.writeback_failed(items[range.start].addr());
+                        fates[range].fill(Fate::Lost);
+                    }
+                    Step::Write(range) => {
+                        self.write_range(t, &items[range.clone()], &todo[range.clone()], range.start);
+                        if range.clone().all(|i| t.is_ok(i)) {
+                            add_one(&mut pass.written);
+                            fates[range].fill(Fate::Written);
+                        } else {
+                            add_one(&mut pass.failed);
+                            halves.failed(range);
+                        }
                     }
                 }
             }
