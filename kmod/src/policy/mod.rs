@@ -3,6 +3,7 @@
 //! What is decided beside the log: how fast, how much at a time, when again, and when something is over. It is told what happened and
 //! answers what to do, as the engine does; it calls nothing, never waits, and does no I/O.
 //!
+//! - [`room`]: whether there is room, who makes it, who gives up, when a drain is over, and whom that wakes.
 //! - [`pace`]: how fast writes are let in when only writeback makes room.
 //! - [`writeback`]: what may be called clean, and how much of it is under way at a time.
 //! - [`retry`]: when what has failed is tried again, and when it is over.
@@ -21,6 +22,7 @@ pub mod lost;
 pub mod pace;
 pub mod rate;
 pub mod retry;
+pub mod room;
 pub mod seldom;
 pub mod silence;
 pub mod writeback;
