@@ -3,6 +3,7 @@
 //! What could not be written back lately, and when it is tried again: later and later.
 
 use super::retry::Pause;
+use super::room::{Hopes, Purpose};
 use crate::host::{OutOfMemory, Table};
 
 /// What has failed is tried again after so many milliseconds at last.
@@ -29,8 +30,8 @@ pub struct Failures {
     pub widen: bool,
     /// Something has failed while several parts were under way: it is to be found out what.
     pub unclear: bool,
-    /// The hope that it was all forgotten for.
-    pub hopes: u64,
+    /// What there was to hope when the pauses were forgotten last.
+    pub hopes: Hopes,
 }
 
 /// A block that could not be written back.
@@ -57,7 +58,7 @@ impl Failures {
             urgent: false,
             widen: false,
             unclear: false,
-            hopes: 0,
+            hopes: Hopes::default(),
         })
     }
 
@@ -71,8 +72,21 @@ impl Failures {
         self.len != 0 || self.device.has_failed() || self.widen || self.unclear
     }
 
+    /// A pass begins. Says whether it may: not while all is left alone.
+    pub fn begin(&mut self, purpose: &Purpose, now_ms: u64) -> bool {
+        if core::mem::replace(&mut self.hopes, purpose.hopes) != purpose.hopes {
+            self.forget_pauses();
+        }
+        if purpose.urgent && !self.urgent {
+            // Much may have become dirty since then.
+            self.all = Pause::default();
+        }
+        self.urgent = purpose.urgent;
+        !self.device.is_on(now_ms) && !self.all.is_on(now_ms)
+    }
+
     /// All is tried at once: somebody has asked for it.
-    pub fn forget_pauses(&mut self) {
+    fn forget_pauses(&mut self) {
         self.bad.iter_mut().for_each(|bad| bad.pause = Pause::default());
         self.device = Pause::default();
         self.all = Pause::default();
@@ -117,6 +131,7 @@ impl Failures {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::room::Room;
 
     #[test]
     fn what_fails_is_tried_later_and_later() {
@@ -139,6 +154,26 @@ mod tests {
         failures.remove(7);
         failures.remove(7);
         assert!(!failures.any());
+    }
+
+    #[test]
+    fn all_is_tried_at_once_when_there_is_hope_or_need() {
+        let mut room = Room::default();
+        let _ = room.resumes(true);
+        let mut failures = Failures::new().unwrap();
+        assert!(failures.begin(&room.pass_begins(), 0), "nothing has failed");
+        failures.device.begin(0, LAST_DEVICE_PAUSE_MS);
+        assert!(!failures.begin(&room.pass_begins(), 999));
+        assert!(failures.begin(&room.pass_begins(), 1000), "the pause is over");
+        failures.device.begin(1000, LAST_DEVICE_PAUSE_MS);
+        let _ = room.drain_begins(1);
+        assert!(failures.begin(&room.pass_begins(), 1000), "somebody has asked for it");
+        failures.all.begin(1000, LAST_DEVICE_PAUSE_MS);
+        assert!(!failures.begin(&room.pass_begins(), 1000));
+        let urgent = Purpose { urgent: true, ..room.pass_begins() };
+        assert!(failures.begin(&urgent, 1000), "much may have become dirty since");
+        failures.all.begin(1000, LAST_DEVICE_PAUSE_MS);
+        assert!(!failures.begin(&urgent, 1000), "it is no news");
     }
 
     #[test]

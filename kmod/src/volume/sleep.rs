@@ -49,6 +49,7 @@ use crate::format::{Held, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
 use crate::host::{is_hibernating, now_ms, should_stop, sleep_ms, Arc, Bio, Mutex, Op, Result, Sleeper, EIO};
 use crate::policy::lost::insist;
 use crate::policy::retry::{Next, Retry};
+use crate::policy::room::Wake;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// How long it may take to fall asleep, in milliseconds: as long as the kernel waits for tasks, and a failing write is repeated.
@@ -244,9 +245,7 @@ impl Volume {
         while let Some(bio) = held.pop() {
             self.near.push(bio);
         }
-        for event in [&self.commit, &self.writeback, &self.reclaim, &self.progress] {
-            event.notify();
-        }
+        self.wake(Wake::COMMIT | Wake::WRITEBACK | Wake::RECLAIM | Wake::PROGRESS);
     }
 
     /// Reads a block of the cache device and lends it to `f`, trying again for as long as a write would be. `None` when the
@@ -382,7 +381,7 @@ impl Sleeper for Volume {
     fn restored(&self) {
         if self.flags.depth.is_blind() {
             self.flags.depth.is_restored.store(true, Ordering::SeqCst);
-            self.reclaim.notify();
+            self.wake(Wake::RECLAIM);
         }
     }
 

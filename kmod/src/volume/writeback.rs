@@ -36,7 +36,7 @@ use crate::policy::bad_blocks::{Halves, Pass, Step};
 use crate::policy::failures::Failures;
 use crate::policy::pace::segments_at_once;
 use crate::policy::rate::Rate;
-use crate::policy::retry::Pause;
+use crate::policy::room::{Ended, Room, Wake};
 use crate::policy::writeback::{next_part, part_end, whole_units, Next, Round, FIRST_PART, LEAST_PART, PART};
 use core::sync::atomic::Ordering;
 use stream::{Aim, End, Stream};
@@ -155,8 +155,7 @@ impl Volume {
                 !self.rests() && self.wants_writeback(&tick) && self.write_back(tools, &mut tick, busy)
             };
             if worked {
-                self.reclaim.notify();
-                self.progress.notify();
+                self.wake(Wake::RECLAIM | Wake::PROGRESS);
             } else {
                 tools.stream.shrink();
                 let _ = self.writeback.wait(seen, TICK_MS, Sleep::Idle);
@@ -183,18 +182,15 @@ impl Volume {
         (tick.mapped, tick.busy_ms, tick.at_ms) = (mapped, busy_ms, now);
         self.note_silence();
         let interval = u64::from(self.options().sync_data_interval()).saturating_mul(1000);
-        if interval != 0
-            && now.saturating_sub(tick.synced_ms) >= interval
-            && !self.flags.suspended.load(Ordering::Relaxed)
-        {
+        if interval != 0 && now.saturating_sub(tick.synced_ms) >= interval && !self.glance().is_suspended() {
             tick.synced_ms = now;
             self.core.lock().engine.flush();
-            self.commit.notify();
+            self.wake(Wake::COMMIT);
         }
     }
 
     fn wants_writeback(&self, tick: &Tick) -> bool {
-        let draining = self.draining.load(Ordering::Relaxed) != 0;
+        let draining = self.glance().is_draining();
         if draining || tick.idle {
             // What is still in RAM has to be in the log first.
             let mut core = self.core.lock();
@@ -202,7 +198,7 @@ impl Volume {
             let waits = core.engine.durable() < seq;
             drop(core);
             if waits {
-                self.commit.notify();
+                self.wake(Wake::COMMIT);
                 if draining {
                     let _ = self.wait_durable(seq, Sleep::Busy);
                 }
@@ -225,9 +221,7 @@ impl Volume {
     /// Whatever the options say.
     fn has_to_write_back(&self) -> bool {
         // A cache device that fails may be gone for good soon.
-        self.draining.load(Ordering::Relaxed) != 0
-            || self.flags.full.load(Ordering::Relaxed)
-            || self.state().failed
+        self.glance().must_write_back() || self.state().failed
     }
 
     /// What the built-in policy says.
@@ -272,23 +266,11 @@ impl Volume {
     /// Writes back one batch of the oldest segments. Says whether there is perhaps more to do at once.
     fn write_back<'a>(&'a self, tools: &mut Tools, tick: &mut Tick, mut busy: MutexGuard<'a, ()>) -> bool {
         let failures = &mut tools.failures;
-        let hopes = self.hopes.load(Ordering::Relaxed);
-        if core::mem::replace(&mut failures.hopes, hopes) != hopes {
-            // Somebody has asked for it: all is tried at once.
-            failures.forget_pauses();
-        }
-        let urgent = self.flags.full.load(Ordering::Relaxed) || self.flags.resting.load(Ordering::Relaxed);
-        if urgent && !failures.urgent {
-            // Much may have become dirty since then.
-            failures.all = Pause::default();
-        }
-        failures.urgent = urgent;
-        let now = now_ms();
-        if failures.device.is_on(now) || failures.all.is_on(now) {
+        let purpose = self.core.lock().room.pass_begins();
+        if !failures.begin(&purpose, now_ms()) {
             return false;
         }
-        // Acquire: with its goal.
-        let draining = self.draining.load(Ordering::Acquire) != 0;
+        let (urgent, draining) = (purpose.urgent, purpose.drain.is_some());
         // What fails must not fill the batch.
         let fails = failures.any();
         let option = self.policy().batched;
@@ -306,7 +288,7 @@ impl Volume {
         };
         // A drain is not for what is written meanwhile. Or a pass that has cleaned only that would say nothing about what
         // cannot be written back, and the drain would wait for it without end.
-        let last = if draining { self.drain_goal.load(Ordering::Relaxed) } else { u64::MAX };
+        let last = purpose.drain.unwrap_or(u64::MAX);
         // In good time: neither because it must nor for a drain.
         let early = !urgent && !draining;
         if !(fails || early && self.policy().limit.is_some()) {
@@ -374,7 +356,7 @@ impl Volume {
                 continue;
             }
             from = to;
-            self.reclaim.notify();
+            self.wake(Wake::RECLAIM);
         }
         self.set_writing(Span::default());
         // What fails is known now.
@@ -413,27 +395,22 @@ impl Volume {
             self.trouble(trouble::CACHE_READ, false);
         }
         let is_stuck = pass.is_stuck();
-        if over {
-            self.faults.note_helpless(is_stuck);
-        }
-        {
-            // The lock, so that no drain begins meanwhile. What was begun before says nothing about it.
-            let _core = self.core.lock();
-            if self.hopes.load(Ordering::Relaxed) == failures.hopes {
-                if over {
-                    self.exhausted.store(nothing || is_stuck, Ordering::Relaxed);
-                    self.faults.stuck.store(is_stuck, Ordering::Relaxed);
-                }
-                // Where only the flush has failed, who waits for room still has his patience.
-                self.faults.dead.store(failures.device.has_failed() && pass.written == 0, Ordering::Relaxed);
+        let ended = Ended {
+            hopes: failures.hopes,
+            over,
+            found_nothing: nothing,
+            is_stuck,
+            has_written: pass.written != 0,
+            device_failed: failures.device.has_failed(),
+        };
+        let wake = {
+            let mut core = self.core.lock();
+            if is_stuck {
+                core.pace.end();
             }
-        }
-        if is_stuck {
-            // Who waits for room may have to give up.
-            self.core.lock().pace.end();
-            self.commit.notify();
-        }
-        self.progress.notify();
+            self.tell(&mut core, |room| room.pass_ends(&ended, now_ms()))
+        };
+        self.wake(wake);
         !nothing && !is_stuck
     }
 
@@ -485,7 +462,7 @@ impl Volume {
         }
         if pass.cleaned != cleaned {
             // Who waits for room may have to wait for many chunks, but not in vain.
-            self.faults.note_hope();
+            self.happens(Room::cleaned);
         }
         for (i, item) in items.iter().enumerate() {
             if is_clean(i) {
