@@ -35,7 +35,7 @@ use core::ops::{BitOr, BitOrAssign};
 pub const PATIENCE_MS: u64 = LASTS_MS;
 
 /// Who is to be woken.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[must_use = "whoever is to be woken waits until somebody does it"]
 pub struct Wake(u8);
 
@@ -540,14 +540,18 @@ impl Room {
         Drain::Waits(Wake::WRITEBACK | Wake::RECLAIM)
     }
 
-    /// The drain is over, however it ended.
+    /// The drain is over, however it ended. Relocation that rested for it goes on.
     pub fn drain_ends(&mut self, ticket: Ticket) -> Wake {
         let Ticket { .. } = ticket;
         self.drains = self.drains.and_then(|Drains { count, goal }| {
             let count = NonZeroU32::new(count.get().saturating_sub(1))?;
             Some(Drains { count, goal })
         });
-        Wake::NOBODY
+        if self.is_draining() || self.need != Need::Resting {
+            return Wake::NOBODY;
+        }
+        self.need = Need::Relocating;
+        Wake::RECLAIM
     }
 
     /// Whether a drain is under way.
@@ -720,6 +724,20 @@ mod tests {
         let _ = room.drain_ends(ticket);
         assert_eq!(room.relocation_judged(Relocation::MakesRoom).0, Course::CarryOn);
         assert!(!room.is_draining());
+    }
+
+    #[test]
+    fn relocation_that_rests_is_woken_when_the_last_drain_is_over() {
+        let mut room = running();
+        let (one, other) = (drain(&mut room, 7), drain(&mut room, 8));
+        assert_eq!(room.relocation_judged(Relocation::MakesRoom).0, Course::Rest);
+        // By a signal, say: nobody else knows of it.
+        assert_eq!(room.drain_ends(other), Wake::NOBODY);
+        assert!(room.pass_begins().urgent);
+        assert_eq!(room.drain_ends(one), Wake::RECLAIM);
+        assert!(!room.pass_begins().urgent);
+        let ticket = drain(&mut room, 9);
+        assert_eq!(room.drain_ends(ticket), Wake::NOBODY, "it did not rest");
     }
 
     #[test]
