@@ -392,10 +392,10 @@ impl Room {
     /// and the backing device writes nothing or nothing can be read for it. A suspend would wait with such a write, and
     /// whoever wants to repair the cache device may need that suspend.
     pub fn gives_up(&self, is_full: bool, now_ms: u64) -> bool {
-        let Need::Full { outlook: Outlook::Helpless { since_ms, dead }, salvages } = self.need else {
+        let Need::Full { outlook: Outlook::Helpless { since_ms, dead }, salvages: false } = self.need else {
             return false;
         };
-        is_full && (dead || (now_ms.saturating_sub(since_ms) >= PATIENCE_MS && !salvages))
+        is_full && (dead || now_ms.saturating_sub(since_ms) >= PATIENCE_MS)
     }
 
     fn needs(&mut self, need: Need) -> Wake {
@@ -687,6 +687,10 @@ mod tests {
         let pass = stuck(&room);
         let _ = ends(&mut room, pass, NOW);
         assert!(!room.gives_up(true, NOW + PATIENCE_MS), "they will be given up soon");
+        // Nor does it matter that the other device writes nothing: relocation will need only this one.
+        let pass = dead(&room);
+        let _ = ends(&mut room, pass, NOW);
+        assert!(!room.gives_up(true, NOW));
         assert_eq!(room.relocation_cannot_read(false), Wake::NOBODY);
         assert!(room.gives_up(true, NOW + PATIENCE_MS), "nobody knows when");
         let _ = room.relocation_cannot_read(true);
