@@ -3,7 +3,7 @@
 //! What could not be written back lately, and when it is tried again: later and later.
 
 use super::retry::Pause;
-use super::room::{Hopes, Purpose};
+use super::room::Purpose;
 use crate::host::{OutOfMemory, Table};
 
 /// What has failed is tried again after so many milliseconds at last.
@@ -24,14 +24,12 @@ pub struct Failures {
     pub alive: bool,
     /// Of all blocks, when more cannot be read from the cache device than are remembered.
     pub all: Pause,
-    /// Whether only writeback made room the last time.
-    pub urgent: bool,
     /// Nothing of a small batch could be written back: a large one has to show whether that is so of all.
     pub widen: bool,
     /// Something has failed while several parts were under way: it is to be found out what.
     pub unclear: bool,
-    /// What there was to hope when the pauses were forgotten last.
-    pub hopes: Hopes,
+    /// What the last pass was for.
+    pub purpose: Purpose,
 }
 
 /// A block that could not be written back.
@@ -55,10 +53,9 @@ impl Failures {
             device: Pause::default(),
             alive: false,
             all: Pause::default(),
-            urgent: false,
             widen: false,
             unclear: false,
-            hopes: Hopes::default(),
+            purpose: Purpose::default(),
         })
     }
 
@@ -74,14 +71,14 @@ impl Failures {
 
     /// A pass begins. Says whether it may: not while all is left alone.
     pub fn begin(&mut self, purpose: &Purpose, now_ms: u64) -> bool {
-        if core::mem::replace(&mut self.hopes, purpose.hopes) != purpose.hopes {
+        let before = core::mem::replace(&mut self.purpose, *purpose);
+        if before.hopes != purpose.hopes {
             self.forget_pauses();
         }
-        if purpose.urgent && !self.urgent {
+        if purpose.urgent && !before.urgent {
             // Much may have become dirty since then.
             self.all = Pause::default();
         }
-        self.urgent = purpose.urgent;
         !self.device.is_on(now_ms) && !self.all.is_on(now_ms)
     }
 

@@ -198,7 +198,7 @@ pub enum Course {
 }
 
 /// What a pass of writeback is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Purpose {
     /// Writes wait for room, or will soon, and relocation makes none.
     pub urgent: bool,
@@ -206,13 +206,15 @@ pub struct Purpose {
     pub drain: Option<u64>,
     /// What there was to hope when it began.
     pub hopes: Hopes,
+    /// How often the cache had run full by then.
+    pub fulls: u64,
 }
 
 /// How a pass of writeback went.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ended {
-    /// [`Purpose::hopes`] of this pass.
-    pub hopes: Hopes,
+    /// What it was for.
+    pub purpose: Purpose,
     /// It has looked at all that it was for, and was not broken off.
     pub over: bool,
     /// It has found nothing to do.
@@ -221,6 +223,8 @@ pub struct Ended {
     pub is_stuck: bool,
     /// Something was written, whatever became of it.
     pub has_written: bool,
+    /// Something was tried to be written or flushed, and was not.
+    pub has_failed: bool,
     /// The device has failed, in this pass or in an earlier one, and has written nothing since.
     pub device_failed: bool,
 }
@@ -290,6 +294,8 @@ pub struct Room {
     writeback: Writeback,
     drains: Option<Drains>,
     hopes: Hopes,
+    /// How often only writeback began to make room.
+    fulls: u64,
     /// How often relocation has moved something during a drain, behind what that is for.
     carried: u64,
 }
@@ -303,6 +309,7 @@ impl Default for Room {
             writeback: Writeback::Hopeful,
             drains: None,
             hopes: Hopes(0),
+            fulls: 0,
             carried: 0,
         }
     }
@@ -419,6 +426,7 @@ impl Room {
         // That writeback got nothing done when little was dirty and it was not needed says nothing. A device that is still
         // dead shows so in the next pass.
         self.hope();
+        self.fulls = self.fulls.wrapping_add(1);
         self.needs(Need::Full { outlook: Outlook::Hopeful, salvages: soon }) | Wake::WRITEBACK
     }
 }
@@ -437,6 +445,7 @@ impl Room {
             urgent: matches!(self.need, Need::Resting | Need::Full { .. }),
             drain: self.drains.map(|drains| drains.goal),
             hopes: self.hopes,
+            fulls: self.fulls,
         }
     }
 
@@ -449,7 +458,9 @@ impl Room {
     /// A pass is over, or was broken off.
     pub fn pass_ends(&mut self, pass: &Ended, now_ms: u64) -> Wake {
         // What was begun before a drain, or before a resume, says nothing about what there is to hope since.
-        let counts = pass.hopes == self.hopes;
+        let counts = pass.purpose.hopes == self.hopes;
+        // Nor does what was begun before it was needed say that the device writes nothing.
+        let was_needed = counts && pass.purpose.fulls == self.fulls;
         if pass.over && counts {
             self.writeback = match (pass.is_stuck, pass.found_nothing) {
                 (true, _) => Writeback::Stuck,
@@ -458,7 +469,7 @@ impl Room {
             };
         }
         if let Need::Full { outlook, .. } = &mut self.need {
-            *outlook = outlook.after(pass, counts, now_ms);
+            *outlook = outlook.after(pass, was_needed, now_ms);
         }
         // Who waits for room may have to give up.
         Wake::PROGRESS | Wake::COMMIT.when(pass.is_stuck)
@@ -481,14 +492,16 @@ impl Room {
 }
 
 impl Outlook {
-    /// What it is after a pass. Whether the device is dead only such a pass says that `counts`.
-    fn after(self, pass: &Ended, counts: bool, now_ms: u64) -> Self {
+    /// What it is after a pass. Whether the device is dead a pass says only if it was begun when it `was_needed`, and has tried
+    /// to write something.
+    fn after(self, pass: &Ended, was_needed: bool, now_ms: u64) -> Self {
         let (since, was_dead) = match self {
             Self::Hopeful => (None, false),
             Self::Helpless { since_ms, dead } => (Some(since_ms), dead),
         };
+        let has_tried = pass.has_written || pass.has_failed;
         // Where only the flush has failed, who waits for room still has his patience.
-        let dead = if counts { pass.device_failed && !pass.has_written } else { was_dead };
+        let dead = if was_needed && has_tried { pass.device_failed && !pass.has_written } else { was_dead };
         let is_helpless = if pass.over { pass.is_stuck } else { since.is_some() };
         if dead || is_helpless {
             Self::Helpless { since_ms: since.unwrap_or(now_ms), dead }
@@ -604,12 +617,12 @@ mod tests {
 
     /// A pass that was begun now, and has got nothing done.
     fn stuck(room: &Room) -> Ended {
-        Ended { hopes: room.hopes, over: true, is_stuck: true, ..Ended::default() }
+        Ended { purpose: room.pass_begins(), over: true, is_stuck: true, ..Ended::default() }
     }
 
     /// The same, because the device writes nothing.
     fn dead(room: &Room) -> Ended {
-        Ended { device_failed: true, ..stuck(room) }
+        Ended { has_failed: true, device_failed: true, ..stuck(room) }
     }
 
     fn ends(room: &mut Room, pass: Ended, now_ms: u64) -> Wake {
@@ -652,7 +665,7 @@ mod tests {
         }
         assert!(!room.gives_up(true, NOW + PATIENCE_MS - 1) && room.gives_up(true, NOW + PATIENCE_MS));
         // One that was broken off changes nothing.
-        let broken = Ended { hopes: room.hopes, ..Ended::default() };
+        let broken = Ended { purpose: room.pass_begins(), ..Ended::default() };
         let _ = ends(&mut room, broken, NOW + PATIENCE_MS);
         assert!(room.gives_up(true, NOW + PATIENCE_MS));
         // The first time that only the flush fails it is not dead, but not well either.
@@ -677,6 +690,34 @@ mod tests {
         let _ = ends(&mut room, pass, NOW);
         assert_eq!(room.relocation_judged(Relocation::Useless), (Course::LeaveIt, Wake::NOBODY));
         assert!(room.gives_up(true, NOW));
+    }
+
+    #[test]
+    fn only_what_was_tried_since_the_cache_ran_full_says_that_the_device_is_dead() {
+        // The device failed a while ago, and is back.
+        let mut room = running();
+        let begun = room.pass_begins();
+        let (_, _) = room.relocation_judged(Relocation::Useless);
+        // A pass that was begun in good time ends early for one that makes room. It has tried nothing.
+        let pass = Ended { purpose: begun, device_failed: true, ..Ended::default() };
+        let _ = ends(&mut room, pass, NOW);
+        assert!(!room.gives_up(true, NOW + PATIENCE_MS));
+        // It has tried something before the cache ran full.
+        let pass = Ended { has_failed: true, is_stuck: true, over: true, ..pass };
+        let _ = ends(&mut room, pass, NOW);
+        assert!(!room.gives_up(true, NOW) && room.gives_up(true, NOW + PATIENCE_MS));
+        // All that there is to write back has failed lately, and is left alone.
+        let mut room = full();
+        let pass = Ended { device_failed: true, ..stuck(&room) };
+        let _ = ends(&mut room, pass, NOW);
+        assert!(!room.gives_up(true, NOW) && room.gives_up(true, NOW + PATIENCE_MS));
+        let pass = dead(&room);
+        let _ = ends(&mut room, pass, NOW);
+        assert!(room.gives_up(true, NOW), "now it was tried");
+        // There is nothing to write back: that is no failure.
+        let pass = Ended { is_stuck: false, has_failed: false, ..pass };
+        let _ = ends(&mut room, pass, NOW);
+        assert!(room.gives_up(true, NOW), "what was tried counts until something else is");
     }
 
     #[test]
@@ -720,7 +761,8 @@ mod tests {
         let ticket = drain(&mut room, 7);
         let (course, wake) = room.relocation_judged(Relocation::MakesRoom);
         assert!(course == Course::Rest && wake.has(Wake::WRITEBACK | Wake::ALARM));
-        assert_eq!(room.pass_begins(), Purpose { urgent: true, drain: Some(7), hopes: room.hopes });
+        let purpose = Purpose { urgent: true, drain: Some(7), hopes: room.hopes, fulls: 1 };
+        assert_eq!(room.pass_begins(), purpose);
         let left = Left { dirty: 5, ..Left::default() };
         assert_eq!(room.drain(&ticket, &left), Drain::Waits(Wake::WRITEBACK | Wake::RECLAIM));
         let gone = Left { has_left: true, ..left };
@@ -787,7 +829,7 @@ mod tests {
         let left = Left { failed: true, dirty: 3, ..Left::default() };
         assert!(matches!(room.drain(&ticket, &left), Drain::Waits(_)));
         assert_eq!(room.drain(&ticket, &Left { gone: true, ..left }), Drain::Failed);
-        let pass = Ended { hopes: room.hopes, over: true, ..Ended::default() };
+        let pass = Ended { purpose: room.pass_begins(), over: true, ..Ended::default() };
         let _ = ends(&mut room, pass, NOW);
         assert!(matches!(room.drain(&ticket, &left), Drain::Waits(_)), "there may be more");
         let _ = ends(&mut room, Ended { found_nothing: true, ..pass }, NOW);
@@ -821,7 +863,7 @@ mod tests {
         let _ = room.suspends();
         assert!(room.resumes(false).has(Wake::WRITEBACK | Wake::RECLAIM | Wake::PROGRESS));
         assert!(!room.gives_up(true, NOW + PATIENCE_MS) && !room.is_stuck() && room.glance().is_full());
-        assert_ne!(room.pass_begins().hopes, pass.hopes, "all is tried at once");
+        assert_ne!(room.pass_begins().hopes, pass.purpose.hopes, "all is tried at once");
         let _ = ends(&mut room, pass, NOW);
         assert!(!room.is_stuck() && !room.gives_up(true, NOW), "it is of before");
     }

@@ -396,11 +396,12 @@ impl Volume {
         }
         let is_stuck = pass.is_stuck();
         let ended = Ended {
-            hopes: failures.hopes,
+            purpose: failures.purpose,
             over,
             found_nothing: nothing,
             is_stuck,
             has_written: pass.written != 0,
+            has_failed: pass.failed != 0,
             device_failed: failures.device.has_failed(),
         };
         let wake = {
