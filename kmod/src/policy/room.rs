@@ -553,18 +553,22 @@ impl Room {
         Drain::Waits(Wake::WRITEBACK | Wake::RECLAIM)
     }
 
-    /// The drain is over, however it ended. Relocation that rested for it goes on.
+    /// The drain is over, however it ended. Relocation that rested for it goes on, and writeback, which did nothing else.
     pub fn drain_ends(&mut self, ticket: Ticket) -> Wake {
         let Ticket { .. } = ticket;
         self.drains = self.drains.and_then(|Drains { count, goal }| {
             let count = NonZeroU32::new(count.get().saturating_sub(1))?;
             Some(Drains { count, goal })
         });
-        if self.is_draining() || self.need != Need::Resting {
-            return Wake::NOBODY;
+        match self.need {
+            _ if self.is_draining() => Wake::NOBODY,
+            Need::Enough | Need::Relocating => Wake::NOBODY,
+            Need::Resting => {
+                self.need = Need::Relocating;
+                Wake::RECLAIM
+            }
+            Need::Full { .. } => Wake::WRITEBACK,
         }
-        self.need = Need::Relocating;
-        Wake::RECLAIM
     }
 
     /// Whether a drain is under way.
@@ -784,6 +788,16 @@ mod tests {
         assert!(!room.pass_begins().urgent);
         let ticket = drain(&mut room, 9);
         assert_eq!(room.drain_ends(ticket), Wake::NOBODY, "it did not rest");
+    }
+
+    #[test]
+    fn writeback_that_found_nothing_to_do_for_a_drain_is_woken_behind_it() {
+        let mut room = full();
+        let ticket = drain(&mut room, 7);
+        let pass = Ended { found_nothing: true, is_stuck: false, ..stuck(&room) };
+        let _ = ends(&mut room, pass, NOW);
+        assert_eq!(room.drain_ends(ticket), Wake::WRITEBACK, "there is more than the drain was for");
+        assert_eq!(room.pass_begins().drain, None);
     }
 
     #[test]
