@@ -101,9 +101,19 @@ enum Need {
     Relocating,
     /// Segments run short, and relocation, which could make room, rests for a drain.
     Resting,
-    /// Segments run short, and only writeback makes room: relocation is not worth it, or cannot read what is in the way.
-    /// Relocation `salvages` when what it cannot read will be given up within [`PATIENCE_MS`]: then it can make room.
-    Full { outlook: Outlook, salvages: bool },
+    /// Segments run short, and only writeback makes room.
+    Full { why: Why, outlook: Outlook },
+}
+
+/// Why relocation makes no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Why {
+    /// It is not worth it: nearly all is dirty, or there is no room to begin with.
+    NotWorthIt,
+    /// It cannot read what is in the way, and nobody knows how long that will be so.
+    CannotRead,
+    /// It cannot read what is in the way, but that will be given up within [`PATIENCE_MS`]: then relocation can make room.
+    Salvages,
 }
 
 /// What can be expected of writeback while only writeback makes room.
@@ -365,13 +375,20 @@ impl Room {
             }
             Relocation::MakesRoom => {
                 self.carried = self.carried.wrapping_add(self.is_draining().into());
-                self.runs_short();
+                let wake = match self.need {
+                    // Whether it can read what it could not is not known yet.
+                    Need::Full { why: Why::CannotRead | Why::Salvages, .. } => Wake::NOBODY,
+                    // Nobody has to give up while it reads.
+                    _ => self.needs(Need::Relocating),
+                };
                 // Who was delayed need not be any more.
-                (Course::CarryOn, Wake::COMMIT)
+                (Course::CarryOn, wake | Wake::COMMIT)
             }
-            Relocation::Useless => (Course::LeaveIt, self.leave_to_writeback(false)),
+            Relocation::Useless => (Course::LeaveIt, self.leave_to_writeback(Why::NotWorthIt)),
             Relocation::Waits => {
-                self.runs_short();
+                if matches!(self.need, Need::Enough | Need::Resting) {
+                    self.need = Need::Relocating;
+                }
                 (Course::Wait, Wake::NOBODY)
             }
         }
@@ -384,7 +401,7 @@ impl Room {
 
     /// Relocation cannot read what is in the way. It will be given up `soon`, within [`PATIENCE_MS`], or nobody knows when.
     pub fn relocation_cannot_read(&mut self, soon: bool) -> Wake {
-        self.leave_to_writeback(soon)
+        self.leave_to_writeback(if soon { Why::Salvages } else { Why::CannotRead })
     }
 
     /// A write finds no room; not for the first time, if it has `waited`. The log is full, or it was full and is not any more.
@@ -399,10 +416,13 @@ impl Room {
     /// and the backing device writes nothing or nothing can be read for it. A suspend would wait with such a write, and
     /// whoever wants to repair the cache device may need that suspend.
     pub fn gives_up(&self, is_full: bool, now_ms: u64) -> bool {
-        let Need::Full { outlook: Outlook::Helpless { since_ms, dead }, salvages: false } = self.need else {
-            return false;
-        };
-        is_full && (dead || now_ms.saturating_sub(since_ms) >= PATIENCE_MS)
+        match self.need {
+            Need::Full { why: Why::Salvages, .. } => false,
+            Need::Full { outlook: Outlook::Helpless { since_ms, dead }, .. } => {
+                is_full && (dead || now_ms.saturating_sub(since_ms) >= PATIENCE_MS)
+            }
+            Need::Full { .. } | Need::Enough | Need::Relocating | Need::Resting => false,
+        }
     }
 
     fn needs(&mut self, need: Need) -> Wake {
@@ -410,16 +430,9 @@ impl Room {
         Wake::ALARM.when(was_full != need.is_full())
     }
 
-    /// Who makes room was not decided anew, but nobody rests.
-    fn runs_short(&mut self) {
-        if matches!(self.need, Need::Enough | Need::Resting) {
-            self.need = Need::Relocating;
-        }
-    }
-
-    fn leave_to_writeback(&mut self, soon: bool) -> Wake {
-        if let Need::Full { salvages, .. } = &mut self.need {
-            *salvages = soon;
+    fn leave_to_writeback(&mut self, reason: Why) -> Wake {
+        if let Need::Full { why, .. } = &mut self.need {
+            *why = reason;
             // When it gets nothing done either, the two would wake each other without end.
             return Wake::WRITEBACK.when(!self.is_stuck());
         }
@@ -427,7 +440,7 @@ impl Room {
         // dead shows so in the next pass.
         self.hope();
         self.fulls = self.fulls.wrapping_add(1);
-        self.needs(Need::Full { outlook: Outlook::Hopeful, salvages: soon }) | Wake::WRITEBACK
+        self.needs(Need::Full { why: reason, outlook: Outlook::Hopeful }) | Wake::WRITEBACK
     }
 }
 
@@ -741,10 +754,26 @@ mod tests {
         let _ = room.relocation_cannot_read(true);
         let _ = room.relocation_judged(Relocation::Useless);
         assert!(room.gives_up(true, NOW + PATIENCE_MS), "it is no use if they are");
+        let _ = room.relocation_cannot_read(false);
         let _ = room.relocation_judged(Relocation::MakesRoom);
-        assert!(room.glance().is_full(), "not read yet");
+        assert!(room.gives_up(true, NOW + PATIENCE_MS), "not read yet");
         assert_eq!(room.relocation_begins(), Wake::ALARM);
         assert!(!room.gives_up(true, NOW + PATIENCE_MS));
+    }
+
+    #[test]
+    fn no_write_is_refused_while_relocation_reads_what_is_worth_it_by_now() {
+        let mut room = full();
+        let pass = dead(&room);
+        let _ = ends(&mut room, pass, NOW);
+        assert!(room.gives_up(true, NOW));
+        // It wakes the commit thread, which would refuse the write that waits.
+        let (course, wake) = room.relocation_judged(Relocation::MakesRoom);
+        assert_eq!((course, wake), (Course::CarryOn, Wake::COMMIT | Wake::ALARM));
+        assert!(!room.gives_up(true, NOW));
+        // In vain: writeback is tried anew.
+        assert!(room.relocation_cannot_read(false).has(Wake::WRITEBACK | Wake::ALARM));
+        assert!(!room.gives_up(true, NOW));
     }
 
     #[test]
