@@ -432,9 +432,11 @@ impl Room {
 
     fn leave_to_writeback(&mut self, reason: Why) -> Wake {
         if let Need::Full { why, .. } = &mut self.need {
-            *why = reason;
-            // When it gets nothing done either, the two would wake each other without end.
-            return Wake::WRITEBACK.when(!self.is_stuck());
+            let before = core::mem::replace(why, reason);
+            // Who has waited for this only is to be refused.
+            let gives_up = before == Why::Salvages && reason != Why::Salvages;
+            // When writeback gets nothing done either, the two would wake each other without end.
+            return Wake::WRITEBACK.when(!self.is_stuck()) | Wake::COMMIT.when(gives_up);
         }
         // That writeback got nothing done when little was dirty and it was not needed says nothing. A device that is still
         // dead shows so in the next pass.
@@ -749,10 +751,11 @@ mod tests {
         let pass = dead(&room);
         let _ = ends(&mut room, pass, NOW);
         assert!(!room.gives_up(true, NOW));
-        assert_eq!(room.relocation_cannot_read(false), Wake::NOBODY);
+        assert_eq!(room.relocation_cannot_read(true), Wake::NOBODY);
+        assert_eq!(room.relocation_cannot_read(false), Wake::COMMIT, "a write that waits is to be refused");
         assert!(room.gives_up(true, NOW + PATIENCE_MS), "nobody knows when");
         let _ = room.relocation_cannot_read(true);
-        let _ = room.relocation_judged(Relocation::Useless);
+        assert_eq!(room.relocation_judged(Relocation::Useless), (Course::LeaveIt, Wake::COMMIT));
         assert!(room.gives_up(true, NOW + PATIENCE_MS), "it is no use if they are");
         let _ = room.relocation_cannot_read(false);
         let _ = room.relocation_judged(Relocation::MakesRoom);
