@@ -3,8 +3,9 @@
 //! Which blocks of a write to the backing device that failed are bad, and what a pass of writeback has shown.
 //!
 //! # Invariants
-//! - [`Halves`]: each block of the range is in one [`Step::Write`] that went well at last, or in one [`Step::Bad`]. A block that
-//!   could be written beside others that could not is never called bad, unless the caller gives up.
+//! - [`Halves`]: each block of the range is in one [`Step::Write`] that went well at last, or in one
+//!   [`Step::Bad`]. A block that could be written beside others that could not is never called bad, unless
+//!   the caller gives up.
 //! - It takes at most twice as many writes as there are blocks, and no memory but its own.
 
 use super::failures::{Failures, LAST_DEVICE_PAUSE_MS, MAX_BAD};
@@ -83,14 +84,16 @@ pub struct Pass {
     pub cleaned: u32,
     /// There are parts of blocks that the backing device can write as a whole only.
     pub parts: bool,
-    /// So many writes have failed, and none went well, that it may be the device. Only one in a pass is looked at closer.
+    /// So many writes have failed, and none went well, that it may be the device. Only one in a pass is
+    /// looked at closer.
     pub hopeless: bool,
     /// The device fails, and not this block or that one.
     pub dead: bool,
 }
 
 impl Pass {
-    /// Whether it is not worth it any more to look which block has failed, on a device that is not known to be `alive`.
+    /// Whether it is not worth it any more to look which block has failed, on a device that is not known to
+    /// be `alive`.
     pub fn gives_up(&mut self, alive: bool) -> bool {
         self.hopeless |= self.failed >= DEAD && self.written == 0 && !alive;
         self.hopeless

@@ -2,12 +2,12 @@
 
 //! When what has failed is tried again, and when it is over.
 //!
-//! There are two schedules. [`Retry`] is for what somebody waits for: a write to the cache device, or the look at it after a
-//! hibernation. It is tried a few times, and then it is over. [`Pause`] is for what nobody waits for: a block that cannot be written
-//! back. It is tried later and later, without end.
+//! There are two schedules. [`Retry`] is for what somebody waits for: a write to the cache device, or the
+//! look at it after a hibernation. It is tried a few times, and then it is over. [`Pause`] is for what nobody
+//! waits for: a block that cannot be written back. It is tried later and later, without end.
 
-/// Milliseconds before the second attempt, and before those that follow: long enough for a device to be reset, and short
-/// enough for those who wait.
+/// Milliseconds before the second attempt, and before those that follow: long enough for a device to be
+/// reset, and short enough for those who wait.
 const PAUSES_MS: [u64; 5] = [100, 400, 1500, 3000, 5000];
 
 /// All of them together, in milliseconds.

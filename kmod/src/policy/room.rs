@@ -1,37 +1,43 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Whether there is room, who makes it, who gives up, when a drain is over, and whom all that wakes: one machine.
+//! Whether there is room, who makes it, who gives up, when a drain is over, and whom all that wakes: one
+//! machine.
 //!
-//! The volume tells the machine what happened, as a method of [`Room`] that changes it. The answer is whom to wake
-//! ([`Wake`]), and sometimes a verdict. Other methods only answer questions. The machine lives behind the lock of the volume's core,
-//! so its events have one order. It knows no clock: where time matters, `now_ms` is an argument.
+//! The volume tells the machine what happened, as a method of [`Room`] that changes it. The answer is whom to
+//! wake ([`Wake`]), and sometimes a verdict. Other methods only answer questions. The machine lives behind
+//! the lock of the volume's core, so its events have one order. It knows no clock: where time matters,
+//! `now_ms` is an argument.
 //!
 //! # The parts of the state
-//! - [`Life`]: whether bios come, and whether a suspend is on its way.
-//! - [`Need`]: whether segments run short, and who makes room then.
-//! - [`Outlook`]: while only writeback makes room, whether it gets anything done. It exists only then.
-//! - [`Writeback`]: what the last pass of writeback has shown that was begun since there was reason to hope.
-//! - [`Drains`]: which drains are under way, and what for.
+//! - `Life`: whether bios come, and whether a suspend is on its way.
+//! - `Need`: whether segments run short, and who makes room then.
+//! - `Outlook`: while only writeback makes room, whether it gets anything done. It exists only then.
+//! - `Writeback`: what the last pass of writeback has shown that was begun since there was reason to hope.
+//! - `Drains`: which drains are under way, and what for.
 //!
 //! # Invariants
-//! 1. **A drain ends or fails.** Relocation rests while a drain is under way, because relocation would carry blocks behind the
-//!    records that the drain is for. It rests no longer than writeback is hopeful. Writeback that is [`Writeback::Stuck`] ends each
-//!    drain with an error. A pass that was begun before the drain says nothing about the drain: such a pass does not count.
-//! 2. **A drain tells the truth.** A relocation during a drain makes the end of that drain an error, unless nothing at all is dirty.
-//! 3. **A write is refused only when waiting would be in vain.** The machine is then in [`Need::Full`]: relocation has judged that
-//!    it makes no room, or cannot read. And writeback, tried since the cache ran full, has written nothing, or for
-//!    [`PATIENCE_MS`] got nothing done. What writeback did before the cache ran full does not count, for little was dirty then.
-//! 4. **A suspend waits for nothing that can take long.** From [`Life::Leaving`] on no drain begins, and each drain that waits
-//!    ends at once.
-//! 5. **No wake-up is lost.** Whoever waits for something that an event brings about is in the answer to that event.
+//! 1. **A drain ends or fails.** Relocation rests while a drain is under way, because relocation would carry
+//!    blocks behind the records that the drain is for. It rests no longer than writeback is hopeful.
+//!    Writeback that is `Writeback::Stuck` ends each drain with an error. A pass that was begun before the
+//!    drain says nothing about the drain: such a pass does not count.
+//! 2. **A drain tells the truth.** A relocation during a drain makes the end of that drain an error, unless
+//!    nothing at all is dirty.
+//! 3. **A write is refused only when waiting would be in vain.** The machine is then in `Need::Full`:
+//!    relocation has judged that it makes no room, or cannot read. And writeback, tried since the cache ran
+//!    full, has written nothing, or for [`PATIENCE_MS`] got nothing done. What writeback did before the cache
+//!    ran full does not count, for little was dirty then.
+//! 4. **A suspend waits for nothing that can take long.** From `Life::Leaving` on no drain begins, and each
+//!    drain that waits ends at once.
+//! 5. **No wake-up is lost.** Whoever waits for something that an event brings about is in the answer to that
+//!    event.
 
 use super::retry::LASTS_MS;
 use crate::engine::reclaim::Relocation;
 use core::num::NonZeroU32;
 use core::ops::{BitOr, BitOrAssign};
 
-/// A write that waits for room is refused when nobody has got anything done for so many milliseconds: as long as writes to the cache
-/// device are repeated.
+/// A write that waits for room is refused when nobody has got anything done for so many milliseconds: as long
+/// as writes to the cache device are repeated.
 pub const PATIENCE_MS: u64 = LASTS_MS;
 
 /// Who is to be woken.
@@ -84,7 +90,8 @@ impl BitOrAssign for Wake {
 /// Where the device is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Life {
-    /// Bios come. The volume is all of its device if it is `alone`: nothing else holds bios while map is called.
+    /// Bios come. The volume is all of its device if it is `alone`: nothing else holds bios while map is
+    /// called.
     Running { alone: bool },
     /// A suspend is on its way. It waits for bios and messages.
     Leaving { alone: bool },
@@ -112,7 +119,8 @@ enum Why {
     NotWorthIt,
     /// It cannot read what is in the way, and nobody knows how long that will be so.
     CannotRead,
-    /// It cannot read what is in the way, but that will be given up within [`PATIENCE_MS`]: then relocation can make room.
+    /// It cannot read what is in the way, but that will be given up within [`PATIENCE_MS`]: then relocation
+    /// can make room.
     Salvages,
 }
 
@@ -121,8 +129,8 @@ enum Why {
 enum Outlook {
     /// Writeback gets something done, or has not been tried yet.
     Hopeful,
-    /// Writeback has got nothing done since then, in milliseconds since boot. The backing device is `dead` if it has written
-    /// nothing at all the last time it was tried.
+    /// Writeback has got nothing done since then, in milliseconds since boot. The backing device is `dead` if
+    /// it has written nothing at all the last time it was tried.
     Helpless { since_ms: u64, dead: bool },
 }
 
@@ -145,8 +153,8 @@ struct Drains {
     goal: u64,
 }
 
-/// How often there was reason to hope that what has failed would go well now: by a drain, or a resume. Whoever has seen another number
-/// tries everything at once.
+/// How often there was reason to hope that what has failed would go well now: by a drain, or a resume.
+/// Whoever has seen another number tries everything at once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Hopes(u64);
 
@@ -239,8 +247,8 @@ pub struct Ended {
     pub device_failed: bool,
 }
 
-/// What is to be seen of the machine without the lock, in one word. [`Room::glance`] makes it; the volume stores it where the
-/// machine changes, under the lock.
+/// What is to be seen of the machine without the lock, in one word. [`Room::glance`] makes it; the volume
+/// stores it where the machine changes, under the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Glance(u32);
 
@@ -369,8 +377,8 @@ impl Room {
     pub fn relocation_judged(&mut self, verdict: Relocation) -> (Course, Wake) {
         match verdict {
             Relocation::MakesRoom if self.is_draining() && !self.is_stuck() => {
-                // A drain waits until the oldest segments are written back, and must not lose sight of what was in them.
-                // Only until the drain is over, or gets nothing done: nobody has to give up.
+                // A drain waits until the oldest segments are written back, and must not lose sight of what
+                // was in them. Only until the drain is over, or gets nothing done: nobody has to give up.
                 (Course::Rest, self.needs(Need::Resting) | Wake::WRITEBACK)
             }
             Relocation::MakesRoom => {
@@ -399,12 +407,14 @@ impl Room {
         self.needs(Need::Relocating)
     }
 
-    /// Relocation cannot read what is in the way. It will be given up `soon`, within [`PATIENCE_MS`], or nobody knows when.
+    /// Relocation cannot read what is in the way. It will be given up `soon`, within [`PATIENCE_MS`], or
+    /// nobody knows when.
     pub fn relocation_cannot_read(&mut self, soon: bool) -> Wake {
         self.leave_to_writeback(if soon { Why::Salvages } else { Why::CannotRead })
     }
 
-    /// A write finds no room; not for the first time, if it has `waited`. The log is full, or it was full and is not any more.
+    /// A write finds no room; not for the first time, if it has `waited`. The log is full, or it was full and
+    /// is not any more.
     pub fn write_waits(&self, waited: bool, is_full: bool, now_ms: u64) -> Wake {
         // A writeback that is stuck wakes those who have waited, and they need not wake it.
         Wake::RECLAIM
@@ -412,9 +422,10 @@ impl Room {
             | Wake::COMMIT.when(self.gives_up(is_full, now_ms))
     }
 
-    /// Whether a write that finds no room is refused, because waiting would be for ever: relocation is not worth it or cannot read,
-    /// and the backing device writes nothing or nothing can be read for it. A suspend would wait with such a write, and
-    /// whoever wants to repair the cache device may need that suspend.
+    /// Whether a write that finds no room is refused, because waiting would be for ever: relocation is not
+    /// worth it or cannot read, and the backing device writes nothing or nothing can be read for it. A
+    /// suspend would wait with such a write, and whoever wants to repair the cache device may need that
+    /// suspend.
     pub fn gives_up(&self, is_full: bool, now_ms: u64) -> bool {
         match self.need {
             Need::Full { why: Why::Salvages, .. } => false,
@@ -438,8 +449,8 @@ impl Room {
             // When writeback gets nothing done either, the two would wake each other without end.
             return Wake::WRITEBACK.when(!self.is_stuck()) | Wake::COMMIT.when(gives_up);
         }
-        // That writeback got nothing done when little was dirty and it was not needed says nothing. A device that is still
-        // dead shows so in the next pass.
+        // That writeback got nothing done when little was dirty and it was not needed says nothing. A device
+        // that is still dead shows so in the next pass.
         self.hope();
         self.fulls = self.fulls.wrapping_add(1);
         self.needs(Need::Full { why: reason, outlook: Outlook::Hopeful }) | Wake::WRITEBACK
@@ -507,8 +518,8 @@ impl Room {
 }
 
 impl Outlook {
-    /// What it is after a pass. Whether the device is dead a pass says only if it was begun when it `was_needed`, and has tried
-    /// to write something.
+    /// What it is after a pass. Whether the device is dead a pass says only if it was begun when it
+    /// `was_needed`, and has tried to write something.
     fn after(self, pass: &Ended, was_needed: bool, now_ms: u64) -> Self {
         let (since, was_dead) = match self {
             Self::Hopeful => (None, false),
@@ -528,8 +539,8 @@ impl Outlook {
 
 /// Drains.
 impl Room {
-    /// Somebody wants all records up to `goal` to be written back. No relocation is under way: those that come later know of the
-    /// drain.
+    /// Somebody wants all records up to `goal` to be written back. No relocation is under way: those that
+    /// come later know of the drain.
     ///
     /// # Errors
     /// [`Busy`].
@@ -556,7 +567,8 @@ impl Room {
             return Drain::Busy;
         }
         if left.has_left {
-            // When writeback gets nothing done, relocation does not rest, and the tail says nothing of what it has moved.
+            // When writeback gets nothing done, relocation does not rest, and the tail says nothing of what
+            // it has moved.
             let all = left.dirty == 0 || self.carried == ticket.carried;
             return if all { Drain::Done } else { Drain::Failed };
         }
@@ -568,7 +580,8 @@ impl Room {
         Drain::Waits(Wake::WRITEBACK | Wake::RECLAIM)
     }
 
-    /// The drain is over, however it ended. Relocation that rested for it goes on, and writeback, which did nothing else.
+    /// The drain is over, however it ended. Relocation that rested for it goes on, and writeback, which did
+    /// nothing else.
     pub fn drain_ends(&mut self, ticket: Ticket) -> Wake {
         let Ticket { .. } = ticket;
         self.drains = self.drains.and_then(|Drains { count, goal }| {
@@ -608,6 +621,9 @@ impl Room {
         Glance(life | full | draining)
     }
 }
+
+#[cfg(test)]
+mod explore;
 
 #[cfg(test)]
 mod tests {

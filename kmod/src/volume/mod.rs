@@ -17,7 +17,7 @@
 //!
 //! Locks: `core` is a spinlock that is held for one call of the engine at a time and never while I/O is submitted or
 //! data are copied. `writeback_busy` and `reclaim_busy` are held by their threads while these work, so that a suspend
-//! can wait for them. Threads are woken in one place, [`Volume::wake`], mostly for what the machine in `core.room` says.
+//! can wait for them. Threads are woken in one place, `Volume::wake`, mostly for what the machine in `core.room` says.
 
 mod commit;
 mod disks;

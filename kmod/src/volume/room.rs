@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The machine of [`policy::room`](crate::policy::room): how it is told what happens, what of it is seen without the lock, and the one
-//! place where threads are woken.
+//! The machine of [`policy::room`](crate::policy::room): how it is told what happens, what of it is seen
+//! without the lock, and the one place where threads are woken.
 //!
 //! # Invariants
-//! - The machine changes in [`Volume::tell`] only, with the lock. So `flags.room` is always what the machine says it is: it is
-//!   written there, and nowhere else.
-//! - `flags.room` is one word and is not ordered with anything else. It is for questions that it answers alone. Who asks whether
-//!   the volume is suspended has the mutex of its kind of work, and a suspend takes that mutex behind the change.
+//! - The machine changes in [`Volume::tell`] only, with the lock. So `flags.room` is always what the machine
+//!   says it is: it is written there, and nowhere else.
+//! - `flags.room` is one word and is not ordered with anything else. It is for questions that it answers
+//!   alone. Who asks whether the volume is suspended has the mutex of its kind of work, and a suspend takes
+//!   that mutex behind the change.
 
 use super::{Core, Volume};
 use crate::policy::room::{Glance, Room, Wake};
@@ -37,7 +38,8 @@ impl Volume {
         answer
     }
 
-    /// Something has happened: tells the machine, and wakes who is to be woken. For who does not have the lock.
+    /// Something has happened: tells the machine, and wakes who is to be woken. For who does not have the
+    /// lock.
     pub(super) fn happens(&self, event: impl FnOnce(&mut Room) -> Wake) {
         let wake = self.tell(&mut self.core.lock(), event);
         self.wake(wake);
