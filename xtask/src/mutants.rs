@@ -2,7 +2,8 @@
 //!
 //! A mutant is a file in `kmod/mutants`: a sentence that says what is wrong, and a patch without line numbers, whose old
 //! lines must be found exactly once. It is applied to a copy of the engine in `target/mutants`; the copy is built with
-//! the crash model, the directed tests and those of hibernation, and these run until one of them fails. `docs/mutants.md` is the list.
+//! the crash model, the directed tests and those of hibernation, and these run until one of them fails. What makes room is no part of
+//! the engine: a mutant of that is built with its own tests, which explore all its states. `docs/mutants.md` is the list.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,25 @@ use super::{test, Mutants};
 /// A test that hangs has caught the mutant too. None takes so much time of a CPU when it does not; how long that is by the
 /// clock depends on what else the machine does.
 const PATIENCE: Duration = Duration::from_secs(200);
+
+/// The tests that are in the sources themselves.
+const LIB: &str = "lib";
+
+/// One stage: what its tests are called in reports, where they are, which of them, and how many states they look at.
+type Stage = (&'static str, &'static str, &'static str, &'static str);
+
+/// Of the engine. Little of the model comes first, which catches most.
+const ENGINE: [Stage; 6] = [
+    ("full log", "crash", "writes_get_on_while_the_log_is_full", ""),
+    ("crash model", "crash", "a_volume_survives_any_crash", "10000"),
+    ("small histories", "crash", "small_histories_survive_every_crash", ""),
+    ("directed test", "directed", "", ""),
+    ("hibernation", "sleep", "", ""),
+    ("crash model", "crash", "a_volume_survives_any_crash", "200000"),
+];
+
+/// Of the machine that says who makes room. The engine's tests drive the engine only.
+const ROOM: [Stage; 1] = [("states of room", LIB, "policy::room::", "")];
 
 /// One deliberate bug.
 #[derive(Debug, PartialEq)]
@@ -59,6 +79,15 @@ impl Mutant {
         }
         ensure!(hunks.iter().any(|(old, new)| old != new), "the patch changes nothing");
         Ok(Self { name: name.into(), bug: bug.trim().into(), file: file.into(), hunks })
+    }
+
+    /// The tests that must catch it.
+    fn stages(&self) -> &'static [Stage] {
+        if self.file.ends_with("policy/room.rs") {
+            &ROOM
+        } else {
+            &ENGINE
+        }
     }
 
     /// The file with the bug in it.
@@ -130,10 +159,14 @@ impl Copy {
         Ok(copy)
     }
 
-    /// Builds one of the tests. `None` when the compiler refuses.
+    /// Builds one of the tests, or [`LIB`]. `None` when the compiler refuses.
     fn build(&self, name: &str) -> Result<Option<PathBuf>> {
-        let output = test::cargo("test --quiet --no-run --message-format json --test")
-            .arg(name)
+        let (which, target) = match name {
+            LIB => ("--lib".into(), "writeboost"),
+            _ => (format!("--test {name}"), name),
+        };
+        let output = test::cargo("test --quiet --no-run --message-format json")
+            .args(which.split(' '))
             .current_dir(&self.dir)
             .env("CARGO_TARGET_DIR", &self.target)
             .stderr(Stdio::null())
@@ -144,7 +177,8 @@ impl Copy {
         }
         for line in output.stdout.split(|&b| b == b'\n') {
             let Ok(message) = serde_json::from_slice::<serde_json::Value>(line) else { continue };
-            if let (Some(path), true) = (message["executable"].as_str(), message["target"]["name"] == name) {
+            if let (Some(path), true) = (message["executable"].as_str(), message["target"]["name"] == target)
+            {
                 return Ok(Some(path.into()));
             }
         }
@@ -163,22 +197,14 @@ impl Copy {
             Err(error) => return Ok(Err(error.to_string())),
         };
         fs::write(&place, bad)?;
-        let result = self.run_tests();
+        let result = self.run_tests(mutant.stages());
         fs::write(&place, source)?;
         result
     }
 
-    /// Runs the tests in turn, until one fails: little of the model first, which catches most.
-    fn run_tests(&self) -> Result<Result<String, String>> {
-        let stages = [
-            ("full log", "crash", "writes_get_on_while_the_log_is_full", ""),
-            ("crash model", "crash", "a_volume_survives_any_crash", "10000"),
-            ("small histories", "crash", "small_histories_survive_every_crash", ""),
-            ("directed test", "directed", "", ""),
-            ("hibernation", "sleep", "", ""),
-            ("crash model", "crash", "a_volume_survives_any_crash", "200000"),
-        ];
-        for (what, test, name, states) in stages {
+    /// Runs the tests in turn, until one fails.
+    fn run_tests(&self, stages: &[Stage]) -> Result<Result<String, String>> {
+        for &(what, test, name, states) in stages {
             let Some(program) = self.build(test)? else { return Ok(Err("it does not compile".into())) };
             let mut command = Command::new(&program);
             command.arg("--nocapture").arg(name).stdin(Stdio::null());
@@ -350,6 +376,16 @@ mod tests {
             list.lines().filter_map(|l| l.strip_prefix("| `")?.split('`').next()).filter(|n| is_name(n));
         let named = named.count();
         assert_eq!(named, mutants.len(), "docs/mutants.md names some that are not there");
+    }
+
+    #[test]
+    fn what_makes_room_has_tests_of_its_own() {
+        let of = |file: &str| {
+            let text = format!("Wrong.\n\n--- {file}\n+++ {file}\n@@\n-one\n+two\n");
+            Mutant::parse("name", &text).unwrap().stages()
+        };
+        assert_eq!(of("kmod/src/policy/room.rs"), ROOM);
+        assert_eq!(of("kmod/src/policy/lost.rs"), ENGINE);
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 //! What could not be written back lately, and when it is tried again: later and later.
 
+use super::retry::Pause;
+use super::room::Purpose;
 use crate::host::{OutOfMemory, Table};
 
-/// What has failed is tried again after so many milliseconds at first and at last.
-const FIRST_PAUSE_MS: u64 = 1000;
+/// What has failed is tried again after so many milliseconds at last.
 const LAST_PAUSE_MS: u64 = 60_000;
 /// The same of a device as a whole: when it is back, somebody may be waiting for room.
 pub const LAST_DEVICE_PAUSE_MS: u64 = 10_000;
@@ -23,14 +24,12 @@ pub struct Failures {
     pub alive: bool,
     /// Of all blocks, when more cannot be read from the cache device than are remembered.
     pub all: Pause,
-    /// Whether only writeback made room the last time.
-    pub urgent: bool,
     /// Nothing of a small batch could be written back: a large one has to show whether that is so of all.
     pub widen: bool,
     /// Something has failed while several parts were under way: it is to be found out what.
     pub unclear: bool,
-    /// The hope that it was all forgotten for.
-    pub hopes: u64,
+    /// What the last pass was for.
+    pub purpose: Purpose,
 }
 
 /// A block that could not be written back.
@@ -40,33 +39,6 @@ pub struct Bad {
     pause: Pause,
     /// It could not be read from the cache device.
     pub unreadable: bool,
-}
-
-/// How long something is left alone: twice as long each time.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Pause {
-    /// In milliseconds since boot.
-    until: u64,
-    /// 0 when nothing has failed.
-    length: u64,
-}
-
-impl Pause {
-    /// It has failed, once more: it is left alone from `now` on, for so many milliseconds at most.
-    pub fn begin(&mut self, now: u64, most: u64) {
-        self.length = (self.length * 2).clamp(FIRST_PAUSE_MS, most);
-        self.until = now + self.length;
-    }
-
-    /// Whether it is not over.
-    pub fn is_on(&self, now: u64) -> bool {
-        now < self.until
-    }
-
-    /// Whether it has failed, and nothing went well since.
-    pub fn has_failed(&self) -> bool {
-        self.length != 0
-    }
 }
 
 impl Failures {
@@ -81,10 +53,9 @@ impl Failures {
             device: Pause::default(),
             alive: false,
             all: Pause::default(),
-            urgent: false,
             widen: false,
             unclear: false,
-            hopes: 0,
+            purpose: Purpose::default(),
         })
     }
 
@@ -98,8 +69,21 @@ impl Failures {
         self.len != 0 || self.device.has_failed() || self.widen || self.unclear
     }
 
+    /// A pass begins. Says whether it may: not while all is left alone.
+    pub fn begin(&mut self, purpose: &Purpose, now_ms: u64) -> bool {
+        let before = core::mem::replace(&mut self.purpose, *purpose);
+        if before.hopes != purpose.hopes {
+            self.forget_pauses();
+        }
+        if purpose.urgent && !before.urgent {
+            // Much may have become dirty since then.
+            self.all = Pause::default();
+        }
+        !self.device.is_on(now_ms) && !self.all.is_on(now_ms)
+    }
+
     /// All is tried at once: somebody has asked for it.
-    pub fn forget_pauses(&mut self) {
+    fn forget_pauses(&mut self) {
         self.bad.iter_mut().for_each(|bad| bad.pause = Pause::default());
         self.device = Pause::default();
         self.all = Pause::default();
@@ -144,6 +128,7 @@ impl Failures {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::room::Room;
 
     #[test]
     fn what_fails_is_tried_later_and_later() {
@@ -166,6 +151,26 @@ mod tests {
         failures.remove(7);
         failures.remove(7);
         assert!(!failures.any());
+    }
+
+    #[test]
+    fn all_is_tried_at_once_when_there_is_hope_or_need() {
+        let mut room = Room::default();
+        let _ = room.resumes(true);
+        let mut failures = Failures::new().unwrap();
+        assert!(failures.begin(&room.pass_begins(), 0), "nothing has failed");
+        failures.device.begin(0, LAST_DEVICE_PAUSE_MS);
+        assert!(!failures.begin(&room.pass_begins(), 999));
+        assert!(failures.begin(&room.pass_begins(), 1000), "the pause is over");
+        failures.device.begin(1000, LAST_DEVICE_PAUSE_MS);
+        let _ = room.drain_begins(1);
+        assert!(failures.begin(&room.pass_begins(), 1000), "somebody has asked for it");
+        failures.all.begin(1000, LAST_DEVICE_PAUSE_MS);
+        assert!(!failures.begin(&room.pass_begins(), 1000));
+        let urgent = Purpose { urgent: true, ..room.pass_begins() };
+        assert!(failures.begin(&urgent, 1000), "much may have become dirty since");
+        failures.all.begin(1000, LAST_DEVICE_PAUSE_MS);
+        assert!(!failures.begin(&urgent, 1000), "it is no news");
     }
 
     #[test]

@@ -28,17 +28,9 @@ use crate::engine::flight::{Flights, Landing};
 use crate::engine::log::Io;
 use crate::format::{Checkpoint, RecordHeader, BLOCK, WINDOW};
 use crate::host::{now_ms, should_stop, sleep_ms, Arc, Bio, BioList, EndIo, How, Result, Sleep, Table, EIO};
-use crate::policy::pace::low_water;
+use crate::policy::retry::{Next, Retry};
+use crate::policy::room::{Room, Wake};
 use core::ops::Range;
-use core::sync::atomic::{AtomicBool, Ordering};
-
-/// Milliseconds before the second attempt to write something to the cache device, and before those that follow: 10 s in
-/// all. Long enough for a device to be reset, and short enough for those who wait.
-pub(super) const PAUSES_MS: [u64; 5] = [100, 400, 1500, 3000, 5000];
-
-/// Who waits for room is told that there will be none when nobody could make any for so long: as long as writes to the
-/// cache device are repeated.
-pub(super) const PATIENCE_MS: u64 = 10_000;
 
 /// So many riders are ended where their commit ends, which may be an interrupt, at about a microsecond each. The rest is left to
 /// the thread.
@@ -63,7 +55,7 @@ impl EndIo for Volume {
         }
         self.flights.land(tag, ok);
         if !self.flights.is_watched() || are_left {
-            self.commit.notify();
+            self.wake(Wake::COMMIT);
         }
     }
 }
@@ -78,8 +70,7 @@ fn pop_waiting(core: &mut Core, upto: u64) -> Option<Bio<PerBio>> {
 #[derive(Clone, Copy, Default)]
 struct Attempt {
     io: Option<Io>,
-    /// How often it has failed.
-    failed: usize,
+    retry: Retry,
     /// When it is to be submitted again, in milliseconds since boot.
     due: Option<u64>,
 }
@@ -120,7 +111,7 @@ impl Attempts {
 
     /// Whether any has failed and is not settled.
     fn any_failed(&mut self) -> bool {
-        self.any = self.any && self.all().any(|a| a.failed != 0 || a.due.is_some());
+        self.any = self.any && self.all().any(|a| a.retry.has_failed() || a.due.is_some());
         self.any
     }
 }
@@ -158,7 +149,7 @@ impl Volume {
             // A checkpoint that could not be written makes the log fail, too, and lands nothing here.
             let (lets_in_at, next) = this.retry_deferred();
             if landed || sent {
-                this.progress.notify();
+                this.wake(Wake::PROGRESS);
             }
             if this.prepare(next) | landed | sent {
                 continue;
@@ -201,11 +192,13 @@ impl Volume {
     fn settle_or_wait(&self, attempt: &mut Attempt, ok: bool) -> bool {
         if !ok {
             self.fault(Kind::CacheWrite);
-            if let Some(pause) = PAUSES_MS.get(attempt.failed).filter(|_| !self.core.lock().engine.failed()) {
-                attempt.failed = attempt.failed.saturating_add(1);
-                attempt.due = Some(now_ms().saturating_add(*pause));
-                self.trouble(trouble::CACHE_WRITE, true);
-                return false;
+            match attempt.retry.failed() {
+                Next::Again(pause) if !self.core.lock().engine.failed() => {
+                    attempt.due = Some(now_ms().saturating_add(pause));
+                    self.trouble(trouble::CACHE_WRITE, true);
+                    return false;
+                }
+                Next::Again(_) | Next::Over => (),
             }
         }
         self.settle(attempt, ok);
@@ -368,7 +361,7 @@ impl Volume {
         };
         let suspect = matches!(io, Io::Flush { .. }) && this.flights.is_suspect();
         attempts.any |= suspect;
-        *attempts.of(&io) = Attempt { io: Some(io), failed: 0, due: suspect.then_some(0) };
+        *attempts.of(&io) = Attempt { io: Some(io), retry: Retry::default(), due: suspect.then_some(0) };
         if !suspect {
             Self::submit(this, &io);
         }
@@ -380,7 +373,7 @@ impl Volume {
     pub(super) fn commit_now(this: &Arc<Self>) {
         let Some(mut attempts) = this.attempts.try_lock() else {
             // Who has it may have looked already what there is to do.
-            this.commit.notify();
+            this.wake(Wake::COMMIT);
             return;
         };
         // A device that is done at once needs no thread to be told of it.
@@ -398,10 +391,10 @@ impl Volume {
         };
         this.end_done(done);
         if landed || sent {
-            this.progress.notify();
+            this.wake(Wake::PROGRESS);
         }
         if more || due.is_some() {
-            this.commit.notify();
+            this.wake(Wake::COMMIT);
         }
     }
 
@@ -451,7 +444,7 @@ impl Volume {
     /// # Errors
     /// `EIO`.
     pub(super) fn insist_on_checkpoint(&self, t: &Arc<Transfer>, checkpoint: &Checkpoint) -> Result {
-        let mut pauses = PAUSES_MS.iter();
+        let mut retry = Retry::default();
         loop {
             let doubts = self.flights.doubts();
             let before = doubts.count();
@@ -462,7 +455,7 @@ impl Volume {
                 result => result,
             };
             if result.is_ok() {
-                if pauses.len() < PAUSES_MS.len() {
+                if retry.has_failed() {
                     self.trouble(trouble::CACHE_WRITE, false);
                 }
                 return result;
@@ -470,9 +463,9 @@ impl Volume {
             self.trouble(trouble::CACHE_WRITE, true);
             self.fault(Kind::CacheWrite);
             self.core.lock().engine.checkpoint_missed();
-            match pauses.next() {
-                Some(pause) => sleep_ms(*pause as u32),
-                None => return result,
+            match retry.failed() {
+                Next::Again(pause) => sleep_ms(pause as u32),
+                Next::Over => return result,
             }
         }
     }
@@ -506,8 +499,7 @@ impl Volume {
     }
 
     /// When the next write is to be let in that the pace delays, in milliseconds since boot.
-    fn lets_in_at(&self) -> Option<u64> {
-        let core = self.core.lock();
+    fn lets_in_at(&self, core: &Core) -> Option<u64> {
         if core.deferred.is_empty() {
             return None;
         }
@@ -525,46 +517,36 @@ impl Volume {
         }
         loop {
             // All that a turn of the thread wants to know, at once: everybody waits for this lock.
-            let (done, bio, is_low, next) = {
+            let (done, bio, is_low, next, wake) = {
                 let mut core = self.core.lock();
                 let done = self.take_done(&mut core);
-                let state = core.engine.state();
-                let is_low = state.free_segments < low_water(state.nr_segments);
+                let is_low = core.is_low();
+                let mut wake = Wake::NOBODY;
                 if !is_low {
-                    self.set_full(false);
+                    wake = self.tell(&mut core, Room::room_is_there);
                     core.pace.end();
                 }
-                (done, core.deferred.pop(), is_low, core.engine.to_prepare(PREPARED_AT_ONCE))
+                (done, core.deferred.pop(), is_low, core.engine.to_prepare(PREPARED_AT_ONCE), wake)
             };
             self.end_done(done);
-            if is_low && (was_high || bio.is_none()) {
-                // It finds out whether only writeback makes room, before all of it is taken.
-                self.reclaim.notify();
-            }
+            // It finds out whether only writeback makes room, before all of it is taken.
+            self.wake(wake | Wake::RECLAIM.when(is_low && (was_high || bio.is_none())));
             was_high = !is_low;
             let Some(bio) = bio else { return (None, next) };
             if self.go_on_writing(bio, true) {
                 continue;
             }
-            if !self.gives_up() {
-                return (self.lets_in_at(), next);
-            }
-            // It is in front again.
-            let bio = self.core.lock().deferred.pop();
+            let bio = {
+                let mut core = self.core.lock();
+                if !core.room.gives_up(core.engine.is_full(), now_ms()) {
+                    return (self.lets_in_at(&core), next);
+                }
+                // It is in front again.
+                core.deferred.pop()
+            };
             if let Some(bio) = bio {
                 bio.end(Err(EIO));
             }
         }
-    }
-
-    /// There is no room, and nobody can make some, because relocation is not worth it or cannot read, and the backing device
-    /// writes nothing or nothing can be read for it: waiting would be for ever. A suspend would wait with them, and whoever
-    /// wants to repair the cache device may need that.
-    pub(super) fn gives_up(&self) -> bool {
-        let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
-        // Acquire: as `call_writeback` sets it.
-        self.flags.full.load(Ordering::Acquire)
-            && (is(&self.faults.dead) || self.faults.is_helpless_for(PATIENCE_MS))
-            && self.core.lock().engine.is_full()
     }
 }

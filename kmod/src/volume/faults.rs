@@ -16,9 +16,10 @@
 
 use super::Volume;
 use crate::host::{now_ms, should_stop, Events, Sleep};
+use crate::policy::room::Wake;
 use crate::policy::seldom::Seldom;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// A kind of error of a device.
 #[derive(Clone, Copy)]
@@ -67,44 +68,13 @@ pub struct Faults {
     pub read_again: AtomicU64,
     /// Bits of [`trouble`].
     trouble: AtomicU32,
-    /// The last writeback has got nothing done, and something has failed.
-    pub(super) stuck: AtomicBool,
-    /// Since when neither writeback nor relocation gets anything done, though room is needed; in milliseconds since boot, 0
-    /// when they do.
-    helpless_since: AtomicU64,
-    /// Relocation has found blocks that cannot be read, and will give them up within `SOON_MS` of `reclaim`: then it can make room.
-    pub(super) salvaging: AtomicBool,
     /// How often somebody has asked for blocks to be given up that the medium says are lost.
     pub(super) give_ups: AtomicU64,
-    /// The backing device has written nothing the last time it was tried.
-    pub(super) dead: AtomicBool,
     /// Lines about each kind.
     logged: [Seldom; KINDS],
 }
 
 impl Faults {
-    /// Notes whether nobody gets anything done that makes room.
-    pub(super) fn note_helpless(&self, helpless: bool) {
-        if !helpless {
-            self.helpless_since.store(0, Ordering::Relaxed);
-        } else if self.helpless_since.load(Ordering::Relaxed) == 0 {
-            self.helpless_since.store(now_ms().max(1), Ordering::Relaxed);
-        }
-    }
-
-    /// Forgets what was found hopeless: something goes well, may go well now, or is to be tried again.
-    pub(super) fn note_hope(&self) {
-        self.note_helpless(false);
-        self.stuck.store(false, Ordering::Relaxed);
-        self.dead.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether nobody could make room for so long, nor will soon.
-    pub(super) fn is_helpless_for(&self, ms: u64) -> bool {
-        let since = self.helpless_since.load(Ordering::Relaxed);
-        since != 0 && now_ms().saturating_sub(since) >= ms && !self.salvaging.load(Ordering::Relaxed)
-    }
-
     /// Whether there is such trouble.
     pub(super) fn has(&self, trouble: u32) -> bool {
         self.trouble.load(Ordering::Relaxed) & trouble != 0
@@ -189,14 +159,14 @@ impl Volume {
     /// Counts an error. In any context.
     pub(super) fn fault(&self, kind: Kind) {
         self.faults.counts[kind as usize].fetch_add(1, Ordering::Relaxed);
-        self.alarm.notify();
+        self.wake(Wake::ALARM);
     }
 
     /// Counts a dirty block that was given up.
     pub(super) fn block_lost(&self) {
         self.faults.lost.fetch_add(1, Ordering::Relaxed);
         self.trouble(trouble::CACHE_READ, true);
-        self.alarm.notify();
+        self.wake(Wake::ALARM);
     }
 
     /// Notes that there is such `trouble`, or that there is none any more. In any context.
@@ -207,7 +177,7 @@ impl Volume {
             self.faults.trouble.fetch_and(!trouble, Ordering::Relaxed)
         };
         if (before & trouble != 0) != is_there {
-            self.alarm.notify();
+            self.wake(Wake::ALARM);
         }
     }
 

@@ -8,6 +8,7 @@
 //! - `writeback`, `reclaim`: the threads that make room.
 //! - `resume`: from what is on the devices to a volume.
 //! - `disks`: I/O of our own.
+//! - `room`: whether there is room, and who is woken by what: the machine of `policy/room.rs`.
 //! - `steering`: what decides how much is written back: options, or nobody.
 //! - `sleep`: the machine hibernates.
 //! - `faults`: what has gone wrong, and the thread that says so.
@@ -16,7 +17,7 @@
 //!
 //! Locks: `core` is a spinlock that is held for one call of the engine at a time and never while I/O is submitted or
 //! data are copied. `writeback_busy` and `reclaim_busy` are held by their threads while these work, so that a suspend
-//! can wait for them.
+//! can wait for them. Threads are woken in one place, `Volume::wake`, mostly for what the machine in `core.room` says.
 
 mod commit;
 mod disks;
@@ -25,6 +26,7 @@ mod read;
 mod reclaim;
 mod report;
 mod resume;
+mod room;
 mod silence;
 mod sleep;
 mod steering;
@@ -50,11 +52,13 @@ use crate::host::{
     Counters, Cursor, Event, Events, List, Mutex, Pages, QueueKind, Result, Service, Shared, Sleep, SpinLock,
     Table, Thread, Work, EBUSY, EIO,
 };
-use crate::policy::pace::{Moment, Pace};
+use crate::policy::pace::{low_water, Moment, Pace};
+use crate::policy::room::{Drain, Left, Room, Ticket, Wake};
 use commit::{Attempts, AGAIN_BLOCKS};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use faults::Faults;
 use read::{nr_readers, Readers, CHECKERS};
+use room::Machine;
 use silence::Silences;
 use sleep::Depth;
 use steering::Steering;
@@ -115,6 +119,8 @@ struct Core {
     engine: Engine,
     /// Delays writes while only writeback makes room.
     pace: Pace,
+    /// Who makes room, who gives up, and who is woken by what. See `room`.
+    room: Machine,
     /// Flushes and FUA writes whose data are in the log, until it is durable up to them.
     waiting: BioList<PerBio>,
     /// Writes that found no room.
@@ -137,9 +143,24 @@ impl Core {
     fn locked(engine: Engine) -> Result<SpinLock<Self>> {
         let (pace, waiting) = (Pace::default(), BioList::new());
         spinlock!(
-            Self { engine, pace, waiting, deferred: BioList::new(), held: BioList::new() },
+            Self {
+                engine,
+                pace,
+                room: Machine::default(),
+                waiting,
+                deferred: BioList::new(),
+                held: BioList::new()
+            },
             "writeboost"
         )
+    }
+}
+
+impl Core {
+    /// Whether segments run short.
+    fn is_low(&self) -> bool {
+        let state = self.engine.state();
+        state.free_segments < low_water(state.nr_segments)
     }
 }
 
@@ -147,17 +168,12 @@ impl Core {
 /// to fetch them again because another one has counted something, or has taken a lock.
 #[repr(align(128))]
 struct Flags {
-    suspended: AtomicBool,
+    /// What is to be seen of the machine without the lock: see `room`.
+    room: AtomicU32,
     /// Nobody works for the volume any more.
     over: AtomicBool,
     /// Whether the machine hibernates.
     depth: Depth,
-    /// The volume is all of its device: nothing else holds bios while map is called.
-    alone: AtomicBool,
-    /// Segments run short, and relocation is not worth it or cannot read: only writeback makes room.
-    full: AtomicBool,
-    /// Segments run short, and relocation, which could help, rests for a drain.
-    resting: AtomicBool,
     /// The backing device does much at a time: see [`crate::engine::around`].
     wide: AtomicBool,
 }
@@ -207,19 +223,7 @@ pub struct Volume {
     reclaim_wanted: AtomicU32,
     /// For the checkpoint of a suspend; under `reclaim_busy`.
     spare: OwnTransfer,
-    /// Somebody is about to suspend the volume.
-    leaving: AtomicBool,
     flags: Flags,
-    /// How many drains are under way.
-    draining: AtomicU32,
-    /// The newest record that a drain has ever been for.
-    drain_goal: AtomicU64,
-    /// How often relocation has moved something during a drain, behind what that is for.
-    carried: AtomicU64,
-    /// How often somebody had reason to hope that what has failed would go well now: by a drain, or a resume.
-    hopes: AtomicU64,
-    /// The last writeback has found nothing more to do, or got nothing done.
-    exhausted: AtomicBool,
     /// Blocks written back so far, as soon as their own writes are done.
     written_back: Shared<AtomicU64>,
     /// The segments that are being written back: the first in the upper half, and how many.
@@ -316,21 +320,12 @@ impl Volume {
             reclaim_busy: mutex!((), "writeboost_reclaim")?,
             reclaim_wanted: AtomicU32::new(0),
             spare: Transfer::with_blocks(&disks, 1)?,
-            leaving: AtomicBool::new(false),
             flags: Flags {
-                suspended: AtomicBool::new(true),
+                room: AtomicU32::new(Room::default().glance().word()),
                 over: AtomicBool::new(false),
                 depth: Depth::default(),
-                alone: AtomicBool::new(false),
-                full: AtomicBool::new(false),
                 wide: AtomicBool::new(false),
-                resting: AtomicBool::new(false),
             },
-            draining: AtomicU32::new(0),
-            drain_goal: AtomicU64::new(0),
-            carried: AtomicU64::new(0),
-            hopes: AtomicU64::new(0),
-            exhausted: AtomicBool::new(false),
             written_back: Shared::new(AtomicU64::new(0))?,
             writing: AtomicU64::new(0),
             counts: Counters::new(COUNTS as u32)?,
@@ -450,18 +445,7 @@ impl Volume {
 
     /// Whether segments run short and only writeback makes room.
     pub fn is_full(&self) -> bool {
-        self.flags.full.load(Ordering::Relaxed)
-    }
-
-    fn set_full(&self, full: bool) {
-        // Mostly it is known, and nobody is to lose the line of memory for that.
-        if self.flags.full.load(Ordering::Relaxed) == full {
-            return;
-        }
-        // Release: who sees it sees what was noted before.
-        if self.flags.full.swap(full, Ordering::AcqRel) != full {
-            self.alarm.notify();
-        }
+        self.glance().is_full()
     }
 
     /// The segments that are being written back.
@@ -521,7 +505,7 @@ impl Volume {
     /// `EIO` when the log has failed, `ERESTARTNOHAND` after a signal when `sleep` is interruptible.
     pub fn sync(&self, sleep: Sleep) -> Result {
         let seq = self.core.lock().engine.flush();
-        self.commit.notify();
+        self.wake(Wake::COMMIT);
         self.wait_durable(seq, sleep)
     }
 
@@ -547,10 +531,11 @@ impl Volume {
     /// # Errors
     /// `ERESTARTNOHAND` after a signal, `EBUSY` when the volume is suspended, `EIO` when it cannot be done: then what is dirty stays so.
     pub fn drain(&self) -> Result {
-        if self.flags.suspended.load(Ordering::Relaxed) || self.leaving.load(Ordering::Relaxed) {
+        // Before it waits for anybody.
+        if self.glance().is_leaving() {
             return Err(EBUSY);
         }
-        let (goal, carried) = {
+        let begun = {
             // No relocation is under way. Those that come later know of the drain, and not of what has failed before.
             self.reclaim_wanted.fetch_add(1, Ordering::Relaxed);
             let _busy = self.reclaim_busy.lock();
@@ -559,52 +544,42 @@ impl Volume {
             // Not for what is written from now on, or it would never end while somebody writes. As relocation rests during a
             // drain, what was written before lies in these records until it is written back.
             let goal = core.engine.flush();
-            self.drain_goal.fetch_max(goal, Ordering::Relaxed);
-            self.faults.stuck.store(false, Ordering::Relaxed);
-            self.faults.dead.store(false, Ordering::Relaxed);
-            self.exhausted.store(false, Ordering::Relaxed);
-            self.hopes.fetch_add(1, Ordering::Relaxed);
-            // Release: who sees the drain sees what it is for.
-            self.draining.fetch_add(1, Ordering::Release);
-            (goal, self.carried.load(Ordering::Relaxed))
+            self.tell(&mut core, |room| room.drain_begins(goal))
         };
-        self.commit.notify();
-        let result = self.wait_drained(goal, carried);
-        self.draining.fetch_sub(1, Ordering::Relaxed);
+        let Ok((ticket, wake)) = begun else { return Err(EBUSY) };
+        self.wake(wake);
+        let result = self.wait_drained(&ticket);
+        self.happens(|room| room.drain_ends(ticket));
         result
     }
 
-    fn wait_drained(&self, goal: u64, carried: u64) -> Result {
+    fn wait_drained(&self, ticket: &Ticket) -> Result {
         loop {
             let seen = self.progress.count();
-            // A suspend waits for us, and everybody for the suspend.
-            if self.leaving.load(Ordering::Relaxed) {
-                return Err(EBUSY);
-            }
-            let (s, has_left) = {
+            let verdict = {
                 let core = self.core.lock();
-                (core.engine.state(), core.engine.has_left_log(goal))
+                let state = core.engine.state();
+                let left = Left {
+                    has_left: core.engine.has_left_log(ticket.goal()),
+                    dirty: state.dirty,
+                    failed: state.failed,
+                    gone: self.flags.depth.is_gone(),
+                };
+                core.room.drain(ticket, &left)
             };
-            if has_left {
-                // When writeback gets nothing done, relocation does not rest, and the tail says nothing of what it has moved.
-                let all = s.dirty == 0 || self.carried.load(Ordering::Relaxed) == carried;
-                return if all { Ok(()) } else { Err(EIO) };
+            match verdict {
+                Drain::Done => return Ok(()),
+                Drain::Failed => return Err(EIO),
+                Drain::Busy => return Err(EBUSY),
+                Drain::Waits(wake) => self.wake(wake),
             }
-            // A log that has failed never becomes empty, but what is durable can be written back all the same.
-            let over = s.failed && (self.exhausted.load(Ordering::Relaxed) || self.flags.depth.is_gone());
-            if over || self.faults.stuck.load(Ordering::Relaxed) {
-                return Err(EIO);
-            }
-            self.writeback.notify();
-            self.reclaim.notify();
             self.progress.wait(seen, 200, Sleep::Interruptible)?;
         }
     }
 
     /// There is going to be a suspend, or not after all.
     pub fn set_leaving(&self, leaving: bool) {
-        self.leaving.store(leaving, Ordering::Relaxed);
-        self.progress.notify();
+        self.happens(if leaving { Room::leaves } else { Room::stays });
     }
 
     /// All bios have ended: makes everything durable and lets the threads rest.
@@ -612,8 +587,8 @@ impl Volume {
         if self.sync(Sleep::Busy).is_err() {
             log_err!("{}: what was written last is not on the cache device, which has failed", &*self.disks);
         }
-        self.flags.suspended.store(true, Ordering::SeqCst);
-        // Whoever works holds one of these, and sees the flag before the next step.
+        self.happens(Room::suspends);
+        // Whoever works holds one of these, and sees that before the next step.
         drop(self.writeback_busy.lock());
         let _busy = self.reclaim_busy.lock();
         if self.flags.depth.is_resting() {
@@ -633,7 +608,7 @@ impl Volume {
 
     /// Whether writeback, relocation and the tail have to rest. To be asked with the mutex of that kind of work.
     fn rests(&self) -> bool {
-        self.flags.suspended.load(Ordering::SeqCst) || self.flags.depth.is_resting()
+        self.glance().is_suspended() || self.flags.depth.is_resting()
     }
 
     /// Writes a checkpoint. Says whether it could.
@@ -670,17 +645,7 @@ impl Volume {
 
     /// Bios come again.
     pub fn resume(&self, alone: bool) {
-        self.flags.alone.store(alone, Ordering::Relaxed);
-        self.set_leaving(false);
-        {
-            // The devices may be others now. The lock, so that no verdict from before comes behind this.
-            let _core = self.core.lock();
-            self.hopes.fetch_add(1, Ordering::Relaxed);
-            self.faults.note_hope();
-        }
         self.steering.heard();
-        self.flags.suspended.store(false, Ordering::SeqCst);
-        self.writeback.notify();
-        self.reclaim.notify();
+        self.happens(|room| room.resumes(alone));
     }
 }

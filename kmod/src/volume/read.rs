@@ -46,6 +46,7 @@ use crate::host::{
     arc, crc32c, may_take_long, not_supported, now_ms, Arc, Bio, BioQueue, Cursor, Mapping, Outcome,
     QueueKind, Result, Returned, Serve, Service, EAGAIN, EIO,
 };
+use crate::policy::room::Wake;
 use core::ffi::CStr;
 use core::sync::atomic::Ordering;
 
@@ -248,7 +249,7 @@ impl Volume {
         // The head may wait for such a buffer.
         if any && !core.deferred.is_empty() {
             drop(core);
-            self.commit.notify();
+            self.wake(Wake::COMMIT);
         }
     }
 

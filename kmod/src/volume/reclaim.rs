@@ -6,20 +6,17 @@ use super::faults::trouble;
 use super::{bytes, OwnTransfer, Transfer, Volume};
 use crate::engine::checks::Verdict;
 use crate::engine::log::{Claim, Wait};
-use crate::engine::reclaim::{Batch, Item, Relocation};
+use crate::engine::reclaim::{Batch, Item};
 use crate::engine::Entry;
 use crate::format::{RecordHeader, BLOCK, BLOCK_SECTORS};
 use crate::host::{crc32c, now_ms, should_stop, Arc, Result, Sleep, Table};
 use crate::policy::lost::{Around, Lost, Near, Sight, Word, HURRY_LASTS_MS, LASTS_MS, REACH, WATCHED};
-use crate::policy::pace::low_water;
+use crate::policy::room::{Course, Room, Wake, PATIENCE_MS};
 use core::sync::atomic::Ordering;
 
 /// How often it looks whether there is something to do, in milliseconds.
 const TICK_MS: u32 = 1000;
 
-/// Who waits for room does not do so in vain when blocks that are in the way will be given up within so many milliseconds: as
-/// long as he waits at all.
-const SOON_MS: u64 = super::commit::PATIENCE_MS;
 /// It is said of blocks that are in the way that they are once in so many milliseconds.
 const SAY_MS: u64 = 60_000;
 
@@ -93,16 +90,15 @@ impl Volume {
     fn move_tail(&self, t: &Arc<Transfer>) -> bool {
         let (checkpoint, work) = {
             let mut core = self.core.lock();
-            let whole = self.draining.load(Ordering::Relaxed) != 0 || core.engine.state().dirty == 0;
+            let whole = core.room.is_draining() || core.engine.state().dirty == 0;
             core.adds_work(|engine| engine.advance_tail(whole))
         };
         if work {
-            self.commit.notify();
+            self.wake(Wake::COMMIT);
         }
         let Some(checkpoint) = checkpoint else { return false };
         let ok = self.write_checkpoint(t, &checkpoint);
-        self.commit.notify();
-        self.progress.notify();
+        self.wake(Wake::COMMIT | Wake::PROGRESS);
         self.blank_stale(t);
         ok
     }
@@ -117,76 +113,31 @@ impl Volume {
         if tools.lost.is_early(now_ms()) {
             return false;
         }
-        let state = self.state();
-        if state.free_segments >= low_water(state.nr_segments) {
-            self.flags.resting.store(false, Ordering::Relaxed);
+        let Some(course) = self.judge_relocation(&mut tools.batch) else {
             if self.faults.has(trouble::CACHE_READ) && tools.lost.is_due(now_ms()) && !self.leaves(false) {
                 self.watch(tools);
             }
             return false;
-        }
-        let batch = &mut tools.batch;
-        self.core.lock().engine.begin_batch(batch);
-        // Each time the lock is let go: a large log may have to be looked through to its end.
-        while self.core.lock().engine.plan_relocation(batch) {}
-        let verdict = {
-            let mut core = self.core.lock();
-            // A drain waits until the oldest segments are written back, and must not lose sight of what was in them.
-            let stuck = self.faults.stuck.load(Ordering::Relaxed);
-            let rests = self.draining.load(Ordering::Relaxed) != 0 && !stuck;
-            let (verdict, rests) = match core.engine.judge_relocation(batch) {
-                Relocation::MakesRoom if rests => (Relocation::Useless, true),
-                verdict => (verdict, false),
-            };
-            self.flags.resting.store(rests, Ordering::Relaxed);
-            if verdict == Relocation::MakesRoom && self.draining.load(Ordering::Relaxed) != 0 {
-                // Under the lock, and so before the tail that it moves is seen.
-                self.carried.fetch_add(1, Ordering::Relaxed);
-            }
-            match verdict {
-                Relocation::MakesRoom => core.pace.end(),
-                // A writeback that gets nothing done is waited for in vain.
-                Relocation::Useless if !stuck => {
-                    let moment = self.moment(&core.engine);
-                    core.pace.begin(&moment);
-                }
-                Relocation::Useless | Relocation::Waits => (),
-            }
-            verdict
         };
-        match verdict {
-            // Who was delayed need not be any more.
-            Relocation::MakesRoom => self.commit.notify(),
-            Relocation::Useless if self.flags.resting.load(Ordering::Relaxed) => {
-                // Only until the drain is over, or gets nothing done: nobody has to give up.
-                self.set_full(false);
-                self.writeback.notify();
-                return false;
-            }
-            Relocation::Useless => {
-                self.faults.salvaging.store(false, Ordering::Relaxed);
-                self.call_writeback();
-                return false;
-            }
-            Relocation::Waits => return false,
+        if course != Course::CarryOn {
+            return false;
         }
         let is_ready = self.look_for_lost(tools, usize::MAX, true);
         if !is_ready && self.leaves(true) {
             return false;
         }
         let Tools { batch, transfer: t, found, lost, .. } = tools;
-        self.faults.salvaging.store(lost.is_over_within(SOON_MS), Ordering::Relaxed);
         let seq = if is_ready {
-            self.faults.note_helpless(false);
-            self.set_full(false);
+            self.happens(Room::relocation_begins);
             let seq = self.append(batch, found, t);
             if seq.is_some() {
                 lost.given_up();
-                self.faults.salvaging.store(false, Ordering::Relaxed);
             }
             seq
         } else {
-            self.call_writeback();
+            // Who waits for room does not do so in vain when blocks that are in the way will be given up.
+            let soon = lost.is_over_within(PATIENCE_MS);
+            self.happens(|room| room.relocation_cannot_read(soon));
             None
         };
         match seq {
@@ -195,10 +146,47 @@ impl Volume {
             None => false,
             Some(seq) => {
                 self.core.lock().engine.want(seq);
-                self.commit.notify();
+                self.wake(Wake::COMMIT);
                 self.wait_durable(seq, Sleep::Busy).is_ok() && self.move_tail(t)
             }
         }
+    }
+
+    /// When segments run short, plans a relocation, and says what is to become of it. There is nothing to say when there is room.
+    fn judge_relocation(&self, batch: &mut Batch) -> Option<Course> {
+        let is_low = {
+            let mut core = self.core.lock();
+            let is_low = core.is_low();
+            let wake = if is_low { Wake::NOBODY } else { self.tell(&mut core, Room::room_is_there) };
+            drop(core);
+            self.wake(wake);
+            is_low
+        };
+        if !is_low {
+            return None;
+        }
+        self.core.lock().engine.begin_batch(batch);
+        // Each time the lock is let go: a large log may have to be looked through to its end.
+        while self.core.lock().engine.plan_relocation(batch) {}
+        let (course, wake) = {
+            let mut core = self.core.lock();
+            // A writeback that gets nothing done is waited for in vain.
+            let is_stuck = core.room.is_stuck();
+            let verdict = core.engine.judge_relocation(batch);
+            // Under the same lock, and so before the tail that it moves is seen.
+            let (course, wake) = self.tell(&mut core, |room| room.relocation_judged(verdict));
+            match course {
+                Course::CarryOn => core.pace.end(),
+                Course::Rest | Course::LeaveIt if !is_stuck => {
+                    let moment = self.moment(&core.engine);
+                    core.pace.begin(&moment);
+                }
+                Course::Rest | Course::LeaveIt | Course::Wait => (),
+            }
+            (course, wake)
+        };
+        self.wake(wake);
+        Some(course)
     }
 
     /// Whether who looks at blocks that cannot be read has to end at once, for each may take minutes: somebody waits for
@@ -209,9 +197,9 @@ impl Volume {
     }
 
     fn leaves_idle_work(&self) -> bool {
-        let is_called = self.leaving.load(Ordering::Relaxed) || self.draining.load(Ordering::Relaxed) != 0;
-        let state = self.state();
-        is_called || state.free_segments < low_water(state.nr_segments)
+        let core = self.core.lock();
+        let glance = core.room.glance();
+        glance.is_leaving() || glance.is_draining() || core.is_low()
     }
 
     /// Reads the first items of the batch, `most` of them, and finds out what each is. Says whether all can be read or are lost,
@@ -255,21 +243,6 @@ impl Volume {
                 &*self.disks,
                 tools.lost.count()
             );
-        }
-    }
-
-    /// Relocation makes no room: it is up to writeback.
-    fn call_writeback(&self) {
-        let is_news = !self.flags.full.load(Ordering::Relaxed);
-        if is_news {
-            // That it got nothing done when little was dirty and it was not needed says nothing. Whoever sees the flag sees
-            // that, too. A device that is still dead shows so in the next pass.
-            self.faults.note_hope();
-            self.set_full(true);
-        }
-        // When it gets nothing done either, the two would wake each other without end.
-        if is_news || !self.faults.stuck.load(Ordering::Relaxed) {
-            self.writeback.notify();
         }
     }
 
@@ -428,7 +401,7 @@ impl Volume {
             &*self.disks,
             HURRY_LASTS_MS / 60_000
         );
-        self.reclaim.notify();
+        self.wake(Wake::RECLAIM);
     }
 
     fn report_lost(&self, item: &Item) {
@@ -502,12 +475,12 @@ impl Volume {
                     Err(Wait::Progress) => (),
                 }
             }
-            self.commit.notify();
+            self.wake(Wake::COMMIT);
             let _ = self.progress.wait(seen, 20, Sleep::Busy);
         }
         self.core.lock().engine.cancel_relocation();
         // Writes may have been turned away meanwhile.
-        self.commit.notify();
+        self.wake(Wake::COMMIT);
         None
     }
 }

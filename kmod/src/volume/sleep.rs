@@ -42,13 +42,14 @@
 //! repeats it: nothing was under way at the snapshot. Suspend to RAM needs none of this, for memory stays what it is.
 //! Volumes are made and removed by tasks, and so not while these are frozen.
 
-use super::commit::PAUSES_MS;
 use super::faults::{trouble, Kind};
 use super::{PerBio, Transfer, Volume};
 use crate::engine::sleep::Comparison;
 use crate::format::{Held, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
 use crate::host::{is_hibernating, now_ms, should_stop, sleep_ms, Arc, Bio, Mutex, Op, Result, Sleeper, EIO};
 use crate::policy::lost::insist;
+use crate::policy::retry::{Next, Retry};
+use crate::policy::room::Wake;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// How long it may take to fall asleep, in milliseconds: as long as the kernel waits for tasks, and a failing write is repeated.
@@ -244,9 +245,7 @@ impl Volume {
         while let Some(bio) = held.pop() {
             self.near.push(bio);
         }
-        for event in [&self.commit, &self.writeback, &self.reclaim, &self.progress] {
-            event.notify();
-        }
+        self.wake(Wake::COMMIT | Wake::WRITEBACK | Wake::RECLAIM | Wake::PROGRESS);
     }
 
     /// Reads a block of the cache device and lends it to `f`, trying again for as long as a write would be. `None` when the
@@ -257,25 +256,27 @@ impl Volume {
         sector: u64,
         f: impl FnOnce(&[u8; BLOCK]) -> R,
     ) -> Result<Option<R>> {
-        let mut pauses = PAUSES_MS.iter();
+        let mut retry = Retry::default();
         loop {
             let read = || {
                 t.read(&self.disks, &self.disks.cache, sector, (0, BLOCK), 0);
                 t.finish()
             };
-            match (insist(read, |e| e.to_errno()), pauses.next()) {
-                (Ok(Some(())), _) => {
+            match insist(read, |e| e.to_errno()) {
+                Ok(Some(())) => {
                     return t.pages.with(0, BLOCK, |b| b.first_chunk().map(f)).flatten().map(Some).ok_or(EIO);
                 }
-                (Ok(None), _) => {
+                Ok(None) => {
                     self.fault(Kind::CacheRead);
                     return Ok(None);
                 }
-                (Err(_), Some(pause)) if !should_stop() => {
-                    self.fault(Kind::CacheRead);
-                    sleep_ms(*pause as u32);
-                }
-                (Err(e), _) => return Err(e),
+                Err(e) => match retry.failed() {
+                    Next::Again(pause) if !should_stop() => {
+                        self.fault(Kind::CacheRead);
+                        sleep_ms(pause as u32);
+                    }
+                    Next::Again(_) | Next::Over => return Err(e),
+                },
             }
         }
     }
@@ -380,7 +381,7 @@ impl Sleeper for Volume {
     fn restored(&self) {
         if self.flags.depth.is_blind() {
             self.flags.depth.is_restored.store(true, Ordering::SeqCst);
-            self.reclaim.notify();
+            self.wake(Wake::RECLAIM);
         }
     }
 

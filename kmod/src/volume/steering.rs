@@ -10,6 +10,7 @@
 use super::Volume;
 use crate::arguments::{OptionError, Options};
 use crate::host::now_ms;
+use crate::policy::room::Wake;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The options of a volume, and when they were last heard of.
@@ -66,7 +67,7 @@ impl Volume {
         self.steering.heard();
         self.options().set(key, value)?;
         self.note_silence();
-        self.writeback.notify();
+        self.wake(Wake::WRITEBACK);
         Ok(())
     }
 
@@ -79,7 +80,7 @@ impl Volume {
     pub(super) fn note_silence(&self) {
         let silent = self.is_steering_expired();
         if self.steering.silent.swap(silent, Ordering::Relaxed) != silent {
-            self.alarm.notify();
+            self.wake(Wake::ALARM);
         }
     }
 

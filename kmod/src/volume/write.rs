@@ -8,6 +8,7 @@ use crate::engine::log::{Claim, Refused, Wait};
 use crate::engine::{Entry, Part};
 use crate::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::host::{crc32c, now_ms, Arc, Bio, Cursor, Mapping, Outcome, Result, Returned, EIO};
+use crate::policy::room::Wake;
 use core::sync::atomic::Ordering;
 
 /// Blocks that are put into the index under one hold of the lock.
@@ -85,7 +86,7 @@ impl Volume {
 
     fn end_bypass(&self, tag: Tag) {
         if self.bypass.end(tag) {
-            self.commit.notify();
+            self.wake(Wake::COMMIT);
             self.pantry.notify();
         }
     }
@@ -114,7 +115,7 @@ impl Volume {
         if self.flags.over.load(Ordering::SeqCst) {
             self.end_bounced();
         }
-        self.commit.notify();
+        self.wake(Wake::COMMIT);
         Returned::Kept
     }
 
@@ -151,18 +152,17 @@ impl Volume {
                         bio.data().at = Some(at);
                         // The commit thread has to know when to let it in.
                         let is_first = core.pace.is_on() && core.deferred.is_empty() && !waited;
+                        let mut wake = Wake::COMMIT.when(is_first);
+                        if wait == Wait::Space {
+                            wake |= core.room.write_waits(waited, core.engine.is_full(), now_ms());
+                        }
                         if waited {
                             core.deferred.push_front(bio);
                         } else {
                             core.deferred.push(bio);
                         }
                         drop(core);
-                        if is_first {
-                            self.commit.notify();
-                        }
-                        if wait == Wait::Space {
-                            self.make_room(waited);
-                        }
+                        self.wake(wake);
                         return false;
                     }
                     Err(Refused::Failed) => {
@@ -224,10 +224,10 @@ impl Volume {
                 let (work, paused) = (core.engine.has_work(), core.engine.is_paused());
                 drop(core);
                 if work {
-                    self.commit.notify();
+                    self.wake(Wake::COMMIT);
                 }
                 if paused {
-                    self.progress.notify();
+                    self.wake(Wake::PROGRESS);
                 }
             }
         }
@@ -244,7 +244,7 @@ impl Volume {
         bio.data().seq = seq;
         self.counts.add(FLUSHES, 1);
         // In a plug, a commit would wait until the task is done with other things, and everybody with it.
-        let may_send = bio.may_wait() && bio.submits_now() && self.flags.alone.load(Ordering::Relaxed);
+        let may_send = bio.may_wait() && bio.submits_now() && self.glance().is_alone();
         let mut core = self.core.lock();
         if core.engine.failed() {
             drop(core);
@@ -259,21 +259,9 @@ impl Volume {
             drop(core);
             match (work, may_send) {
                 (true, true) => Self::commit_now(self),
-                (true, false) => self.commit.notify(),
+                (true, false) => self.wake(Wake::COMMIT),
                 (false, _) => (),
             }
-        }
-    }
-
-    /// A write waits for room; not for the first time, if it has `waited`.
-    fn make_room(&self, waited: bool) {
-        self.reclaim.notify();
-        // A writeback that is stuck wakes those who have waited, and they need not wake it.
-        if !waited || !self.faults.stuck.load(Ordering::Relaxed) {
-            self.writeback.notify();
-        }
-        if self.gives_up() {
-            self.commit.notify();
         }
     }
 }

@@ -33,9 +33,11 @@ use crate::engine::runs::{for_each_row, for_each_run, Run};
 use crate::engine::Engine;
 use crate::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::host::{crc32c, hurry, now_ms, should_stop, Arc, Box, MutexGuard, Result, Sleep, Table};
-use crate::policy::failures::{Failures, Pause, LAST_DEVICE_PAUSE_MS, MAX_BAD};
+use crate::policy::bad_blocks::{Halves, Pass, Step};
+use crate::policy::failures::Failures;
 use crate::policy::pace::segments_at_once;
 use crate::policy::rate::Rate;
+use crate::policy::room::{Ended, Room, Wake};
 use crate::policy::writeback::{next_part, part_end, whole_units, Next, Round, FIRST_PART, LEAST_PART, PART};
 use core::sync::atomic::Ordering;
 use stream::{Aim, End, Stream};
@@ -49,8 +51,6 @@ const BACKGROUND: u32 = 256;
 const URGENT: u32 = 32;
 /// How often it looks whether there is something to do, in milliseconds.
 const TICK_MS: u32 = 1000;
-/// When so many writes have failed in a row, all of them, it is the device and not the blocks.
-const DEAD: u32 = 16;
 
 /// What the thread remembers from tick to tick.
 struct Tick {
@@ -97,26 +97,6 @@ enum Fate {
     Unclear,
     /// It cannot be written.
     Lost,
-}
-
-/// How writing back one batch went.
-#[derive(Default)]
-struct Pass {
-    /// Writes that went well, whatever became of the flush.
-    written: u32,
-    /// Writes and flushes that failed.
-    failed: u32,
-    /// Blocks that could not be read, and those that were left out because they have failed lately.
-    unreadable: u32,
-    early: u32,
-    /// Blocks that are clean now.
-    cleaned: u32,
-    /// There are parts of blocks that the backing device can write as a whole only.
-    parts: bool,
-    /// So many writes have failed, and none went well, that it may be the device. Only one in a pass is looked at closer.
-    hopeless: bool,
-    /// The device fails, and not this block or that one.
-    dead: bool,
 }
 
 impl Tools {
@@ -176,8 +156,7 @@ impl Volume {
                 !self.rests() && self.wants_writeback(&tick) && self.write_back(tools, &mut tick, busy)
             };
             if worked {
-                self.reclaim.notify();
-                self.progress.notify();
+                self.wake(Wake::RECLAIM | Wake::PROGRESS);
             } else {
                 tools.stream.shrink();
                 let _ = self.writeback.wait(seen, TICK_MS, Sleep::Idle);
@@ -204,18 +183,15 @@ impl Volume {
         (tick.mapped, tick.busy_ms, tick.at_ms) = (mapped, busy_ms, now);
         self.note_silence();
         let interval = u64::from(self.options().sync_data_interval()).saturating_mul(1000);
-        if interval != 0
-            && now.saturating_sub(tick.synced_ms) >= interval
-            && !self.flags.suspended.load(Ordering::Relaxed)
-        {
+        if interval != 0 && now.saturating_sub(tick.synced_ms) >= interval && !self.glance().is_suspended() {
             tick.synced_ms = now;
             self.core.lock().engine.flush();
-            self.commit.notify();
+            self.wake(Wake::COMMIT);
         }
     }
 
     fn wants_writeback(&self, tick: &Tick) -> bool {
-        let draining = self.draining.load(Ordering::Relaxed) != 0;
+        let draining = self.glance().is_draining();
         if draining || tick.idle {
             // What is still in RAM has to be in the log first.
             let mut core = self.core.lock();
@@ -223,7 +199,7 @@ impl Volume {
             let waits = core.engine.durable() < seq;
             drop(core);
             if work {
-                self.commit.notify();
+                self.wake(Wake::COMMIT);
             }
             if waits && draining {
                 let _ = self.wait_durable(seq, Sleep::Busy);
@@ -246,9 +222,7 @@ impl Volume {
     /// Whatever the options say.
     fn has_to_write_back(&self) -> bool {
         // A cache device that fails may be gone for good soon.
-        self.draining.load(Ordering::Relaxed) != 0
-            || self.flags.full.load(Ordering::Relaxed)
-            || self.state().failed
+        self.glance().must_write_back() || self.state().failed
     }
 
     /// What the built-in policy says.
@@ -293,23 +267,11 @@ impl Volume {
     /// Writes back one batch of the oldest segments. Says whether there is perhaps more to do at once.
     fn write_back<'a>(&'a self, tools: &mut Tools, tick: &mut Tick, mut busy: MutexGuard<'a, ()>) -> bool {
         let failures = &mut tools.failures;
-        let hopes = self.hopes.load(Ordering::Relaxed);
-        if core::mem::replace(&mut failures.hopes, hopes) != hopes {
-            // Somebody has asked for it: all is tried at once.
-            failures.forget_pauses();
-        }
-        let urgent = self.flags.full.load(Ordering::Relaxed) || self.flags.resting.load(Ordering::Relaxed);
-        if urgent && !failures.urgent {
-            // Much may have become dirty since then.
-            failures.all = Pause::default();
-        }
-        failures.urgent = urgent;
-        let now = now_ms();
-        if failures.device.is_on(now) || failures.all.is_on(now) {
+        let purpose = self.core.lock().room.pass_begins();
+        if !failures.begin(&purpose, now_ms()) {
             return false;
         }
-        // Acquire: with its goal.
-        let draining = self.draining.load(Ordering::Acquire) != 0;
+        let (urgent, draining) = (purpose.urgent, purpose.drain.is_some());
         // What fails must not fill the batch.
         let fails = failures.any();
         let option = self.policy().batched;
@@ -327,7 +289,7 @@ impl Volume {
         };
         // A drain is not for what is written meanwhile. Or a pass that has cleaned only that would say nothing about what
         // cannot be written back, and the drain would wait for it without end.
-        let last = if draining { self.drain_goal.load(Ordering::Relaxed) } else { u64::MAX };
+        let last = purpose.drain.unwrap_or(u64::MAX);
         // In good time: neither because it must nor for a drain.
         let early = !urgent && !draining;
         if !(fails || early && self.policy().limit.is_some()) {
@@ -395,12 +357,12 @@ impl Volume {
                 continue;
             }
             from = to;
-            self.reclaim.notify();
+            self.wake(Wake::RECLAIM);
         }
         self.set_writing(Span::default());
         // What fails is known now.
         tools.failures.unclear &= from == 0;
-        tools.failures.widen = is_small && pass.cleaned == 0 && (pass.failed | pass.unreadable) != 0;
+        tools.failures.widen = is_small && pass.cleaned == 0 && pass.has_trouble();
         tools.failures.widen || self.conclude(&mut tools.failures, &pass, from == 0, over)
     }
 
@@ -412,7 +374,7 @@ impl Volume {
         self.set_writing(Span::default());
         match end {
             End::Nothing => None,
-            End::Over(over) if pass.failed | pass.unreadable == 0 && !pass.parts => {
+            End::Over(over) if !pass.has_trouble() && !pass.parts => {
                 Some(self.conclude(&mut tools.failures, &pass, false, over))
             }
             End::Over(_) | End::Failed => {
@@ -426,48 +388,31 @@ impl Volume {
 
     /// Notes what a pass means for the volume. Says whether there is perhaps more to do at once.
     fn conclude(&self, failures: &mut Failures, pass: &Pass, nothing: bool, over: bool) -> bool {
-        if pass.dead {
-            failures.device.begin(now_ms(), LAST_DEVICE_PAUSE_MS);
-        } else if pass.written != 0 {
-            failures.device = Pause::default();
-        }
-        failures.alive = pass.written != 0 && !pass.dead;
-        let bad = failures.bad();
-        let unwritten = bad.iter().any(|b| !b.unreadable) || failures.device.has_failed();
-        self.trouble(trouble::BACKING_WRITE, unwritten);
-        if bad.iter().any(|b| b.unreadable) {
+        failures.conclude(pass, now_ms());
+        self.trouble(trouble::BACKING_WRITE, failures.any_unwritten());
+        if failures.any_unreadable() {
             self.trouble(trouble::CACHE_READ, true);
         } else if self.state().dirty == 0 {
             self.trouble(trouble::CACHE_READ, false);
         }
-        let is_stuck = pass.cleaned == 0 && (pass.failed | pass.unreadable | pass.early) != 0;
-        if is_stuck && pass.unreadable.saturating_add(pass.early) as usize > MAX_BAD {
-            // Else each pass would read them all in vain, and the next one would begin at once.
-            failures.all.begin(now_ms(), LAST_DEVICE_PAUSE_MS);
-        } else if pass.cleaned != 0 {
-            failures.all = Pause::default();
-        }
-        if over {
-            self.faults.note_helpless(is_stuck);
-        }
-        {
-            // The lock, so that no drain begins meanwhile. What was begun before says nothing about it.
-            let _core = self.core.lock();
-            if self.hopes.load(Ordering::Relaxed) == failures.hopes {
-                if over {
-                    self.exhausted.store(nothing || is_stuck, Ordering::Relaxed);
-                    self.faults.stuck.store(is_stuck, Ordering::Relaxed);
-                }
-                // Where only the flush has failed, who waits for room still has his patience.
-                self.faults.dead.store(failures.device.has_failed() && pass.written == 0, Ordering::Relaxed);
+        let is_stuck = pass.is_stuck();
+        let ended = Ended {
+            purpose: failures.purpose,
+            over,
+            found_nothing: nothing,
+            is_stuck,
+            has_written: pass.written != 0,
+            has_failed: pass.failed != 0,
+            device_failed: failures.device.has_failed(),
+        };
+        let wake = {
+            let mut core = self.core.lock();
+            if is_stuck {
+                core.pace.end();
             }
-        }
-        if is_stuck {
-            // Who waits for room may have to give up.
-            self.core.lock().pace.end();
-            self.commit.notify();
-        }
-        self.progress.notify();
+            self.tell(&mut core, |room| room.pass_ends(&ended, now_ms()))
+        };
+        self.wake(wake);
         !nothing && !is_stuck
     }
 
@@ -519,7 +464,7 @@ impl Volume {
         }
         if pass.cleaned != cleaned {
             // Who waits for room may have to wait for many chunks, but not in vain.
-            self.faults.note_hope();
+            self.happens(Room::cleaned);
         }
         for (i, item) in items.iter().enumerate() {
             if is_clean(i) {
@@ -653,28 +598,22 @@ impl Volume {
         let mut from = 0;
         while let Some(first) = (from..items.len()).find(|&i| fates[i] == Fate::Unclear) {
             from = (first..items.len()).find(|&i| fates[i] != Fate::Unclear).unwrap_or(items.len());
-            // Ranges that a write has failed for: at each depth one waits while the other is looked at.
-            let mut failed = [(first, from); PART.ilog2() as usize + 2];
-            let mut n: usize = 1;
-            while n > 0 {
-                n = n.saturating_sub(1);
-                let (from, to) = failed[n];
-                pass.hopeless |= pass.failed >= DEAD && pass.written == 0 && !alive;
-                if pass.hopeless || to.saturating_sub(from) == 1 {
-                    self.writeback_failed(items[from].addr());
-                    fates[from..to].fill(Fate::Lost);
-                    continue;
-                }
-                let middle = from.midpoint(to);
-                for (from, to) in [(from, middle), (middle, to)] {
-                    self.write_range(t, &items[from..to], &todo[from..to], from);
-                    if (from..to).all(|i| t.is_ok(i)) {
-                        add_one(&mut pass.written);
-                        fates[from..to].fill(Fate::Written);
-                    } else {
-                        add_one(&mut pass.failed);
-                        failed[n] = (from, to);
-                        n = n.saturating_add(1);
+            let mut halves = Halves::of(first..from);
+            while let Some(step) = halves.next(|| pass.gives_up(alive)) {
+                match step {
+                    Step::Bad(range) => {
+                        self.writeback_failed(items[range.start].addr());
+                        fates[range].fill(Fate::Lost);
+                    }
+                    Step::Write(range) => {
+                        self.write_range(t, &items[range.clone()], &todo[range.clone()], range.start);
+                        if range.clone().all(|i| t.is_ok(i)) {
+                            add_one(&mut pass.written);
+                            fates[range].fill(Fate::Written);
+                        } else {
+                            add_one(&mut pass.failed);
+                            halves.failed(range);
+                        }
                     }
                 }
             }

@@ -22,6 +22,7 @@ use crate::engine::flight::Trust;
 use crate::engine::reclaim::{Batch, Item, Planned};
 use crate::host::{boxed, mutex, now_ms, Arc, Box, Event, List, Mutex, Result, Sleep, Table};
 use crate::policy::pace::segments_for;
+use crate::policy::room::{Room, Wake};
 use crate::policy::writeback::{
     is_flush_due, part_end, parts_of, unit_of, whole_units, Flow, Lanes, Stage, UnderWay, MOST_PARTS, PART,
 };
@@ -340,7 +341,7 @@ impl Volume {
         let Some(lane) = self.pantry.lane.try_lock().and_then(|mut lane| lane.take()) else {
             let may_ask = now_ms() >= self.pantry.until_ms.load(Ordering::Relaxed);
             if may_ask && !self.pantry.wanted.swap(true, Ordering::Release) {
-                self.alarm.notify();
+                self.wake(Wake::ALARM);
             }
             return;
         };
@@ -491,9 +492,7 @@ impl Volume {
         let len = s.flushing.len;
         pass.cleaned = pass.cleaned.saturating_add(len as u32);
         // Who waits for room may have to wait for many parts, but not in vain.
-        self.faults.note_hope();
-        self.reclaim.notify();
-        self.progress.notify();
+        self.happens(Room::cleaned);
     }
 
     /// Sends what can be sent. Says whether anything was planned.
