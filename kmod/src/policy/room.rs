@@ -487,6 +487,7 @@ impl Room {
         let counts = pass.purpose.hopes == self.hopes;
         // Nor does what was begun before it was needed say that the device writes nothing.
         let was_needed = counts && pass.purpose.fulls == self.fulls;
+        let before = self.writeback;
         if pass.over && counts {
             self.writeback = match (pass.is_stuck, pass.found_nothing) {
                 (true, _) => Writeback::Stuck,
@@ -497,8 +498,9 @@ impl Room {
         if let Need::Full { outlook, .. } = &mut self.need {
             *outlook = outlook.after(pass, was_needed, now_ms);
         }
-        // Who waits for room may have to give up.
-        Wake::PROGRESS | Wake::COMMIT.when(pass.is_stuck)
+        // A drain that waits wakes writeback whenever it looks, so a pass that has changed nothing must not wake the drain. A write
+        // that waits for room may have to give up.
+        Wake::PROGRESS.when(self.writeback != before) | Wake::COMMIT.when(pass.is_stuck)
     }
 
     /// Whether the last pass has got nothing done, and something has failed.
