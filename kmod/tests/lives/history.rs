@@ -111,6 +111,19 @@ impl History {
         self.allows_after(found, self.writes.len(), false)
     }
 
+    /// The same of the sectors from `first` on alone.
+    pub fn is_now_from(&self, first: u64, found: &[u64]) -> bool {
+        let range = first as usize..first as usize + found.len();
+        let mut all: Vec<u64> = self.base.clone();
+        for (i, write) in self.writes.iter().enumerate() {
+            let sectors = write.first as usize..(write.first + write.sectors) as usize;
+            all[sectors].fill(self.before + i as u64 + 1);
+        }
+        // Elsewhere it is what it should be.
+        all[range].copy_from_slice(found);
+        self.is_now(&all)
+    }
+
     /// A new life begins, in which this was found.
     pub fn begin_anew(&mut self, found: Vec<u64>) {
         self.before += self.writes.len() as u64;

@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use writeboost::format::{Checkpoint, Superblock, BLOCK_SECTORS};
 use writeboost::host::plain::{
-    now_ms, spawn, take_us, turns, who_waits, Disk, Error, Mapped, Request, StatusKind, EBUSY,
+    drowse, limit_memory, now_ms, rest, restored, sleep, spawn, stay, take_us, turns, wake, who_waits, Disk,
+    Error, Mapped, Request, StatusKind, EBUSY, ENOMEM,
 };
 use writeboost::target::Writeboost;
 
@@ -82,6 +83,8 @@ fn versions(bytes: &[u8]) -> Vec<u64> {
 struct Life {
     machine: Machine,
     volume: Volume,
+    /// What is to rot.
+    rot: u64,
     /// Writers that are not done.
     writers: Mutex<usize>,
     over: AtomicBool,
@@ -102,7 +105,9 @@ impl Life {
     fn excuse(&self, what: &str, error: Error, began_ms: u64) {
         let world = self.machine.world();
         assert!(
-            world.log_may_fail || world.was_wrong_since(began_ms.saturating_sub(AFTERMATH_MS)),
+            world.log_may_fail
+                || world.rotten != 0
+                || world.was_wrong_since(began_ms.saturating_sub(AFTERMATH_MS)),
             "{what} fails ({}) though nothing is wrong with a disk",
             error.to_errno()
         );
@@ -113,7 +118,8 @@ impl Life {
     fn was_prompt(&self, what: &str, began_ms: u64) {
         let took_ms = now_ms() - began_ms;
         if took_ms > PROMPT_MS {
-            let wrong = self.machine.world().was_wrong_since(began_ms.saturating_sub(AFTERMATH_MS));
+            let world = self.machine.world();
+            let wrong = world.rotten != 0 || world.was_wrong_since(began_ms.saturating_sub(AFTERMATH_MS));
             assert!(wrong, "{what} takes {took_ms} ms though nothing is wrong with a disk");
         }
     }
@@ -146,6 +152,9 @@ impl Life {
 
     fn read(&self, who: usize) {
         let began_ms = now_ms();
+        if self.machine.world().rotten != 0 {
+            return self.read_by_block(who);
+        }
         let result = self.volume.read(who as u64 * PART, PART);
         self.was_prompt("a read", began_ms);
         match result {
@@ -166,6 +175,29 @@ impl Life {
                 );
             }
         }
+    }
+
+    /// What has rotted cannot be read, and everything else is as it was written.
+    fn read_by_block(&self, who: usize) {
+        let mut unreadable = 0;
+        for first in (0..PART).step_by(BLOCK_SECTORS as usize) {
+            match self.volume.read(who as u64 * PART + first, BLOCK_SECTORS) {
+                Ok(bytes) => {
+                    let found = versions(&bytes);
+                    let world = self.machine.world();
+                    let history = &world.histories[who];
+                    let shown = Shown(&found);
+                    assert!(
+                        history.is_now_from(first, &found),
+                        "writer {who} reads{shown} at {first}, and has {history}"
+                    );
+                }
+                Err(_) => unreadable += 1,
+            }
+        }
+        let world = self.machine.world();
+        let is_clear = !world.log_may_fail && !world.was_wrong_since(0);
+        assert!(!is_clear || unreadable <= world.rotten, "{unreadable} blocks, {} are rotten", world.rotten);
     }
 
     fn write(&self, who: usize, rng: &mut Rng) {
@@ -206,8 +238,9 @@ impl Life {
                     self.excuse(message, error, began_ms);
                 }
             };
-            match rng.below(10) {
+            match rng.below(11) {
                 0 | 1 => message("drop_caches"),
+                10 => self.hibernate(rng),
                 2 | 3 => {
                     self.volume.suspend();
                     take_us(rng.pick(&[0, 1000, 5_000_000]));
@@ -235,16 +268,42 @@ impl Life {
         }
     }
 
+    /// The machine hibernates, as far as it comes. Nothing is written from the snapshot until tasks run again, whoever asks for it.
+    fn hibernate(&self, rng: &mut Rng) {
+        let pause = |rng: &mut Rng| take_us(rng.pick(&[0, 100, 3000, 1_500_000]));
+        drowse();
+        pause(rng);
+        if rest() && {
+            pause(rng);
+            sleep()
+        } {
+            let written = self.machine.world().next;
+            pause(rng);
+            if rng.one_in(2) {
+                stay();
+            } else {
+                restored();
+            }
+            pause(rng);
+            assert_eq!(self.machine.world().next, written, "something is written while the machine sleeps");
+        }
+        wake();
+    }
+
     /// What goes wrong with the disks.
     fn trouble(&self, troubles: u64, seed: u64) {
         let rng = &mut Rng::new(seed);
-        for _ in 0..troubles {
+        for _ in 0..troubles + self.rot {
             take_us(rng.pick(&[10, 1000, 30_000, 1_000_000, 5_000_000]));
             if *self.writers.lock().unwrap() == 0 {
                 break;
             }
             let ms = rng.pick(&[1, 10, 300, 2000, 9000, 30_000, 100_000]);
             let disk = rng.index(2);
+            if rng.below(troubles + self.rot) < self.rot {
+                self.machine.world().rot(rng, self.machine.sizes[CACHE]);
+                continue;
+            }
             let trouble = Trouble::any(rng, disk, self.machine.sizes[disk], ms);
             self.machine.world().troubles.push(trouble);
         }
@@ -256,17 +315,25 @@ impl Life {
         self.machine.world().troubles.clear();
         take_us(AFTERMATH_MS * 1000);
         let log_may_fail = self.machine.world().log_may_fail;
+        let is_rotten = self.machine.world().rotten != 0;
         let flush = self.volume.flush();
         let drain = self.volume.message("drop_caches").map(|_| ());
         match flush.and(drain) {
             Ok(()) => self.promise(&self.ended()),
             Err(_) => {
                 let status = self.volume.status(StatusKind::Info);
-                assert!(log_may_fail, "the disks are well; flush {flush:?}, drain {drain:?}: {status}");
+                assert!(
+                    log_may_fail || is_rotten,
+                    "the disks are well; flush {flush:?}, drain {drain:?}: {status}"
+                );
                 return;
             }
         }
         let writers = self.machine.world().histories.len();
+        if is_rotten {
+            // A block that was given up is not on the backing disk.
+            return (0..writers).for_each(|who| self.read(who));
+        }
         (0..writers).for_each(|who| self.read(who));
         let world = self.machine.world();
         for (who, history) in world.histories.iter().enumerate() {
@@ -322,6 +389,7 @@ pub fn live(plan: &Plan) -> u64 {
         let machine = Machine { world: Arc::new(Mutex::new(world)), sizes: [backing, cache], block };
         let (left, images) = live_once(machine, found, plan, rng);
         cuts += images;
+        let Some(left) = left else { break };
         Left { disks, histories, found } = left;
     }
     cuts
@@ -339,13 +407,28 @@ struct Left {
 }
 
 /// One life, in which each writer has to find this. Says what it leaves, and how many images of it there were.
-fn live_once(machine: Machine, found: Vec<Vec<u64>>, plan: &Plan, rng: &mut Rng) -> (Left, u64) {
+fn live_once(machine: Machine, found: Vec<Vec<u64>>, plan: &Plan, rng: &mut Rng) -> (Option<Left>, u64) {
     let writers = plan.writers;
+    if rng.one_in(4) {
+        // It takes some hundred pieces. What has failed for want of memory is as if it had not been tried.
+        limit_memory(Some(rng.below(400)));
+        match machine.try_open("") {
+            Ok(volume) => volume.kill(),
+            Err((why, error)) => assert!(error == ENOMEM, "refused: {why} ({})", error.to_errno()),
+        }
+        limit_memory(None);
+    }
     let volume = machine.try_open(rng.pick(OPTIONS));
     let volume = volume.unwrap_or_else(|(why, e)| panic!("refused: {why} ({})", e.to_errno()));
     // Until now nobody was told anything: another crash may have left less of what was not promised.
     machine.world().histories.iter_mut().zip(found).for_each(|(history, found)| history.begin_anew(found));
-    let life = Arc::new(Life { machine, volume, writers: Mutex::new(writers), over: AtomicBool::new(false) });
+    let life = Arc::new(Life {
+        machine,
+        volume,
+        rot: plan.rot,
+        writers: Mutex::new(writers),
+        over: AtomicBool::new(false),
+    });
     let go = |name: &str, f: Box<dyn FnOnce(&Life) + Send>| {
         let life = life.clone();
         spawn(name, move || f(&life)).unwrap()
@@ -379,6 +462,10 @@ fn live_once(machine: Machine, found: Vec<Vec<u64>>, plan: &Plan, rng: &mut Rng)
     } else {
         volume.kill();
     }
+    if machine.world().rotten != 0 {
+        // What has rotted may be what the next one would need.
+        return (None, 0);
+    }
     let images = std::mem::take(&mut machine.world().images);
     let cuts = images.len() as u64;
     // The next life begins from any of these, or from what is there now.
@@ -400,7 +487,7 @@ fn live_once(machine: Machine, found: Vec<Vec<u64>>, plan: &Plan, rng: &mut Rng)
         let found = look(&machine, &image, plan, rng);
         Left { disks: image.disks, histories: image.histories, found }
     });
-    (left, cuts)
+    (Some(left), cuts)
 }
 
 /// Opens the volume as it is in `image`, and looks whether all is there that was promised: what each writer finds.

@@ -38,10 +38,11 @@ pub struct Plan {
     seed: u64,
     lives: u64,
     writers: usize,
-    /// What each writer does in a life, at most; what the administrator does; what goes wrong.
+    /// What each writer does in a life, at most; what the administrator does; what goes wrong; what rots.
     ops: u64,
     admin: u64,
     troubles: u64,
+    rot: u64,
 }
 
 impl Plan {
@@ -54,24 +55,25 @@ impl Plan {
             ops: rng.range(20, 120),
             admin: rng.pick(&[0, 1, 4, 12]),
             troubles: rng.pick(&[0, 0, 1, 2, 6]),
+            rot: rng.pick(&[0, 0, 0, 0, 0, 0, 0, 1, 3]),
         }
     }
 
-    /// As in the environment: a seed, or six numbers.
+    /// As in the environment: a seed, or seven numbers.
     fn parse(text: &str) -> Self {
         let numbers: Vec<u64> = text.split(',').map(|n| n.trim().parse().expect("a number")).collect();
         if let &[seed] = &numbers[..] {
             return Self::any(seed);
         }
-        let &[seed, lives, writers, ops, admin, troubles] = &numbers[..] else {
-            panic!("a seed, or six numbers: {text}")
+        let &[seed, lives, writers, ops, admin, troubles, rot] = &numbers[..] else {
+            panic!("a seed, or seven numbers: {text}")
         };
-        Self { seed, lives, writers: writers as usize, ops, admin, troubles }
+        Self { seed, lives, writers: writers as usize, ops, admin, troubles, rot }
     }
 
     fn show(&self) -> String {
-        let Self { seed, lives, writers, ops, admin, troubles } = self;
-        format!("{seed},{lives},{writers},{ops},{admin},{troubles}")
+        let Self { seed, lives, writers, ops, admin, troubles, rot } = self;
+        format!("{seed},{lives},{writers},{ops},{admin},{troubles},{rot}")
     }
 
     /// The number of power cuts, or what has gone wrong.
@@ -95,6 +97,7 @@ impl Plan {
             Self { admin: half(self.admin), ..self },
             Self { troubles: 0, ..self },
             Self { troubles: half(self.troubles), ..self },
+            Self { rot: 0, ..self },
             Self { ops: half(self.ops).max(1), ..self },
         ];
         plans.retain(|plan| *plan != self);

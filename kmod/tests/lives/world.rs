@@ -116,9 +116,9 @@ impl Image {
 /// All that happens at one moment happens with this locked.
 pub struct World {
     pub disks: [Simulated; 2],
-    /// Writes that have begun and not ended, by number.
+    /// Writes that have begun and not ended, by number, and how many there were.
     in_flight: [Vec<(u64, u64, Vec<u8>)>; 2],
-    next: u64,
+    pub next: u64,
     pub histories: Vec<History>,
     pub images: Vec<Image>,
     /// One I/O in so many makes an image.
@@ -131,6 +131,8 @@ pub struct World {
     /// Whether any I/O of the cache disk has failed. Then it may have been reset, and what was not stable must be read back; so the log
     /// may have failed, too, and for good.
     pub log_may_fail: bool,
+    /// So many places of the cache disk have lost what they had.
+    pub rotten: usize,
     rng: Rng,
 }
 
@@ -147,8 +149,28 @@ impl World {
             wrong_ms: [0; 2],
             read_failed_ms: [0; 2],
             log_may_fail: false,
+            rotten: 0,
             rng: Rng::new(seed),
         }
+    }
+
+    /// The medium of the cache disk loses something in its segments: it says so, or a bit is another one. Then there are no images: a
+    /// record that is not known durable, and is not what it was, is the end of the log.
+    pub fn rot(&mut self, rng: &mut Rng, sectors: u64) {
+        let sector = rng.range(256 * 8, sectors - 1);
+        let disk = &mut self.disks[CACHE];
+        if rng.one_in(2) {
+            disk.lose(sector);
+        } else {
+            let mut bytes = disk.sector(sector);
+            let bit = rng.index(SECTOR * 8);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            disk.poke(sector, &bytes);
+        }
+        note(&format!("sector {sector} of the cache disk rots"));
+        self.rotten += 1;
+        self.every = u64::MAX;
+        self.images.clear();
     }
 
     /// In the middle of some I/O.

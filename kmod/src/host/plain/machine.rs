@@ -28,6 +28,8 @@ pub(super) struct Machine {
     pub(super) waiters: Mutex<Vec<Weak<Waiter>>>,
     /// What only one volume may have at a time.
     pub(super) in_use: Mutex<Vec<Key>>,
+    /// So many pieces of memory are left: see [`super::limit_memory`].
+    pub(super) memory: Mutex<Option<u64>>,
     /// The kernel log.
     pub(super) lines: Mutex<Vec<String>>,
     pub(super) sleepers: Mutex<Sleepers>,

@@ -2,7 +2,9 @@
 
 //! Memory: tables, what is shared, counters, and the pages that I/O goes on with.
 
+use super::machine::machine;
 use super::simulation;
+use super::sync::locked;
 use super::{atomic, Error, Result, ENOMEM};
 use crate::host::OutOfMemory;
 use core::alloc::Layout;
@@ -16,11 +18,30 @@ use std::vec::Vec;
 
 pub use std::sync::Arc;
 
+/// From now on there is memory for so many pieces, or, as at first, for as many as anybody wants. For what the target asks the host
+/// for: what the host itself needs there is always.
+pub fn limit_memory(pieces: Option<u64>) {
+    *locked(&machine().memory) = pieces;
+}
+
+/// Takes memory for one piece.
+fn take_memory() -> Result<(), OutOfMemory> {
+    match &mut *locked(&machine().memory) {
+        None => Ok(()),
+        Some(0) => Err(OutOfMemory),
+        Some(left) => {
+            *left -= 1;
+            Ok(())
+        }
+    }
+}
+
 /// Shares `value`.
 ///
 /// # Errors
-/// None; the kernel's may have no memory.
+/// `ENOMEM`.
 pub fn arc<T>(value: T) -> Result<Arc<T>> {
+    take_memory()?;
     Ok(Arc::new(value))
 }
 
@@ -31,8 +52,9 @@ pub struct Box<T>(std::boxed::Box<T>);
 /// Puts `value` into a place of its own.
 ///
 /// # Errors
-/// None; the kernel's may have no memory.
+/// `ENOMEM`.
 pub fn boxed<T>(value: T) -> Result<Box<T>> {
+    take_memory()?;
     Ok(Box(std::boxed::Box::new(value)))
 }
 
@@ -76,6 +98,7 @@ impl<T> List<T> {
     /// `ENOMEM`.
     pub fn with_capacity(n: usize) -> Result<Self> {
         let mut v = std::vec::Vec::new();
+        take_memory()?;
         v.try_reserve_exact(n).map_err(|_| ENOMEM)?;
         Ok(Self(v))
     }
@@ -85,6 +108,7 @@ impl<T> List<T> {
     /// # Errors
     /// `ENOMEM`.
     pub fn push(&mut self, element: T) -> Result {
+        take_memory()?;
         self.0.try_reserve(1).map_err(|_| ENOMEM)?;
         self.0.push(element);
         Ok(())
@@ -154,6 +178,7 @@ impl<T> Table<T> {
     /// [`OutOfMemory`] when the host has no room for it.
     pub fn new(len: usize, mut f: impl FnMut(usize) -> T) -> Result<Self, OutOfMemory> {
         let mut v = std::vec::Vec::new();
+        take_memory()?;
         v.try_reserve_exact(len).map_err(|_| OutOfMemory)?;
         v.extend((0..len).map(&mut f));
         Ok(Self(v))
@@ -165,6 +190,7 @@ impl<T> Table<T> {
     /// What `f` says, or `ENOMEM`.
     pub fn try_new(len: usize, mut f: impl FnMut(usize) -> Result<T>) -> Result<Self> {
         let mut v = std::vec::Vec::new();
+        take_memory()?;
         v.try_reserve_exact(len).map_err(|_| Error::from(OutOfMemory))?;
         for i in 0..len {
             v.push(f(i)?);
@@ -196,6 +222,7 @@ impl<T> Shared<T> {
     /// # Errors
     /// [`OutOfMemory`] when the host has no room for it.
     pub fn new(value: T) -> Result<Self, OutOfMemory> {
+        take_memory()?;
         Ok(Self(Arc::new(value)))
     }
 }
@@ -286,6 +313,7 @@ const MOST_GONE: usize = 64;
 
 impl Memory {
     fn new(layout: Layout) -> Result<Self> {
+        take_memory()?;
         let gone = if simulation::is_on() {
             GONE.with_borrow_mut(|gone| gone.get_mut(&layout.size())?.pop())
         } else {

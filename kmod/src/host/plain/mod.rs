@@ -54,7 +54,8 @@ pub use errors::{
 pub use in_use::InUse;
 pub use log::{log, take_log, Level};
 pub use memory::{
-    arc, boxed, crc32c, prefetch, random, unboxed, Arc, Box, Counters, List, Pages, Shared, Table,
+    arc, boxed, crc32c, limit_memory, prefetch, random, unboxed, Arc, Box, Counters, List, Pages, Shared,
+    Table,
 };
 pub use simulation::{pause, simulate, take_us, turns, who_waits};
 pub use sleeper::{drowse, is_hibernating, rest, restored, sleep, stay, wake, Asleep};
