@@ -6,10 +6,10 @@
 //! The engine is the module's own source, on loom's atomics. Waiting has no timeouts: a wake-up that is missed is a
 //! deadlock, which loom reports. `LOOM_LOG=trace` shows the steps of a run that fails.
 
-mod races;
+mod cells;
 
+use cells::{block_of, engine, thread, Arc, Cell, Event, Mutex, NR_SEGMENTS, SEGMENT_BLOCKS};
 use loom::model::Builder;
-use races::{block_of, engine, thread, Arc, Cell, Event, Mutex, NR_SEGMENTS, SEGMENT_BLOCKS};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use writeboost::engine::checks::{Checks, Verdict};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! A whole volume that runs full while a device fails: who waits, who is refused, and what a drain says.
-#![cfg(not(any(feature = "loom", feature = "shuttle")))]
+#![cfg(not(any(feature = "loom", feature = "races")))]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;

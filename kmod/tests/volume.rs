@@ -2,7 +2,7 @@
 
 //! A whole volume, with its threads and in the way device-mapper uses it, over disks in memory: what the kernel module does, but for
 //! the kernel.
-#![cfg(not(any(feature = "loom", feature = "shuttle")))]
+#![cfg(not(any(feature = "loom", feature = "races")))]
 
 #[path = "sim/rng.rs"]
 #[allow(dead_code)]

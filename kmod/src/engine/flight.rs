@@ -318,7 +318,7 @@ impl Default for Pending {
     }
 }
 
-// What happens in one thread; `tests/loom.rs` and `tests/shuttle.rs` are about the rest.
+// What happens in one thread; `tests/loom.rs` and `tests/races.rs` are about the rest.
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -27,7 +27,7 @@ impl Seldom {
 }
 
 #[cfg(test)]
-#[cfg(not(any(feature = "loom", feature = "shuttle")))]
+#[cfg(not(feature = "loom"))]
 mod tests {
     use super::*;
 

@@ -217,7 +217,7 @@ mod tests {
 
     // A model checker's counters are for its own runs.
     #[test]
-    #[cfg(not(any(feature = "loom", feature = "shuttle")))]
+    #[cfg(not(feature = "loom"))]
     fn traffic_is_counted() {
         let traffic = Traffic::new().unwrap();
         traffic.sent();

@@ -13,7 +13,7 @@
 //!
 //! A seed decides everything, to the last event. `WRITEBOOST_LIFE` repeats one run, `WRITEBOOST_SEED` says where the search begins,
 //! `WRITEBOOST_IMAGES` how many power cuts there are at least. What fails is made shorter before it is told.
-#![cfg(not(any(feature = "loom", feature = "shuttle")))]
+#![cfg(not(any(feature = "loom", feature = "races")))]
 
 #[path = "../sim/disk.rs"]
 #[allow(dead_code)]

@@ -302,6 +302,24 @@ struct Memory {
     layout: Layout,
     /// Bytes from the start within which all is that was ever lent for writing.
     used: AtomicUsize,
+    /// Who is in it.
+    #[cfg(feature = "races")]
+    meetings: std::sync::Mutex<Vec<(usize, usize, bool)>>,
+}
+
+/// Somebody is in some memory while this is there. Others go first, now and then, when he comes and when he goes.
+#[cfg(feature = "races")]
+struct Meeting<'a>(&'a Memory, (usize, usize, bool));
+
+#[cfg(feature = "races")]
+impl Drop for Meeting<'_> {
+    fn drop(&mut self) {
+        simulation::may_give_way();
+        let mut meetings = locked(&self.0.meetings);
+        if let Some(i) = meetings.iter().position(|meeting| *meeting == self.1) {
+            meetings.swap_remove(i);
+        }
+    }
 }
 
 std::thread_local! {
@@ -312,6 +330,34 @@ std::thread_local! {
 const MOST_GONE: usize = 64;
 
 impl Memory {
+    /// Asserts that nobody else is in these bytes, unless all of them only read.
+    #[cfg(feature = "races")]
+    fn meet(&self, offset: usize, len: usize, writes: bool) -> Meeting<'_> {
+        let mine = (offset, len, writes);
+        let mut meetings = locked(&self.meetings);
+        let other = meetings
+            .iter()
+            .find(|other| (writes || other.2) && other.0 < offset + len && offset < other.0 + other.1);
+        assert!(other.is_none(), "two meet in memory: {mine:?} and {other:?} (offset, length, writes)");
+        meetings.push(mine);
+        drop(meetings);
+        simulation::may_give_way();
+        Meeting(self, mine)
+    }
+
+    #[cfg(not(feature = "races"))]
+    fn meet(&self, _: usize, _: usize, _: bool) {}
+
+    fn with(start: NonNull<u8>, layout: Layout, used: AtomicUsize) -> Self {
+        Self {
+            start,
+            layout,
+            used,
+            #[cfg(feature = "races")]
+            meetings: std::sync::Mutex::default(),
+        }
+    }
+
     fn new(layout: Layout) -> Result<Self> {
         take_memory()?;
         let gone = if simulation::is_on() {
@@ -330,7 +376,7 @@ impl Memory {
             // SAFETY: It has a size.
             _ => NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).ok_or(ENOMEM)?,
         };
-        Ok(Self { start, layout, used: AtomicUsize::new(0) })
+        Ok(Self::with(start, layout, AtomicUsize::new(0)))
     }
 }
 
@@ -348,7 +394,7 @@ impl Drop for Memory {
                 let gone = gone.entry(layout.size()).or_default();
                 let is_kept = gone.len() < MOST_GONE;
                 if is_kept {
-                    gone.push(Self { start, layout, used });
+                    gone.push(Self::with(start, layout, used));
                 }
                 is_kept
             });
@@ -379,6 +425,7 @@ impl Pages {
         if offset > self.len() || len > self.len() - offset {
             return None;
         }
+        let _meeting = self.0.meet(offset, len, false);
         // SAFETY: In range by the check above, and initialised, being zeroed at first. Who reads a block of a buffer has
         // pinned it, or claimed it and is done writing, so that nobody writes to it. The bytes of a bio are its owner's.
         Some(f(unsafe { core::slice::from_raw_parts(self.0.start.as_ptr().add(offset), len) }))
@@ -392,6 +439,7 @@ impl Pages {
             return None;
         }
         self.0.used.fetch_max(offset + len, Ordering::Relaxed);
+        let _meeting = self.0.meet(offset, len, true);
         // SAFETY: In range by the check above, and initialised, being zeroed at first. The engine grants each block
         // of a buffer to one writer at a time, and nobody looks for it there before that writer is done. The bytes of a bio
         // are its owner's.
@@ -419,7 +467,7 @@ mod tests {
     use super::*;
 
     #[test]
-    #[cfg(not(any(feature = "loom", feature = "shuttle")))]
+    #[cfg(not(feature = "loom"))]
     fn counters_count_what_all_threads_add() {
         let counters = Counters::new(3).unwrap();
         std::thread::scope(|scope| {

@@ -27,13 +27,14 @@ mod sync;
 mod target;
 mod thread;
 
-// Under a model checker the very same code runs on atomics that it watches: `tests/loom.rs`, `tests/shuttle.rs`.
-#[cfg(not(any(feature = "loom", feature = "shuttle")))]
+// Under a model checker the very same code runs on atomics that it watches: `tests/loom.rs`. Others let other tasks of a simulation go
+// first: `tests/races.rs`.
+#[cfg(not(any(feature = "loom", feature = "races")))]
 pub use core::sync::atomic;
 #[cfg(feature = "loom")]
 pub use loom::sync::atomic;
-#[cfg(all(feature = "shuttle", not(feature = "loom")))]
-pub use shuttle::sync::atomic;
+#[cfg(all(feature = "races", not(feature = "loom")))]
+pub mod atomic;
 
 pub use super::contract::{
     EndIo, How, Key, Op, Outcome, QueueKind, Refusal, Returned, Serve, Sleep, Sleeper, StatusKind, Target,

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the model-checked tests have in common: memory that notices when two threads are in it at once, and the
-//! kernel's events. `loom.rs` and `shuttle.rs` are the tests; both run the engine's own source.
+//! For `loom.rs`: memory that notices when two threads are in it at once, and the kernel's events.
 #![allow(dead_code)]
 
 use writeboost::engine::replay::Replay;
@@ -12,13 +11,7 @@ use writeboost::host::atomic::{AtomicU32, Ordering};
 /// Of the index: the same in each run.
 const SECRET: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];
 
-#[cfg(feature = "loom")]
 pub use loom::{
-    sync::{Arc, Condvar, Mutex},
-    thread,
-};
-#[cfg(not(feature = "loom"))]
-pub use shuttle::{
     sync::{Arc, Condvar, Mutex},
     thread,
 };
@@ -68,7 +61,6 @@ impl<T: Copy> Cell<T> {
     }
 }
 
-#[cfg(feature = "loom")]
 mod watched {
     /// Loom knows which access happens before which, whatever order they came in.
     pub struct Watched(loom::cell::UnsafeCell<()>);
@@ -84,43 +76,6 @@ mod watched {
 
         pub fn write<R>(&self, _: &str, f: impl FnOnce() -> R) -> R {
             self.0.with_mut(|_| f())
-        }
-    }
-}
-
-#[cfg(not(feature = "loom"))]
-mod watched {
-    use std::sync::atomic::{AtomicI32, Ordering};
-
-    /// The number of readers, or -1 with a writer. Not shuttle's atomic: it is no part of what is tested.
-    pub struct Watched(AtomicI32);
-
-    impl Watched {
-        pub fn new() -> Self {
-            Self(AtomicI32::new(0))
-        }
-
-        pub fn read<R>(&self, what: &str, f: impl FnOnce() -> R) -> R {
-            let before = self.0.fetch_add(1, Ordering::SeqCst);
-            assert!(before >= 0, "{what} is read while it is written");
-            // A moment in which somebody else may come in.
-            shuttle::thread::yield_now();
-            let value = f();
-            self.0.fetch_sub(1, Ordering::SeqCst);
-            value
-        }
-
-        pub fn write<R>(&self, what: &str, f: impl FnOnce() -> R) -> R {
-            let before = self.0.swap(-1, Ordering::SeqCst);
-            assert!(
-                before == 0,
-                "{what} is written while it is {}",
-                if before < 0 { "written" } else { "read" }
-            );
-            shuttle::thread::yield_now();
-            let value = f();
-            self.0.store(0, Ordering::SeqCst);
-            value
         }
     }
 }
@@ -175,8 +130,6 @@ impl Event {
     }
 }
 
-/// Shuttle knows no other order than that in which things are done.
 fn full_barrier() {
-    #[cfg(feature = "loom")]
     loom::sync::atomic::fence(Ordering::SeqCst);
 }
