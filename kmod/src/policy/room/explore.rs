@@ -807,8 +807,8 @@ fn settle(scope: &Scope, states: &[World], trace: &Trace, order: &[Step]) {
 }
 
 fn run(scope: Scope) {
-    let states = explore(&scope);
-    std::println!("{}: {} states", scope.name, states.len());
+    let states = explore(&scope).len();
+    assert!(states > 100_000, "{}: only {states} states", scope.name);
 }
 
 /// Devices that fail in every way, and nobody who waits but a write.
