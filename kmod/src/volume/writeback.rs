@@ -37,7 +37,7 @@ use crate::policy::bad_blocks::{Halves, Pass, Step};
 use crate::policy::failures::Failures;
 use crate::policy::pace::segments_at_once;
 use crate::policy::rate::Rate;
-use crate::policy::room::{Ended, Room, Wake};
+use crate::policy::room::{Ended, Purpose, Room, Wake};
 use crate::policy::writeback::{next_part, part_end, whole_units, Next, Round, FIRST_PART, LEAST_PART, PART};
 use core::sync::atomic::Ordering;
 use stream::{Aim, End, Stream};
@@ -265,33 +265,20 @@ impl Volume {
     }
 
     /// Writes back one batch of the oldest segments. Says whether there is perhaps more to do at once.
-    fn write_back<'a>(&'a self, tools: &mut Tools, tick: &mut Tick, mut busy: MutexGuard<'a, ()>) -> bool {
+    fn write_back<'a>(&'a self, tools: &mut Tools, tick: &mut Tick, busy: MutexGuard<'a, ()>) -> bool {
         let failures = &mut tools.failures;
         let purpose = self.core.lock().room.pass_begins();
         if !failures.begin(&purpose, now_ms()) {
             return false;
         }
-        let (urgent, draining) = (purpose.urgent, purpose.drain.is_some());
         // What fails must not fill the batch.
         let fails = failures.any();
-        let option = self.policy().batched;
-        let is_small = urgent && !fails && option.is_none();
-        let own = match (draining, urgent) {
-            _ if is_small => segments_at_once(self.state().nr_segments),
-            (true, _) => DRAIN,
-            (false, true) => URGENT,
-            (false, false) => BACKGROUND,
-        };
-        let most = match option {
-            Some(option) if fails => option.max(own),
-            Some(option) => option,
-            None => own,
-        };
+        let (most, is_small) = self.segments_of_batch(&purpose, fails);
         // A drain is not for what is written meanwhile. Or a pass that has cleaned only that would say nothing about what
         // cannot be written back, and the drain would wait for it without end.
         let last = purpose.drain.unwrap_or(u64::MAX);
         // In good time: neither because it must nor for a drain.
-        let early = !urgent && !draining;
+        let early = !purpose.urgent && purpose.drain.is_none();
         if !(fails || early && self.policy().limit.is_some()) {
             // A threshold between the ends is for the beginning of a batch.
             let once = early && matches!(self.policy().threshold, Some(1..=99));
@@ -303,7 +290,7 @@ impl Volume {
         let batch = &mut tools.batch;
         self.core.lock().engine.begin_batch(batch);
         self.plan_segments(batch, most, last);
-        if urgent && batch.items().is_empty() {
+        if purpose.urgent && batch.items().is_empty() {
             // Only what is durable can be written back, and a small cache may be full before anything else asks for that.
             let state = self.state();
             if state.durable < state.newest && self.sync(Sleep::Busy).is_ok() {
@@ -312,6 +299,42 @@ impl Volume {
         }
         self.set_writing(tools.batch.span());
         let mut pass = Pass::default();
+        let (from, over, _busy) = self.write_parts(tools, tick, early, &mut pass, busy);
+        self.set_writing(Span::default());
+        // What fails is known now.
+        tools.failures.unclear &= from == 0;
+        tools.failures.widen = is_small && pass.cleaned == 0 && pass.has_trouble();
+        tools.failures.widen || self.conclude(&mut tools.failures, &pass, from == 0, over)
+    }
+
+    /// How many segments a pass for this plans together, and whether they are few because room is short.
+    fn segments_of_batch(&self, purpose: &Purpose, fails: bool) -> (u32, bool) {
+        let option = self.policy().batched;
+        let is_small = purpose.urgent && !fails && option.is_none();
+        let own = match (purpose.drain.is_some(), purpose.urgent) {
+            _ if is_small => segments_at_once(self.state().nr_segments),
+            (true, _) => DRAIN,
+            (false, true) => URGENT,
+            (false, false) => BACKGROUND,
+        };
+        let most = match option {
+            Some(option) if fails => option.max(own),
+            Some(option) => option,
+            None => own,
+        };
+        (most, is_small)
+    }
+
+    /// Writes back the batch, one part after the other. Says how far it has come, and whether it was not broken off. Gives `busy`
+    /// back, which it lets go while it waits for a limit.
+    fn write_parts<'a>(
+        &'a self,
+        tools: &mut Tools,
+        tick: &mut Tick,
+        early: bool,
+        pass: &mut Pass,
+        mut busy: MutexGuard<'a, ()>,
+    ) -> (usize, bool, MutexGuard<'a, ()>) {
         let mut from = 0;
         let mut over = true;
         while from < tools.batch.items().len() && !pass.dead {
@@ -334,7 +357,7 @@ impl Volume {
             }
             let to = part_end(tools.batch.items(), from, most, tools.stream.unit());
             let (begin, written) = (now_ms(), self.blocks_written_back());
-            self.write_chunk(tools, from, to, &mut pass);
+            self.write_chunk(tools, from, to, pass);
             let longest = tools.stream.longest();
             tools.chunk =
                 next_part(tools.chunk, longest, to.saturating_sub(from), now_ms().saturating_sub(begin));
@@ -342,28 +365,29 @@ impl Volume {
                 tools.rate.took(self.blocks_written_back().saturating_sub(written) as usize, limit, begin);
             }
             if core::mem::take(&mut pass.hopeless) && pass.written == 0 {
-                // A stretch of bad blocks may be as long as a chunk. It is the device, if it writes nothing elsewhere either.
-                let len = tools.batch.items().len();
-                for at in [to.midpoint(len), len.saturating_sub(LEAST_PART)] {
-                    let at = at.max(to);
-                    let end = at.saturating_add(LEAST_PART).min(len);
-                    if pass.written == 0 && at < end {
-                        self.write_chunk(tools, at, end, &mut pass);
-                    }
-                }
-                pass.dead |= pass.written == 0;
-                tools.failures.alive = !pass.dead;
+                self.look_elsewhere(tools, to, pass);
                 // Once more, block by block.
                 continue;
             }
             from = to;
             self.wake(Wake::RECLAIM);
         }
-        self.set_writing(Span::default());
-        // What fails is known now.
-        tools.failures.unclear &= from == 0;
-        tools.failures.widen = is_small && pass.cleaned == 0 && pass.has_trouble();
-        tools.failures.widen || self.conclude(&mut tools.failures, &pass, from == 0, over)
+        (from, over, busy)
+    }
+
+    /// So many writes have failed, before item number `to`, that a stretch of bad blocks would be as long as a chunk. It is the
+    /// device, if it writes nothing elsewhere either.
+    fn look_elsewhere(&self, tools: &mut Tools, to: usize, pass: &mut Pass) {
+        let len = tools.batch.items().len();
+        for at in [to.midpoint(len), len.saturating_sub(LEAST_PART)] {
+            let at = at.max(to);
+            let end = at.saturating_add(LEAST_PART).min(len);
+            if pass.written == 0 && at < end {
+                self.write_chunk(tools, at, end, pass);
+            }
+        }
+        pass.dead |= pass.written == 0;
+        tools.failures.alive = !pass.dead;
     }
 
     /// Writes back several parts at a time, as long as nothing fails. Says whether there is perhaps more to do at once, or
