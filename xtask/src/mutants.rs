@@ -3,7 +3,8 @@
 //! A mutant is a file in `kmod/mutants`: a sentence that says what is wrong, and a patch without line numbers, whose old
 //! lines must be found exactly once. It is applied to a copy of the engine in `target/mutants`; the copy is built with
 //! the crash model, the directed tests and those of hibernation, and these run until one of them fails. What makes room is no part of
-//! the engine: a mutant of that is built with its own tests, which explore all its states. `docs/mutants.md` is the list.
+//! the engine: a mutant of that is built with its own tests, which explore all its states. One of
+//! the volume is built with `kmod/tests/lives/`. `docs/mutants.md` is the list.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,14 +29,18 @@ const LIB: &str = "lib";
 type Stage = (&'static str, &'static str, &'static str, &'static str);
 
 /// Of the engine. Little of the model comes first, which catches most.
-const ENGINE: [Stage; 6] = [
+const ENGINE: [Stage; 7] = [
     ("full log", "crash", "writes_get_on_while_the_log_is_full", ""),
     ("crash model", "crash", "a_volume_survives_any_crash", "10000"),
     ("small histories", "crash", "small_histories_survive_every_crash", ""),
     ("directed test", "directed", "", ""),
     ("hibernation", "sleep", "", ""),
     ("crash model", "crash", "a_volume_survives_any_crash", "200000"),
+    LIVES[0],
 ];
+
+/// Of what drives the engine.
+const LIVES: [Stage; 1] = [("lives", "lives", "the_volume_survives", "20000")];
 
 /// Of the machine that says who makes room. The engine's tests drive the engine only.
 const ROOM: [Stage; 1] = [("states of room", LIB, "policy::room::", "")];
@@ -85,6 +90,8 @@ impl Mutant {
     fn stages(&self) -> &'static [Stage] {
         if self.file.ends_with("policy/room.rs") {
             &ROOM
+        } else if self.file.starts_with("kmod/src/volume") {
+            &LIVES
         } else {
             &ENGINE
         }
@@ -153,7 +160,7 @@ impl Copy {
         // What is quickest to build and to run; with the checks that the kernel has too.
         let manifest =
             "[package]\nname = \"writeboost\"\nversion = \"0.0.0\"\nedition = \"2021\"\n\n[workspace]\n\n\
-                        [dependencies]\ncrc32c = \"0.6\"\n\n[profile.dev]\nopt-level = 1\ndebug = 0\n\n\
+                        [dependencies]\ncrc32c = \"0.6\"\ncorosensei = \"0.3\"\n\n[profile.dev]\nopt-level = 1\ndebug = 0\n\n\
                         [profile.dev.package.crc32c]\nopt-level = 3\n";
         fs::write(copy.dir.join("Cargo.toml"), manifest)?;
         Ok(copy)
@@ -211,7 +218,7 @@ impl Copy {
             command.envs([("WRITEBOOST_THREADS", "1"), ("WRITEBOOST_SHRINK", "0"), ("RUST_BACKTRACE", "0")]);
             command.env("WRITEBOOST_DEPTH", "2").env_remove("WRITEBOOST_SEED");
             if !states.is_empty() {
-                command.env("WRITEBOOST_STATES", states);
+                command.env("WRITEBOOST_STATES", states).env("WRITEBOOST_IMAGES", states);
             }
             let log = tempfile::tempfile()?;
             let child = command.stdout(log.try_clone()?).stderr(log.try_clone()?).spawn();

@@ -169,7 +169,7 @@ impl Life {
                 // A read is tried again at once, if at all. What the cache disk has forgotten, though, is gone.
                 let world = self.machine.world();
                 assert!(
-                    world.log_may_fail || world.rotten != 0 || world.was_wrong_since(began_ms),
+                    world.forgot || world.rotten != 0 || world.was_wrong_since(began_ms),
                     "a read fails ({}) though no I/O of a disk has",
                     error.to_errno()
                 );

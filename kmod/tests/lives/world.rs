@@ -131,6 +131,8 @@ pub struct World {
     /// Whether any I/O of the cache disk has failed. Then it may have been reset, and what was not stable must be read back; so the log
     /// may have failed, too, and for good.
     pub log_may_fail: bool,
+    /// Whether the cache disk has ever forgotten something: what was not stable is gone then, and cannot be read.
+    pub forgot: bool,
     /// So many places of the cache disk have lost what they had.
     pub rotten: usize,
     rng: Rng,
@@ -149,6 +151,7 @@ impl World {
             wrong_ms: [0; 2],
             read_failed_ms: [0; 2],
             log_may_fail: false,
+            forgot: false,
             rotten: 0,
             rng: Rng::new(seed),
         }
@@ -229,8 +232,9 @@ impl Half {
             (hangs, if op == Op::Read { world.rng.below(200) } else { world.rng.below(2000) })
         };
         if let Some(trouble) = hangs {
+            // All the time.
+            self.world().wrong_ms[self.number] = trouble.until_ms;
             take_us(trouble.until_ms.saturating_sub(now_ms()) * 1000);
-            self.world().wrong_ms[self.number] = now_ms();
         }
         if us % 4 == 0 {
             pause();
@@ -250,11 +254,12 @@ impl Half {
         if op == Op::Read {
             world.read_failed_ms[self.number] = now_ms();
         }
-        let World { disks, rng, .. } = world;
+        let World { disks, rng, forgot, .. } = world;
         let errno = match trouble.how {
             How::Resets(errno) => {
                 if is_told {
                     disks[self.number].forget(rng);
+                    *forgot |= self.number == CACHE;
                 }
                 errno
             }
@@ -305,6 +310,7 @@ impl Disk for Half {
         let World { disks, rng, .. } = &mut *world;
         if error.is_some() {
             disks[self.number].tear(rng, sector, from);
+            world.forgot |= self.number == CACHE;
         } else {
             disks[self.number].write(sector, from, fua);
         }
