@@ -17,13 +17,14 @@ use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
-use wbctl::{
+use wbhost::{
     disk::{DiskReader, DiskStat},
     dm::{Dm, Mapped},
+    host::{DevNo, Host},
     volume::Volume,
+    watch::Watch,
     Error,
 };
-use wbformat::host::{DevNo, Host};
 use writeboost::{arguments::DEFAULT, format::BLOCK_SECTORS};
 
 /// The options that are ours to set.
@@ -92,9 +93,8 @@ struct Look {
 /// All volumes.
 pub struct Volumes {
     host: Host,
-    dm: Option<Dm>,
+    watch: Watch,
     known: BTreeMap<String, Steered>,
-    looked_at: Option<Instant>,
     /// Only looks.
     dry_run: bool,
     trouble: Option<String>,
@@ -103,7 +103,8 @@ pub struct Volumes {
 impl Volumes {
     /// None yet. With `dry_run` nothing is ever said to a volume.
     pub fn new(host: Host, dry_run: bool) -> Self {
-        Self { host, dm: None, known: BTreeMap::new(), looked_at: None, dry_run, trouble: None }
+        let watch = Watch::new(LOOK_EVERY);
+        Self { host, watch, known: BTreeMap::new(), dry_run, trouble: None }
     }
 
     /// The volumes by name.
@@ -123,12 +124,15 @@ impl Volumes {
 
     /// Looks at every volume and steers it. What goes wrong with one is logged and does not keep the others waiting.
     pub fn step(&mut self, config: &Config) {
-        match self.find() {
-            Ok(found) => {
+        match self.watch.look() {
+            Ok(look) => {
                 if self.trouble.take().is_some() {
                     info!("device-mapper answers again");
                 }
-                for mapped in found {
+                for name in look.gone.iter().filter(|name| self.known.remove(*name).is_some()) {
+                    info!(volume = name.as_str(); "{name} is gone");
+                }
+                for mapped in look.there {
                     self.look_at(mapped, config);
                 }
             }
@@ -138,52 +142,13 @@ impl Volumes {
                     warn!("cannot look for volumes, trying again: {e}");
                     self.trouble = Some(e);
                 }
-                self.dm = None;
             }
         }
     }
 
-    /// All volumes that there are now; those that are not there any more are forgotten.
-    fn find(&mut self) -> Result<Vec<Mapped>, Error> {
-        let dm = match &self.dm {
-            Some(dm) => dm,
-            None => match Dm::open(false) {
-                Ok(dm) => self.dm.insert(dm),
-                // The module may be loaded later.
-                Err(Error::NoModule(_)) => return Ok(Vec::new()),
-                Err(e) => return Err(e),
-            },
-        };
-        let has_event = dm.wait_for_event(Duration::ZERO)?;
-        let now = Instant::now();
-        let looks_for_new = has_event || self.looked_at.is_none_or(|at| now - at >= LOOK_EVERY);
-        let found = if looks_for_new {
-            self.looked_at = Some(now);
-            dm.list()?
-        } else {
-            let mut found = Vec::new();
-            for name in self.known.keys() {
-                match dm.find(name) {
-                    Ok(mapped) => found.push(mapped),
-                    Err(Error::NoVolume(_)) => (),
-                    Err(e) => return Err(e),
-                }
-            }
-            found
-        };
-        self.known.retain(|name, _| {
-            let is_there = found.iter().any(|m| m.name == *name);
-            if !is_there {
-                info!(volume = name.as_str(); "{name} is gone");
-            }
-            is_there
-        });
-        Ok(found)
-    }
-
     fn look_at(&mut self, mapped: Mapped, config: &Config) {
         let name = mapped.name.clone();
-        let Some(dm) = &self.dm else { return };
+        let Some(dm) = self.watch.dm() else { return };
         let device = mapped.device;
         let before = self.known.get(&name).map(|s| &s.volume);
         let volume = Volume::again(&self.host, mapped, before).map_err(|e| e.to_string());
@@ -241,7 +206,7 @@ impl Volumes {
 
     /// Gives all volumes back to the built-in policy.
     pub fn release(&mut self) {
-        let Some(dm) = &self.dm else { return };
+        let Some(dm) = self.watch.dm() else { return };
         for (name, steered) in &mut self.known {
             if steered.steering == Steering::Daemon && !self.dry_run {
                 match give_back(dm, name) {

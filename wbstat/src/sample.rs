@@ -9,16 +9,18 @@ use std::{
     io::{BufRead, Write},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use wbctl::{
+use wbhost::{
     disk::{DiskReader, DiskStat},
     dm::Dm,
+    host::{DevNo, Host},
     options,
     report::Report,
+    size,
     status::Silent,
     volume::{Below, Volume},
+    watch::Watch,
     Error,
 };
-use wbformat::host::{DevNo, Host};
 
 /// Version of a recording.
 const VERSION: u32 = 1;
@@ -196,7 +198,7 @@ impl VolumeSample {
 
 /// A number of bytes with a binary unit.
 pub fn human(bytes: u64) -> String {
-    wbformat::size::human(bytes)
+    size::human(bytes)
 }
 
 fn part(n: u64, of: u64) -> f64 {
@@ -210,7 +212,7 @@ fn part(n: u64, of: u64) -> f64 {
 /// The volumes of this machine.
 pub struct Live {
     host: Host,
-    dm: Option<Dm>,
+    watch: Watch,
     known: BTreeMap<String, Known>,
 }
 
@@ -268,7 +270,8 @@ impl Known {
 impl Live {
     /// None yet.
     pub fn new() -> Self {
-        Self { host: Host::default(), dm: None, known: BTreeMap::new() }
+        // Every sample shows what there is at that moment.
+        Self { host: Host::default(), watch: Watch::new(Duration::ZERO), known: BTreeMap::new() }
     }
 
     /// Looks at all of them.
@@ -278,17 +281,13 @@ impl Live {
     pub fn sample(&mut self) -> Result<Sample, Error> {
         let now = SystemTime::now();
         let at_ms = now.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
-        let dm = match self.dm.take() {
-            Some(dm) => dm,
-            None => match Dm::open(false) {
-                Ok(dm) => dm,
-                // No device-mapper, no volumes.
-                Err(Error::NoModule(_)) => return Ok(Sample { at_ms, volumes: Vec::new() }),
-                Err(e) => return Err(e),
-            },
-        };
+        let look = self.watch.look()?;
+        for name in &look.gone {
+            self.known.remove(name);
+        }
         let mut volumes = Vec::new();
-        for mapped in dm.list()? {
+        let Some(dm) = self.watch.dm() else { return Ok(Sample { at_ms, volumes }) };
+        for mapped in look.there {
             let (name, number) = (mapped.name.clone(), mapped.device);
             let before = self.known.get(&name).map(|k| &k.volume);
             let volume = Volume::again(&self.host, mapped, before)?;
@@ -302,10 +301,8 @@ impl Live {
                 Some(known) => Known { volume, ..known },
                 None => Known::new(&self.host, number, volume),
             };
-            volumes.push(self.known.entry(name).or_insert(known).sample(&dm, now));
+            volumes.push(self.known.entry(name).or_insert(known).sample(dm, now));
         }
-        self.known.retain(|name, _| volumes.iter().any(|v| v.name == *name));
-        self.dm = Some(dm);
         Ok(Sample { at_ms, volumes })
     }
 

@@ -2,7 +2,7 @@
 
 //! Writing everything dirty back.
 
-use crate::{dm::Dm, status::Status, volume::Volume, Error};
+use crate::{dm::Dm, host::Host, size, status::Status, volume::Volume, Error};
 use serde::Serialize;
 use std::{
     sync::{
@@ -12,7 +12,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use wbformat::{host::Host, size};
 use writeboost::format::BLOCK;
 
 /// How often the progress is asked for.

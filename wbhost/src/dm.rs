@@ -3,9 +3,11 @@
 //! Device-mapper as far as volumes need it: ioctls through the devicemapper crate, nodes, and the kernel's reasons.
 
 use crate::{
-    error::{errno, words},
+    control::{self, errno, words, TARGET},
+    format,
+    host::DevNo,
     kmsg::Kmsg,
-    module, node,
+    node,
     report::Report,
     udev, Error,
 };
@@ -16,11 +18,7 @@ use nix::{
 };
 use std::{os::fd::AsFd, path::PathBuf, time::Duration};
 use uuid::Uuid;
-use wbformat::host::DevNo;
 use writeboost::arguments::MAX_CELLS;
-
-/// Our target's name in a table.
-pub const TARGET: &str = "writeboost";
 
 /// An open device-mapper.
 pub struct Dm {
@@ -54,16 +52,7 @@ impl Dm {
     /// [`Error::NoModule`] when the kernel has no device-mapper or, with `load`, not our target; [`Error::Failed`]
     /// without the rights.
     pub fn open(load: bool) -> Result<Self, Error> {
-        let dm = if load {
-            module::open()?
-        } else {
-            DM::new()
-                .or_else(|_| {
-                    node::make_control();
-                    DM::new()
-                })
-                .map_err(|e| module::cannot_open(&e))?
-        };
+        let dm = control::open(load)?;
         // Before the first command that would wait for it.
         Ok(Self { dm, udev: udev::running()? })
     }
@@ -73,7 +62,7 @@ impl Dm {
     /// # Errors
     /// [`Error::NoVolume`] when there is none, or it is another target's.
     pub fn find(&self, name: &str) -> Result<Mapped, Error> {
-        wbformat::format::check_name(name)?;
+        format::check_name(name)?;
         self.mapped(name)?.ok_or_else(|| {
             Error::NoVolume(format!(
                 "{name} is not a {TARGET} volume; `wbctl list` shows those that are active"

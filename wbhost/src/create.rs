@@ -5,19 +5,19 @@
 //! Everything that can be known beforehand is checked before anything is written, and if the kernel refuses then, no
 //! device is left behind.
 
-use crate::{dm::Dm, volume, Error};
-use serde::Serialize;
-use std::path::{Path, PathBuf};
-use uuid::Uuid;
-use wbformat::{
+use crate::{
     device::{Access, Device},
+    dm::Dm,
     fit,
     format::{self, Backing, Request},
     host::{DevNo, Host},
     identity::{self, Identity, Match},
     inspect::{self, Contents, Depth, Log, Volume},
-    overlap, size,
+    overlap, size, volume, Error,
 };
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
 use writeboost::format::SECTOR;
 
 /// What to create.

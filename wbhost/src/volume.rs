@@ -4,13 +4,13 @@
 
 use crate::{
     dm::Mapped,
+    host::{DevNo, Host},
     node,
     status::{self, Status},
     Error,
 };
 use serde::Serialize;
 use std::path::PathBuf;
-use wbformat::host::{DevNo, Host};
 use writeboost::format::{BLOCK, SECTOR};
 
 /// A device below a volume.

@@ -2,9 +2,8 @@
 
 //! The options of an active volume: looking at them and changing them while it is in use.
 
-use crate::{dm::Dm, volume::Volume, Error};
+use crate::{dm::Dm, host::Host, volume::Volume, Error};
 use serde::Serialize;
-use wbformat::host::Host;
 use writeboost::arguments::{Known, Options, DEFAULT};
 
 /// An option of a volume; serialised, this is what `--json` prints.
@@ -89,8 +88,7 @@ fn check(key: &str, value: &str) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dm::Mapped;
-    use wbformat::host::DevNo;
+    use crate::{dm::Mapped, host::DevNo};
 
     #[test]
     fn what_was_given_and_what_not() {
