@@ -104,11 +104,19 @@ pub fn contents(device: &Device, depth: Depth) -> Result<Contents, DeviceError> 
     }
     let mut bytes = vec![0; (device.sectors() * SECTOR as u64).min(BLANK_BYTES) as usize];
     device.read(&mut bytes, 0)?;
-    Ok(match Start::of(&bytes) {
-        Start { orphan: Some(checkpoint), .. } if checkpoint.generation > 0 => Contents::Orphaned,
-        Start { used: None, .. } => Contents::Blank,
-        _ => Contents::Unrecognised,
-    })
+    let start = Start::of(&bytes);
+    if let Some(checkpoint) = &start.orphan {
+        // The kernel's rule, as it would be asked by the next table line.
+        let is_orphaned = checkpoint.has_log(device.sectors(), |sector| {
+            let mut block = vec![0; BLOCK];
+            device.read(&mut block, sector * SECTOR as u64)?;
+            Ok::<_, DeviceError>(checkpoint.is_before(&block))
+        })?;
+        if is_orphaned {
+            return Ok(Contents::Orphaned);
+        }
+    }
+    Ok(if start.used.is_none() { Contents::Blank } else { Contents::Unrecognised })
 }
 
 fn volume(device: &Device, superblock: Superblock, depth: Depth) -> Result<Volume, DeviceError> {
