@@ -192,6 +192,7 @@ mod tests {
     use wbhost::{
         dm::Mapped,
         host::{DevNo, Host},
+        status::example,
     };
 
     fn volume() -> Volume {
@@ -202,10 +203,8 @@ mod tests {
             open_count: 1,
             suspended: false,
             table: "9999:16 9999:3 2 writeback_threshold 70".into(),
-            status: format!(
-                "0 1024 8 1 1 0 256 {} 0 2 writeback_threshold 70 4 state ok free_segments 6",
-                "1 ".repeat(16)
-            ),
+            status: example([0, 1024, 8, 1, 1, 0, 256], 1, "writeback_threshold 70 state 0 free_segments 6"),
+            uuid: None,
         };
         Volume::new(&Host::default(), mapped).unwrap()
     }

@@ -18,7 +18,11 @@ use nix::{
 };
 use std::{os::fd::AsFd, path::PathBuf, time::Duration};
 use uuid::Uuid;
-use writeboost::arguments::MAX_CELLS;
+use writeboost::interface::{
+    message::Message,
+    report::{Query, MAX_CELLS},
+    status,
+};
 
 /// An open device-mapper.
 pub struct Dm {
@@ -43,6 +47,8 @@ pub struct Mapped {
     pub table: String,
     /// The words of its target's status.
     pub status: String,
+    /// UUID of the volume, if the target said.
+    pub uuid: Option<String>,
 }
 
 impl Dm {
@@ -108,7 +114,16 @@ impl Dm {
             suspended: info.flags().contains(DmFlags::DM_SUSPEND),
             table: table.clone(),
             status: words.clone(),
+            uuid: self.uuid(name, words),
         }))
+    }
+
+    /// UUID of the volume `name` with this status. Only a target that has states is asked: the C driver would
+    /// log that it does not know the message.
+    fn uuid(&self, name: &str, status: &str) -> Option<String> {
+        status::Status::parse(status, |_, _| ()).ok()?.named.state?;
+        let answer = self.ask_only(name, &Message::Uuid.to_string()).ok()?;
+        Some(answer.trim_end_matches('\0').to_owned())
     }
 
     /// Checks that a new device can have this name.
@@ -225,7 +240,8 @@ impl Dm {
     /// # Errors
     /// Those of [`Dm::message`], and [`Error::Failed`] when the answer is not understood.
     pub fn report(&self, name: &str, cells: u32) -> Result<Report, Error> {
-        let answer = self.ask_only(name, &format!("report {}", cells.clamp(1, MAX_CELLS)))?;
+        let query = Query { cells: cells.clamp(1, MAX_CELLS), range: None };
+        let answer = self.ask_only(name, &Message::Report(query).to_string())?;
         Report::parse(&answer).map_err(|what| {
             Error::Failed(format!("{name}: {what}; is the module of the same version as wbctl?"))
         })

@@ -231,17 +231,17 @@ fn changes(before: &Status, now: &Status) -> Vec<What> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::example;
 
-    fn status(ours: &str) -> Status {
-        let n = ours.split(' ').count();
-        Status::parse(&format!("{} 0 {n} {ours}", "0 ".repeat(24))).unwrap()
+    fn status(named: &str) -> Status {
+        Status::parse(&example([0; 7], 0, named)).unwrap()
     }
 
     #[test]
     fn what_has_changed() {
-        let ok = status("state ok fault none writeback_errors 0 full 0 steering_expired 0");
+        let ok = status("state 0 fault 0 writeback_errors 0 full 0 steering_expired 0");
         assert_eq!(changes(&ok, &ok), []);
-        let bad = status("state degraded fault backing_write writeback_errors 3 full 1 steering_expired 1");
+        let bad = status("state 1 fault 4 writeback_errors 3 full 1 steering_expired 1");
         let found = changes(&ok, &bad);
         let texts: Vec<_> = found.iter().map(What::to_string).collect();
         assert_eq!(texts[0], "degraded, was ok: backing_write");
@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn devices_fall_silent() {
         let of = |backing, cache| {
-            status(&format!("state ok fault none backing_silent_s {backing} cache_silent_s {cache}"))
+            status(&format!("state 0 fault 0 backing_silent_s {backing} cache_silent_s {cache}"))
         };
         let texts = |before, now| changes(&before, &now).iter().map(What::to_string).collect::<Vec<_>>();
         assert_eq!(texts(of(0, 0), of(29, 0)), [""; 0]);

@@ -120,6 +120,7 @@ mod tests {
                 suspended: false,
                 table: String::new(),
                 status: String::new(),
+                uuid: None,
             };
             names.iter().map(mapped).collect()
         };

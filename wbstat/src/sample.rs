@@ -16,7 +16,7 @@ use wbhost::{
     options,
     report::Report,
     size,
-    status::Silent,
+    status::{Silent, SteeredBy},
     volume::{Below, Volume},
     watch::Watch,
     Error,
@@ -92,6 +92,9 @@ pub struct VolumeSample {
     pub lost_blocks: u64,
     /// Options, and their values where they were given.
     pub options: Vec<(String, Option<u64>)>,
+    /// Who has set the options about writeback. Older recordings do not say.
+    #[serde(default)]
+    pub set_by: SteeredBy,
     /// Whether whoever steers is silent.
     pub steering_expired: bool,
     /// For how many seconds the backing device and the cache device have not answered. Older recordings do not say.
@@ -131,6 +134,7 @@ impl VolumeSample {
                 .map(|n| n.unwrap_or(0)),
             lost_blocks: s.lost_blocks.unwrap_or(0),
             options: options::settings(volume).into_iter().map(|o| (o.name, o.value)).collect(),
+            set_by: s.steered_by,
             steering_expired: s.steering_expired == Some(true),
             silent_s: s.silent_s(),
             report,
@@ -168,14 +172,12 @@ impl VolumeSample {
 
     /// Who decides how much is written back, for people.
     pub fn steered_by(&self) -> &'static str {
-        let given = ["writeback_threshold", "nr_max_batched_writeback", "writeback_rate_limit"]
-            .iter()
-            .any(|o| self.option(o).is_some());
-        match (given, self.option("steering_timeout").is_some_and(|s| s > 0), self.steering_expired) {
-            (_, _, true) => "built-in policy (steering is silent)",
-            (false, ..) => "built-in policy",
-            (true, true, false) => STEERED,
-            (true, false, false) => "set by hand",
+        match self.set_by {
+            _ if self.steering_expired => "built-in policy (steering is silent)",
+            SteeredBy::Nobody => "built-in policy",
+            SteeredBy::Daemon => STEERED,
+            SteeredBy::Hand => "set by hand",
+            SteeredBy::Unknown => "not recorded",
         }
     }
 
@@ -413,17 +415,19 @@ mod tests {
 
     #[test]
     fn who_steers() {
-        let of = |options: &[(&str, u64)], steering_expired| VolumeSample {
+        let of = |options: &[(&str, u64)], set_by, steering_expired| VolumeSample {
             options: options.iter().map(|(k, v)| ((*k).to_owned(), Some(*v))).collect(),
+            set_by,
             steering_expired,
             ..VolumeSample::default()
         };
         let words = |v: &VolumeSample| (v.steered_by(), v.throttle());
-        let (t, r, d) = ("writeback_threshold", "writeback_rate_limit", "steering_timeout");
-        assert_eq!(words(&of(&[], false)), ("built-in policy", "as it sees fit".into()));
-        assert_eq!(words(&of(&[(t, 70)], false)), ("set by hand", "below 70 % busy".into()));
-        assert_eq!(words(&of(&[(t, 100), (r, 1024), (d, 10)], false)), ("wbdaemon", "up to 1 MiB/s".into()));
-        assert_eq!(words(&of(&[(t, 0), (d, 10)], false)).1, "only when it must");
-        assert!(words(&of(&[(t, 0), (d, 10)], true)).0.contains("silent"));
+        let (t, r) = ("writeback_threshold", "writeback_rate_limit");
+        let (nobody, hand, daemon) = (SteeredBy::Nobody, SteeredBy::Hand, SteeredBy::Daemon);
+        assert_eq!(words(&of(&[], nobody, false)), ("built-in policy", "as it sees fit".into()));
+        assert_eq!(words(&of(&[(t, 70)], hand, false)), ("set by hand", "below 70 % busy".into()));
+        assert_eq!(words(&of(&[(t, 100), (r, 1024)], daemon, false)), ("wbdaemon", "up to 1 MiB/s".into()));
+        assert_eq!(words(&of(&[(t, 0)], daemon, false)).1, "only when it must");
+        assert!(words(&of(&[(t, 0)], daemon, true)).0.contains("silent"));
     }
 }

@@ -36,9 +36,9 @@ pub use disks::{Disks, OwnTransfer, Pool, Transfer, Transfers};
 pub use faults::Kind;
 pub use read::Reader;
 pub use resume::open;
+pub use steering::Unsteered;
 use writeback::Pantry;
 
-use crate::arguments::Options;
 use crate::engine::bypass::{Bypass, Tag};
 use crate::engine::checks::{Checks, Generation};
 use crate::engine::flight::Flights;
@@ -50,6 +50,8 @@ use crate::host::{
     Counters, Cursor, Event, Events, List, Mutex, Pages, QueueKind, Result, Service, Shared, Sleep, SpinLock,
     Table, Thread, Work, EBUSY, EIO,
 };
+use crate::interface::status::Counters as Counted;
+use crate::interface::table::Options;
 use crate::policy::pace::{Moment, Pace};
 use commit::{Attempts, AGAIN_BLOCKS};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -283,7 +285,7 @@ impl Volume {
         let doubts = flights.doubts();
         arc(Self {
             disks,
-            steering: Steering::new(options),
+            steering: Steering::new(options)?,
             checks: engine.checks(),
             bypass: engine.bypass(),
             bounced: BioStack::new(),
@@ -419,9 +421,13 @@ impl Volume {
         self.counts.sum(i).saturating_sub(cleared)
     }
 
-    /// The counters, in the order of dm-writeboost 2.2.
-    pub fn counters(&self) -> impl Iterator<Item = u64> + '_ {
-        (0..FLUSHES).map(|i| self.counted(i))
+    /// The counters of blocks.
+    pub fn counters(&self) -> Counted {
+        let mut counted = Counted::default();
+        for (i, n) in (0..).zip(&mut counted.0) {
+            *n = self.counted(i);
+        }
+        counted
     }
 
     /// Sets the counters to zero.
@@ -455,6 +461,11 @@ impl Volume {
         if self.flags.full.swap(full, Ordering::AcqRel) != full {
             self.alarm.notify();
         }
+    }
+
+    /// How many segments are being written back.
+    pub fn nr_writing(&self) -> u32 {
+        self.writing().count
     }
 
     /// The segments that are being written back.
