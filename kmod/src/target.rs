@@ -259,6 +259,7 @@ impl Writeboost {
             read_again: Some(faults.read_again.load(Ordering::Relaxed)),
             flushes: Some(volume.flushes()),
             written_back: Some(volume.blocks_written_back()),
+            written_around: Some(volume.blocks_written_around()),
             backing_silent_s: Some(backing_silent_s),
             cache_silent_s: Some(cache_silent_s),
             ..Named::default()

@@ -17,7 +17,7 @@ use writeboost::host::plain::{
     EBUSY, EEXIST, EINVAL, EIO, ENODEV, EROFS,
 };
 use writeboost::interface::message::Who;
-use writeboost::interface::status::{Counters, Named, Status};
+use writeboost::interface::status::{count, Counters, Named, Status};
 use writeboost::policy::limits::{Limits, Shape};
 use writeboost::target::Writeboost;
 
@@ -555,6 +555,49 @@ fn a_removal_by_force_ends_writes_that_wait_for_room() {
         drop(volume);
         assert!(under_way.iter().all(Ticket::is_over));
     }
+}
+
+/// What the counters have counted since they were cleared, which they are again.
+fn counted(volume: &Volume) -> Vec<(u32, u64)> {
+    let counters = status_of(volume).counters.0;
+    volume.message("clear_stat").unwrap();
+    (0..).zip(counters).filter(|&(_, n)| n != 0).collect()
+}
+
+#[test]
+fn each_block_is_counted_by_what_it_finds() {
+    use count::{FULL, HIT, IN_RAM, WRITE};
+    let disks = Disks::new();
+    let mut volume = disks.create(LAZY);
+    let write = |volume: &Volume, sector, sectors: usize| {
+        volume.write(sector, &vec![1; sectors * SECTOR]).unwrap();
+    };
+    write(&volume, 0, 8);
+    assert_eq!(counted(&volume), [(WRITE | FULL, 1)], "a full write that misses is the tenth");
+    write(&volume, 0, 8);
+    assert_eq!(counted(&volume), [(WRITE | HIT | IN_RAM | FULL, 1)]);
+    write(&volume, 1, 1);
+    assert_eq!(counted(&volume), [(WRITE | HIT | IN_RAM, 1)]);
+    // Two halves, of which one block is there, and whole ones between them.
+    write(&volume, 4, 32);
+    let found = [(WRITE, 1), (WRITE | FULL, 3), (WRITE | HIT | IN_RAM, 1)];
+    assert_eq!(counted(&volume), found);
+    // Other sectors of a block that is there.
+    write(&volume, 36, 1);
+    assert_eq!(counted(&volume), [(WRITE | HIT | IN_RAM, 1)]);
+    volume.read(0, 32).unwrap();
+    assert_eq!(counted(&volume), [(HIT | IN_RAM | FULL, 4)]);
+    volume.read(804, 16).unwrap();
+    assert_eq!(counted(&volume), [(0, 2), (FULL, 1)]);
+
+    // RAM holds nothing of a former life.
+    volume.remove();
+    volume = disks.create(LAZY);
+    volume.read(8, 16).unwrap();
+    assert_eq!(counted(&volume), [(HIT | FULL, 2)]);
+    write(&volume, 8, 8);
+    write(&volume, 17, 1);
+    assert_eq!(counted(&volume), [(WRITE | HIT, 1), (WRITE | HIT | FULL, 1)]);
 }
 
 #[test]

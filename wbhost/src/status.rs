@@ -164,6 +164,8 @@ pub struct Status {
     pub flushes: Option<u64>,
     /// Blocks written back so far, if the target said.
     pub written_back_blocks: Option<u64>,
+    /// Blocks written around the cache, which was full, if the target said.
+    pub written_around_blocks: Option<u64>,
     /// Segments that are being written back, if the target said.
     pub writing_segments: Option<u64>,
     /// Who has set the options about writeback.
@@ -231,6 +233,7 @@ impl Status {
             full: flag(n.full),
             flushes: n.flushes,
             written_back_blocks: n.written_back,
+            written_around_blocks: n.written_around,
             writing_segments: n.nr_cur_batched_writeback,
             steered_by: SteeredBy::of(n.steered_by),
             steering_expired: flag(n.steering_expired),

@@ -235,6 +235,8 @@ named! {
     flushes,
     /// Blocks of 4 KiB written back.
     written_back,
+    /// Blocks of 4 KiB written to the backing device without the cache, which was full.
+    written_around,
     /// Seconds for which the backing device has not answered.
     backing_silent_s,
     /// Seconds for which the cache device has not answered.

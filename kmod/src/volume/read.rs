@@ -37,7 +37,7 @@
 //! comes round faster than the device reads one block, each time.
 
 use super::faults::{trouble, Kind};
-use super::{PerBio, Pool, Sent, Transfer, Transfers, Volume, HIT, IN_RAM};
+use super::{PerBio, Pool, Sent, Transfer, Transfers, Volume, MAPPED};
 use crate::engine::checks::Verdict;
 use crate::engine::read::{Piece, Pieces, Run};
 use crate::engine::Part;
@@ -46,6 +46,7 @@ use crate::host::{
     arc, crc32c, may_take_long, not_supported, Arc, Bio, BioQueue, Cursor, Mapping, Outcome, QueueKind,
     Result, Returned, Serve, Service, EAGAIN, EIO,
 };
+use crate::interface::status::count;
 use core::ffi::CStr;
 use core::sync::atomic::Ordering;
 
@@ -132,6 +133,7 @@ enum Got {
 impl Volume {
     /// Takes a read.
     pub fn read(&self, mut bio: Mapping<'_, PerBio>) -> Outcome<PerBio> {
+        self.counts.add(MAPPED, 1);
         let (sector, sectors) = (bio.sector(), bio.sectors());
         let mut at = bio.start();
         // They hold it, or end it when it has just turned out that the devices are somebody else's.
@@ -148,7 +150,7 @@ impl Volume {
             match run {
                 Run::Backing(n) if done == 0 => {
                     bio.accept(n);
-                    self.count(0, &bio);
+                    self.count(0, sector, n);
                     bio.data().sent = Sent::Backing;
                     bio.remap(&self.disks.backing, sector);
                     return Outcome::Remapped(bio.into_bio());
@@ -159,7 +161,7 @@ impl Volume {
                     if !bio.fits(&self.disks.cache) {
                         return self.read_by_workers(bio, at, sector, sectors as u32, true);
                     }
-                    self.count(HIT, &bio);
+                    self.count(count::HIT, sector, sectors);
                     let start = bio.start();
                     let data = bio.data();
                     data.at = Some(start);
@@ -194,7 +196,7 @@ impl Volume {
         }
         // What could be had from RAM is there; the rest comes as another bio.
         bio.accept(done);
-        self.count(HIT | IN_RAM, &bio);
+        self.count(count::HIT | count::IN_RAM, sector, done);
         bio.into_bio().end(Ok(()));
         Outcome::Submitted
     }
@@ -208,7 +210,7 @@ impl Volume {
         sectors: u32,
         is_near: bool,
     ) -> Outcome<PerBio> {
-        self.count(HIT, &bio);
+        self.count(count::HIT, sector, sectors.into());
         let data = bio.data();
         data.at = Some(at);
         data.sector = sector;

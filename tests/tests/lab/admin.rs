@@ -117,6 +117,7 @@ pub const TESTS: &[Test] = &[
         same 'all counters' "$(counters 8 23)" 0
         fio --name=w --filename=/dev/mapper/v --direct=1 --rw=write --bs=4k --size=1m --end_fsync=1 >/dev/null
         same 'writes' "$(counters 16 23)" 256
+        same 'full writes that miss, the tenth' "$(field v 17)" 256
         same 'dirty blocks' "$(dirty v)" 256
         dmsetup message v 0 clear_stat
         fio --name=r --filename=/dev/mapper/v --direct=1 --rw=read --bs=4k --size=1m >/dev/null
