@@ -3,6 +3,7 @@
 //! What is printed: text for people, JSON for scripts.
 
 use serde::Serialize;
+use serde_json::Value;
 use wbhost::{
     create::Created,
     drain::Drained,
@@ -10,7 +11,7 @@ use wbhost::{
     remove::Removed,
     size,
     status::{State, Status},
-    volume::Volume,
+    volume::{Below, Volume},
 };
 use writeboost::format::{BLOCK, SECTOR};
 
@@ -108,82 +109,100 @@ pub fn settings(settings: &[Setting]) -> String {
 /// What `wbctl status` says.
 pub fn status(v: &Volume) -> String {
     let s = &v.status;
-    let count = |n: Option<u64>| n.map_or("?".to_owned(), |n| n.to_string());
-    let hits = |n: u64, percent: Option<f64>| match percent {
-        Some(p) => format!("{n}, {p:.1} % in the cache"),
-        None => n.to_string(),
-    };
     let mut out = format!("{}: {}{}", v.name, s.state.word(), if v.suspended { ", suspended" } else { "" });
     for silent in s.silent() {
         out.push_str(&format!(", but {silent}"));
     }
     out.push('\n');
-    let silence = |silent_s: Option<u64>| match silent_s {
-        None | Some(0) => String::new(),
-        Some(s) => format!(", no answer for {s} s"),
-    };
-    let mut line = |key: &str, value: String| out.push_str(&format!("  {key:<9}{value}\n"));
-    line(
-        "device",
-        format!(
-            "{} ({}), {}, opened {} times",
-            v.device.display(),
-            v.number,
-            size::human(v.size_bytes),
-            v.open_count
-        ),
-    );
-    line("uuid", s.uuid.clone().unwrap_or("?".to_owned()));
-    line("backing", format!("{} ({}){}", v.backing.device, v.backing.number, silence(s.backing_silent_s)));
-    line(
-        "cache",
-        format!(
-            "{} ({}), {} segments, {}{}",
-            v.cache.device,
-            v.cache.number,
-            s.segments,
-            blocks(s.cache_blocks),
-            silence(s.cache_silent_s)
-        ),
-    );
-    line("dirty", format!("{}, {:.1} % of the cache", blocks(s.dirty_blocks), v.dirty_percent));
-    line("free", format!("{} of {} segments", count(s.free_segments), s.segments));
-    if s.full == Some(true) {
-        line("full", "writes are as fast as the backing device".to_owned());
-    }
-    line(
-        "log",
-        format!(
-            "newest {}, on the cache device {}, written back {}, partial {}",
-            s.current_id, s.last_flushed_id, s.last_writeback_id, s.partial_flushed
-        ),
-    );
-    line("reads", hits(s.counters.reads(), v.read_hit_percent));
-    line("writes", hits(s.counters.writes(), v.write_hit_percent));
-    line(
-        "errors",
-        format!(
-            "cache {} in reads, {} in writes; backing {} in reads, {} in writes",
-            count(s.read_errors),
-            count(s.cache_write_errors),
-            count(s.backing_read_errors),
-            count(s.writeback_errors)
-        ),
-    );
-    for (key, map) in [("options", &s.options), ("other", &s.other)] {
-        if !map.is_empty() {
-            let pairs: Vec<_> =
-                map.iter().map(|(k, v)| format!("{k} {}", v.to_string().trim_matches('"'))).collect();
-            line(key, pairs.join(", "));
-        }
-    }
-    if s.lost_blocks.is_some_and(|n| n > 0) {
-        line("lost", format!("{}, until they are written again", blocks(s.lost_blocks.unwrap_or(0))));
+    for (key, value) in devices(v).into_iter().chain(cache(v)).chain(requests(v)) {
+        out.push_str(&format!("  {key:<9}{value}\n"));
     }
     for advice in s.advice() {
         out.push_str(&format!("{advice}\n"));
     }
     out
+}
+
+type Lines = Vec<(&'static str, String)>;
+
+fn count(n: Option<u64>) -> String {
+    n.map_or("?".to_owned(), |n| n.to_string())
+}
+
+/// What the volume is made of.
+fn devices(v: &Volume) -> Lines {
+    let s = &v.status;
+    let silence = |silent_s: Option<u64>| match silent_s {
+        None | Some(0) => String::new(),
+        Some(s) => format!(", no answer for {s} s"),
+    };
+    let size = size::human(v.size_bytes);
+    let below = |b: &Below| format!("{} ({})", b.device, b.number);
+    vec![
+        ("device", format!("{} ({}), {size}, opened {} times", v.device.display(), v.number, v.open_count)),
+        ("uuid", s.uuid.clone().unwrap_or("?".to_owned())),
+        ("backing", below(&v.backing) + &silence(s.backing_silent_s)),
+        (
+            "cache",
+            format!(
+                "{}, {} segments, {}{}",
+                below(&v.cache),
+                s.segments,
+                blocks(s.cache_blocks),
+                silence(s.cache_silent_s)
+            ),
+        ),
+    ]
+}
+
+/// What is in the cache.
+fn cache(v: &Volume) -> Lines {
+    let s = &v.status;
+    let mut lines = vec![
+        ("dirty", format!("{}, {:.1} % of the cache", blocks(s.dirty_blocks), v.dirty_percent)),
+        ("free", format!("{} of {} segments", count(s.free_segments), s.segments)),
+    ];
+    if s.full == Some(true) {
+        lines.push(("full", "writes are as fast as the backing device".to_owned()));
+    }
+    let log = format!(
+        "newest {}, on the cache device {}, written back {}, partial {}",
+        s.current_id, s.last_flushed_id, s.last_writeback_id, s.partial_flushed
+    );
+    lines.push(("log", log));
+    lines
+}
+
+/// What has come of requests, and what they depend on.
+fn requests(v: &Volume) -> Lines {
+    let s = &v.status;
+    let hits = |n: u64, percent: Option<f64>| match percent {
+        Some(p) => format!("{n}, {p:.1} % in the cache"),
+        None => n.to_string(),
+    };
+    let errors = format!(
+        "cache {} in reads, {} in writes; backing {} in reads, {} in writes",
+        count(s.read_errors),
+        count(s.cache_write_errors),
+        count(s.backing_read_errors),
+        count(s.writeback_errors)
+    );
+    let mut lines = vec![
+        ("reads", hits(s.counters.reads(), v.read_hit_percent)),
+        ("writes", hits(s.counters.writes(), v.write_hit_percent)),
+        ("errors", errors),
+    ];
+    for (key, map) in [("options", &s.options), ("other", &s.other)] {
+        if !map.is_empty() {
+            let pair = |(k, v): (&String, &Value)| format!("{k} {}", v.to_string().trim_matches('"'));
+            lines.push((key, map.iter().map(pair).collect::<Vec<_>>().join(", ")));
+        }
+    }
+    if s.lost_blocks.is_some_and(|n| n > 0) {
+        let lost = blocks(s.lost_blocks.unwrap_or(0));
+        lines.push(("lost", format!("{lost}, until they are written again")));
+    }
+    lines
 }
 
 #[cfg(test)]
