@@ -183,8 +183,12 @@ impl Volumes {
             // It would not answer before it is resumed.
             return;
         }
-        let uuid = |v: &Volume| v.status.uuid.clone();
-        if self.known.get(&name).is_some_and(|s| uuid(&s.volume) != uuid(&volume)) {
+        // One that could not say who it is just now is taken for the same.
+        let is_another = |s: &Steered| match (&s.volume.status.uuid, &volume.status.uuid) {
+            (Some(before), Some(now)) => before != now,
+            _ => false,
+        };
+        if self.known.get(&name).is_some_and(is_another) {
             info!(volume = name.as_str(); "{name} is another volume now");
             self.known.remove(&name);
         }
