@@ -2,7 +2,10 @@
 
 //! Words of a table line and of messages.
 
-use writeboost::arguments::{options, Message, Options, TableError, MAX_BATCHED, MAX_CELLS};
+use writeboost::interface::message::{Message, Who, DAEMON};
+use writeboost::interface::report::MAX_CELLS;
+use writeboost::interface::table::{options, Options, Table, TableError, MAX_BATCHED};
+use writeboost::interface::write_pairs;
 
 /// The first line of the input is a table line's words behind the devices, each other line a message to that volume.
 pub fn run(input: &[u8]) {
@@ -26,7 +29,9 @@ pub fn run(input: &[u8]) {
         let line = words(line);
         let before = shown(&options, true);
         match Message::parse(line.iter().copied()) {
-            Ok(Message::Drain | Message::ClearCounters | Message::GiveUp) => assert_eq!(line.len(), 1),
+            Ok(
+                Message::Drain | Message::ClearCounters | Message::GiveUp | Message::Uuid | Message::Health,
+            ) => assert_eq!(line.len(), 1),
             Ok(Message::Report(query)) => {
                 assert!((1..=MAX_CELLS).contains(&query.cells) && matches!(line.len(), 1 | 2 | 4));
                 for segments in [1, 16, 1 << 19, u32::MAX] {
@@ -35,8 +40,10 @@ pub fn run(input: &[u8]) {
                     }
                 }
             }
-            Ok(Message::Set { key, value }) => {
-                assert_eq!(line, [Some(key), Some(value)]);
+            Ok(Message::Set { key, value, by }) => {
+                assert_eq!(line[..2], [Some(key), Some(value)]);
+                let who = if by == Who::Daemon { vec![Some(DAEMON)] } else { vec![] };
+                assert_eq!(line[2..], who);
                 match options.set(key, value) {
                     Ok(()) => assert!(shown(&options, false).contains(&format!(" {key} "))),
                     Err(e) => {
@@ -61,7 +68,11 @@ fn words(line: &[u8]) -> Vec<Option<&str>> {
 
 fn shown(options: &Options, only_given: bool) -> String {
     let mut out = String::new();
-    options.write(&mut out, only_given).unwrap();
+    if only_given {
+        write_pairs(&mut out, options.all_given()).unwrap();
+    } else {
+        write_pairs(&mut out, options.all()).unwrap();
+    }
     out
 }
 
@@ -75,6 +86,7 @@ fn check(now: &Options) {
         let line = shown(now, only_given);
         let again = options(words(line.as_bytes()).into_iter()).unwrap();
         assert_eq!(shown(&again, only_given), line);
+        assert!(Table::parse(&format!("a b {line}")).is_some());
         assert_eq!(shown(&again, false), shown(now, false));
     }
 }

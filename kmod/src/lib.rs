@@ -21,10 +21,10 @@ macro_rules! log_info {
     ($($t:tt)*) => { $crate::host::plain::log($crate::host::plain::Level::Info, core::format_args!($($t)*)) };
 }
 
-pub mod arguments;
 pub mod engine;
 pub mod format;
 pub mod host;
+pub mod interface;
 pub mod policy;
 pub mod target;
 pub mod volume;

@@ -4,14 +4,17 @@
 //!
 //! Table line: `0 SECTORS writeboost BACKING CACHE [#WORDS KEY VALUE ...]`.
 
-use crate::arguments::{self, Message, Options, Query, TableError};
 use crate::format::Uuid;
 use crate::host::{
     boxed, not_supported, Args, Bio, Box, Construction, Device, InUse, Key, Mapping, Op, Outcome, Refusal,
-    Result, Returned, StatusKind, Target, Writer, EINVAL, EIO, EROFS,
+    Result, Returned, StatusKind, Target, Writer, EBUSY, EINVAL, EIO, EROFS,
 };
+use crate::interface::message::{Message, Who};
+use crate::interface::report::{Query, MAX_CELLS};
+use crate::interface::status::{Named, Status};
+use crate::interface::table::{self, Options, TableError};
 use crate::policy::limits::{Limits, Unfit};
-use crate::volume::{open, Disks, Kind, PerBio, Running};
+use crate::volume::{open, Disks, Kind, PerBio, Running, Unsteered};
 use core::ffi::CStr;
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
@@ -25,7 +28,7 @@ pub struct Writeboost {
 }
 
 fn options(args: &Args<'_>) -> core::result::Result<Options, Refusal> {
-    arguments::options(args.words().skip(2)).map_err(|e| match e {
+    table::options(args.words().skip(2)).map_err(|e| match e {
         TableError::Count => {
             (c"The number of option words must be even and right: #WORDS KEY VALUE ...", EINVAL)
         }
@@ -34,6 +37,17 @@ fn options(args: &Args<'_>) -> core::result::Result<Options, Refusal> {
             (c"An option is unknown or out of range: see the kernel log", EINVAL)
         }
     })
+}
+
+/// What a message asks to be answered.
+#[derive(Clone, Copy)]
+pub enum Question {
+    /// The state of the segments.
+    Report(Query),
+    /// The UUID.
+    Uuid,
+    /// How it is doing, in words.
+    Health,
 }
 
 /// Refuses devices that cannot be used; before anything is written, for device-mapper itself looks only afterwards.
@@ -73,7 +87,7 @@ impl Target for Writeboost {
     const NAME: &'static CStr = c"writeboost";
     const VERSION: [u32; 3] = [3, 0, 0];
     type PerBio = PerBio;
-    type Question = Query;
+    type Question = Question;
 
     fn new(ti: &Construction<'_>, args: &Args<'_>) -> core::result::Result<Box<Self>, Refusal> {
         let (Some(backing), Some(cache)) = (args.c_str(0), args.c_str(1)) else {
@@ -137,24 +151,29 @@ impl Target for Writeboost {
     fn status(&self, kind: StatusKind, out: &mut Writer<'_>) {
         // A `Writer` cuts off instead of failing.
         let _ = match kind {
-            StatusKind::Info => self.write_info(out),
+            StatusKind::Info => self.info().write(out),
             StatusKind::Table => self.write_table(out),
         };
     }
 
-    fn message(&self, args: &Args<'_>) -> Result<Option<Query>> {
+    fn message(&self, args: &Args<'_>) -> Result<Option<Question>> {
         let volume = &self.running.volume;
         match Message::parse(args.words()) {
             Ok(Message::Drain) => volume.drain()?,
             Ok(Message::GiveUp) => volume.give_up(),
             Ok(Message::ClearCounters) => volume.clear_counters(),
-            Ok(Message::Set { key, value }) => volume.steer(key, value).map_err(|e| {
+            Ok(Message::Set { key, value, by }) => volume.steer(key, value, by).map_err(|e| {
                 log_err!("{}: message {} {}: {}", volume.disks(), key, value, e);
-                EINVAL
+                match e {
+                    Unsteered::Option(_) => EINVAL,
+                    Unsteered::ByHand => EBUSY,
+                }
             })?,
+            Ok(Message::Uuid) => return Ok(Some(Question::Uuid)),
+            Ok(Message::Health) => return Ok(Some(Question::Health)),
             Ok(Message::Report(query)) => {
                 return match query.segments(volume.state().nr_segments) {
-                    Ok(_) => Ok(Some(query)),
+                    Ok(_) => Ok(Some(Question::Report(query))),
                     Err(segments) => {
                         log_err!("{}: message report: there are {} segments", volume.disks(), segments);
                         Err(EINVAL)
@@ -163,11 +182,11 @@ impl Target for Writeboost {
             }
             Err(word) => {
                 log_err!(
-                    "{}: unknown message {}; there are drop_caches, clear_stat, give_up, report [CELLS [FIRST COUNT]] with at most {} \
-                     cells, and KEY VALUE",
+                    "{}: unknown message {}; there are drop_caches, clear_stat, give_up, uuid, health, \
+                     report [CELLS [FIRST COUNT]] with at most {} cells, and KEY VALUE [daemon]",
                     volume.disks(),
                     word,
-                    arguments::MAX_CELLS
+                    MAX_CELLS
                 );
                 return Err(EINVAL);
             }
@@ -175,8 +194,17 @@ impl Target for Writeboost {
         Ok(None)
     }
 
-    fn answer(&self, query: Query, out: &mut Writer<'_>) {
-        self.running.volume.report(query, out);
+    fn answer(&self, question: Question, out: &mut Writer<'_>) {
+        let volume = &self.running.volume;
+        // A `Writer` cuts off instead of failing.
+        let _ = match question {
+            Question::Report(query) => {
+                volume.report(query, out);
+                Ok(())
+            }
+            Question::Uuid => write!(out, "{}", Uuid(volume.uuid())),
+            Question::Health => write!(out, "{}", volume.health()),
+        };
     }
 
     fn devices(&self) -> [(&Device, u64); 2] {
@@ -191,62 +219,59 @@ impl Target for Writeboost {
 }
 
 impl Writeboost {
-    /// The fields of dm-writeboost 2.2 in its order, then `#WORDS KEY VALUE ...` of our own.
-    fn write_info(&self, out: &mut Writer<'_>) -> core::fmt::Result {
+    // Not inlined: the status is large.
+    #[inline(never)]
+    fn info(&self) -> Status {
         let volume = &self.running.volume;
         let s = volume.state();
-        write!(
-            out,
-            "{} {} {} {} {} {} {}",
-            s.cursor,
-            s.nr_slots,
-            s.nr_segments,
-            s.newest,
-            s.durable,
-            s.tail - 1,
-            s.dirty
-        )?;
-        for c in volume.counters() {
-            write!(out, " {c}")?;
+        Status {
+            cursor: s.cursor.into(),
+            cache_blocks: s.nr_slots,
+            segments: s.nr_segments.into(),
+            current_id: s.newest,
+            last_flushed_id: s.durable,
+            last_writeback_id: s.tail - 1,
+            dirty_blocks: s.dirty,
+            counters: volume.counters(),
+            partial_flushed: s.partial_records,
+            named: self.named(s.free_segments.into()),
         }
-        write!(out, " {} ", s.partial_records)?;
-        volume.options().write(out, false)?;
+    }
+
+    #[inline(never)]
+    fn named(&self, free_segments: u64) -> Named {
+        let volume = &self.running.volume;
         let (faults, health) = (&volume.faults, volume.health());
         let [backing_silent_s, cache_silent_s] = volume.silent_s();
-        write!(
-            out,
-            " 32 state {} free_segments {} read_errors {} writeback_errors {} lost_blocks {} uuid {}",
-            health.word(),
-            s.free_segments,
-            faults.count(Kind::CacheRead),
-            faults.count(Kind::BackingWrite),
-            faults.lost.load(Ordering::Relaxed),
-            Uuid(volume.uuid())
-        )?;
-        write!(
-            out,
-            " fault {health} cache_write_errors {} backing_read_errors {} read_again {}",
-            faults.count(Kind::CacheWrite),
-            faults.count(Kind::BackingRead),
-            faults.read_again.load(Ordering::Relaxed)
-        )?;
-        write!(
-            out,
-            " full {} flushes {} written_back {} steering_expired {} backing_silent_s {} cache_silent_s {}",
-            u32::from(volume.is_full()),
-            volume.flushes(),
-            volume.blocks_written_back(),
-            u32::from(volume.is_steering_expired()),
-            backing_silent_s,
-            cache_silent_s
-        )
+        let mut named = Named {
+            nr_cur_batched_writeback: Some(volume.nr_writing().into()),
+            state: Some(health.state() as u64),
+            fault: Some(health.trouble.into()),
+            steered_by: Some(Who::number(volume.steered_by()).into()),
+            steering_expired: Some(volume.is_steering_expired().into()),
+            free_segments: Some(free_segments),
+            full: Some(volume.is_full().into()),
+            lost_blocks: Some(faults.lost.load(Ordering::Relaxed)),
+            read_errors: Some(faults.count(Kind::CacheRead)),
+            cache_write_errors: Some(faults.count(Kind::CacheWrite)),
+            backing_read_errors: Some(faults.count(Kind::BackingRead)),
+            writeback_errors: Some(faults.count(Kind::BackingWrite)),
+            read_again: Some(faults.read_again.load(Ordering::Relaxed)),
+            flushes: Some(volume.flushes()),
+            written_back: Some(volume.blocks_written_back()),
+            written_around: Some(volume.blocks_written_around()),
+            backing_silent_s: Some(backing_silent_s),
+            cache_silent_s: Some(cache_silent_s),
+            ..Named::default()
+        };
+        named.set_options(volume.options());
+        named
     }
 
     fn write_table(&self, out: &mut Writer<'_>) -> core::fmt::Result {
-        let disks = self.running.volume.disks();
-        for device in [&disks.backing, &disks.cache] {
-            write!(out, "{} ", device.name().to_str().unwrap_or("?"))?;
-        }
-        self.running.volume.options().write(out, true)
+        let volume = &self.running.volume;
+        let disks = volume.disks();
+        let devices = [&disks.backing, &disks.cache].map(|d| d.name().to_str().unwrap_or("?"));
+        table::write(out, devices, volume.options().all_given())
     }
 }

@@ -5,7 +5,8 @@
 //! The crate root for Kbuild; `lib.rs` is the one for cargo. Everything else they have in common.
 
 #![deny(unsafe_op_in_unsafe_fn)]
-// `arguments`, `engine`, `format`, `host`, `policy` and `volume` are public in the crate that cargo builds of them.
+// `engine`, `format`, `host`, `interface`, `policy` and `volume` are public in the crate that cargo builds of
+// them.
 #![allow(unreachable_pub)]
 
 use kernel::prelude::*;
@@ -20,14 +21,14 @@ macro_rules! log_info {
 }
 
 #[allow(dead_code)]
-mod arguments;
-#[allow(dead_code)]
 mod engine;
 #[allow(dead_code)]
 mod format;
 // What runs in interrupts is in the host and in the volume, and a panic there takes the machine with it: the kernel is built with checks
 // for overflow. So each calculation says what it does when it leaves its range. `cargo xtask test check::clippy_kmod` sees to it.
 mod host;
+#[allow(dead_code)]
+mod interface;
 #[allow(dead_code)]
 mod policy;
 mod target;

@@ -2051,7 +2051,7 @@ fn map(h: &Host, writing: Span) -> String {
             let (kind, dirty) = h.engine.kind(segment, writing);
             let mut cell = Cell::default();
             cell.add(kind, dirty, h.sb.segment_blocks);
-            char::from(cell.char())
+            cell.shown().char()
         })
         .collect();
     let free = map.chars().filter(|&c| c == '.').count();
@@ -2095,7 +2095,7 @@ fn a_cell_shows_what_matters_most_of_its_segments() {
     let cell = |segments: &[(Kind, u32)]| {
         let mut cell = Cell::default();
         segments.iter().for_each(|&(kind, dirty)| cell.add(kind, dirty, 128));
-        char::from(cell.char())
+        cell.shown().char()
     };
     assert_eq!(cell(&[]), '.');
     assert_eq!(cell(&[(Kind::Free, 0), (Kind::Clean, 0)]), '-');

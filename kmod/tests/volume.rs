@@ -16,6 +16,8 @@ use writeboost::host::plain::{
     now_ms, take_log, Disk, Error, FileDisk, Mapped, MemoryDisk, Request, Result, StatusKind, Ticket, EAGAIN,
     EBUSY, EEXIST, EINVAL, EIO, ENODEV, EROFS,
 };
+use writeboost::interface::message::Who;
+use writeboost::interface::status::{count, Counters, Named, Status};
 use writeboost::policy::limits::{Limits, Shape};
 use writeboost::target::Writeboost;
 
@@ -80,42 +82,20 @@ fn place(rng: &mut Rng, first: u64, sectors: u64) -> (u64, u64) {
     (first + rng.below((sectors - len) / unit + 1) * unit, len)
 }
 
-/// A status line, as those read it who know dm-writeboost 2.2.
-#[derive(Debug)]
-struct Status {
-    newest: u64,
-    durable: u64,
-    dirty: u64,
-    counters: Vec<u64>,
-    /// Options, and what else has a name.
-    named: HashMap<String, String>,
+/// The status of a volume, of which all is known.
+fn status_of(volume: &Volume) -> Status {
+    let line = volume.status(StatusKind::Info);
+    let status = Status::parse(&line, |key, value| panic!("{key} {value} in {line}")).unwrap();
+    assert!(Named::WORDS.iter().all(|word| status.named.clone().get_mut(word).unwrap().is_some()), "{line}");
+    status
 }
 
-impl Status {
-    fn of(volume: &Volume) -> Self {
-        let line = volume.status(StatusKind::Info);
-        let words: Vec<&str> = line.split(' ').collect();
-        let number = |i: usize| words[i].parse::<u64>().unwrap();
-        let mut named = HashMap::new();
-        let mut at = 24;
-        while at < words.len() {
-            // How many words follow, or a name.
-            let Ok(n) = words[at].parse::<usize>() else {
-                named.insert(words[at].into(), words[at + 1].into());
-                at += 2;
-                continue;
-            };
-            for pair in words[at + 1..][..n].chunks(2) {
-                assert!(named.insert(pair[0].to_string(), pair[1].to_string()).is_none(), "{line}");
-            }
-            at += 1 + n;
-        }
-        let counters = (7..23).map(number).collect();
-        Self { newest: number(3), durable: number(4), dirty: number(6), counters, named }
-    }
-
-    fn is(&self, name: &str, value: &str) -> bool {
-        self.named[name] == value
+/// Waits until what is durable is known to the thread that counts it: whoever flushes is told before.
+fn wait_durable(volume: &Volume) {
+    let begun = now_ms();
+    while status_of(volume).last_flushed_id != status_of(volume).current_id {
+        assert!(now_ms() - begun < 10_000, "{:?}", status_of(volume));
+        std::thread::yield_now();
     }
 }
 
@@ -136,20 +116,15 @@ fn what_is_written_is_read() {
         assert_eq!(volume.read(sector, sectors).unwrap(), model[bytes(sector, sectors)]);
     }
     volume.flush().unwrap();
-    // Who flushes is told before the thread that counts what is durable.
-    let begun = now_ms();
-    while Status::of(&volume).durable != Status::of(&volume).newest {
-        assert!(now_ms() - begun < 10_000, "{:?}", Status::of(&volume));
-        std::thread::yield_now();
-    }
-    let status = Status::of(&volume);
-    assert!(status.dirty != 0, "{status:?}");
-    assert!(status.counters[8..].iter().sum::<u64>() == 400 && status.is("flushes", "1"), "{status:?}");
-    assert!(status.is("state", "ok") && status.is("fault", "none") && status.is("lost_blocks", "0"));
+    wait_durable(&volume);
+    let status = status_of(&volume);
+    let Named { flushes, state, fault, lost_blocks, .. } = status.named;
+    assert!(status.dirty_blocks != 0 && status.counters.writes() >= 400, "{status:?}");
+    assert_eq!([flushes, state, fault, lost_blocks], [Some(1), Some(0), Some(0), Some(0)], "{status:?}");
 
     volume.message("drop_caches").unwrap();
-    let status = Status::of(&volume);
-    assert_eq!(status.dirty, 0, "{status:?}");
+    let status = status_of(&volume);
+    assert_eq!(status.dirty_blocks, 0, "{status:?}");
     assert!(disks.backing.bytes() == model, "all is on the backing device");
     assert!(volume.read(0, BACKING as u64).unwrap() == model);
 
@@ -163,21 +138,24 @@ fn what_is_written_is_read() {
         }
         volume.suspend();
         volume.suspend();
-        let status = Status::of(&volume);
-        assert_eq!(status.durable, status.newest, "life {life}");
+        let status = status_of(&volume);
+        assert_eq!(status.last_flushed_id, status.current_id, "life {life}");
         volume.resume();
         volume.resume();
         assert!(volume.read(0, BACKING as u64).unwrap() == model);
     }
-    let uuid = Status::of(&volume).named["uuid"].clone();
+    let uuid = volume.message("uuid").unwrap();
+    assert_eq!(uuid.as_ref().unwrap().len(), 36);
     volume.remove();
     assert!(disks.backing.bytes() != model, "some of it is in the cache only");
 
     let volume = disks.create("4 writeback_threshold 0 sync_data_interval 3");
     assert!(volume.read(0, BACKING as u64).unwrap() == model);
     assert_eq!(volume.status(StatusKind::Table), "0:0 0:1 4 writeback_threshold 0 sync_data_interval 3");
-    let status = Status::of(&volume);
-    assert!(status.dirty != 0 && status.is("uuid", &uuid) && status.is("sync_data_interval", "3"));
+    let status = status_of(&volume);
+    assert!(status.dirty_blocks != 0 && status.named.sync_data_interval == Some(3));
+    assert_eq!(volume.message("uuid").unwrap(), uuid);
+    assert_eq!(volume.message("health").unwrap().as_deref(), Some("ok none"));
     volume.message("drop_caches").unwrap();
     volume.remove();
     assert!(disks.backing.bytes() == model);
@@ -277,11 +255,11 @@ fn messages() {
         assert_eq!(volume.message(wrong), Err(EINVAL), "{wrong}");
     }
     volume.message("writeback_threshold 70").unwrap();
-    assert!(Status::of(&volume).is("writeback_threshold", "70"));
+    assert_eq!(status_of(&volume).named.writeback_threshold, Some(70));
     assert_eq!(volume.status(StatusKind::Table), "0:0 0:1 2 writeback_threshold 70");
     volume.message("clear_stat").unwrap();
-    let status = Status::of(&volume);
-    assert!(status.counters.iter().sum::<u64>() == 0 && status.is("flushes", "0"));
+    let status = status_of(&volume);
+    assert_eq!((status.counters, status.named.flushes), (Counters::default(), Some(0)));
     volume.message("give_up").unwrap();
 }
 
@@ -489,11 +467,11 @@ fn users(seed: u64, cache: usize, lives: u64, steps: u32) {
                         }
                         1 => {
                             volume.suspend();
-                            assert!(Status::of(volume).is("state", "ok"));
+                            assert_eq!(status_of(volume).named.state, Some(0));
                             volume.resume();
                         }
                         2 => drop(volume.message("report").unwrap()),
-                        _ => assert!(Status::of(volume).is("state", "ok")),
+                        _ => assert_eq!(status_of(volume).named.state, Some(0)),
                     }
                 }
             });
@@ -577,4 +555,80 @@ fn a_removal_by_force_ends_writes_that_wait_for_room() {
         drop(volume);
         assert!(under_way.iter().all(Ticket::is_over));
     }
+}
+
+/// What the counters have counted since they were cleared, which they are again.
+fn counted(volume: &Volume) -> Vec<(u32, u64)> {
+    let counters = status_of(volume).counters.0;
+    volume.message("clear_stat").unwrap();
+    (0..).zip(counters).filter(|&(_, n)| n != 0).collect()
+}
+
+#[test]
+fn each_block_is_counted_by_what_it_finds() {
+    use count::{FULL, HIT, IN_RAM, WRITE};
+    let disks = Disks::new();
+    let mut volume = disks.create(LAZY);
+    let write = |volume: &Volume, sector, sectors: usize| {
+        volume.write(sector, &vec![1; sectors * SECTOR]).unwrap();
+    };
+    write(&volume, 0, 8);
+    assert_eq!(counted(&volume), [(WRITE | FULL, 1)], "a full write that misses is the tenth");
+    write(&volume, 0, 8);
+    assert_eq!(counted(&volume), [(WRITE | HIT | IN_RAM | FULL, 1)]);
+    write(&volume, 1, 1);
+    assert_eq!(counted(&volume), [(WRITE | HIT | IN_RAM, 1)]);
+    // Two halves, of which one block is there, and whole ones between them.
+    write(&volume, 4, 32);
+    let found = [(WRITE, 1), (WRITE | FULL, 3), (WRITE | HIT | IN_RAM, 1)];
+    assert_eq!(counted(&volume), found);
+    // Other sectors of a block that is there.
+    write(&volume, 36, 1);
+    assert_eq!(counted(&volume), [(WRITE | HIT | IN_RAM, 1)]);
+    volume.read(0, 32).unwrap();
+    assert_eq!(counted(&volume), [(HIT | IN_RAM | FULL, 4)]);
+    volume.read(804, 16).unwrap();
+    assert_eq!(counted(&volume), [(0, 2), (FULL, 1)]);
+
+    // RAM holds nothing of a former life.
+    volume.remove();
+    volume = disks.create(LAZY);
+    volume.read(8, 16).unwrap();
+    assert_eq!(counted(&volume), [(HIT | FULL, 2)]);
+    write(&volume, 8, 8);
+    write(&volume, 17, 1);
+    assert_eq!(counted(&volume), [(WRITE | HIT, 1), (WRITE | HIT | FULL, 1)]);
+}
+
+#[test]
+fn who_steers_is_in_the_status() {
+    let disks = Disks::new();
+    let volume = disks.create("2 steering_timeout 100");
+    let is = |volume: &Volume, who: Option<Who>| {
+        assert_eq!(status_of(volume).named.steered_by, Some(Who::number(who).into()));
+    };
+    is(&volume, None);
+    volume.message("sync_data_interval 5").unwrap();
+    is(&volume, None);
+    volume.message("writeback_threshold 100 daemon").unwrap();
+    volume.message("nr_max_batched_writeback 8 daemon").unwrap();
+    is(&volume, Some(Who::Daemon));
+    // Whatever a daemon has set, a hand may set otherwise; and then the daemon may not.
+    volume.message("writeback_threshold 42").unwrap();
+    is(&volume, Some(Who::Hand));
+    assert_eq!(volume.message("writeback_threshold 100 daemon"), Err(EBUSY));
+    assert_eq!(status_of(&volume).named.writeback_threshold, Some(42));
+    volume.message("steering_timeout default daemon").unwrap();
+    is(&volume, Some(Who::Hand));
+    volume.message("writeback_threshold default").unwrap();
+    is(&volume, Some(Who::Hand));
+    volume.message("nr_max_batched_writeback default").unwrap();
+    is(&volume, None);
+    volume.message("writeback_rate_limit 64 daemon").unwrap();
+    is(&volume, Some(Who::Daemon));
+    for wrong in ["writeback_threshold 1 cron", "writeback_threshold 101 daemon", "daemon"] {
+        assert_eq!(volume.message(wrong), Err(EINVAL), "{wrong}");
+    }
+    volume.remove();
+    is(&disks.create(LAZY), Some(Who::Hand));
 }

@@ -3,8 +3,8 @@
 //! The arguments of `wbdaemon`, and its log.
 
 use crate::{
-    config::{self, Config, ConfigError},
-    service,
+    config,
+    service::{self, Run},
 };
 use clap::Parser;
 use log::LevelFilter;
@@ -43,22 +43,10 @@ pub struct Args {
     pub verbose: bool,
 }
 
-impl Args {
-    /// Reads the configuration.
-    ///
-    /// # Errors
-    /// [`ConfigError`].
-    pub fn read_config(&self) -> Result<Config, ConfigError> {
-        match &self.config {
-            Some(path) => Config::read(path, true),
-            None => Config::read(config::PATH.as_ref(), self.check_config),
-        }
-    }
-}
-
 /// Runs it.
 pub fn run(args: &Args) -> ExitCode {
-    let config = match args.read_config() {
+    let run = Run { config: args.config.clone(), once: args.once, dry_run: args.dry_run };
+    let config = match run.read_config(args.check_config) {
         Ok(config) => config,
         Err(e) => {
             eprintln!("wbdaemon: {e}");
@@ -70,7 +58,7 @@ pub fn run(args: &Args) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     start_log(args.verbose);
-    service::run(args, config)
+    service::run(&run, config)
 }
 
 /// To the journal with its fields, or to stderr where that is something else.

@@ -20,7 +20,7 @@
 //! - When the target makes room by itself, it is given batches that are small enough to make room soon.
 
 use serde::{Deserialize, Serialize};
-use writeboost::arguments::{MAX_BATCHED, MAX_RATE_KIB};
+use writeboost::interface::table::{MAX_BATCHED, MAX_RATE_KIB};
 
 /// What was seen in one tick. A block is 4 KiB.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]

@@ -16,7 +16,7 @@ use prometheus_client::{
     registry::{Metric, Registry, Unit},
 };
 use std::sync::{atomic::AtomicU64, OnceLock};
-use wbctl::status::State;
+use wbhost::status::State;
 use writeboost::format::BLOCK;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

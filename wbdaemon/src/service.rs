@@ -3,8 +3,7 @@
 //! The service: looks at volumes and steers them, again and again, until it is told to end.
 
 use crate::{
-    cli::Args,
-    config::{Config, Listen},
+    config::{self, Config, ConfigError, Listen},
     instance::{self, Instance},
     metrics::Page,
     server::{Exporter, Shared},
@@ -18,19 +17,44 @@ use signal_hook::{
 };
 use std::{
     io,
+    path::PathBuf,
     process::ExitCode,
     sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
-use wbformat::host::Host;
+use wbhost::host::Host;
 
 /// Exit code: another one steers.
 const EXIT_ANOTHER: u8 = 3;
 
+/// What is to be run.
+#[derive(Debug, Clone, Default)]
+pub struct Run {
+    /// The configuration's file; [`config::PATH`], if there is one there, when none is given.
+    pub config: Option<PathBuf>,
+    /// Looks, decides, says so and ends.
+    pub once: bool,
+    /// Sets nothing.
+    pub dry_run: bool,
+}
+
+impl Run {
+    /// Reads the configuration; with `must`, the file has to be there also when none is given.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn read_config(&self, must: bool) -> Result<Config, ConfigError> {
+        match &self.config {
+            Some(path) => Config::read(path, true),
+            None => Config::read(config::PATH.as_ref(), must),
+        }
+    }
+}
+
 /// Runs until it is told to end.
-pub fn run(args: &Args, config: Config) -> ExitCode {
-    match Service::new(args, config).and_then(|mut service| service.run()) {
+pub fn run(run: &Run, config: Config) -> ExitCode {
+    match Service::new(run, config).and_then(|mut service| service.run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Another(e)) => {
             error!("{e}");
@@ -66,7 +90,7 @@ fn of_instance(e: io::Error) -> Failure {
 }
 
 struct Service<'a> {
-    args: &'a Args,
+    run: &'a Run,
     config: Config,
     /// Held from before the first word to a volume; who only looks needs none.
     instance: Option<Instance>,
@@ -77,8 +101,8 @@ struct Service<'a> {
 }
 
 impl<'a> Service<'a> {
-    fn new(args: &'a Args, config: Config) -> Result<Self, Failure> {
-        let instance = match args.dry_run {
+    fn new(run: &'a Run, config: Config) -> Result<Self, Failure> {
+        let instance = match run.dry_run {
             true => None,
             false => Some(Instance::take(instance::PATH.as_ref()).map_err(of_instance)?),
         };
@@ -91,11 +115,11 @@ impl<'a> Service<'a> {
                 }
             }
         })?;
-        let volumes = Volumes::new(Host::default(), args.dry_run);
+        let volumes = Volumes::new(Host::default(), run.dry_run);
         let page = Shared::default();
-        let mut service = Self { args, config, instance, volumes, page, exporter: None, signals: receive };
+        let mut service = Self { run, config, instance, volumes, page, exporter: None, signals: receive };
         // Nobody can have asked before it ends.
-        if !args.once {
+        if !run.once {
             service.listen()?;
         }
         Ok(service)
@@ -104,7 +128,7 @@ impl<'a> Service<'a> {
     fn run(&mut self) -> Result<(), Failure> {
         let interval = |config: &Config| Duration::from_secs_f64(config.interval_s);
         self.step()?;
-        if self.args.once {
+        if self.run.once {
             // What is seen at the first look has no past.
             thread::sleep(interval(&self.config));
             self.step()?;
@@ -169,7 +193,7 @@ impl<'a> Service<'a> {
     /// Reads the configuration again. One that is wrong changes nothing; steering goes on in any case.
     fn reload(&mut self) {
         tell(&[NotifyState::Reloading, NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading)]);
-        match self.args.read_config() {
+        match self.run.read_config(false) {
             Ok(config) => {
                 self.config = config;
                 self.volumes.reconfigure(&self.config);
@@ -190,7 +214,7 @@ impl<'a> Service<'a> {
         }
         for (name, steered) in self.volumes.iter() {
             let said =
-                if steered.steering == Steering::Daemon && !self.args.dry_run { "said" } else { "would say" };
+                if steered.steering == Steering::Daemon && !self.run.dry_run { "said" } else { "would say" };
             if let (Some(o), Some(d)) = (&steered.observation, &steered.decision) {
                 println!(
                     "{name}: backing device {:.0} % busy, {:.0} reads/s, {:.0} writes/s; {} of {} segments free, {} blocks \

@@ -17,14 +17,22 @@ use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
-use wbctl::{
+use wbhost::{
     disk::{DiskReader, DiskStat},
     dm::{Dm, Mapped},
+    host::{DevNo, Host},
+    status::SteeredBy,
     volume::Volume,
+    watch::Watch,
     Error,
 };
-use wbformat::host::{DevNo, Host};
-use writeboost::{arguments::DEFAULT, format::BLOCK_SECTORS};
+use writeboost::{
+    format::BLOCK_SECTORS,
+    interface::{
+        message::{Message, Who},
+        table::DEFAULT,
+    },
+};
 
 /// The options that are ours to set.
 const THRESHOLD: &str = "writeback_threshold";
@@ -92,9 +100,8 @@ struct Look {
 /// All volumes.
 pub struct Volumes {
     host: Host,
-    dm: Option<Dm>,
+    watch: Watch,
     known: BTreeMap<String, Steered>,
-    looked_at: Option<Instant>,
     /// Only looks.
     dry_run: bool,
     trouble: Option<String>,
@@ -103,7 +110,8 @@ pub struct Volumes {
 impl Volumes {
     /// None yet. With `dry_run` nothing is ever said to a volume.
     pub fn new(host: Host, dry_run: bool) -> Self {
-        Self { host, dm: None, known: BTreeMap::new(), looked_at: None, dry_run, trouble: None }
+        let watch = Watch::new(LOOK_EVERY);
+        Self { host, watch, known: BTreeMap::new(), dry_run, trouble: None }
     }
 
     /// The volumes by name.
@@ -123,12 +131,15 @@ impl Volumes {
 
     /// Looks at every volume and steers it. What goes wrong with one is logged and does not keep the others waiting.
     pub fn step(&mut self, config: &Config) {
-        match self.find() {
-            Ok(found) => {
+        match self.watch.look() {
+            Ok(look) => {
                 if self.trouble.take().is_some() {
                     info!("device-mapper answers again");
                 }
-                for mapped in found {
+                for name in look.gone.iter().filter(|name| self.known.remove(*name).is_some()) {
+                    info!(volume = name.as_str(); "{name} is gone");
+                }
+                for mapped in look.there {
                     self.look_at(mapped, config);
                 }
             }
@@ -138,52 +149,13 @@ impl Volumes {
                     warn!("cannot look for volumes, trying again: {e}");
                     self.trouble = Some(e);
                 }
-                self.dm = None;
             }
         }
     }
 
-    /// All volumes that there are now; those that are not there any more are forgotten.
-    fn find(&mut self) -> Result<Vec<Mapped>, Error> {
-        let dm = match &self.dm {
-            Some(dm) => dm,
-            None => match Dm::open(false) {
-                Ok(dm) => self.dm.insert(dm),
-                // The module may be loaded later.
-                Err(Error::NoModule(_)) => return Ok(Vec::new()),
-                Err(e) => return Err(e),
-            },
-        };
-        let has_event = dm.wait_for_event(Duration::ZERO)?;
-        let now = Instant::now();
-        let looks_for_new = has_event || self.looked_at.is_none_or(|at| now - at >= LOOK_EVERY);
-        let found = if looks_for_new {
-            self.looked_at = Some(now);
-            dm.list()?
-        } else {
-            let mut found = Vec::new();
-            for name in self.known.keys() {
-                match dm.find(name) {
-                    Ok(mapped) => found.push(mapped),
-                    Err(Error::NoVolume(_)) => (),
-                    Err(e) => return Err(e),
-                }
-            }
-            found
-        };
-        self.known.retain(|name, _| {
-            let is_there = found.iter().any(|m| m.name == *name);
-            if !is_there {
-                info!(volume = name.as_str(); "{name} is gone");
-            }
-            is_there
-        });
-        Ok(found)
-    }
-
     fn look_at(&mut self, mapped: Mapped, config: &Config) {
         let name = mapped.name.clone();
-        let Some(dm) = &self.dm else { return };
+        let Some(dm) = self.watch.dm() else { return };
         let device = mapped.device;
         let before = self.known.get(&name).map(|s| &s.volume);
         let volume = Volume::again(&self.host, mapped, before).map_err(|e| e.to_string());
@@ -211,8 +183,12 @@ impl Volumes {
             // It would not answer before it is resumed.
             return;
         }
-        let uuid = |v: &Volume| v.status.uuid.clone();
-        if self.known.get(&name).is_some_and(|s| uuid(&s.volume) != uuid(&volume)) {
+        // One that could not say who it is just now is taken for the same.
+        let is_another = |s: &Steered| match (&s.volume.status.uuid, &volume.status.uuid) {
+            (Some(before), Some(now)) => before != now,
+            _ => false,
+        };
+        if self.known.get(&name).is_some_and(is_another) {
             info!(volume = name.as_str(); "{name} is another volume now");
             self.known.remove(&name);
         }
@@ -241,7 +217,7 @@ impl Volumes {
 
     /// Gives all volumes back to the built-in policy.
     pub fn release(&mut self) {
-        let Some(dm) = &self.dm else { return };
+        let Some(dm) = self.watch.dm() else { return };
         for (name, steered) in &mut self.known {
             if steered.steering == Steering::Daemon && !self.dry_run {
                 match give_back(dm, name) {
@@ -295,10 +271,15 @@ fn look(volume: &Volume, [backing, own]: [DiskStat; 2]) -> Look {
     }
 }
 
+/// Sets an option, and says that it is a daemon who does.
+fn tell(dm: &Dm, name: &str, key: &str, value: &str) -> Result<(), Error> {
+    dm.message(name, &Message::Set { key, value, by: Who::Daemon }.to_string())
+}
+
 /// Says that the built-in policy is to decide. The dead man's rule goes last.
 fn give_back(dm: &Dm, name: &str) -> Result<(), Error> {
     for key in STEERED.iter().chain([&TIMEOUT]) {
-        dm.message(name, &format!("{key} {DEFAULT}"))?;
+        tell(dm, name, key, DEFAULT)?;
     }
     Ok(())
 }
@@ -380,7 +361,7 @@ impl Steered {
                     "{name}: somebody has set its options, which are left alone from now on; `wbctl set {name} {THRESHOLD} \
                      {DEFAULT}`, and the same with {BATCHED} and {LIMIT}, lets wbdaemon steer again"
                 );
-                dm.message(name, &format!("{TIMEOUT} {DEFAULT}"))
+                tell(dm, name, TIMEOUT, DEFAULT)
             }
             (_, Steering::Daemon) => self.say(name, dm, decision, config),
             _ => Ok(()),
@@ -391,20 +372,16 @@ impl Steered {
         self.note(name, result.err().map(|e| e.to_string()));
     }
 
-    /// Whether the options of the volume are not those that we have set.
+    /// Whether somebody has set options about writeback by hand. Those of a daemon are ours, perhaps of a
+    /// former life.
     fn is_set_by_hand(&mut self) -> bool {
-        let given = |key: &str| self.volume.given.iter().any(|g| g == key);
-        if !STEERED.iter().any(|key| given(key)) {
-            // A new table, or all was taken back: nobody has a say yet.
-            self.said = None;
-            return false;
-        }
-        let value = |key: &str| self.volume.status.options.get(key).and_then(|v| v.as_u64());
-        match &self.said {
-            // Ours of a former life have the dead man's rule with them.
-            None => !given(TIMEOUT),
-            Some(said) => {
-                pairs(said).iter().any(|(key, want)| !given(key) || value(key) != Some((*want).into()))
+        match self.volume.status.steered_by {
+            SteeredBy::Hand => true,
+            SteeredBy::Daemon => false,
+            // A new table, or all was taken back: what was said does not count any more.
+            SteeredBy::Nobody | SteeredBy::Unknown => {
+                self.said = None;
+                false
             }
         }
     }
@@ -414,14 +391,14 @@ impl Steered {
         let is_due = self.said_at.is_none_or(|at| at.elapsed() * 3 >= timeout);
         let timeout_set = self.volume.status.options.get(TIMEOUT).and_then(|v| v.as_u64());
         if self.said.is_none() || timeout_set != Some(config.steering_timeout_s.into()) {
-            dm.message(name, &format!("{TIMEOUT} {}", config.steering_timeout_s))?;
+            tell(dm, name, TIMEOUT, &config.steering_timeout_s.to_string())?;
         }
         let before = self.said.map(|said| pairs(&said));
         for (i, (key, value)) in pairs(&decision).into_iter().enumerate() {
             // A single word is enough to be heard.
             let must = is_due && i == 0;
             if must || before.is_none_or(|b| b[i].1 != value) {
-                dm.message(name, &format!("{key} {value}"))?;
+                tell(dm, name, key, &value.to_string())?;
                 self.said_at = Some(Instant::now());
             }
         }
@@ -471,10 +448,12 @@ impl Steered {
             open_count: 0,
             suspended: false,
             table: "9999:16 9999:3 0".into(),
-            status: format!(
-                "0 1024 8 1 1 0 256 {} 0 0 8 state degraded writeback_errors 3 written_back 2 flushes 5",
-                "1 ".repeat(16)
+            status: wbhost::status::example(
+                [0, 1024, 8, 1, 1, 0, 256],
+                1,
+                "state 1 writeback_errors 3 written_back 2 flushes 5",
             ),
+            uuid: None,
         };
         let volume = Volume::new(&Host::default(), mapped).unwrap();
         let (disk, at) = (DiskStat::default(), Instant::now());
@@ -491,35 +470,23 @@ mod tests {
         Decision { writeback_threshold: 100, nr_max_batched_writeback: 8, writeback_rate_limit: limit }
     }
 
-    /// A volume with these options given.
-    fn with(options: &[(&str, u64)]) -> Steered {
-        let mut steered = Steered::example();
-        for (key, value) in options {
-            steered.volume.given.push((*key).to_owned());
-            steered.volume.status.options.insert((*key).to_owned(), (*value).into());
-        }
-        steered
-    }
-
     #[test]
     fn who_has_set_the_options() {
-        assert!(!with(&[]).is_set_by_hand());
-        assert!(with(&[(THRESHOLD, 70)]).is_set_by_hand());
-        assert!(!with(&[("sync_data_interval", 5)]).is_set_by_hand(), "not ours to set");
-        assert!(!with(&[(THRESHOLD, 70), (TIMEOUT, 10)]).is_set_by_hand(), "ours of a former life");
-        let ours = [(THRESHOLD, 100), (BATCHED, 8), (LIMIT, 64), (TIMEOUT, 10)];
-        let mut steered = with(&ours);
-        steered.said = Some(decision(64));
-        assert!(!steered.is_set_by_hand());
-        steered.said = Some(decision(65));
-        assert!(steered.is_set_by_hand(), "another value");
-        let mut steered = with(&ours[1..]);
-        steered.said = Some(decision(64));
-        assert!(steered.is_set_by_hand(), "one was taken back");
-        let mut steered = with(&[]);
-        steered.said = Some(decision(64));
-        assert!(!steered.is_set_by_hand(), "a new table");
-        assert_eq!(steered.said, None, "and nothing was said to that");
+        let mut steered = Steered::example();
+        for (by, is_by_hand, is_remembered) in [
+            (SteeredBy::Nobody, false, false),
+            (SteeredBy::Unknown, false, false),
+            (SteeredBy::Hand, true, true),
+            (SteeredBy::Daemon, false, true),
+        ] {
+            steered.volume.status.steered_by = by;
+            steered.said = Some(decision(64));
+            assert_eq!(
+                (steered.is_set_by_hand(), steered.said.is_some()),
+                (is_by_hand, is_remembered),
+                "{by:?}"
+            );
+        }
     }
 
     #[test]

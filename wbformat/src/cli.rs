@@ -2,15 +2,15 @@
 
 //! The arguments of `wbformat` and what it prints.
 
-use crate::{
+use clap::Parser;
+use std::{path::PathBuf, process::ExitCode};
+use wbhost::{
     device::{Access, Device},
     format::{self, Backing, Request, Summary},
     host::Host,
     identity::Identity,
-    size, Error,
+    size, DeviceError,
 };
-use clap::Parser;
-use std::{path::PathBuf, process::ExitCode};
 use writeboost::format::SECTOR;
 
 const EXIT_CODES: &str = "\
@@ -84,7 +84,7 @@ pub fn run(args: &Args) -> ExitCode {
     }
 }
 
-fn format(host: &Host, args: &Args) -> Result<Summary, Error> {
+fn format(host: &Host, args: &Args) -> Result<Summary, DeviceError> {
     let cache = Device::open(host, &args.cache, Access::Exclusive)?;
     let backing = match (&args.backing, args.backing_size) {
         (Some(path), _) => Backing::of(host, path, &cache)?,

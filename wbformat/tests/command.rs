@@ -289,11 +289,17 @@ fn a_superblock_that_is_gone() {
     ok(&image.format(&[]));
     image.file().write_all_at(&[0; BLOCK], 0).unwrap();
     ok(&image.format(&[]));
-    // A volume that was in use since is something else.
-    let sb = image.superblock();
-    let cp = Checkpoint { generation: 1, ..Checkpoint::first(sb.nonce) };
-    image.file().write_all_at(&cp.encode(), cp.block() * BLOCK as u64).unwrap();
-    image.file().write_all_at(&[0; BLOCK], 0).unwrap();
+    // And so can one of a volume that was in use since, while its log is empty: the kernel would format it,
+    // too.
+    let blank = |image: &Image, durable| {
+        let cp = Checkpoint { generation: 1, durable, ..Checkpoint::first(image.superblock().nonce) };
+        image.file().write_all_at(&cp.encode(), cp.block() * BLOCK as u64).unwrap();
+        image.file().write_all_at(&[0; BLOCK], 0).unwrap();
+    };
+    blank(&image, 0);
+    ok(&image.format(&[]));
+    // A log that is not empty is something else.
+    blank(&image, 1);
     image.refused(&["--force"], 5, &["superblock is gone", "--force --force"]);
     ok(&image.format(&["-ff"]));
 }

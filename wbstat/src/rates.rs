@@ -4,7 +4,7 @@
 
 use crate::sample::VolumeSample;
 use serde::Serialize;
-use wbctl::disk::DiskStat;
+use wbhost::disk::DiskStat;
 use writeboost::format::BLOCK;
 
 /// What a volume did between two samples.

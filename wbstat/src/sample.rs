@@ -9,16 +9,18 @@ use std::{
     io::{BufRead, Write},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use wbctl::{
+use wbhost::{
     disk::{DiskReader, DiskStat},
     dm::Dm,
+    host::{DevNo, Host},
     options,
     report::Report,
-    status::Silent,
+    size,
+    status::{Silent, SteeredBy},
     volume::{Below, Volume},
+    watch::Watch,
     Error,
 };
-use wbformat::host::{DevNo, Host};
 
 /// Version of a recording.
 const VERSION: u32 = 1;
@@ -90,6 +92,9 @@ pub struct VolumeSample {
     pub lost_blocks: u64,
     /// Options, and their values where they were given.
     pub options: Vec<(String, Option<u64>)>,
+    /// Who has set the options about writeback. Older recordings do not say.
+    #[serde(default)]
+    pub set_by: SteeredBy,
     /// Whether whoever steers is silent.
     pub steering_expired: bool,
     /// For how many seconds the backing device and the cache device have not answered. Older recordings do not say.
@@ -129,6 +134,7 @@ impl VolumeSample {
                 .map(|n| n.unwrap_or(0)),
             lost_blocks: s.lost_blocks.unwrap_or(0),
             options: options::settings(volume).into_iter().map(|o| (o.name, o.value)).collect(),
+            set_by: s.steered_by,
             steering_expired: s.steering_expired == Some(true),
             silent_s: s.silent_s(),
             report,
@@ -166,14 +172,12 @@ impl VolumeSample {
 
     /// Who decides how much is written back, for people.
     pub fn steered_by(&self) -> &'static str {
-        let given = ["writeback_threshold", "nr_max_batched_writeback", "writeback_rate_limit"]
-            .iter()
-            .any(|o| self.option(o).is_some());
-        match (given, self.option("steering_timeout").is_some_and(|s| s > 0), self.steering_expired) {
-            (_, _, true) => "built-in policy (steering is silent)",
-            (false, ..) => "built-in policy",
-            (true, true, false) => STEERED,
-            (true, false, false) => "set by hand",
+        match self.set_by {
+            _ if self.steering_expired => "built-in policy (steering is silent)",
+            SteeredBy::Nobody => "built-in policy",
+            SteeredBy::Daemon => STEERED,
+            SteeredBy::Hand => "set by hand",
+            SteeredBy::Unknown => "not recorded",
         }
     }
 
@@ -196,7 +200,7 @@ impl VolumeSample {
 
 /// A number of bytes with a binary unit.
 pub fn human(bytes: u64) -> String {
-    wbformat::size::human(bytes)
+    size::human(bytes)
 }
 
 fn part(n: u64, of: u64) -> f64 {
@@ -210,7 +214,7 @@ fn part(n: u64, of: u64) -> f64 {
 /// The volumes of this machine.
 pub struct Live {
     host: Host,
-    dm: Option<Dm>,
+    watch: Watch,
     known: BTreeMap<String, Known>,
 }
 
@@ -268,7 +272,8 @@ impl Known {
 impl Live {
     /// None yet.
     pub fn new() -> Self {
-        Self { host: Host::default(), dm: None, known: BTreeMap::new() }
+        // Every sample shows what there is at that moment.
+        Self { host: Host::default(), watch: Watch::new(Duration::ZERO), known: BTreeMap::new() }
     }
 
     /// Looks at all of them.
@@ -278,17 +283,13 @@ impl Live {
     pub fn sample(&mut self) -> Result<Sample, Error> {
         let now = SystemTime::now();
         let at_ms = now.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
-        let dm = match self.dm.take() {
-            Some(dm) => dm,
-            None => match Dm::open(false) {
-                Ok(dm) => dm,
-                // No device-mapper, no volumes.
-                Err(Error::NoModule(_)) => return Ok(Sample { at_ms, volumes: Vec::new() }),
-                Err(e) => return Err(e),
-            },
-        };
+        let look = self.watch.look()?;
+        for name in &look.gone {
+            self.known.remove(name);
+        }
         let mut volumes = Vec::new();
-        for mapped in dm.list()? {
+        let Some(dm) = self.watch.dm() else { return Ok(Sample { at_ms, volumes }) };
+        for mapped in look.there {
             let (name, number) = (mapped.name.clone(), mapped.device);
             let before = self.known.get(&name).map(|k| &k.volume);
             let volume = Volume::again(&self.host, mapped, before)?;
@@ -302,10 +303,8 @@ impl Live {
                 Some(known) => Known { volume, ..known },
                 None => Known::new(&self.host, number, volume),
             };
-            volumes.push(self.known.entry(name).or_insert(known).sample(&dm, now));
+            volumes.push(self.known.entry(name).or_insert(known).sample(dm, now));
         }
-        self.known.retain(|name, _| volumes.iter().any(|v| v.name == *name));
-        self.dm = Some(dm);
         Ok(Sample { at_ms, volumes })
     }
 
@@ -416,17 +415,19 @@ mod tests {
 
     #[test]
     fn who_steers() {
-        let of = |options: &[(&str, u64)], steering_expired| VolumeSample {
+        let of = |options: &[(&str, u64)], set_by, steering_expired| VolumeSample {
             options: options.iter().map(|(k, v)| ((*k).to_owned(), Some(*v))).collect(),
+            set_by,
             steering_expired,
             ..VolumeSample::default()
         };
         let words = |v: &VolumeSample| (v.steered_by(), v.throttle());
-        let (t, r, d) = ("writeback_threshold", "writeback_rate_limit", "steering_timeout");
-        assert_eq!(words(&of(&[], false)), ("built-in policy", "as it sees fit".into()));
-        assert_eq!(words(&of(&[(t, 70)], false)), ("set by hand", "below 70 % busy".into()));
-        assert_eq!(words(&of(&[(t, 100), (r, 1024), (d, 10)], false)), ("wbdaemon", "up to 1 MiB/s".into()));
-        assert_eq!(words(&of(&[(t, 0), (d, 10)], false)).1, "only when it must");
-        assert!(words(&of(&[(t, 0), (d, 10)], true)).0.contains("silent"));
+        let (t, r) = ("writeback_threshold", "writeback_rate_limit");
+        let (nobody, hand, daemon) = (SteeredBy::Nobody, SteeredBy::Hand, SteeredBy::Daemon);
+        assert_eq!(words(&of(&[], nobody, false)), ("built-in policy", "as it sees fit".into()));
+        assert_eq!(words(&of(&[(t, 70)], hand, false)), ("set by hand", "below 70 % busy".into()));
+        assert_eq!(words(&of(&[(t, 100), (r, 1024)], daemon, false)), ("wbdaemon", "up to 1 MiB/s".into()));
+        assert_eq!(words(&of(&[(t, 0)], daemon, false)).1, "only when it must");
+        assert!(words(&of(&[(t, 0)], daemon, true)).0.contains("silent"));
     }
 }

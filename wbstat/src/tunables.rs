@@ -2,7 +2,7 @@
 
 //! The options that can be changed while one looks.
 
-use writeboost::arguments::{Known, Options, DEFAULT};
+use writeboost::interface::table::{Known, Options, DEFAULT};
 
 /// All that do something, in the target's order.
 pub fn all() -> impl Iterator<Item = &'static Known> {

@@ -17,7 +17,7 @@ use ratatui::{
     widgets::{Block, BorderType, Clear, Paragraph, Wrap},
     Frame,
 };
-use wbctl::report::Cell;
+use wbhost::report::Cell;
 use writeboost::format::BLOCK;
 
 /// Smaller than this there is only a word about it.

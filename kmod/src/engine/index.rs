@@ -261,8 +261,9 @@ impl Index {
 
     /// Puts the written sectors `mask` of block `addr` into the free slot `slot`, dirty.
     ///
-    /// Sectors that the block already has in slots for which `newer` says true stay there; those in all others move
-    /// to `slot`. `lost` is told of each slot that lost sectors by this.
+    /// Sectors that the block already has in slots for which `newer` says true stay there; those in all
+    /// others move to `slot`. `lost` is told of each slot that lost sectors by this. Returns a slot that the
+    /// block was in, if it was in any: the one that was stored last.
     pub(super) fn insert(
         &mut self,
         slot: u32,
@@ -270,7 +271,8 @@ impl Index {
         mask: u8,
         newer: impl Fn(u32) -> bool,
         mut lost: impl FnMut(Overlap),
-    ) {
+    ) -> Option<u32> {
+        let mut found = None;
         let bucket = self.chains.bucket(addr);
         let mut live = mask;
         let mut prev = NONE;
@@ -278,8 +280,12 @@ impl Index {
         while at != NONE {
             let s = self.slot(at).get();
             let next = s.next;
-            let both = if s.addr() == addr { s.live() & mask } else { 0 };
+            let is_it = s.addr() == addr;
+            let both = if is_it { s.live() & mask } else { 0 };
             let mut unlinked = false;
+            if is_it {
+                found = found.or(Some(at));
+            }
             if both != 0 {
                 if newer(at) {
                     live &= !both;
@@ -309,6 +315,7 @@ impl Index {
         if live != 0 {
             self.set_head(bucket, slot);
         }
+        found
     }
 
     fn link(&mut self, bucket: usize, prev: u32, next: u32) {

@@ -10,7 +10,7 @@
 //! Group commit without a timer: while a commit is in flight, whoever wants the next one waits and its data gather
 //! in the open record.
 
-use super::{Engine, Entry, Failed, RESERVED_SEGMENTS};
+use super::{Engine, Entry, Failed, Was, RESERVED_SEGMENTS};
 use crate::format::{RecordHeader, BLOCK, WINDOW};
 use core::ops::Range;
 
@@ -262,9 +262,9 @@ impl Engine {
         Some(i as u8)
     }
 
-    /// Records that `slot` of a claim now holds `entry`.
-    pub fn stored(&mut self, claim: &Claim, slot: u32, entry: Entry) {
-        self.store(slot, entry, claim.seq);
+    /// Records that `slot` of a claim now holds `entry`. Says where the block was in the cache before.
+    pub fn stored(&mut self, claim: &Claim, slot: u32, entry: Entry) -> Was {
+        self.store(slot, entry, claim.seq)
     }
 
     /// Records that all data of the claim are in the buffer and [`Engine::stored`].

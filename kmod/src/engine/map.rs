@@ -3,6 +3,7 @@
 //! What the segments are, for people to look at: in cells of a map that may be much smaller than the cache.
 
 use super::Engine;
+use crate::interface::report;
 
 /// What a segment is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -53,14 +54,17 @@ impl Cell {
         self.blocks += u64::from(blocks);
     }
 
-    /// Its character: the kind of the segment that matters most, and how much of a dirty cell is dirty, in ninths.
-    pub fn char(&self) -> u8 {
+    /// What of it is shown: the kind of the segment that matters most, and how much of a dirty cell is dirty,
+    /// in ninths.
+    pub fn shown(&self) -> report::Cell {
         match self.kind {
-            Kind::Free => b'.',
-            Kind::Clean => b'-',
-            Kind::Dirty => b'0' + (self.dirty * 9).div_ceil(self.blocks.max(1)).clamp(1, 9) as u8,
-            Kind::Writing => b'w',
-            Kind::Open => b'o',
+            Kind::Free => report::Cell::Free,
+            Kind::Clean => report::Cell::Clean,
+            Kind::Dirty => {
+                report::Cell::Dirty((self.dirty * 9).div_ceil(self.blocks.max(1)).clamp(1, 9) as u8)
+            }
+            Kind::Writing => report::Cell::Writing,
+            Kind::Open => report::Cell::Open,
         }
     }
 }

@@ -173,6 +173,17 @@ impl Part {
     }
 }
 
+/// Where a block was in the cache before it was written again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Was {
+    /// Nowhere.
+    Absent,
+    /// On the cache device only.
+    OnDevice,
+    /// In a segment of which RAM still has a copy.
+    InRam,
+}
+
 /// How the cache is doing, in numbers; see [`Engine::state`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct State {
@@ -315,8 +326,8 @@ impl Engine {
         }
     }
 
-    /// Puts what record `seq` holds in `slot` into the index and the counts.
-    fn store(&mut self, slot: u32, entry: Entry, seq: u64) {
+    /// Puts what record `seq` holds in `slot` into the index and the counts. Says where the block was before.
+    fn store(&mut self, slot: u32, entry: Entry, seq: u64) -> Was {
         let (head, segment_blocks) = (self.head, self.sb.segment_blocks);
         // The order of the log: it comes round, and goes on behind its head with the oldest segment.
         let place = |slot: u32| (slot / segment_blocks <= head, slot);
@@ -326,7 +337,7 @@ impl Engine {
         self.checks.set_checksum(slot, entry.crc);
         segments[(slot / segment_blocks) as usize].dirty += 1;
         *dirty += 1;
-        self.index.insert(
+        let was = self.index.insert(
             slot,
             entry.addr,
             entry.mask,
@@ -341,5 +352,10 @@ impl Engine {
                 }
             },
         );
+        match was.map(|slot| &self.segments[(slot / segment_blocks) as usize]) {
+            None => Was::Absent,
+            Some(segment) if segment.buffer.is_some() => Was::InRam,
+            Some(_) => Was::OnDevice,
+        }
     }
 }

@@ -58,6 +58,45 @@ impl Checkpoint {
         check_sector(b, &CHECKPOINT_MAGIC).is_ok().then(|| Self::parse(b))
     }
 
+    /// Whether there is something behind this checkpoint, which has no superblock, that is nowhere else. A
+    /// blank superblock is what asks for a new format; but what has blanked it may have been an accident.
+    ///
+    /// `is_next` reads the block at a sector of the device, which has `sectors`, and answers
+    /// [`Checkpoint::is_before`] it.
+    ///
+    /// # Errors
+    /// Those of `is_next`.
+    pub fn has_log<E>(
+        &self,
+        sectors: u64,
+        mut is_next: impl FnMut(u64) -> core::result::Result<bool, E>,
+    ) -> core::result::Result<bool, E> {
+        // The first one is what a format leaves that was interrupted.
+        if self.generation == 0 {
+            return Ok(false);
+        }
+        if self.durable >= self.tail {
+            return Ok(true);
+        }
+        // It was empty at that moment. Where its next record would be depends on the size of the segments.
+        for segment_blocks in MIN_SEGMENT_BLOCKS..=MAX_SEGMENT_BLOCKS {
+            let slots = u64::from(self.tail_segment).saturating_mul(u64::from(segment_blocks));
+            let sector = slots.saturating_add(FIRST_BLOCK.into()).saturating_mul(BLOCK_SECTORS);
+            if sector.saturating_add(BLOCK_SECTORS) > sectors {
+                break;
+            }
+            if is_next(sector)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether `b` is the header of the oldest record that this checkpoint does not know.
+    pub fn is_before(&self, b: &[u8]) -> bool {
+        b.first_chunk::<BLOCK>().is_some_and(|b| RecordHeader::is_of(b, self.nonce, self.tail))
+    }
+
     fn parse(b: &[u8; SECTOR]) -> Self {
         Self {
             nonce: get_u64(b, 16),

@@ -16,9 +16,10 @@
 
 use super::Volume;
 use crate::host::{now_ms, should_stop, Events, Sleep};
+pub use crate::interface::status::trouble;
+use crate::interface::status::Health;
 use crate::policy::room::Wake;
 use crate::policy::seldom::Seldom;
-use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// A kind of error of a device.
@@ -36,18 +37,6 @@ pub enum Kind {
 }
 
 const KINDS: usize = 4;
-
-/// What the state is not `ok` for, as bits.
-pub mod trouble {
-    /// A write to the cache device has failed and is being repeated; with a failed log, it has failed for good.
-    pub const CACHE_WRITE: u32 = 1;
-    /// A dirty block cannot be read from the cache device.
-    pub const CACHE_READ: u32 = 2;
-    /// Something could not be written back.
-    pub const BACKING_WRITE: u32 = 4;
-    /// Somebody else has had the cache device while the machine hibernated: see [`super::super::sleep`].
-    pub const CHANGED: u32 = 8;
-}
 
 /// Errors of one kind have a line in the log again after so many milliseconds.
 const LINE_MS: u64 = 1000;
@@ -88,48 +77,6 @@ impl Faults {
     /// Whether a line about one may be logged now: at most one of each kind a second.
     pub(super) fn may_log(&self, kind: Kind) -> bool {
         self.logged[kind as usize].may(now_ms(), LINE_MS)
-    }
-}
-
-/// How a volume is doing.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub struct Health {
-    /// The log cannot be written: nothing is taken any more.
-    failed: bool,
-    /// Bits of [`trouble`].
-    trouble: u32,
-}
-
-impl Health {
-    /// In one word: `ok`, `degraded` (all works, but something needs attention), `failed` (it takes no more writes).
-    pub fn word(self) -> &'static str {
-        match self {
-            Self { failed: true, .. } => "failed",
-            Self { trouble: 0, .. } => "ok",
-            _ => "degraded",
-        }
-    }
-}
-
-/// What is wrong: words with commas between them, or `none`.
-impl fmt::Display for Health {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut comma = "";
-        for (bit, word) in [
-            (trouble::CACHE_WRITE, "cache_write"),
-            (trouble::CACHE_READ, "cache_read"),
-            (trouble::BACKING_WRITE, "backing_write"),
-            (trouble::CHANGED, "changed"),
-        ] {
-            if self.trouble & bit != 0 {
-                write!(f, "{comma}{word}")?;
-                comma = ",";
-            }
-        }
-        if comma.is_empty() {
-            f.write_str("none")?;
-        }
-        Ok(())
     }
 }
 

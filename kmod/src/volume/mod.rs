@@ -38,9 +38,9 @@ pub use disks::{Disks, OwnTransfer, Pool, Transfer, Transfers};
 pub use faults::Kind;
 pub use read::Reader;
 pub use resume::open;
+pub use steering::Unsteered;
 use writeback::Pantry;
 
-use crate::arguments::Options;
 use crate::engine::bypass::{Bypass, Tag};
 use crate::engine::checks::{Checks, Generation};
 use crate::engine::flight::Flights;
@@ -48,10 +48,12 @@ use crate::engine::map::Span;
 use crate::engine::{Chains, Engine, State};
 use crate::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS};
 use crate::host::{
-    arc, boxed, mutex, now_ms, spinlock, synchronize, Arc, Asleep, Bio, BioList, BioQueue, BioStack, Box,
+    arc, boxed, mutex, now_ms, spinlock, synchronize, Arc, Asleep, BioList, BioQueue, BioStack, Box,
     Counters, Cursor, Event, Events, List, Mutex, Pages, QueueKind, Result, Service, Shared, Sleep, SpinLock,
     Table, Thread, Work, EBUSY, EIO,
 };
+use crate::interface::status::{count, Counters as Counted};
+use crate::interface::table::Options;
 use crate::policy::pace::{low_water, Moment, Pace};
 use crate::policy::room::{Drain, Left, Room, Ticket, Wake};
 use commit::{Attempts, AGAIN_BLOCKS};
@@ -228,8 +230,8 @@ pub struct Volume {
     written_back: Shared<AtomicU64>,
     /// The segments that are being written back: the first in the upper half, and how many.
     writing: AtomicU64,
-    /// What bios were mapped, by four bits: write 8, hit 4, in RAM 2, whole blocks 1; as in dm-writeboost 2.2. Behind them
-    /// [`FLUSHES`].
+    /// What blocks were read and written, by the bits of [`count`]. Behind them [`FLUSHES`],
+    /// [`MAPPED`] and [`AROUND`].
     counts: Counters,
     /// What of them does not count any more.
     cleared: [AtomicU64; COUNTS],
@@ -293,7 +295,7 @@ impl Volume {
         let buffers = Table::try_new(nr_buffers(engine.superblock()).into(), |_| Pages::new(segment_bytes))?;
         let flights = Flights::new(disks.cache_doubts.clone())?;
         arc(Self {
-            steering: Steering::new(options),
+            steering: Steering::new(options)?,
             checks: engine.checks(),
             bypass: engine.bypass(),
             bounced: BioStack::new(),
@@ -395,24 +397,31 @@ impl Drop for Running {
     }
 }
 
-/// Bits of the index of [`Volume::count`].
-const WRITE: u32 = 8;
-const HIT: u32 = 4;
-const IN_RAM: u32 = 2;
-const WHOLE: u32 = 1;
-/// Behind these, flushes and FUA writes taken.
-const FLUSHES: u32 = 16;
-const COUNTS: usize = 17;
+/// Behind the counters of blocks, flushes and FUA writes taken.
+const FLUSHES: u32 = count::NUMBER as u32;
+/// And bios other than flushes that were mapped.
+const MAPPED: u32 = FLUSHES + 1;
+/// And blocks that were written around the cache.
+const AROUND: u32 = MAPPED + 1;
+const COUNTS: usize = AROUND as usize + 1;
 
 impl Volume {
-    fn count(&self, what: u32, bio: &Bio<PerBio>) {
-        let whole = bio.sector() % 8 == 0 && bio.sectors() % 8 == 0;
-        self.counts.add(what | if whole { WHOLE } else { 0 }, 1);
+    /// Counts each block that some sectors, which are not none, are in: `what` bits of [`count`] it is.
+    fn count(&self, what: u32, sector: u64, sectors: u64) {
+        let end = sector.saturating_add(sectors);
+        let touched = end.div_ceil(BLOCK_SECTORS).saturating_sub(sector / BLOCK_SECTORS);
+        let whole = (end / BLOCK_SECTORS).saturating_sub(sector.div_ceil(BLOCK_SECTORS));
+        if whole != 0 {
+            self.counts.add(what | count::FULL, whole);
+        }
+        if touched != whole {
+            self.counts.add(what, touched.saturating_sub(whole));
+        }
     }
 
     /// Bios other than flushes that were mapped so far: how writeback knows that the volume is idle.
     fn mapped(&self) -> u64 {
-        (0..FLUSHES).fold(0, |n, i| n.wrapping_add(self.counts.sum(i)))
+        self.counts.sum(MAPPED)
     }
 
     /// How often it was counted since the counters were cleared.
@@ -421,9 +430,13 @@ impl Volume {
         self.counts.sum(i).saturating_sub(cleared)
     }
 
-    /// The counters, in the order of dm-writeboost 2.2.
-    pub fn counters(&self) -> impl Iterator<Item = u64> + '_ {
-        (0..FLUSHES).map(|i| self.counted(i))
+    /// The counters of blocks.
+    pub fn counters(&self) -> Counted {
+        let mut counted = Counted::default();
+        for (i, n) in (0..).zip(&mut counted.0) {
+            *n = self.counted(i);
+        }
+        counted
     }
 
     /// Sets the counters to zero.
@@ -438,6 +451,11 @@ impl Volume {
         self.counted(FLUSHES)
     }
 
+    /// Blocks written around the cache.
+    pub fn blocks_written_around(&self) -> u64 {
+        self.counted(AROUND)
+    }
+
     /// Blocks written back since the volume was created.
     pub fn blocks_written_back(&self) -> u64 {
         self.written_back.load(Ordering::Relaxed)
@@ -446,6 +464,11 @@ impl Volume {
     /// Whether segments run short and only writeback makes room.
     pub fn is_full(&self) -> bool {
         self.glance().is_full()
+    }
+
+    /// How many segments are being written back.
+    pub fn nr_writing(&self) -> u32 {
+        self.writing().count
     }
 
     /// The segments that are being written back.

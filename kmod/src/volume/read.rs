@@ -37,7 +37,7 @@
 //! comes round faster than the device reads one block, each time.
 
 use super::faults::{trouble, Kind};
-use super::{Disks, PerBio, Pool, Sent, Transfer, Transfers, Volume, HIT, IN_RAM};
+use super::{Disks, PerBio, Pool, Sent, Transfer, Transfers, Volume, MAPPED};
 use crate::engine::checks::Verdict;
 use crate::engine::read::{Piece, Pieces, Run};
 use crate::engine::Part;
@@ -46,6 +46,7 @@ use crate::host::{
     arc, crc32c, may_take_long, not_supported, now_ms, Arc, Bio, BioQueue, Cursor, Mapping, Outcome,
     QueueKind, Result, Returned, Serve, Service, EAGAIN, EIO,
 };
+use crate::interface::status::count;
 use crate::policy::room::Wake;
 use core::ffi::CStr;
 use core::sync::atomic::Ordering;
@@ -142,6 +143,7 @@ enum Got {
 impl Volume {
     /// Takes a read.
     pub fn read(&self, mut bio: Mapping<'_, PerBio>) -> Outcome<PerBio> {
+        self.counts.add(MAPPED, 1);
         let (sector, sectors) = (bio.sector(), bio.sectors());
         let mut at = bio.start();
         // They hold it, or end it when it has just turned out that the devices are somebody else's.
@@ -158,7 +160,7 @@ impl Volume {
             match run {
                 Run::Backing(n) if done == 0 => {
                     bio.accept(n);
-                    self.count(0, &bio);
+                    self.count(0, sector, n);
                     bio.data().sent = Sent::Backing;
                     bio.remap(&self.disks.backing, sector);
                     return Outcome::Remapped(bio.into_bio());
@@ -169,7 +171,7 @@ impl Volume {
                     if !bio.fits(&self.disks.cache) {
                         return self.read_by_workers(bio, at, sector, sectors as u32, true);
                     }
-                    self.count(HIT, &bio);
+                    self.count(count::HIT, sector, sectors);
                     let start = bio.start();
                     let data = bio.data();
                     data.at = Some(start);
@@ -204,7 +206,7 @@ impl Volume {
         }
         // What could be had from RAM is there; the rest comes as another bio.
         bio.accept(done);
-        self.count(HIT | IN_RAM, &bio);
+        self.count(count::HIT | count::IN_RAM, sector, done);
         bio.into_bio().end(Ok(()));
         Outcome::Submitted
     }
@@ -218,7 +220,7 @@ impl Volume {
         sectors: u32,
         is_near: bool,
     ) -> Outcome<PerBio> {
-        self.count(HIT, &bio);
+        self.count(count::HIT, sector, sectors.into());
         let data = bio.data();
         data.at = Some(at);
         data.sector = sector;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The answer to the message `report`: `VERSION SEGMENTS FIRST COUNT FREE OPEN WRITING DIRTY CLEAN MAP`.
+//! The answer to the message `report`: see [`crate::interface::report`].
 //!
 //! It is as long as the map has cells, whatever the size of the cache. It is taken a few segments at a time, so that no
 //! I/O waits for it: what changes meanwhile may be in it or not.
 
 use super::Volume;
-use crate::arguments::{Query, REPORT_VERSION};
 use crate::engine::map::{Cell, Kind};
+use crate::interface::report::{Query, Report};
 use core::fmt::{self, Write};
 
 /// Segments that the lock is held for at a time.
@@ -21,19 +21,21 @@ impl Volume {
     }
 
     fn write_report(&self, query: Query, out: &mut impl Write) -> fmt::Result {
-        let nr_segments = self.state().nr_segments;
-        let (first, count) = query.segments(nr_segments).map_err(|_| fmt::Error)?;
+        let segments = self.state().nr_segments;
+        let (first, count) = query.segments(segments).map_err(|_| fmt::Error)?;
         // Twice, because nothing may be allocated: a message keeps a suspend waiting, and memory may wait for that.
-        let mut counts = [0u32; 5];
+        let mut report = Report { segments, first, count, ..Report::default() };
         self.for_each_segment(first, count, |kind, _, _| {
-            let n = &mut counts[kind as usize];
+            let n = match kind {
+                Kind::Free => &mut report.free,
+                Kind::Clean => &mut report.clean,
+                Kind::Dirty => &mut report.dirty,
+                Kind::Writing => &mut report.writing,
+                Kind::Open => &mut report.open,
+            };
             *n = n.saturating_add(1);
         });
-        write!(out, "{REPORT_VERSION} {nr_segments} {first} {count}")?;
-        for kind in [Kind::Free, Kind::Open, Kind::Writing, Kind::Dirty, Kind::Clean] {
-            write!(out, " {}", counts[kind as usize])?;
-        }
-        out.write_char(' ')?;
+        report.write(out)?;
         let size = count.div_ceil(query.cells);
         let mut done = 0;
         while done < count {
@@ -42,7 +44,7 @@ impl Volume {
             self.for_each_segment(first.saturating_add(done), n, |kind, dirty, blocks| {
                 cell.add(kind, dirty, blocks)
             });
-            out.write_char(cell.char().into())?;
+            out.write_char(cell.shown().char())?;
             done = done.saturating_add(n);
         }
         Ok(())

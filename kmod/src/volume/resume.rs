@@ -3,7 +3,6 @@
 //! From what is on the devices to a volume: replays the log.
 
 use super::{bytes, nr_buffers, Disks, Running, Transfer};
-use crate::arguments::Options;
 use crate::engine::ahead::{Ahead, Look};
 use crate::engine::places::Opening;
 use crate::engine::replay::{Damage, Replay, Want};
@@ -15,6 +14,7 @@ use crate::format::{
 use crate::host::{
     boxed, damaged, sleep_ms, unboxed, Arc, Box, Error, Events, InUse, Refusal, Result, EINVAL, EIO, ENOMEM,
 };
+use crate::interface::table::Options;
 use crate::policy::lost::{insist, insist_or_loss, Loss, TRIES};
 
 /// Between two attempts to read a checkpoint, in milliseconds.

@@ -16,8 +16,8 @@
 use super::resume::cannot_read;
 use super::{Disks, Transfer};
 use crate::format::{
-    Checkpoint, Invalid, RecordHeader, Start, Superblock, Uuid, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
-    DEFAULT_SEGMENT_BLOCKS, FIRST_BLOCK, MAX_SEGMENT_BLOCKS, MIN_SEGMENT_BLOCKS, SECTOR,
+    Checkpoint, Invalid, Start, Superblock, Uuid, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
+    DEFAULT_SEGMENT_BLOCKS, MAX_SEGMENT_BLOCKS, SECTOR,
 };
 use crate::host::{
     random, Arc, Error, InUse, Key, OutOfMemory, Refusal, Result, Shared, EBUSY, EEXIST, EINVAL, ENOMEM,
@@ -97,33 +97,14 @@ impl Disks {
         Ok((sb, in_use))
     }
 
-    /// Whether there is something behind the checkpoint `c`, which has no superblock, that is nowhere else. A blank superblock is
-    /// what asks for a new format; but what has blanked it may have been an accident.
+    /// Whether the checkpoint `c`, which has no superblock, has a log behind it.
     #[inline(never)]
     fn has_log(&self, t: &Arc<Transfer>, c: &Checkpoint) -> Result<bool> {
-        // The first one is what a format leaves that was interrupted.
-        if c.generation == 0 {
-            return Ok(false);
-        }
-        if c.durable >= c.tail {
-            return Ok(true);
-        }
-        // It was empty at that moment. Where its next record would be depends on the size of the segments.
-        for segment_blocks in MIN_SEGMENT_BLOCKS..=MAX_SEGMENT_BLOCKS {
-            let slots = u64::from(c.tail_segment).saturating_mul(u64::from(segment_blocks));
-            let sector = slots.saturating_add(FIRST_BLOCK.into()).saturating_mul(BLOCK_SECTORS);
-            if sector.saturating_add(BLOCK_SECTORS) > self.cache.sectors() {
-                break;
-            }
+        c.has_log(self.cache.sectors(), |sector| {
             t.read(self, &self.cache, sector, (0, BLOCK), 0);
             t.finish()?;
-            let is_next =
-                |b: &[u8]| b.first_chunk::<BLOCK>().is_some_and(|b| RecordHeader::is_of(b, c.nonce, c.tail));
-            if t.pages.with(0, BLOCK, is_next) == Some(true) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+            Ok(t.pages.with(0, BLOCK, |b| c.is_before(b)) == Some(true))
+        })
     }
 
     /// Refuses a cache device whose first sector is blank, unless a format would overwrite nothing.

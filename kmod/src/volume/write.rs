@@ -2,12 +2,13 @@
 
 //! Writes and flushes.
 
-use super::{bytes, Core, PerBio, Sent, Volume, FLUSHES, IN_RAM, WRITE};
+use super::{bytes, Core, PerBio, Sent, Volume, AROUND, FLUSHES, MAPPED};
 use crate::engine::bypass::{self, Tag};
 use crate::engine::log::{Claim, Refused, Wait};
-use crate::engine::{Entry, Part};
+use crate::engine::{Entry, Part, Was};
 use crate::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::host::{crc32c, now_ms, Arc, Bio, Cursor, Mapping, Outcome, Result, Returned, EIO};
+use crate::interface::status::count;
 use crate::policy::room::Wake;
 use core::sync::atomic::Ordering;
 
@@ -19,11 +20,11 @@ const BYPASS_AGAIN_MS: u64 = 10_000;
 impl Volume {
     /// Takes a write.
     pub fn write(self: &Arc<Self>, mut bio: Mapping<'_, PerBio>) -> Outcome<PerBio> {
+        self.counts.add(MAPPED, 1);
         if let Some((tag, blocks)) = self.may_bypass(&bio) {
             bio.accept(blocks.saturating_mul(BLOCK_SECTORS));
             return Outcome::Remapped(self.send_past(bio.into_bio(), tag));
         }
-        self.count(WRITE | IN_RAM, &bio);
         self.go_on_writing(bio.into_bio(), false);
         Outcome::Submitted
     }
@@ -71,7 +72,6 @@ impl Volume {
 
     /// Directs a write to the backing device.
     fn send_past(&self, mut bio: Bio<PerBio>, tag: Tag) -> Bio<PerBio> {
-        self.count(WRITE, &bio);
         let (start, sector, blocks) = (bio.start(), bio.sector(), bio.sectors() / BLOCK_SECTORS);
         let fua = bio.is_fua();
         let doubts = self.disks.backing_doubts.count();
@@ -93,7 +93,7 @@ impl Volume {
 
     /// A write is back from its way around the cache. In any context.
     pub(super) fn bypassed(&self, mut bio: Bio<PerBio>, result: Result, is_fault: bool) -> Returned<PerBio> {
-        let &mut PerBio { bypass, at, sector, fua, doubts, .. } = bio.data();
+        let &mut PerBio { bypass, at, sector, blocks, fua, doubts, .. } = bio.data();
         // It may be a write and a flush, and what was written have been forgotten in between.
         let is_doubtful = result.is_ok() && self.disks.backing_doubts.count() != doubts;
         if is_fault {
@@ -102,7 +102,12 @@ impl Volume {
             self.bypass_from_ms.store(now_ms().saturating_add(BYPASS_AGAIN_MS), Ordering::Relaxed);
         }
         self.end_bypass(bypass);
-        let Some(start) = at.filter(|_| is_fault || is_doubtful) else { return Returned::Ends(bio, result) };
+        let Some(start) = at.filter(|_| is_fault || is_doubtful) else {
+            // Nothing of it was in the cache. One that goes to the log now is counted there.
+            self.count(count::WRITE, sector, u64::from(blocks).saturating_mul(BLOCK_SECTORS));
+            self.counts.add(AROUND, blocks.into());
+            return Returned::Ends(bio, result);
+        };
         // It is as it came, and waits for room like others.
         if is_fault {
             self.writeback_failed(sector / BLOCK_SECTORS);
@@ -196,6 +201,7 @@ impl Volume {
     /// sectors copied.
     fn copy(&self, bio: &mut Bio<PerBio>, at: &mut Cursor, sector: u64, left: u64, claim: &Claim) -> u64 {
         let mut entries = [Entry::default(); AT_ONCE];
+        let mut found = [0; count::WRITE as usize];
         let mut copied = 0;
         let (mut slot, mut block) = (claim.slot, claim.offset);
         let end = block.saturating_add(claim.blocks);
@@ -215,7 +221,11 @@ impl Volume {
             entries.iter().for_each(|entry| self.chains.warm(entry.addr));
             let mut core = self.core.lock();
             for (entry, slot) in entries.iter().zip(slot..) {
-                core.engine.stored(claim, slot, *entry);
+                let was = core.engine.stored(claim, slot, *entry);
+                // Counted when others do not wait for the lock any more.
+                if let Some(n) = found.get_mut(kind_of(was, entry) as usize) {
+                    *n = u64::saturating_add(*n, 1);
+                }
             }
             slot = slot.saturating_add(n);
             block = block.saturating_add(n);
@@ -230,6 +240,9 @@ impl Volume {
                     self.wake(Wake::PROGRESS);
                 }
             }
+        }
+        for (kind, n) in (0..).zip(found).filter(|&(_, n)| n != 0) {
+            self.counts.add(count::WRITE | kind, n);
         }
         copied
     }
@@ -264,6 +277,16 @@ impl Volume {
             }
         }
     }
+}
+
+/// What a write of `entry` counts as, in bits of [`count`], when the block was there.
+fn kind_of(was: Was, entry: &Entry) -> u32 {
+    let found = match was {
+        Was::Absent => 0,
+        Was::OnDevice => count::HIT,
+        Was::InRam => count::HIT | count::IN_RAM,
+    };
+    found | if entry.mask == u8::MAX { count::FULL } else { 0 }
 }
 
 /// Copies one part of a write to the block `to`, zeroes the rest of the block, and returns its CRC-32C.

@@ -25,7 +25,6 @@ pub(super) use stream::Pantry;
 
 use super::faults::{trouble, Kind};
 use super::{bytes, Transfer, Volume};
-use crate::arguments::MAX_BATCHED;
 use crate::engine::checks::Verdict;
 use crate::engine::map::Span;
 use crate::engine::reclaim::{Batch, Item, Planned};
@@ -33,6 +32,7 @@ use crate::engine::runs::{for_each_row, for_each_run, Run};
 use crate::engine::Engine;
 use crate::format::{BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::host::{crc32c, hurry, now_ms, should_stop, Arc, Box, MutexGuard, Result, Sleep, Table};
+use crate::interface::table::MAX_BATCHED;
 use crate::policy::bad_blocks::{Halves, Pass, Step};
 use crate::policy::failures::Failures;
 use crate::policy::pace::segments_at_once;

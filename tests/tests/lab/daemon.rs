@@ -62,6 +62,7 @@ pub const TESTS: &[Test] = &[
         wbctl create v /dev/x /dev/ram0
         within 15 is_steered
         saw 'found v: /dev/x with /dev/ram0 as its cache' || die "$(cat /tmp/log)"
+        same 'who steers' "$(value v steered_by)" 2
         say 'idle time is used'
         dirties 2
         within 60 is_clean
@@ -79,6 +80,8 @@ pub const TESTS: &[Test] = &[
         wbctl set v writeback_threshold 42
         within 10 saw 'somebody has set its options'
         within 5 is_option steering_timeout default
+        same 'who steers' "$(value v steered_by)" 1
+        refused + 'busy' -- dmsetup message v 0 writeback_threshold 7 daemon
         sleep 3
         same 'by hand' "$(wbctl get v writeback_threshold)" 42
         for key in writeback_threshold nr_max_batched_writeback writeback_rate_limit; do wbctl set v $key default; done

@@ -970,13 +970,12 @@ $at $((n - at)) error"; }
         faulty b /dev/d
         null c 64
         volume v /dev/mapper/b /dev/c
-        # Writes of whole blocks that were not taken into RAM.
-        around() { field v 17; }
+        around() { value v written_around; }
         jobs='--ioengine=io_uring --iodepth=32 --rw=randwrite --bsrange=4k-256k --blockalign=4k'
         say 'large writes and small ones'
         verify /dev/mapper/v $jobs --size=390m
         before=$(around)
-        say "$before went around"
+        say "$before blocks went around"
         [ "$before" -gt 10 ] || die 'no write went around the cache'
         drained v /dev/d
         say 'those that are under way fail'

@@ -46,9 +46,14 @@ mended() { dmsetup message "$1" 0 mend; }
 # field NAME NUMBER: a word of the status, counted from 1 behind the target's name.
 field() { dmsetup status "$1" | cut -d' ' -f$((3 + $2)); }
 dirty() { field "$1" 7; }
-# value NAME KEY: of an option, or of a word of ours.
+# value NAME KEY: of an option, or of a word of ours; state, fault and uuid in words, as messages answer.
 value() {
     local words
+    case $2 in
+        state) dmsetup message "$1" 0 health | cut -d' ' -f1; return ;;
+        fault) dmsetup message "$1" 0 health | cut -d' ' -f2; return ;;
+        uuid) dmsetup message "$1" 0 uuid; return ;;
+    esac
     words=" $(dmsetup status "$1") "
     [[ $words == *" $2 "* ]] || return 1
     words=${words##*" $2 "}
@@ -62,7 +67,7 @@ drain() { dmsetup message "$1" 0 drop_caches; }
 healthy() {
     local status word
     status="$(dmsetup status "$1") "
-    for word in 'state ok' 'read_errors 0' 'writeback_errors 0'; do
+    for word in 'state 0' 'read_errors 0' 'writeback_errors 0'; do
         [[ $status == *" $word "* ]] || die "$1 has not $word: $status"
     done
 }

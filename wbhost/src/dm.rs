@@ -3,9 +3,11 @@
 //! Device-mapper as far as volumes need it: ioctls through the devicemapper crate, nodes, and the kernel's reasons.
 
 use crate::{
-    error::{errno, words},
+    control::{self, errno, words, TARGET},
+    format,
+    host::DevNo,
     kmsg::Kmsg,
-    module, node,
+    node,
     report::Report,
     udev, Error,
 };
@@ -16,11 +18,11 @@ use nix::{
 };
 use std::{os::fd::AsFd, path::PathBuf, time::Duration};
 use uuid::Uuid;
-use wbformat::host::DevNo;
-use writeboost::arguments::MAX_CELLS;
-
-/// Our target's name in a table.
-pub const TARGET: &str = "writeboost";
+use writeboost::interface::{
+    message::Message,
+    report::{Query, MAX_CELLS},
+    status,
+};
 
 /// An open device-mapper.
 pub struct Dm {
@@ -45,6 +47,8 @@ pub struct Mapped {
     pub table: String,
     /// The words of its target's status.
     pub status: String,
+    /// UUID of the volume, if the target said.
+    pub uuid: Option<String>,
 }
 
 impl Dm {
@@ -54,16 +58,7 @@ impl Dm {
     /// [`Error::NoModule`] when the kernel has no device-mapper or, with `load`, not our target; [`Error::Failed`]
     /// without the rights.
     pub fn open(load: bool) -> Result<Self, Error> {
-        let dm = if load {
-            module::open()?
-        } else {
-            DM::new()
-                .or_else(|_| {
-                    node::make_control();
-                    DM::new()
-                })
-                .map_err(|e| module::cannot_open(&e))?
-        };
+        let dm = control::open(load)?;
         // Before the first command that would wait for it.
         Ok(Self { dm, udev: udev::running()? })
     }
@@ -73,7 +68,7 @@ impl Dm {
     /// # Errors
     /// [`Error::NoVolume`] when there is none, or it is another target's.
     pub fn find(&self, name: &str) -> Result<Mapped, Error> {
-        wbformat::format::check_name(name)?;
+        format::check_name(name)?;
         self.mapped(name)?.ok_or_else(|| {
             Error::NoVolume(format!(
                 "{name} is not a {TARGET} volume; `wbctl list` shows those that are active"
@@ -119,7 +114,16 @@ impl Dm {
             suspended: info.flags().contains(DmFlags::DM_SUSPEND),
             table: table.clone(),
             status: words.clone(),
+            uuid: self.uuid(name, words),
         }))
+    }
+
+    /// UUID of the volume `name` with this status. Only a target that has states is asked: the C driver would
+    /// log that it does not know the message.
+    fn uuid(&self, name: &str, status: &str) -> Option<String> {
+        status::Status::parse(status, |_, _| ()).ok()?.named.state?;
+        let answer = self.ask_only(name, &Message::Uuid.to_string()).ok()?;
+        Some(answer.trim_end_matches('\0').to_owned())
     }
 
     /// Checks that a new device can have this name.
@@ -236,7 +240,8 @@ impl Dm {
     /// # Errors
     /// Those of [`Dm::message`], and [`Error::Failed`] when the answer is not understood.
     pub fn report(&self, name: &str, cells: u32) -> Result<Report, Error> {
-        let answer = self.ask_only(name, &format!("report {}", cells.clamp(1, MAX_CELLS)))?;
+        let query = Query { cells: cells.clamp(1, MAX_CELLS), range: None };
+        let answer = self.ask_only(name, &Message::Report(query).to_string())?;
         Report::parse(&answer).map_err(|what| {
             Error::Failed(format!("{name}: {what}; is the module of the same version as wbctl?"))
         })

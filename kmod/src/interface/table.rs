@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The words of a table line and of a message: options, their ranges and their meaning as in dm-writeboost 2.2.
+//! The table line: `BACKING CACHE [#WORDS KEY VALUE ...]`. The options, their ranges and their meaning are
+//! those of dm-writeboost 2.2, and some of our own.
 //!
-//! Whoever may run `dmsetup` chooses them, so nothing in them is trusted. No kernel API here: the same file is part of the
-//! crate that cargo builds, where it is tested and fuzzed. `target.rs` does what the words ask for.
-//!
-//! A word is `None` where it is not UTF-8: none of ours is such a word.
+//! Whoever may run `dmsetup` chooses the words, so nothing in them is trusted. A word is `None` where it is
+//! not UTF-8: none of ours is such a word.
 
+use super::{write_pairs, Miscounted, Pairs, Words};
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -16,17 +16,8 @@ pub const MAX_BATCHED: u32 = 1024;
 /// Value of an option that was not given.
 const UNSET: u32 = u32::MAX;
 
-/// Most cells that a report has: it has to fit into a message's answer, whatever the size of the cache.
-pub const MAX_CELLS: u32 = 4096;
-
-/// Version of a report.
-pub const REPORT_VERSION: u32 = 1;
-
 /// Highest limit of the rate of writeback, in KiB a second.
 pub const MAX_RATE_KIB: u32 = 4 << 20;
-
-/// Cells of a report unless a message says otherwise.
-pub const DEFAULT_CELLS: u32 = 64;
 
 /// What there is to know about an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +110,8 @@ const BATCHED: usize = 1;
 const SYNC: usize = 2;
 const RATE: usize = 6;
 const TIMEOUT: usize = 7;
+/// Those that the dead man's rule is about.
+const STEERING: [usize; 3] = [THRESHOLD, BATCHED, RATE];
 
 /// The value that takes an option back: as if it had never been given.
 pub const DEFAULT: &str = "default";
@@ -241,18 +234,25 @@ impl Options {
         self.get(SYNC)
     }
 
-    /// Writes `COUNT KEY VALUE ...`, of all options or only of those that were given.
-    ///
-    /// # Errors
-    /// Those of `out`.
-    pub fn write(&self, out: &mut impl Write, only_given: bool) -> fmt::Result {
-        let shown = |i: &usize| !only_given || self.values[*i].load(Ordering::Relaxed) != UNSET;
-        write!(out, "{}", (0..KNOWN.len()).filter(shown).count() * 2)?;
-        for i in (0..KNOWN.len()).filter(shown) {
-            write!(out, " {} {}", KNOWN[i].name, self.get(i))?;
-        }
-        Ok(())
+    /// All options with their values.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, u32)> + Clone + '_ {
+        (0..KNOWN.len()).map(|i| (KNOWN[i].name, self.get(i)))
     }
+
+    /// The options that were given, with their values.
+    pub fn all_given(&self) -> impl Iterator<Item = (&'static str, u32)> + Clone + '_ {
+        (0..KNOWN.len()).filter_map(|i| Some((KNOWN[i].name, self.given(i)?)))
+    }
+
+    /// Whether an option was given that is about how much is written back.
+    pub fn steers(&self) -> bool {
+        STEERING.iter().any(|&i| self.given(i).is_some())
+    }
+}
+
+/// Whether the option `name` is about how much is written back.
+pub fn is_steering(name: &str) -> bool {
+    STEERING.iter().any(|&i| KNOWN[i].name == name)
 }
 
 /// What is wrong with the words behind the two devices of a table line.
@@ -277,97 +277,45 @@ pub enum TableError<'a> {
 ///
 /// # Errors
 /// [`TableError`].
-pub fn options<'a>(
-    mut words: impl ExactSizeIterator<Item = Option<&'a str>>,
-) -> Result<Options, TableError<'a>> {
+pub fn options<'a>(words: impl ExactSizeIterator<Item = Option<&'a str>>) -> Result<Options, TableError<'a>> {
     let options = Options::default();
-    let Some(count) = words.next() else { return Ok(options) };
-    let count = count.and_then(|n| n.parse::<usize>().ok());
-    if count != Some(words.len()) || words.len() % 2 != 0 {
-        return Err(TableError::Count);
-    }
-    while let (Some(key), Some(value)) = (words.next(), words.next()) {
-        let (key, value) = (key.unwrap_or(""), value.unwrap_or(""));
+    for (key, value) in Pairs::of(words).map_err(|Miscounted| TableError::Count)? {
         options.set(key, value).map_err(|error| TableError::Option { key, value, error })?;
     }
     Ok(options)
 }
 
-/// What a report is to be about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Query {
-    /// Cells that the map may have, from 1 to [`MAX_CELLS`].
-    pub cells: u32,
-    /// The first segment, and how many; all, if none.
-    pub range: Option<(u32, u32)>,
+/// A table line as it is shown: its devices, and the options that were given.
+#[derive(Debug, Clone)]
+pub struct Table<'a> {
+    /// The backing device.
+    pub backing: &'a str,
+    /// The cache device.
+    pub cache: &'a str,
+    /// Options and their values, also those that are not known here.
+    pub given: Pairs<'a, Words<'a>>,
 }
 
-impl Query {
-    /// The first segment and how many, at least 1, of a volume that has `segments`.
-    ///
-    /// # Errors
-    /// The number of segments, when those that were asked for are not all there.
-    pub fn segments(&self, segments: u32) -> Result<(u32, u32), u32> {
-        match self.range {
-            None => Ok((0, segments)),
-            Some((first, count))
-                if count > 0 && first.checked_add(count).is_some_and(|end| end <= segments) =>
-            {
-                Ok((first, count))
-            }
-            Some(_) => Err(segments),
-        }
+impl<'a> Table<'a> {
+    /// Reads a line. `None` when it has no two devices, or its words are not as many as it says.
+    pub fn parse(line: &'a str) -> Option<Self> {
+        let mut words = Words::of(line);
+        let (backing, cache) = (words.next()??, words.next()??);
+        Some(Self { backing, cache, given: Pairs::of(words).ok()? })
     }
 }
 
-/// What a message asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Message<'a> {
-    /// `report [CELLS [FIRST COUNT]]`: the state of the segments.
-    Report(Query),
-    /// `give_up`: do not wait for minutes before blocks are lost that the medium says are.
-    GiveUp,
-    /// `drop_caches`: write back everything that is dirty.
-    Drain,
-    /// `clear_stat`: set the counters to zero.
-    ClearCounters,
-    /// `KEY VALUE`: set an option.
-    Set {
-        /// The word that names the option.
-        key: &'a str,
-        /// The word that is its value.
-        value: &'a str,
-    },
-}
-
-impl<'a> Message<'a> {
-    /// Reads the words of a message. Whether there is such an option, [`Options::set`] says.
-    ///
-    /// # Errors
-    /// The first word, when it is no message of ours with this number of words.
-    pub fn parse(mut words: impl ExactSizeIterator<Item = Option<&'a str>>) -> Result<Self, &'a str> {
-        let number = words.len();
-        let mut word = || words.next().flatten();
-        let [first, second, third, fourth] = [word(), word(), word(), word()];
-        let name = first.unwrap_or("");
-        let value = |word: Option<&str>| word.and_then(|w| w.parse::<u32>().ok()).ok_or(name);
-        match (first, second, number) {
-            (Some(m), _, 1) if m.eq_ignore_ascii_case("give_up") => Ok(Self::GiveUp),
-            (Some(m), _, 1) if m.eq_ignore_ascii_case("drop_caches") => Ok(Self::Drain),
-            (Some(m), _, 1) if m.eq_ignore_ascii_case("clear_stat") => Ok(Self::ClearCounters),
-            (Some(m), _, 1 | 2 | 4) if m.eq_ignore_ascii_case("report") => {
-                let cells = if number == 1 { DEFAULT_CELLS } else { value(second)? };
-                let range = if number == 4 { Some((value(third)?, value(fourth)?)) } else { None };
-                if (1..=MAX_CELLS).contains(&cells) {
-                    Ok(Self::Report(Query { cells, range }))
-                } else {
-                    Err(name)
-                }
-            }
-            (Some(key), Some(value), 2) => Ok(Self::Set { key, value }),
-            _ => Err(name),
-        }
-    }
+/// Writes a table line.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write(
+    out: &mut impl Write,
+    [backing, cache]: [impl fmt::Display; 2],
+    given: impl Iterator<Item = (impl fmt::Display, impl fmt::Display)> + Clone,
+) -> fmt::Result {
+    write!(out, "{backing} {cache} ")?;
+    write_pairs(out, given)
 }
 
 #[cfg(test)]
@@ -382,7 +330,11 @@ mod tests {
 
     fn shown(options: &Options, only_given: bool) -> String {
         let mut out = String::new();
-        options.write(&mut out, only_given).unwrap();
+        if only_given {
+            write_pairs(&mut out, options.all_given()).unwrap();
+        } else {
+            write_pairs(&mut out, options.all()).unwrap();
+        }
         out
     }
 
@@ -458,38 +410,28 @@ mod tests {
     }
 
     #[test]
-    fn reports() {
-        let report = |line| match Message::parse(words(line)) {
-            Ok(Message::Report(query)) => Some(query),
-            _ => None,
-        };
-        assert_eq!(report("report"), Some(Query { cells: DEFAULT_CELLS, range: None }));
-        assert_eq!(report("REPORT 4096"), Some(Query { cells: MAX_CELLS, range: None }));
-        let part = report("report 10 5 20").unwrap();
-        assert_eq!(part, Query { cells: 10, range: Some((5, 20)) });
-        assert_eq!((part.segments(25), part.segments(24)), (Ok((5, 20)), Err(24)));
-        assert_eq!(report("report").unwrap().segments(24), Ok((0, 24)));
-        for nothing in ["report 1 0 0", "report 1 4294967295 1", "report 1 24 1"] {
-            assert_eq!(report(nothing).unwrap().segments(24), Err(24), "{nothing}");
-        }
-        for bad in ["report 0", "report 4097", "report x", "report 1 2", "report 1 2 x", "report 1 2 3 4"] {
-            assert_eq!(report(bad), None, "{bad}");
+    fn a_line_is_read_as_it_was_written() {
+        let given = options(words("4 writeback_threshold 70 steering_timeout 9")).unwrap();
+        let mut line = String::new();
+        write(&mut line, ["8:16", "259:3"], given.all_given()).unwrap();
+        assert_eq!(line, "8:16 259:3 4 writeback_threshold 70 steering_timeout 9");
+        let table = Table::parse(&line).unwrap();
+        assert_eq!((table.backing, table.cache), ("8:16", "259:3"));
+        let again: Vec<_> = table.given.collect();
+        assert_eq!(again, [("writeback_threshold", "70"), ("steering_timeout", "9")]);
+        assert_eq!(Table::parse("a b").unwrap().given.count(), 0);
+        for bad in ["", "a", "a b 1", "a b 2 x", "a b x y"] {
+            assert!(Table::parse(bad).is_none(), "{bad:?}");
         }
     }
 
     #[test]
-    fn messages() {
-        assert_eq!(Message::parse(words("Drop_Caches")), Ok(Message::Drain));
-        assert_eq!(Message::parse(words("clear_stat")), Ok(Message::ClearCounters));
-        assert_eq!(Message::parse(words("give_up")), Ok(Message::GiveUp));
-        assert_eq!(
-            Message::parse(words("drop_caches 1")),
-            Ok(Message::Set { key: "drop_caches", value: "1" })
-        );
-        for bad in ["", "drop", "a b c", "clear_stat 1 2"] {
-            assert_eq!(Message::parse(words(bad)), Err(bad.split(' ').next().unwrap_or("")), "{bad}");
-        }
-        assert_eq!(Message::parse([None].into_iter()), Err(""));
-        assert_eq!(Message::parse([Some("a"), None].into_iter()), Err("a"));
+    fn what_steers() {
+        let names: Vec<_> = Options::known().iter().map(|k| k.name).filter(|n| is_steering(n)).collect();
+        assert_eq!(names, ["writeback_threshold", "nr_max_batched_writeback", "writeback_rate_limit"]);
+        let options = options(words("2 steering_timeout 9")).unwrap();
+        assert!(!options.steers());
+        options.set("writeback_rate_limit", "0").unwrap();
+        assert!(options.steers());
     }
 }

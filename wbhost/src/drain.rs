@@ -2,7 +2,7 @@
 
 //! Writing everything dirty back.
 
-use crate::{dm::Dm, status::Status, volume::Volume, Error};
+use crate::{dm::Dm, host::Host, size, status::Status, volume::Volume, Error};
 use serde::Serialize;
 use std::{
     sync::{
@@ -12,8 +12,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use wbformat::{host::Host, size};
-use writeboost::format::BLOCK;
+use writeboost::{format::BLOCK, interface::message::Message};
 
 /// How often the progress is asked for.
 const PERIOD: Duration = Duration::from_millis(200);
@@ -54,7 +53,7 @@ pub fn drain(
     // The message returns when what was dirty before it is written back; meanwhile somebody has to look.
     thread::spawn(move || {
         // Nobody listens any more when it was stopped.
-        drop(done.send(Dm::open(false).and_then(|dm| dm.message(&volume, "drop_caches"))));
+        drop(done.send(Dm::open(false).and_then(|dm| dm.message(&volume, &Message::Drain.to_string()))));
     });
     let interrupted = |left: u64| {
         Error::Interrupted(format!(

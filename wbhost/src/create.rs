@@ -5,20 +5,20 @@
 //! Everything that can be known beforehand is checked before anything is written, and if the kernel refuses then, no
 //! device is left behind.
 
-use crate::{dm::Dm, volume, Error};
-use serde::Serialize;
-use std::path::{Path, PathBuf};
-use uuid::Uuid;
-use wbformat::{
+use crate::{
     device::{Access, Device},
+    dm::Dm,
     fit,
     format::{self, Backing, Request},
     host::{DevNo, Host},
     identity::{self, Identity, Match},
     inspect::{self, Contents, Depth, Log, Volume},
-    overlap, size,
+    overlap, size, volume, Error,
 };
-use writeboost::format::SECTOR;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
+use writeboost::{format::SECTOR, interface::table};
 
 /// What to create.
 #[derive(Debug, Clone)]
@@ -72,13 +72,9 @@ pub fn parse_option(s: &str) -> Result<(String, String), String> {
 
 /// The parameters of the target's line.
 fn parameters(backing: DevNo, cache: DevNo, options: &[(String, String)]) -> String {
-    let mut line = format!("{backing} {cache}");
-    if !options.is_empty() {
-        line.push_str(&format!(" {}", options.len() * 2));
-    }
-    for (key, value) in options {
-        line.push_str(&format!(" {key} {value}"));
-    }
+    let mut line = String::new();
+    // A string takes everything.
+    let _ = table::write(&mut line, [backing, cache], options.iter().map(|(key, value)| (key, value)));
     line
 }
 
@@ -327,7 +323,7 @@ mod tests {
             assert!(parse_option(bad).is_err(), "{bad}");
         }
         let (b, c) = (DevNo { major: 8, minor: 0 }, DevNo { major: 259, minor: 1 });
-        assert_eq!(parameters(b, c, &[]), "8:0 259:1");
+        assert_eq!(parameters(b, c, &[]), "8:0 259:1 0");
         let options = [("x".into(), "1".into()), ("y".into(), "2".into())];
         assert_eq!(parameters(b, c, &options), "8:0 259:1 4 x 1 y 2");
     }

@@ -1,31 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Why a device was not formatted, with the exit code that a script may rely on.
+//! Why a device was refused or failed.
 
-use crate::{signature::Signature, users::User};
+use crate::{exit, signature::Signature, users::User};
 use std::{fmt, io, path::PathBuf};
 use writeboost::format::Invalid;
 use writeboost::policy::limits::Unfit;
 
-/// Exit codes, the same in `wbformat` and `wbctl`. 2 is clap's, for wrong usage.
-pub mod exit {
-    /// Reading or writing failed, or anything else that has no code of its own.
-    pub const FAILED: u8 = 1;
-    /// The arguments are not understood or contradict each other.
-    pub const USAGE: u8 = 2;
-    /// Refused: a device is mounted or otherwise in use.
-    pub const IN_USE: u8 = 3;
-    /// Refused: the cache device holds something that is not ours.
-    pub const FOREIGN: u8 = 4;
-    /// Refused: the cache device holds data that is not on the backing device yet, or may hold some.
-    pub const DIRTY: u8 = 5;
-    /// Refused: too small, too large, sizes that do not fit each other, or a device that cannot be used for what it is.
-    pub const SIZE: u8 = 6;
-}
-
 /// Why a device was refused or failed. The message says what to do next.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum DeviceError {
     /// A system call failed.
     #[error("{path}: cannot {what}: {source}", path = path.display())]
     Io {
@@ -115,16 +99,16 @@ pub enum Error {
     },
 }
 
-impl Error {
+impl DeviceError {
     /// The exit code of the command, one of [`exit`].
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Io { .. } | Error::NotADevice(_) | Error::Blkid { .. } => exit::FAILED,
-            Error::InUse { .. } => exit::IN_USE,
-            Error::Foreign { .. } => exit::FOREIGN,
-            Error::Dirty { .. } | Error::Damaged { .. } => exit::DIRTY,
-            Error::Size(_) | Error::Unfit { .. } => exit::SIZE,
-            Error::Exchanged(_) | Error::Overlap(_) | Error::Usage(_) => exit::USAGE,
+            DeviceError::Io { .. } | DeviceError::NotADevice(_) | DeviceError::Blkid { .. } => exit::FAILED,
+            DeviceError::InUse { .. } => exit::IN_USE,
+            DeviceError::Foreign { .. } => exit::FOREIGN,
+            DeviceError::Dirty { .. } | DeviceError::Damaged { .. } => exit::DIRTY,
+            DeviceError::Size(_) | DeviceError::Unfit { .. } => exit::SIZE,
+            DeviceError::Exchanged(_) | DeviceError::Overlap(_) | DeviceError::Usage(_) => exit::USAGE,
         }
     }
 }

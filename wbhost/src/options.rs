@@ -2,10 +2,12 @@
 
 //! The options of an active volume: looking at them and changing them while it is in use.
 
-use crate::{dm::Dm, volume::Volume, Error};
+use crate::{dm::Dm, host::Host, volume::Volume, Error};
 use serde::Serialize;
-use wbformat::host::Host;
-use writeboost::arguments::{Known, Options, DEFAULT};
+use writeboost::interface::{
+    message::{Message, Who},
+    table::{Known, Options, DEFAULT},
+};
 
 /// An option of a volume; serialised, this is what `--json` prints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -75,7 +77,7 @@ pub fn set(host: &Host, name: &str, key: &str, value: &str) -> Result<Setting, E
     check(key, value)?;
     let dm = Dm::open(false)?;
     dm.find(name)?;
-    dm.message(name, &format!("{key} {value}"))?;
+    dm.message(name, &Message::Set { key, value, by: Who::Hand }.to_string())?;
     let settings = settings(&Volume::new(host, dm.find(name)?)?);
     let setting = settings.into_iter().find(|s| s.name == key);
     setting.ok_or_else(|| Error::Kernel(format!("{name} does not show the option {key}")))
@@ -89,8 +91,7 @@ fn check(key: &str, value: &str) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dm::Mapped;
-    use wbformat::host::DevNo;
+    use crate::{dm::Mapped, host::DevNo, status::example};
 
     #[test]
     fn what_was_given_and_what_not() {
@@ -101,10 +102,8 @@ mod tests {
             open_count: 0,
             suspended: false,
             table: "9999:16 9999:3 2 writeback_threshold 70".into(),
-            status: format!(
-                "0 1 1 1 1 0 0 {} 0 4 writeback_threshold 70 nr_max_batched_writeback 32",
-                "0 ".repeat(16)
-            ),
+            status: example([0, 1, 1, 1, 1, 0, 0], 0, "writeback_threshold 70 nr_max_batched_writeback 32"),
+            uuid: None,
         };
         let volume = Volume::new(&Host::default(), mapped).unwrap();
         let found: Vec<_> = settings(&volume).iter().map(|s| (s.name.clone(), s.word())).collect();

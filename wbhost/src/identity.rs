@@ -7,8 +7,8 @@
 //! format did.
 
 use crate::{
-    device::{Device, Kind},
-    host::{attr, DevNo, Host},
+    device::Device,
+    host::{attr, DevNo, Host, Kind},
 };
 use libblkid_rs::BlkidProbe;
 use std::{fmt, fs, path::Path};

@@ -4,9 +4,9 @@
 //!
 //! Documented in the kernel's `Documentation/admin-guide/iostats.rst`. All counters are since boot and may wrap around.
 
+use crate::host::{DevNo, Host};
 use serde::{Deserialize, Serialize};
 use std::{fs::File, io, os::unix::fs::FileExt};
-use wbformat::host::{DevNo, Host};
 
 /// Counters of one block device. A sector is 512 bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

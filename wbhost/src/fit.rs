@@ -3,27 +3,27 @@
 //! Whether devices can be what they are meant to be. The rules are the kernel module's own; here they are asked before anything is
 //! changed, and answered with the device's path.
 
-use crate::{device::Device, Error};
+use crate::{device::Device, DeviceError};
 use writeboost::format::Superblock;
 use writeboost::policy::limits::Unfit;
 
-fn unfit(device: &Device) -> impl FnOnce(Unfit) -> Error + '_ {
-    |unfit| Error::Unfit { path: device.path().to_owned(), unfit }
+fn unfit(device: &Device) -> impl FnOnce(Unfit) -> DeviceError + '_ {
+    |unfit| DeviceError::Unfit { path: device.path().to_owned(), unfit }
 }
 
 /// Checks a cache device.
 ///
 /// # Errors
-/// [`Error::Unfit`].
-pub fn cache(device: &Device) -> Result<(), Error> {
+/// [`DeviceError::Unfit`].
+pub fn cache(device: &Device) -> Result<(), DeviceError> {
     device.shape().check_cache().map_err(unfit(device))
 }
 
 /// Checks a backing device.
 ///
 /// # Errors
-/// [`Error::Unfit`].
-pub fn backing(device: &Device) -> Result<(), Error> {
+/// [`DeviceError::Unfit`].
+pub fn backing(device: &Device) -> Result<(), DeviceError> {
     device.shape().check_backing().map_err(unfit(device))
 }
 
@@ -31,10 +31,10 @@ pub fn backing(device: &Device) -> Result<(), Error> {
 /// volume that is there already: what is on that is its users' own.
 ///
 /// # Errors
-/// [`Error::Exchanged`].
-pub fn not_exchanged(device: &Device) -> Result<(), Error> {
+/// [`DeviceError::Exchanged`].
+pub fn not_exchanged(device: &Device) -> Result<(), DeviceError> {
     match device.read_sector(0) {
-        Ok(sector) if Superblock::is_in(&sector) => Err(Error::Exchanged(device.path().to_owned())),
+        Ok(sector) if Superblock::is_in(&sector) => Err(DeviceError::Exchanged(device.path().to_owned())),
         // With a bad sector it can be the right one all the same.
         _ => Ok(()),
     }

@@ -5,10 +5,7 @@
 //! The kernel refuses an exclusive open of a used device; this is for saying who it is, and for regular files, where
 //! there is no exclusive open.
 
-use crate::{
-    device::Kind,
-    host::{attr, DevNo, Host},
-};
+use crate::host::{attr, DevNo, Host, Kind};
 use std::{
     fmt, fs,
     os::unix::fs::{FileTypeExt, MetadataExt},

@@ -9,7 +9,7 @@ use crate::{
     host::Host,
     identity::{self, Identity},
     inspect::{self, Contents, Depth, Log, BLANK_BYTES},
-    overlap, signature, size, Error,
+    overlap, signature, size, DeviceError,
 };
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -35,12 +35,13 @@ impl Backing {
     /// Looks at the backing device at `path`, and that it is not the cache device in disguise.
     ///
     /// # Errors
-    /// [`Error::InUse`], [`Error::Overlap`], [`Error::Io`], [`Error::NotADevice`], [`Error::Unfit`], [`Error::Exchanged`].
-    pub fn of(host: &Host, path: &Path, cache: &Device) -> Result<Self, Error> {
+    /// [`DeviceError::InUse`], [`DeviceError::Overlap`], [`DeviceError::Io`], [`DeviceError::NotADevice`],
+    /// [`DeviceError::Unfit`], [`DeviceError::Exchanged`].
+    pub fn of(host: &Host, path: &Path, cache: &Device) -> Result<Self, DeviceError> {
         // First: where the two overlap, the backing device is in use by our own open of the cache device.
         let look = Device::open(host, path, Access::Read)?;
         if let Some(words) = overlap::between(host, cache, &look) {
-            return Err(Error::Overlap(words));
+            return Err(DeviceError::Overlap(words));
         }
         let device = Device::open(host, path, Access::Exclusive)?;
         fit::backing(&device)?;
@@ -108,18 +109,18 @@ pub struct Summary {
 /// Checks whether `cache`, which must be open for [`Access::Exclusive`], may be formatted. Writes nothing.
 ///
 /// # Errors
-/// Every refusal of [`Error`].
-pub fn plan(cache: &Device, request: &Request) -> Result<Plan, Error> {
+/// Every refusal of [`DeviceError`].
+pub fn plan(cache: &Device, request: &Request) -> Result<Plan, DeviceError> {
     let superblock = lay_out(cache, request)?;
     let wipe = allowed(cache, request.force)?;
     Ok(Plan { superblock, wipe })
 }
 
-fn lay_out(cache: &Device, request: &Request) -> Result<Superblock, Error> {
+fn lay_out(cache: &Device, request: &Request) -> Result<Superblock, DeviceError> {
     let (min, max) = (u64::from(MIN_SEGMENT_BLOCKS), u64::from(MAX_SEGMENT_BLOCKS));
     let blocks = request.segment_bytes / BLOCK as u64;
     if !request.segment_bytes.is_power_of_two() || !(min..=max).contains(&blocks) {
-        return Err(Error::Size(format!(
+        return Err(DeviceError::Size(format!(
             "a segment of {} is not possible: it must be a power of two from {} to {}",
             size::human(request.segment_bytes),
             size::human(min * BLOCK as u64),
@@ -129,7 +130,7 @@ fn lay_out(cache: &Device, request: &Request) -> Result<Superblock, Error> {
     let segment_blocks = blocks as u32;
     let smallest = Superblock::min_cache_sectors(segment_blocks);
     if cache.sectors() < smallest {
-        return Err(Error::Size(format!(
+        return Err(DeviceError::Size(format!(
             "{}: too small: it has {}, the least is {} with segments of {}",
             cache.path().display(),
             size::human(cache.sectors() * SECTOR as u64),
@@ -140,18 +141,18 @@ fn lay_out(cache: &Device, request: &Request) -> Result<Superblock, Error> {
     fit::cache(cache)?;
     let sectors = request.backing.sectors;
     if sectors == 0 || sectors.div_ceil(BLOCK_SECTORS) > MAX_BACKING_BLOCKS {
-        return Err(Error::Size(format!(
+        return Err(DeviceError::Size(format!(
             "a backing device of {sectors} sectors is not possible: it must have 1 to {}",
             MAX_BACKING_BLOCKS * BLOCK_SECTORS
         )));
     }
-    let nonce = getrandom::u64().map_err(|e| Error::Io {
+    let nonce = getrandom::u64().map_err(|e| DeviceError::Io {
         path: cache.path().to_owned(),
         what: "get a random nonce",
         source: std::io::Error::other(e.to_string()),
     })?;
     let uuid = Uuid::new_v4().into_bytes();
-    let field = |invalid: Invalid| Error::Size(format!("{}: {invalid}", cache.path().display()));
+    let field = |invalid: Invalid| DeviceError::Size(format!("{}: {invalid}", cache.path().display()));
     let mut sb = Superblock::new(cache.sectors(), sectors, segment_blocks, uuid, nonce).map_err(field)?;
     check_name(&request.name)?;
     sb.set_name(&request.name).map_err(field)?;
@@ -164,8 +165,8 @@ fn lay_out(cache: &Device, request: &Request) -> Result<Superblock, Error> {
 /// Checks the name of a volume: it becomes `/dev/mapper/NAME`. Empty is allowed here, for none.
 ///
 /// # Errors
-/// [`Error::Usage`].
-pub fn check_name(name: &str) -> Result<(), Error> {
+/// [`DeviceError::Usage`].
+pub fn check_name(name: &str) -> Result<(), DeviceError> {
     // Those that device-mapper and udev do not have to mangle.
     let plain = |c: char| c.is_ascii_alphanumeric() || "#+-.:=@_".contains(c);
     let reason = if name.len() > MAX_NAME {
@@ -177,15 +178,15 @@ pub fn check_name(name: &str) -> Result<(), Error> {
     } else {
         return Ok(());
     };
-    Err(Error::Usage(format!("the name {name:?} is not possible: {reason}")))
+    Err(DeviceError::Usage(format!("the name {name:?} is not possible: {reason}")))
 }
 
 /// Whether what is on the device may be overwritten; true when something foreign has to be wiped.
-fn allowed(cache: &Device, force: u8) -> Result<bool, Error> {
+fn allowed(cache: &Device, force: u8) -> Result<bool, DeviceError> {
     let path = || cache.path().to_owned();
     let contents = match inspect::contents(cache, Depth::Count) {
         // Too short a volume can be read no better than a damaged one.
-        Err(Error::Size(_)) if force >= 2 => Contents::Unrecognised,
+        Err(DeviceError::Size(_)) if force >= 2 => Contents::Unrecognised,
         other => other?,
     };
     // A file system can be made around our superblock without touching it.
@@ -194,8 +195,8 @@ fn allowed(cache: &Device, force: u8) -> Result<bool, Error> {
         Contents::Volume(_) | Contents::Unreadable(_) | Contents::Orphaned => signature::find(cache)?,
         Contents::Blank | Contents::Unrecognised => Vec::new(),
     };
-    let damaged = |part, invalid| Error::Damaged { path: path(), part, invalid };
-    let dirty = |volume: &inspect::Volume, what: String| Error::Dirty {
+    let damaged = |part, invalid| DeviceError::Damaged { path: path(), part, invalid };
+    let dirty = |volume: &inspect::Volume, what: String| DeviceError::Dirty {
         path: path(),
         volume: volume.label(),
         what,
@@ -220,7 +221,7 @@ fn allowed(cache: &Device, force: u8) -> Result<bool, Error> {
                 Some(dirty(v, "dirty data, which is not on its backing device yet,".to_owned()))
             }
             Log::NoCheckpoint(invalid) => Some(damaged("it has no valid checkpoint", invalid)),
-            Log::Damaged(damage) => Some(Error::Dirty {
+            Log::Damaged(damage) => Some(DeviceError::Dirty {
                 path: path(),
                 volume: v.label(),
                 what: format!("dirty data ({damage})"),
@@ -229,7 +230,7 @@ fn allowed(cache: &Device, force: u8) -> Result<bool, Error> {
         },
     };
     if force < 1 && !found.is_empty() {
-        return Err(Error::Foreign { path: path(), found });
+        return Err(DeviceError::Foreign { path: path(), found });
     }
     match refusal {
         Some(error) if force < 2 => Err(error),
@@ -241,8 +242,8 @@ impl Plan {
     /// Carries it out on `cache`, the device that it was made for. Instantaneous whatever the size.
     ///
     /// # Errors
-    /// [`Error::Io`]. Nothing of what was there before can be counted on then.
-    pub fn write(&self, cache: &Device) -> Result<Summary, Error> {
+    /// [`DeviceError::Io`]. Nothing of what was there before can be counted on then.
+    pub fn write(&self, cache: &Device) -> Result<Summary, DeviceError> {
         let sb = &self.superblock;
         if self.wipe {
             wipe(cache)?;
@@ -281,7 +282,7 @@ impl Plan {
 }
 
 /// Overwrites the first and the last MiB, where signatures are, but for the first sector, which comes last.
-fn wipe(cache: &Device) -> Result<(), Error> {
+fn wipe(cache: &Device) -> Result<(), DeviceError> {
     let zeroes = vec![0; BLANK_BYTES as usize];
     let start = u64::from(cache.logical_block());
     cache.write(&zeroes[start as usize..], start)?;

@@ -33,6 +33,15 @@ pub struct DevNo {
     pub minor: u32,
 }
 
+/// What a path led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A block device.
+    Block(DevNo),
+    /// A regular file: an image, or a test.
+    File,
+}
+
 impl std::fmt::Display for DevNo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}", self.major, self.minor)

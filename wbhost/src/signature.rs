@@ -2,7 +2,7 @@
 
 //! What libblkid finds on a device: file systems, RAID members, encryption, partition tables.
 
-use crate::{device::Device, Error};
+use crate::{device::Device, DeviceError};
 use libblkid_rs::{BlkidErr, BlkidProbe, BlkidProbeRet};
 use std::{fmt, os::fd::AsRawFd};
 
@@ -30,13 +30,13 @@ impl fmt::Display for Signature {
 /// Everything that libblkid finds on `device`, without changing it. Empty when nothing.
 ///
 /// # Errors
-/// [`Error::Blkid`] when libblkid fails, for example because of a read error.
-pub fn find(device: &Device) -> Result<Vec<Signature>, Error> {
+/// [`DeviceError::Blkid`] when libblkid fails, for example because of a read error.
+pub fn find(device: &Device) -> Result<Vec<Signature>, DeviceError> {
     // An empty file has no place for a signature, and libblkid takes size 0 for an error.
     if device.sectors() == 0 {
         return Ok(Vec::new());
     }
-    probe(device).map_err(|e| Error::Blkid { path: device.path().to_owned(), what: e.to_string() })
+    probe(device).map_err(|e| DeviceError::Blkid { path: device.path().to_owned(), what: e.to_string() })
 }
 
 fn probe(device: &Device) -> Result<Vec<Signature>, BlkidErr> {

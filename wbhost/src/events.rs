@@ -7,8 +7,10 @@
 
 use crate::{
     dm::Dm,
+    host::Host,
     status::{Side, Silent, State, Status},
     volume::Volume,
+    watch::Watch,
     Error,
 };
 use serde::Serialize;
@@ -16,7 +18,6 @@ use std::{
     collections::BTreeMap,
     time::{Duration, SystemTime},
 };
-use wbformat::host::Host;
 
 /// Volumes come and go without an event on some kernels: they are looked for this often.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -117,17 +118,17 @@ struct Told {
     status: Status,
 }
 
-/// Watches volumes.
-pub struct Watch<'a> {
+/// Follows what happens to volumes.
+pub struct Events<'a> {
     host: &'a Host,
-    dm: Dm,
+    watch: Watch,
     /// Only this one.
     name: Option<String>,
     told: BTreeMap<String, Told>,
 }
 
-impl<'a> Watch<'a> {
-    /// Begins to watch the volume `name`, or all of them.
+impl<'a> Events<'a> {
+    /// Begins to follow the volume `name`, or all of them.
     ///
     /// # Errors
     /// [`Error::NoVolume`], [`Error::NoModule`], [`Error::Kernel`].
@@ -136,7 +137,8 @@ impl<'a> Watch<'a> {
         if let Some(name) = name {
             dm.find(name)?;
         }
-        Ok(Self { host, dm, name: name.map(str::to_owned), told: BTreeMap::new() })
+        let watch = Watch::with(dm, Duration::ZERO);
+        Ok(Self { host, watch, name: name.map(str::to_owned), told: BTreeMap::new() })
     }
 
     /// What has happened since it was last called; the first time, which volumes there are.
@@ -146,23 +148,26 @@ impl<'a> Watch<'a> {
     pub fn look(&mut self) -> Result<Vec<Event>, Error> {
         let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
         let mut events = Vec::new();
-        let mut now = BTreeMap::new();
-        for mapped in self.dm.list()? {
+        let event = |volume: &str, what| Event { time: time.clone(), volume: volume.to_owned(), what };
+        let look = self.watch.look()?;
+        let gone = look.gone.iter().filter(|name| self.told.remove(*name).is_some());
+        let gone: Vec<_> = gone.map(|name| event(name, What::Gone)).collect();
+        let Some(dm) = self.watch.dm() else { return Ok(gone) };
+        for mapped in look.there {
             if self.name.as_ref().is_some_and(|name| *name != mapped.name) {
                 continue;
             }
             let name = mapped.name.clone();
             // Before the status: what comes between the two is seen the next time.
-            let event_nr = match self.dm.event_nr(&name) {
+            let event_nr = match dm.event_nr(&name) {
                 Err(Error::NoVolume(_)) => continue,
                 event_nr => event_nr?,
             };
             let told = self.told.get(&name);
-            if let Some(told) = told.filter(|told| told.event_nr == event_nr) {
-                now.insert(name, Told { event_nr, status: told.status.clone() });
+            if told.is_some_and(|told| told.event_nr == event_nr) {
                 continue;
             }
-            let mapped = match self.dm.find(&name) {
+            let mapped = match dm.find(&name) {
                 Err(Error::NoVolume(_)) => continue,
                 mapped => mapped?,
             };
@@ -171,14 +176,10 @@ impl<'a> Watch<'a> {
                 Some(told) => changes(&told.status, &status),
                 None => vec![What::Active { state: status.state }],
             };
-            let event = |what| Event { time: time.clone(), volume: name.clone(), what };
-            events.extend(what.into_iter().map(event));
-            now.insert(name, Told { event_nr, status });
+            events.extend(what.into_iter().map(|what| event(&name, what)));
+            self.told.insert(name, Told { event_nr, status });
         }
-        for name in self.told.keys().filter(|name| !now.contains_key(*name)) {
-            events.push(Event { time: time.clone(), volume: name.clone(), what: What::Gone });
-        }
-        self.told = now;
+        events.extend(gone);
         Ok(events)
     }
 
@@ -187,7 +188,7 @@ impl<'a> Watch<'a> {
     /// # Errors
     /// Those of [`Dm::wait_for_event`].
     pub fn wait(&self) -> Result<(), Error> {
-        self.dm.wait_for_event(LOOK_EVERY).map(drop)
+        self.watch.wait(LOOK_EVERY)
     }
 }
 
@@ -230,17 +231,17 @@ fn changes(before: &Status, now: &Status) -> Vec<What> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::example;
 
-    fn status(ours: &str) -> Status {
-        let n = ours.split(' ').count();
-        Status::parse(&format!("{} 0 {n} {ours}", "0 ".repeat(24))).unwrap()
+    fn status(named: &str) -> Status {
+        Status::parse(&example([0; 7], 0, named)).unwrap()
     }
 
     #[test]
     fn what_has_changed() {
-        let ok = status("state ok fault none writeback_errors 0 full 0 steering_expired 0");
+        let ok = status("state 0 fault 0 writeback_errors 0 full 0 steering_expired 0");
         assert_eq!(changes(&ok, &ok), []);
-        let bad = status("state degraded fault backing_write writeback_errors 3 full 1 steering_expired 1");
+        let bad = status("state 1 fault 4 writeback_errors 3 full 1 steering_expired 1");
         let found = changes(&ok, &bad);
         let texts: Vec<_> = found.iter().map(What::to_string).collect();
         assert_eq!(texts[0], "degraded, was ok: backing_write");
@@ -255,7 +256,7 @@ mod tests {
     #[test]
     fn devices_fall_silent() {
         let of = |backing, cache| {
-            status(&format!("state ok fault none backing_silent_s {backing} cache_silent_s {cache}"))
+            status(&format!("state 0 fault 0 backing_silent_s {backing} cache_silent_s {cache}"))
         };
         let texts = |before, now| changes(&before, &now).iter().map(What::to_string).collect::<Vec<_>>();
         assert_eq!(texts(of(0, 0), of(29, 0)), [""; 0]);

@@ -4,14 +4,17 @@
 
 use crate::{
     dm::Mapped,
+    host::{DevNo, Host},
     node,
-    status::{self, Status},
+    status::Status,
     Error,
 };
 use serde::Serialize;
 use std::path::PathBuf;
-use wbformat::host::{DevNo, Host};
-use writeboost::format::{BLOCK, SECTOR};
+use writeboost::{
+    format::{BLOCK, SECTOR},
+    interface::table::Table,
+};
 
 /// A device below a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -76,19 +79,18 @@ impl Volume {
         let understood = |what: String| {
             Error::Failed(format!("{}: {what}; is the module of the same version as wbctl?", m.name))
         };
-        let status = Status::parse(&m.status).map_err(understood)?;
-        let mut words = m.table.split_ascii_whitespace();
-        let (Some(backing), Some(cache)) = (words.next(), words.next()) else {
+        let mut status = Status::parse(&m.status).map_err(understood)?;
+        status.uuid = m.uuid;
+        let Some(table) = Table::parse(&m.table) else {
             return Err(understood(format!("the table is {:?}", m.table)));
         };
         let below = |word: &str, known: Option<&Below>| match known {
             Some(known) if known.number == word => known.clone(),
             _ => below(host, word),
         };
-        let backing = below(backing, before.map(|b| &b.backing));
-        let cache = below(cache, before.map(|b| &b.cache));
-        let given = status::pairs(&mut words).map_err(understood)?.into_iter().map(|(key, _)| key).collect();
-        let percent = |ratio: Option<f64>| ratio.map(|r| r * 100.0);
+        let backing = below(table.backing, before.map(|b| &b.backing));
+        let cache = below(table.cache, before.map(|b| &b.cache));
+        let given = table.given.map(|(key, _)| key.to_owned()).collect();
         Ok(Self {
             device: node::path(&m.name),
             number: m.device.to_string(),
@@ -101,8 +103,8 @@ impl Volume {
             given,
             dirty_bytes: status.dirty_blocks * BLOCK as u64,
             dirty_percent: status.dirty_percent(),
-            read_hit_percent: percent(status.counters.read_hit_ratio()),
-            write_hit_percent: percent(status.counters.write_hit_ratio()),
+            read_hit_percent: status.read_hit_percent(),
+            write_hit_percent: status.write_hit_percent(),
             status,
             name: m.name,
         })

@@ -5,7 +5,7 @@
 use crate::{
     device::Device,
     signature::{self, Signature},
-    Error,
+    DeviceError,
 };
 use uuid::Uuid;
 use writeboost::engine::replay::{is_empty, Damage, Replay, Want};
@@ -33,7 +33,8 @@ pub enum Contents {
     Volume(Box<Volume>),
     /// Our magic, but nothing that this version can read.
     Unreadable(Invalid),
-    /// Checkpoints of a volume that was in use, where the superblock should be before them nothing or something else.
+    /// Checkpoints of a volume with a log behind them, where the superblock should be before them nothing or
+    /// something else.
     Orphaned,
 }
 
@@ -87,8 +88,8 @@ pub enum Depth {
 /// that is cached can look like anything.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Blkid`].
-pub fn contents(device: &Device, depth: Depth) -> Result<Contents, Error> {
+/// [`DeviceError::Io`], [`DeviceError::Blkid`].
+pub fn contents(device: &Device, depth: Depth) -> Result<Contents, DeviceError> {
     if device.sectors() > 0 {
         let sector = device.read_sector(0)?;
         match Superblock::decode(&sector) {
@@ -103,16 +104,24 @@ pub fn contents(device: &Device, depth: Depth) -> Result<Contents, Error> {
     }
     let mut bytes = vec![0; (device.sectors() * SECTOR as u64).min(BLANK_BYTES) as usize];
     device.read(&mut bytes, 0)?;
-    Ok(match Start::of(&bytes) {
-        Start { orphan: Some(checkpoint), .. } if checkpoint.generation > 0 => Contents::Orphaned,
-        Start { used: None, .. } => Contents::Blank,
-        _ => Contents::Unrecognised,
-    })
+    let start = Start::of(&bytes);
+    if let Some(checkpoint) = &start.orphan {
+        // The kernel's rule, as it would be asked by the next table line.
+        let is_orphaned = checkpoint.has_log(device.sectors(), |sector| {
+            let mut block = vec![0; BLOCK];
+            device.read(&mut block, sector * SECTOR as u64)?;
+            Ok::<_, DeviceError>(checkpoint.is_before(&block))
+        })?;
+        if is_orphaned {
+            return Ok(Contents::Orphaned);
+        }
+    }
+    Ok(if start.used.is_none() { Contents::Blank } else { Contents::Unrecognised })
 }
 
-fn volume(device: &Device, superblock: Superblock, depth: Depth) -> Result<Volume, Error> {
+fn volume(device: &Device, superblock: Superblock, depth: Depth) -> Result<Volume, DeviceError> {
     if device.sectors() < superblock.cache_sectors() {
-        return Err(Error::Size(format!(
+        return Err(DeviceError::Size(format!(
             "{}: holds a volume of {} sectors, but has only {}: it was shrunk, or copied to a \
              smaller device. To give up what is on it use --force --force",
             device.path().display(),
@@ -124,7 +133,7 @@ fn volume(device: &Device, superblock: Superblock, depth: Depth) -> Result<Volum
     Ok(Volume { superblock, log })
 }
 
-fn log(device: &Device, sb: &Superblock, depth: Depth) -> Result<Log, Error> {
+fn log(device: &Device, sb: &Superblock, depth: Depth) -> Result<Log, DeviceError> {
     // One that the medium has lost is as good as one with a wrong checksum; and so is, as in the kernel, one that fails alone.
     let mut slots = [Held::Unreadable; CHECKPOINT_BLOCKS.len()];
     let mut away = None;
@@ -170,7 +179,7 @@ fn answers_around(device: &Device) -> bool {
 }
 
 /// Counts the dirty blocks, by the engine's own replay.
-fn count(device: &Device, sb: &Superblock, chosen: Chosen) -> Result<Log, Error> {
+fn count(device: &Device, sb: &Superblock, chosen: Chosen) -> Result<Log, DeviceError> {
     let Ok(mut replay) = Replay::new(sb, chosen, 0) else { return Ok(Log::Dirty(None)) };
     let mut buf = Vec::new();
     while let Want::Read { slot, blocks } = replay.want() {

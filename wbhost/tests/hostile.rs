@@ -8,11 +8,11 @@ use std::{
     os::unix::fs::FileExt,
     path::Path,
 };
-use wbformat::{
+use wbhost::{
     device::{Access, Device},
     host::Host,
     inspect::{self, Contents, Depth, Log},
-    Error,
+    DeviceError,
 };
 use writeboost::format::{Superblock, BLOCK, SECTOR};
 use writeboost_fuzz::{
@@ -25,7 +25,7 @@ fn engine(image: &Image) -> Result<u64, Fate> {
     Volume::open(image.build(), 1).map(|v| v.state().dirty)
 }
 
-fn tools(image: &Image, path: &Path, depth: Depth) -> Result<Contents, Error> {
+fn tools(image: &Image, path: &Path, depth: Depth) -> Result<Contents, DeviceError> {
     let device = image.build();
     let file = File::create(path).unwrap();
     file.set_len(device.sectors() * SECTOR as u64).unwrap();
@@ -51,7 +51,7 @@ fn the_tools_say_what_the_engine_says() {
             (Err(Fate::Damaged), Ok(Contents::Volume(v))) if matches!(v.log, Log::Damaged(_)) => 2,
             (Err(Fate::Refused), Ok(Contents::Volume(v))) if matches!(v.log, Log::NoCheckpoint(_)) => 3,
             (Err(Fate::Refused), Ok(c)) if !matches!(c, Contents::Volume(_)) => 3,
-            (Err(Fate::Refused), Err(Error::Size(_))) => 3,
+            (Err(Fate::Refused), Err(DeviceError::Size(_))) => 3,
             (engine, said) => panic!("{}: engine {engine:?}, tools {said:?}", path.display()),
         };
         seen[kind] += 1;

@@ -2,7 +2,17 @@
 
 //! Taking a volume down. What is dirty stays on the cache device, from where the volume can be resumed.
 
-use crate::{create::resume_command, dm::Dm, drain, status::Status, volume::Volume, Error};
+use crate::{
+    create::resume_command,
+    dm::Dm,
+    drain,
+    host::{Host, Kind},
+    status::Status,
+    users,
+    users::User,
+    volume::Volume,
+    Error,
+};
 use serde::Serialize;
 use std::{
     path::Path,
@@ -10,7 +20,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use wbformat::{device::Kind, host::Host, users, users::User};
 
 /// udev looks at a device whenever somebody has closed it after writing, and has it open itself meanwhile: so long this waits
 /// for whoever is not known to stay.

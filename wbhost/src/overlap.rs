@@ -3,8 +3,8 @@
 //! Whether two devices share bytes: one is the other, a partition of it, or built on it.
 
 use crate::{
-    device::{Device, Kind},
-    host::{DevNo, Host},
+    device::Device,
+    host::{DevNo, Host, Kind},
     identity::{self, IdKind},
 };
 use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt};

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The target's status line, in dm-writeboost 2.2's order with our words behind it.
+//! What the target says of a volume, with names and words for its numbers, and what to do about them.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
-use writeboost::policy::silence::SILENT_MS;
-
-/// Bits of a counter's index: dm-writeboost's.
-const WRITE: usize = 8;
-const HIT: usize = 4;
-const BUFFER: usize = 2;
-const FULL: usize = 1;
+use writeboost::{
+    interface::{
+        message::Who,
+        status::{self, Counters, Trouble},
+        table::Options,
+    },
+    policy::silence::SILENT_MS,
+};
 
 /// How a volume is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -27,13 +28,48 @@ pub enum State {
 }
 
 impl State {
+    fn of(number: Option<u64>) -> Self {
+        match number.and_then(status::State::of) {
+            Some(status::State::Ok) => State::Ok,
+            Some(status::State::Degraded) => State::Degraded,
+            Some(status::State::Failed) => State::Failed,
+            None => State::Unknown,
+        }
+    }
+
     /// The word for it.
     pub fn word(self) -> &'static str {
         match self {
-            State::Ok => "ok",
-            State::Degraded => "degraded",
-            State::Failed => "failed",
+            State::Ok => status::State::Ok.word(),
+            State::Degraded => status::State::Degraded.word(),
+            State::Failed => status::State::Failed.word(),
             State::Unknown => "unknown",
+        }
+    }
+}
+
+/// Who has set the options about writeback.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SteeredBy {
+    /// The target did not say.
+    #[default]
+    Unknown,
+    /// None of them was given.
+    Nobody,
+    /// A table line, an administrator or a script.
+    Hand,
+    /// A program that does so all the time.
+    Daemon,
+}
+
+impl SteeredBy {
+    fn of(number: Option<u64>) -> Self {
+        match number.map(|n| (n, Who::of(n))) {
+            Some((0, _)) => Self::Nobody,
+            Some((_, Some(Who::Hand))) => Self::Hand,
+            Some((_, Some(Who::Daemon))) => Self::Daemon,
+            _ => Self::Unknown,
         }
     }
 }
@@ -83,7 +119,7 @@ impl std::fmt::Display for Silent {
     }
 }
 
-/// A parsed status line. A block is 4 KiB.
+/// A status. A block is 4 KiB.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Status {
     /// How it is doing.
@@ -128,6 +164,12 @@ pub struct Status {
     pub flushes: Option<u64>,
     /// Blocks written back so far, if the target said.
     pub written_back_blocks: Option<u64>,
+    /// Blocks written around the cache, which was full, if the target said.
+    pub written_around_blocks: Option<u64>,
+    /// Segments that are being written back, if the target said.
+    pub writing_segments: Option<u64>,
+    /// Who has set the options about writeback.
+    pub steered_by: SteeredBy,
     /// Whether whoever steers has been silent for longer than `steering_timeout`, and the built-in policy is at work, if the
     /// target said.
     pub steering_expired: Option<bool>,
@@ -136,6 +178,7 @@ pub struct Status {
     /// The same of the cache device, if the target said.
     pub cache_silent_s: Option<u64>,
     /// Requests.
+    #[serde(serialize_with = "named_counters")]
     pub counters: Counters,
     /// The target's options and their values.
     pub options: Map<String, Value>,
@@ -143,62 +186,8 @@ pub struct Status {
     pub other: Map<String, Value>,
 }
 
-/// The 16 counters of requests, each of one part of a bio.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counters(pub [u64; 16]);
-
-impl Counters {
-    /// The counter's name, such as `write_hit_buffer_full`.
-    pub fn name(i: usize) -> String {
-        let word = |bit, yes, no| if i & bit != 0 { yes } else { no };
-        format!(
-            "{}_{}_{}_{}",
-            word(WRITE, "write", "read"),
-            word(HIT, "hit", "miss"),
-            word(BUFFER, "buffer", "device"),
-            word(FULL, "full", "partial")
-        )
-    }
-
-    fn sum(&self, of: impl Fn(usize) -> bool) -> u64 {
-        (0..16).filter(|&i| of(i)).map(|i| self.0[i]).fold(0, u64::saturating_add)
-    }
-
-    /// Reads.
-    pub fn reads(&self) -> u64 {
-        self.sum(|i| i & WRITE == 0)
-    }
-
-    /// Writes.
-    pub fn writes(&self) -> u64 {
-        self.sum(|i| i & WRITE != 0)
-    }
-
-    /// Reads that the cache answered.
-    pub fn read_hits(&self) -> u64 {
-        self.sum(|i| i & (WRITE | HIT) == HIT)
-    }
-
-    /// Writes whose block was in the cache already.
-    pub fn write_hits(&self) -> u64 {
-        self.sum(|i| i & (WRITE | HIT) == WRITE | HIT)
-    }
-
-    /// The part of all reads that the cache answered, from 0 to 1; `None` before the first.
-    pub fn read_hit_ratio(&self) -> Option<f64> {
-        ratio(self.read_hits(), self.reads())
-    }
-
-    /// The part of all writes whose block was in the cache already, from 0 to 1; `None` before the first.
-    pub fn write_hit_ratio(&self) -> Option<f64> {
-        ratio(self.write_hits(), self.writes())
-    }
-}
-
-impl Serialize for Counters {
-    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_map(self.0.iter().enumerate().map(|(i, n)| (Self::name(i), n)))
-    }
+fn named_counters<S: Serializer>(counters: &Counters, s: S) -> Result<S::Ok, S::Error> {
+    s.collect_map((0..).zip(counters.0).map(|(i, n)| (Counters::words(i).join("_"), n)))
 }
 
 fn ratio(part: u64, whole: u64) -> Option<f64> {
@@ -206,69 +195,65 @@ fn ratio(part: u64, whole: u64) -> Option<f64> {
 }
 
 impl Status {
-    /// Parses the words of a status line.
+    /// Reads the words of a status line.
     ///
     /// Words of ours may be missing or new; dm-writeboost's may not.
     ///
     /// # Errors
     /// What is wrong, in words.
     pub fn parse(line: &str) -> Result<Self, String> {
-        let mut words = line.split_ascii_whitespace();
-        let mut number = |name: &str| {
-            let word = words.next().ok_or_else(|| format!("the status ends before {name}"))?;
-            word.parse::<u64>().map_err(|_| format!("the status has {word:?} for {name}"))
-        };
-        let cursor_blocks = number("cursor_pos")?;
-        let cache_blocks = number("nr_cache_blocks")?;
-        let segments = number("nr_segments")?;
-        let current_id = number("current_id")?;
-        let last_flushed_id = number("last_flushed_id")?;
-        let last_writeback_id = number("last_writeback_id")?;
-        let dirty_blocks = number("nr_dirty_cache_blocks")?;
-        let mut counters = [0; 16];
-        for (i, c) in counters.iter_mut().enumerate() {
-            *c = number(&Counters::name(i))?;
-        }
-        let partial_flushed = number("nr_partial_flushed")?;
-        let options = pairs(&mut words)?;
-        let mut other = pairs(&mut words)?;
-        let mut take = |key: &str| other.shift_remove(key);
-        let state = match take("state").as_ref().and_then(Value::as_str) {
-            Some("ok") => State::Ok,
-            Some("degraded") => State::Degraded,
-            Some("failed") => State::Failed,
-            _ => State::Unknown,
-        };
-        let mut count = |key: &str| take(key)?.as_u64();
+        let mut other = Map::new();
+        let known = status::Status::parse(line, |key, value| {
+            let value = value.parse::<u64>().map_or_else(|_| value.into(), Value::from);
+            other.insert(key.to_owned(), value);
+        });
+        let mut s = known.map_err(|e| e.to_string())?;
+        let option = |name: &str| Some((name.to_owned(), (*s.named.get_mut(name)?)?.into()));
+        let options = Options::known().iter().map(|k| k.name).filter_map(option).collect();
+        let n = s.named;
+        let flag = |n: Option<u64>| n.map(|n| n != 0);
         Ok(Self {
-            state,
-            cursor_blocks,
-            cache_blocks,
-            segments,
-            free_segments: count("free_segments"),
-            current_id,
-            last_flushed_id,
-            last_writeback_id,
-            dirty_blocks,
-            partial_flushed,
-            writeback_errors: count("writeback_errors"),
-            read_errors: count("read_errors"),
-            cache_write_errors: count("cache_write_errors"),
-            lost_blocks: count("lost_blocks"),
-            backing_read_errors: count("backing_read_errors"),
-            read_again: count("read_again"),
-            full: count("full").map(|n| n != 0),
-            flushes: count("flushes"),
-            written_back_blocks: count("written_back"),
-            steering_expired: count("steering_expired").map(|n| n != 0),
-            backing_silent_s: count("backing_silent_s"),
-            cache_silent_s: count("cache_silent_s"),
-            uuid: take_string(&mut other, "uuid"),
-            fault: take_string(&mut other, "fault"),
-            counters: Counters(counters),
+            state: State::of(n.state),
+            uuid: None,
+            cursor_blocks: s.cursor,
+            cache_blocks: s.cache_blocks,
+            segments: s.segments,
+            free_segments: n.free_segments,
+            current_id: s.current_id,
+            last_flushed_id: s.last_flushed_id,
+            last_writeback_id: s.last_writeback_id,
+            dirty_blocks: s.dirty_blocks,
+            partial_flushed: s.partial_flushed,
+            writeback_errors: n.writeback_errors,
+            read_errors: n.read_errors,
+            cache_write_errors: n.cache_write_errors,
+            lost_blocks: n.lost_blocks,
+            backing_read_errors: n.backing_read_errors,
+            read_again: n.read_again,
+            full: flag(n.full),
+            flushes: n.flushes,
+            written_back_blocks: n.written_back,
+            written_around_blocks: n.written_around,
+            writing_segments: n.nr_cur_batched_writeback,
+            steered_by: SteeredBy::of(n.steered_by),
+            steering_expired: flag(n.steering_expired),
+            backing_silent_s: n.backing_silent_s,
+            cache_silent_s: n.cache_silent_s,
+            fault: n.fault.map(|bits| Trouble(u32::try_from(bits).unwrap_or(0)).to_string()),
+            counters: s.counters,
             options,
             other,
         })
+    }
+
+    /// The part of all reads that the cache answered, in percent; `None` before the first.
+    pub fn read_hit_percent(&self) -> Option<f64> {
+        ratio(self.counters.read_hits(), self.counters.reads()).map(|r| r * 100.0)
+    }
+
+    /// The part of all writes whose block was in the cache already, in percent; `None` before the first.
+    pub fn write_hit_percent(&self) -> Option<f64> {
+        ratio(self.counters.write_hits(), self.counters.writes()).map(|r| r * 100.0)
     }
 
     /// For how many seconds the backing device and the cache device have not answered.
@@ -331,87 +316,54 @@ impl Status {
     }
 }
 
-fn take_string(map: &mut Map<String, Value>, key: &str) -> Option<String> {
-    match map.shift_remove(key)? {
-        Value::String(s) => Some(s),
-        other => Some(other.to_string()),
-    }
-}
-
-/// A count of words and as many words, keys and values in turn. Nothing at all is none.
-pub(crate) fn pairs<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<Map<String, Value>, String> {
-    let Some(count) = words.next() else { return Ok(Map::new()) };
-    let count: usize =
-        count.parse().map_err(|_| format!("the status has {count:?} for a number of words"))?;
-    let mut map = Map::new();
-    for _ in 0..count / 2 {
-        let (Some(key), Some(value)) = (words.next(), words.next()) else {
-            return Err(format!("the status has fewer than the {count} words that it announces"));
-        };
-        map.insert(key.to_owned(), value.parse::<u64>().map_or_else(|_| value.into(), Value::from));
-    }
-    if count % 2 == 1 {
-        words.next();
-    }
-    Ok(map)
+/// A status line whose numbers are all 0 but for these, `KEY VALUE ...`: for tests.
+#[doc(hidden)]
+pub fn example(first: [u64; 7], counters: u64, named: &str) -> String {
+    let first = first.map(|n| n.to_string()).join(" ");
+    let counters = [counters; 16].map(|n| n.to_string()).join(" ");
+    format!("{first} {counters} 0 {} {named}", named.split_ascii_whitespace().count())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LINE: &str = "5 131072 1024 77 76 70 1234 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 42 \
-                        4 writeback_threshold 70 sync_data_interval 0 \
-                        32 state degraded free_segments 900 writeback_errors 3 read_errors 0 \
-                        uuid 6ba7b810-9dad-11d1-80b4-00c04fd430c8 later x \
-                        fault cache_read,backing_write cache_write_errors 1 backing_read_errors 2 read_again 4 \
-                        full 1 flushes 5 written_back 6 steering_expired 0 backing_silent_s 31 \
-                        cache_silent_s 29";
-
     #[test]
-    fn whole_line() {
-        let s = Status::parse(LINE).unwrap();
-        assert_eq!((s.cursor_blocks, s.cache_blocks, s.segments), (5, 131_072, 1024));
-        assert_eq!((s.current_id, s.last_flushed_id, s.last_writeback_id), (77, 76, 70));
-        assert_eq!((s.dirty_blocks, s.partial_flushed), (1234, 42));
-        assert_eq!((s.state, s.free_segments), (State::Degraded, Some(900)));
-        assert_eq!((s.writeback_errors, s.read_errors), (Some(3), Some(0)));
-        assert_eq!(s.uuid.as_deref(), Some("6ba7b810-9dad-11d1-80b4-00c04fd430c8"));
-        assert_eq!(s.options["writeback_threshold"], 70);
-        assert_eq!((s.cache_write_errors, s.backing_read_errors, s.read_again), (Some(1), Some(2), Some(4)));
-        assert_eq!((s.full, s.flushes), (Some(true), Some(5)));
-        assert_eq!((s.written_back_blocks, s.steering_expired), (Some(6), Some(false)));
+    fn words_for_numbers() {
+        let line = example(
+            [5, 131_072, 1024, 77, 76, 70, 1234],
+            3,
+            "writeback_threshold 70 nr_cur_batched_writeback 9 state 1 fault 6 steered_by 2 free_segments 900 full 1 \
+             steering_expired 0 backing_silent_s 31 cache_silent_s 29 written_back 6 later x",
+        );
+        let s = Status::parse(&line).unwrap();
+        assert_eq!((s.cursor_blocks, s.cache_blocks, s.segments, s.dirty_blocks), (5, 131_072, 1024, 1234));
+        assert_eq!((s.state, s.free_segments, s.writing_segments), (State::Degraded, Some(900), Some(9)));
+        assert_eq!((s.full, s.steering_expired, s.written_back_blocks), (Some(true), Some(false), Some(6)));
         assert_eq!(s.fault.as_deref(), Some("cache_read,backing_write"));
-        assert_eq!((s.backing_silent_s, s.cache_silent_s), (Some(31), Some(29)));
+        assert_eq!((s.steered_by, s.writeback_errors), (SteeredBy::Daemon, None));
+        assert_eq!((s.options.len(), &s.options["writeback_threshold"]), (1, &70.into()));
+        assert_eq!((s.other.len(), &s.other["later"]), (1, &"x".into()));
+        assert_eq!((s.read_hit_percent(), s.write_hit_percent()), (Some(50.0), Some(50.0)));
         let silent: Vec<_> = s.silent().map(|s| s.to_string()).collect();
         assert_eq!(silent, ["the backing device has not answered for 31 s"]);
         let advice = s.advice().join("\n");
         for words in ["neither data nor errors", "from a backup", "wbctl drain", "dmesg"] {
             assert!(advice.contains(words), "{words:?} is not in {advice}");
         }
-        assert_eq!(s.other.len(), 1);
-        assert_eq!(s.other["later"], "x");
-        let c = s.counters;
-        assert_eq!((c.reads(), c.writes()), (36, 100));
-        assert_eq!(c.read_hit_ratio(), Some(26.0 / 36.0));
-        assert_eq!(c.write_hit_ratio(), Some(58.0 / 100.0));
         let json = serde_json::to_value(&s).unwrap();
-        assert_eq!(json["counters"]["write_hit_buffer_full"], 16);
-        assert_eq!(json["counters"]["read_miss_device_partial"], 1);
-        assert_eq!(json["state"], "degraded");
+        assert_eq!(json["counters"]["write_hit_buffer_full"], 3);
+        assert_eq!(json["counters"]["read_miss_device_partial"], 3);
+        assert_eq!((&json["state"], &json["steered_by"]), (&"degraded".into(), &"daemon".into()));
     }
 
     #[test]
     fn c_driver_and_garbage() {
-        let zero = "0 ".repeat(24);
-        let s = Status::parse(&format!("{zero} 2 read_cache_threshold 0")).unwrap();
-        assert_eq!((s.state, s.free_segments, s.uuid.as_deref()), (State::Unknown, None, None));
-        assert_eq!(s.counters.read_hit_ratio(), None);
+        let s = Status::parse(&example([0; 7], 0, "read_cache_threshold 0")).unwrap();
+        assert_eq!((s.state, s.steered_by, s.free_segments), (State::Unknown, SteeredBy::Unknown, None));
+        assert_eq!(s.read_hit_percent(), None);
         assert!(s.advice().is_empty() && s.silent().next().is_none());
-        assert!(Status::parse(&zero).is_ok(), "no options at all");
-        assert!(Status::parse("").is_err());
+        assert!(Status::parse("").unwrap_err().contains("cursor_pos"));
         assert!(Status::parse("1 2 x").is_err());
-        assert!(Status::parse(&format!("{zero} 4 a 1")).is_err());
-        assert!(Status::parse(&format!("{zero} x")).is_err());
     }
 }

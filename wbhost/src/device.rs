@@ -3,8 +3,8 @@
 //! An open block device, or a regular file that stands for one.
 
 use crate::{
-    host::{DevNo, Host},
-    users, Error,
+    host::{DevNo, Host, Kind},
+    users, DeviceError,
 };
 use std::{
     fs::{self, File, OpenOptions},
@@ -18,15 +18,6 @@ use writeboost::policy::{
     limits::Shape,
     lost::{insist_or_loss, Loss},
 };
-
-/// What a path led to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A block device.
-    Block(DevNo),
-    /// A regular file: an image, or a test.
-    File,
-}
 
 /// How to open a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,9 +41,10 @@ impl Device {
     /// Opens the device at `path`.
     ///
     /// # Errors
-    /// [`Error::InUse`] for [`Access::Exclusive`] when it is, [`Error::NotADevice`], [`Error::Io`].
-    pub fn open(host: &Host, path: &Path, access: Access) -> Result<Self, Error> {
-        let io = |what| move |source| Error::Io { path: path.to_owned(), what, source };
+    /// [`DeviceError::InUse`] for [`Access::Exclusive`] when it is, [`DeviceError::NotADevice`],
+    /// [`DeviceError::Io`].
+    pub fn open(host: &Host, path: &Path, access: Access) -> Result<Self, DeviceError> {
+        let io = |what| move |source| DeviceError::Io { path: path.to_owned(), what, source };
         // Looking first: opening a pipe would hang, opening a directory gives a message that helps nobody.
         let meta = fs::metadata(path).map_err(io("open"))?;
         let kind = if meta.file_type().is_block_device() {
@@ -60,12 +52,12 @@ impl Device {
         } else if meta.is_file() {
             Kind::File
         } else {
-            return Err(Error::NotADevice(path.to_owned()));
+            return Err(DeviceError::NotADevice(path.to_owned()));
         };
         if access == Access::Exclusive {
             let by = users::of(host, path, kind);
             if !by.is_empty() {
-                return Err(Error::InUse { path: path.to_owned(), by });
+                return Err(DeviceError::InUse { path: path.to_owned(), by });
             }
         }
         let mut options = OpenOptions::new();
@@ -76,7 +68,7 @@ impl Device {
         }
         let mut file = options.open(path).map_err(|source| {
             if source.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()) {
-                Error::InUse { path: path.to_owned(), by: vec![users::User::Unknown] }
+                DeviceError::InUse { path: path.to_owned(), by: vec![users::User::Unknown] }
             } else {
                 io(if access == Access::Read { "open" } else { "open for writing" })(source)
             }
@@ -144,24 +136,24 @@ impl Device {
     /// Fills `buf` from byte `offset` on.
     ///
     /// # Errors
-    /// [`Error::Io`], also when the device ends before.
-    pub fn read(&self, buf: &mut [u8], offset: u64) -> Result<(), Error> {
+    /// [`DeviceError::Io`], also when the device ends before.
+    pub fn read(&self, buf: &mut [u8], offset: u64) -> Result<(), DeviceError> {
         self.file.read_exact_at(buf, offset).map_err(|e| self.io("read", e))
     }
 
     /// As [`Device::read`]; says whether it could, or the medium cannot give it back: it has said so itself, each time.
     ///
     /// # Errors
-    /// [`Error::Io`]: any other error.
-    pub fn read_if_there(&self, buf: &mut [u8], offset: u64) -> Result<bool, Error> {
+    /// [`DeviceError::Io`]: any other error.
+    pub fn read_if_there(&self, buf: &mut [u8], offset: u64) -> Result<bool, DeviceError> {
         self.read_or_loss(buf, offset).map(|read| read.is_ok())
     }
 
     /// As [`Device::read_if_there`], and what the medium says.
     ///
     /// # Errors
-    /// [`Error::Io`]: any other error.
-    pub fn read_or_loss(&self, buf: &mut [u8], offset: u64) -> Result<Result<(), Loss>, Error> {
+    /// [`DeviceError::Io`]: any other error.
+    pub fn read_or_loss(&self, buf: &mut [u8], offset: u64) -> Result<Result<(), Loss>, DeviceError> {
         if self.file.read_exact_at(buf, offset).is_ok() {
             return Ok(Ok(()));
         }
@@ -186,8 +178,8 @@ impl Device {
     /// Reads the sector at the start of `block`; `None` when the medium cannot give it back.
     ///
     /// # Errors
-    /// [`Error::Io`]: any other error.
-    pub fn read_sector_if_there(&self, block: u64) -> Result<Option<[u8; SECTOR]>, Error> {
+    /// [`DeviceError::Io`]: any other error.
+    pub fn read_sector_if_there(&self, block: u64) -> Result<Option<[u8; SECTOR]>, DeviceError> {
         let mut b = [0; BLOCK];
         let is_there = self.read_if_there(&mut b, block * BLOCK as u64)?;
         Ok(b.first_chunk().copied().filter(|_| is_there))
@@ -196,8 +188,8 @@ impl Device {
     /// Reads the sector at the start of `block`.
     ///
     /// # Errors
-    /// [`Error::Io`].
-    pub fn read_sector(&self, block: u64) -> Result<[u8; SECTOR], Error> {
+    /// [`DeviceError::Io`].
+    pub fn read_sector(&self, block: u64) -> Result<[u8; SECTOR], DeviceError> {
         let mut b = [0; SECTOR];
         self.read(&mut b, block * BLOCK as u64)?;
         Ok(b)
@@ -206,20 +198,20 @@ impl Device {
     /// Writes `buf` at byte `offset`; durable only after [`Device::flush`].
     ///
     /// # Errors
-    /// [`Error::Io`].
-    pub fn write(&self, buf: &[u8], offset: u64) -> Result<(), Error> {
+    /// [`DeviceError::Io`].
+    pub fn write(&self, buf: &[u8], offset: u64) -> Result<(), DeviceError> {
         self.file.write_all_at(buf, offset).map_err(|e| self.io("write", e))
     }
 
     /// Makes everything that was written durable.
     ///
     /// # Errors
-    /// [`Error::Io`].
-    pub fn flush(&self) -> Result<(), Error> {
+    /// [`DeviceError::Io`].
+    pub fn flush(&self) -> Result<(), DeviceError> {
         self.file.sync_all().map_err(|e| self.io("flush", e))
     }
 
-    fn io(&self, what: &'static str, source: std::io::Error) -> Error {
-        Error::Io { path: self.path.clone(), what, source }
+    fn io(&self, what: &'static str, source: std::io::Error) -> DeviceError {
+        DeviceError::Io { path: self.path.clone(), what, source }
     }
 }
