@@ -42,8 +42,8 @@ struct Oracle {
 }
 
 impl Oracle {
-    fn new() -> Arc<Mutex<Self>> {
-        Arc::new(Mutex::new(Self { clock: 0, writes: vec![vec![]; SECTORS as usize], next: 0 }))
+    fn new() -> Self {
+        Self { clock: 0, writes: vec![vec![]; SECTORS as usize], next: 0 }
     }
 
     fn now(&mut self) -> u64 {
@@ -154,8 +154,53 @@ impl Disk for Shuffled {
     }
 }
 
+/// What a power cut would have left when a flush was over, and when that had begun.
+struct Flushed {
+    began: u64,
+    stable: [Vec<u8>; 2],
+}
+
+/// A volume, and what is known of it.
+struct World {
+    volume: Mapped<Writeboost>,
+    disks: [Arc<Shuffled>; 2],
+    oracle: Mutex<Oracle>,
+    flushed: Mutex<Vec<Flushed>>,
+}
+
+/// Power cuts that are looked at.
+const MOST_FLUSHED: usize = 4;
+
+impl World {
+    fn flush(&self, rng: &mut Rng) {
+        let began = self.oracle.lock().unwrap().now();
+        self.volume.flush().unwrap();
+        self.is_durable(began, rng);
+    }
+
+    /// All that was over then has to be there after a power cut now.
+    fn is_durable(&self, began: u64, rng: &mut Rng) {
+        let mut flushed = self.flushed.lock().unwrap();
+        if flushed.len() < MOST_FLUSHED && rng.one_in(4) {
+            let stable = self.disks.each_ref().map(|disk| disk.stable.bytes());
+            flushed.push(Flushed { began, stable });
+        }
+    }
+}
+
+/// The volume on these disks.
+fn open(disks: &[Arc<Shuffled>; 2], options: &str) -> Mapped<Writeboost> {
+    let disks: [(&str, Arc<dyn Disk>); 2] =
+        [("/dev/backing", disks[0].clone()), ("/dev/cache", disks[1].clone())];
+    let volume = Mapped::create(&disks, &format!("/dev/backing /dev/cache {options}"));
+    let volume = volume.unwrap_or_else(|(why, _)| panic!("refused: {why}"));
+    volume.resume();
+    volume
+}
+
 /// One user: writes, or reads, here and there.
-fn use_it(volume: &Mapped<Writeboost>, oracle: &Mutex<Oracle>, writes: bool, rng: &mut Rng) {
+fn use_it(world: &World, writes: bool, rng: &mut Rng) {
+    let World { volume, oracle, .. } = world;
     for _ in 0..rng.range(15, 30) {
         // Half of the blocks are written to seldom, and so are read from segments that are about to be opened again.
         let cold = rng.one_in(if writes { 12 } else { 2 });
@@ -172,11 +217,12 @@ fn use_it(volume: &Mapped<Writeboost>, oracle: &Mutex<Oracle>, writes: bool, rng
         let number = oracle.lock().unwrap().begin(sector, sectors);
         let data = number.to_le_bytes().repeat(sectors as usize * SECTOR / 8);
         let request = Request::write(sector, &data);
-        let request = if rng.one_in(10) { request.fua() } else { request };
+        let fua = rng.one_in(10);
+        let request = if fua { request.fua() } else { request };
         volume.submit(request).wait().unwrap();
         oracle.lock().unwrap().end(sector, sectors, number);
         match rng.below(20) {
-            0 | 1 => volume.flush().unwrap(),
+            0 | 1 => world.flush(rng),
             2 => take_us(rng.below(3_000_000)),
             _ => (),
         }
@@ -196,20 +242,18 @@ fn scenario(seed: u64) -> HashMap<String, u64> {
     let backing = Shuffled::new(vec![0; SECTORS as usize * SECTOR], rng);
     let cache = Shuffled::new(bytes, rng);
     let options = rng.pick(&["", "2 writeback_threshold 0", "2 writeback_threshold 100"]);
-    let disks: [(&str, Arc<dyn Disk>); 2] = [("/dev/backing", backing.clone()), ("/dev/cache", cache)];
-    let volume = Mapped::create(&disks, &format!("/dev/backing /dev/cache {options}"));
-    let volume: Mapped<Writeboost> = volume.unwrap_or_else(|(why, _)| panic!("refused: {why}"));
-    volume.resume();
-    let volume = Arc::new(volume);
-    let oracle = Oracle::new();
+    let disks = [backing.clone(), cache];
+    let (oracle, flushed) = (Mutex::new(Oracle::new()), Mutex::default());
+    let world = Arc::new(World { volume: open(&disks, options), disks, oracle, flushed });
     let users: Vec<_> = (0..5)
         .map(|i| {
-            let (volume, oracle, mut rng) = (volume.clone(), oracle.clone(), Rng::new(rng.next()));
+            let (world, mut rng) = (world.clone(), Rng::new(rng.next()));
             // Three write, two read.
-            spawn("user", move || use_it(&volume, &oracle, i < 3, &mut rng)).unwrap()
+            spawn("user", move || use_it(&world, i < 3, &mut rng)).unwrap()
         })
         .collect();
     users.into_iter().for_each(|user| user.join());
+    let World { volume, oracle, flushed, .. } = Arc::into_inner(world).unwrap();
     volume.message("drop_caches").unwrap();
     let began = oracle.lock().unwrap().now();
     let bytes = volume.read(0, SECTORS).unwrap();
@@ -217,7 +261,14 @@ fn scenario(seed: u64) -> HashMap<String, u64> {
     // All of it is on the backing disk now, by itself, and stable.
     oracle.lock().unwrap().judge_all(began, 0, &backing.stable.bytes());
     let status = volume.status(StatusKind::Info);
-    Arc::into_inner(volume).unwrap().remove();
+    volume.remove();
+    for Flushed { began, stable } in flushed.into_inner().unwrap() {
+        let disks = stable.map(|bytes| Shuffled::new(bytes, rng));
+        let volume = open(&disks, "2 writeback_threshold 0");
+        let bytes = volume.read(0, SECTORS).unwrap();
+        oracle.lock().unwrap().judge_all(began, 0, &bytes);
+        volume.kill();
+    }
     let words: Vec<&str> = status.split(' ').collect();
     let number = |i: usize| words[i].parse::<u64>().unwrap();
     let mut counts: HashMap<String, u64> = HashMap::new();
@@ -242,7 +293,7 @@ fn number(name: &str) -> Option<u64> {
 fn nobody_meets_anybody_in_a_block() {
     let seeds = match number("WRITEBOOST_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("WRITEBOOST_RUNS").unwrap_or(3000),
+        None => 0..number("WRITEBOOST_RUNS").unwrap_or(1500),
     };
     let started = Instant::now();
     let next = AtomicU64::new(seeds.start);

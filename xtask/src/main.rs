@@ -168,10 +168,10 @@ struct Mutants {
     filter: Option<String>,
 }
 
-/// Check what threads do at the same time: the engine under the model checkers loom and shuttle
+/// Check what threads do at the same time: the engine under the model checker loom, the volume in a simulation
 ///
 /// loom tries all orders, and all that weakly ordered memory may show, of what passes between threads and the end of I/O
-/// without a lock. shuttle tries many orders of all threads of a volume together.
+/// without a lock. A simulation tries many orders of all threads of a volume together.
 ///
 /// Examples:
 ///   cargo xtask races
@@ -180,7 +180,7 @@ struct Mutants {
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 struct Races {
-    /// How many lives of a volume shuttle schedules
+    /// How many lives of a volume are simulated
     #[arg(long)]
     runs: Option<u64>,
     /// Repeats the one of that number

@@ -1,5 +1,5 @@
-//! `cargo xtask races`: what threads of a volume do at the same time, under two model checkers, `kmod/tests/loom.rs` and
-//! `kmod/tests/shuttle.rs`; and deliberate bugs that these must find.
+//! `cargo xtask races`: what threads of a volume do at the same time, under the model checker loom, `kmod/tests/loom.rs`, and in many
+//! orders of a simulation, `kmod/tests/races.rs`; and deliberate bugs that these must find.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use xtask::progress::Progress;
 use super::{test, Races};
 
 /// The checkers, each a feature of the engine's crate and a test of that name.
-pub const CHECKERS: [&str; 2] = ["loom", "shuttle"];
+pub const CHECKERS: [&str; 2] = ["loom", "races"];
 
 /// How long a checker may take over a mutant.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -42,6 +42,7 @@ const fn mutant(
 }
 
 const CHECKS: &str = "src/engine/checks.rs";
+const COMMIT: &str = "src/volume/commit.rs";
 const FLIGHT: &str = "src/engine/flight.rs";
 const LOG: &str = "src/engine/log.rs";
 const READ: &str = "src/engine/read.rs";
@@ -132,14 +133,14 @@ const MUTANTS: &[Mutant] = &[
     mutant(
         "loom",
         "an event is seen before what it is about (wb_event_notify in shim.c without its first barrier)",
-        "tests/races/mod.rs",
+        "tests/cells/mod.rs",
         "self.count.fetch_add(1, Ordering::Release);",
         "self.count.fetch_add(1, Ordering::Relaxed);",
     ),
     mutant(
         "loom",
         "who is about to wait is not seen, and does not see the event (wb_event_notify in shim.c without its second barrier)",
-        "tests/races/mod.rs",
+        "tests/cells/mod.rs",
         "        // `smp_mb__after_atomic`.
         full_barrier();
 ",
@@ -148,7 +149,7 @@ const MUTANTS: &[Mutant] = &[
     mutant(
         "loom",
         "who is about to wait looks before he can be seen (prepare_to_wait_event without its barrier)",
-        "tests/races/mod.rs",
+        "tests/cells/mod.rs",
         "        // `set_current_state` in `prepare_to_wait_event`.
         full_barrier();
 ",
@@ -165,8 +166,8 @@ const MUTANTS: &[Mutant] = &[
         "loom",
         "a thread does not look whether the segment of its item was opened again",
         RECLAIM,
-        "self.segments[self.segment_of(item.slot) as usize].first_seq < batch.planned_at",
-        "self.segments[self.segment_of(item.slot) as usize].first_seq < batch.planned_at || !self.failed",
+        "self.segments[self.segment_of(item.slot) as usize].first_seq < planned.into().0",
+        "self.segments[self.segment_of(item.slot) as usize].first_seq < planned.into().0 || !self.failed",
     ),
     mutant(
         "loom",
@@ -183,54 +184,47 @@ const MUTANTS: &[Mutant] = &[
         "&& !accepting && writers != u16::MAX)",
     ),
     mutant(
-        "shuttle",
+        "races",
         "a read from RAM is not pinned",
         READ,
         "self.buffers[usize::from(buffer)].pins += 1;",
         "self.buffers[usize::from(buffer)].pins += u32::from(self.buffers[usize::from(buffer)].pins == 0);",
     ),
     mutant(
-        "shuttle",
+        "races",
         "a buffer gets another segment while it is read",
         LOG,
         "b.pins == 0 && b.segment",
         "b.segment",
     ),
     mutant(
-        "shuttle",
+        "races",
         "a buffer gets another segment before its records are written",
         LOG,
         "s != head && segments[s as usize].pending == 0",
         "s != head",
     ),
     mutant(
-        "shuttle",
+        "races",
         "a record is sent while data are copied into it",
         LOG,
         "&& !accepting && writers == 0)",
         "&& !accepting && writers != u16::MAX)",
     ),
     mutant(
-        "shuttle",
+        "races",
         "a commit that has landed ends those who wait for the next one",
-        "tests/shuttle.rs",
-        "            if ok && Flights::is_commit(tag) {
-                volume.end_riders();
-            }
-            volume.flights.land(tag, ok);
-            volume.commit.notify();
-",
-        "            volume.flights.land(tag, ok);
-            volume.commit.notify();
-            if ok && Flights::is_commit(tag) {
-                volume.end_riders();
-            }
-",
+        COMMIT,
+        "        let mut are_left = false;
+        if ok && Flights::is_commit(tag) {",
+        "        let mut are_left = false;
+        self.flights.land(tag, ok);
+        if ok && Flights::is_commit(tag) {",
     ),
     mutant(
-        "shuttle",
+        "races",
         "who waits rides with a record without FUA",
-        "tests/shuttle.rs",
+        COMMIT,
         "Io::Record { seq: upto, fua: true, .. } | Io::Flush { upto } = io",
         "Io::Record { seq: upto, .. } | Io::Flush { upto } = io",
     ),
@@ -242,7 +236,7 @@ const MUTANTS: &[Mutant] = &[
         "Err(_) => false,",
     ),
     mutant(
-        "shuttle",
+        "races",
         "relocated data come behind a write that is being copied",
         RECLAIM,
         "self.failed || self.has_writers() ||",
@@ -257,7 +251,6 @@ pub fn checker(name: &str, seed: Option<u64>, filter: &str) -> Command {
     if let Some(seed) = seed {
         command.env("WRITEBOOST_SEED", seed.to_string());
     }
-    command.env("SHUTTLE_SILENCE_WARNINGS", "1");
     command
 }
 
@@ -374,7 +367,7 @@ impl Copy {
         let mut command = test::cargo(words);
         // Not the checkout's: cargo takes a package at the same place in another workspace for the same one.
         command.current_dir(&self.dir).env("CARGO_TARGET_DIR", self.dir.join("target"));
-        command.env("SHUTTLE_SILENCE_WARNINGS", "1").stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
         command
     }
 

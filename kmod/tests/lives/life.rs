@@ -246,6 +246,8 @@ impl Life {
                     take_us(rng.pick(&[0, 1000, 5_000_000]));
                     self.volume.resume();
                 }
+                // What is lost is to be given up: that takes minutes otherwise.
+                2..=5 if self.rot != 0 && rng.one_in(2) => message("give_up"),
                 4 => message(rng.pick(&["give_up", "clear_stat", "report"])),
                 5 => {
                     self.volume.status(StatusKind::Info);
@@ -435,10 +437,12 @@ fn live_once(machine: Machine, found: Vec<Vec<u64>>, plan: &Plan, rng: &mut Rng)
     };
     let mut all = Vec::new();
     for who in 0..writers {
-        let (ops, seed) = (rng.range(plan.ops / 6, plan.ops), rng.next());
+        // What has rotted is given up when its room is needed, and not before.
+        let most = if plan.rot == 0 { plan.ops } else { plan.ops * 3 };
+        let (ops, seed) = (rng.range(most / 6, most), rng.next());
         all.push(go("writer", Box::new(move |life| life.write_for_a_while(who, ops, seed))));
     }
-    let (admin, seed) = (plan.admin, rng.next());
+    let (admin, seed) = (if plan.rot == 0 { plan.admin } else { plan.admin + 12 }, rng.next());
     all.push(go("admin", Box::new(move |life| life.administer(admin, seed))));
     let (troubles, seed) = (if rng.one_in(3) { 0 } else { plan.troubles }, rng.next());
     all.push(go("trouble", Box::new(move |life| life.trouble(troubles, seed))));

@@ -15,6 +15,8 @@ pub const SECTOR: usize = 512;
 pub const BACKING: usize = 0;
 pub const CACHE: usize = 1;
 
+/// Where the segments of a cache disk begin.
+const SEGMENTS: u64 = 256 * 8;
 /// Images of a life at most.
 const IMAGES: usize = 16;
 
@@ -133,6 +135,8 @@ pub struct World {
     pub log_may_fail: bool,
     /// Whether the cache disk has ever forgotten something: what was not stable is gone then, and cannot be read.
     pub forgot: bool,
+    /// What a write to the first MiB of the cache disk, where checkpoints are, takes at most, in microseconds.
+    checkpoint_us: u64,
     /// So many places of the cache disk have lost what they had.
     pub rotten: usize,
     rng: Rng,
@@ -140,6 +144,7 @@ pub struct World {
 
 impl World {
     pub fn new(disks: [Simulated; 2], histories: Vec<History>, every: u64, seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
         Self {
             disks,
             in_flight: Default::default(),
@@ -152,15 +157,16 @@ impl World {
             read_failed_ms: [0; 2],
             log_may_fail: false,
             forgot: false,
+            checkpoint_us: rng.pick(&[2000, 2000, 400_000]),
             rotten: 0,
-            rng: Rng::new(seed),
+            rng,
         }
     }
 
     /// The medium of the cache disk loses something in its segments: it says so, or a bit is another one. Then there are no images: a
     /// record that is not known durable, and is not what it was, is the end of the log.
     pub fn rot(&mut self, rng: &mut Rng, sectors: u64) {
-        let sector = rng.range(256 * 8, sectors - 1);
+        let sector = rng.range(SEGMENTS, sectors - 1);
         let disk = &mut self.disks[CACHE];
         if rng.one_in(2) {
             disk.lose(sector);
@@ -229,7 +235,13 @@ impl Half {
         let (hangs, us) = {
             let mut world = self.world();
             let hangs = world.trouble(self.number, op, sectors, true);
-            (hangs, if op == Op::Read { world.rng.below(200) } else { world.rng.below(2000) })
+            let is_checkpoint = self.number == CACHE && op == Op::Write && sectors.end <= SEGMENTS;
+            let most = match op {
+                Op::Read => 200,
+                _ if is_checkpoint => world.checkpoint_us,
+                _ => 2000,
+            };
+            (hangs, world.rng.below(most))
         };
         if let Some(trouble) = hangs {
             // All the time.

@@ -307,6 +307,10 @@ struct Memory {
     meetings: std::sync::Mutex<Vec<(usize, usize, bool)>>,
 }
 
+/// Nobody looks who meets whom.
+#[cfg(not(feature = "races"))]
+struct Alone;
+
 /// Somebody is in some memory while this is there. Others go first, now and then, when he comes and when he goes.
 #[cfg(feature = "races")]
 struct Meeting<'a>(&'a Memory, (usize, usize, bool));
@@ -346,7 +350,9 @@ impl Memory {
     }
 
     #[cfg(not(feature = "races"))]
-    fn meet(&self, _: usize, _: usize, _: bool) {}
+    fn meet(&self, _: usize, _: usize, _: bool) -> Alone {
+        Alone
+    }
 
     fn with(start: NonNull<u8>, layout: Layout, used: AtomicUsize) -> Self {
         Self {
