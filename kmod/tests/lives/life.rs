@@ -169,7 +169,7 @@ impl Life {
                 // A read is tried again at once, if at all. What the cache disk has forgotten, though, is gone.
                 let world = self.machine.world();
                 assert!(
-                    world.forgot || world.rotten != 0 || world.was_wrong_since(began_ms),
+                    world.is_damaged() || world.was_wrong_since(began_ms),
                     "a read fails ({}) though no I/O of a disk has",
                     error.to_errno()
                 );
@@ -205,7 +205,9 @@ impl Life {
         // What is larger may go around the cache, and then is no part of the log.
         let most = if rng.one_in(6) { 15 * BLOCK_SECTORS } else { 16 };
         let n = rng.range(1, most / unit) * unit;
-        let first = rng.below((PART - n) / unit + 1) * unit;
+        // Most of it is overwritten again and again, and some is not: so that relocation is worth it.
+        let part = if rng.one_in(6) { PART } else { PART / 2 };
+        let first = rng.below((part - n) / unit + 1) * unit;
         let (fua, preflush) = (rng.one_in(8), rng.one_in(10));
         let ended = if preflush { self.ended() } else { vec![] };
         let version = self.machine.world().histories[who].begin(first, n);
@@ -284,6 +286,7 @@ impl Life {
             if rng.one_in(2) {
                 stay();
             } else {
+                self.machine.world().restored = true;
                 restored();
             }
             pause(rng);
@@ -296,14 +299,16 @@ impl Life {
     fn trouble(&self, troubles: u64, seed: u64) {
         let rng = &mut Rng::new(seed);
         for _ in 0..troubles + self.rot {
-            take_us(rng.pick(&[10, 1000, 30_000, 1_000_000, 5_000_000]));
+            // What rots does so early, so that somebody still needs it.
+            let longest = if self.rot == 0 { 5 } else { 3 };
+            take_us([10, 1000, 30_000, 1_000_000, 5_000_000][rng.index(longest)]);
             if *self.writers.lock().unwrap() == 0 {
                 break;
             }
             let ms = rng.pick(&[1, 10, 300, 2000, 9000, 30_000, 100_000]);
             let disk = rng.index(2);
             if rng.below(troubles + self.rot) < self.rot {
-                self.machine.world().rot(rng, self.machine.sizes[CACHE]);
+                self.machine.world().rot(rng);
                 continue;
             }
             let trouble = Trouble::any(rng, disk, self.machine.sizes[disk], ms);

@@ -6,6 +6,7 @@
 use crate::disk::{Disk as Simulated, AWAY};
 use crate::history::History;
 use crate::rng::Rng;
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 use writeboost::host::plain::{now_ms, pause, take_us, Disk, Error, MemoryDisk, Result};
@@ -17,6 +18,8 @@ pub const CACHE: usize = 1;
 
 /// Where the segments of a cache disk begin.
 const SEGMENTS: u64 = 256 * 8;
+/// Writes that are recent.
+const RECENT: usize = 32;
 /// Images of a life at most.
 const IMAGES: usize = 16;
 
@@ -135,6 +138,10 @@ pub struct World {
     pub log_may_fail: bool,
     /// Whether the cache disk has ever forgotten something: what was not stable is gone then, and cannot be read.
     pub forgot: bool,
+    /// Whether memory has come out of an image: if the cache disk cannot be read then, the volume serves nothing any more.
+    pub restored: bool,
+    /// What was written to segments of the cache disk lately.
+    recent: VecDeque<Range<u64>>,
     /// What a write to the first MiB of the cache disk, where checkpoints are, takes at most, in microseconds.
     checkpoint_us: u64,
     /// So many places of the cache disk have lost what they had.
@@ -157,6 +164,8 @@ impl World {
             read_failed_ms: [0; 2],
             log_may_fail: false,
             forgot: false,
+            restored: false,
+            recent: VecDeque::new(),
             checkpoint_us: rng.pick(&[2000, 2000, 400_000]),
             rotten: 0,
             rng,
@@ -165,8 +174,13 @@ impl World {
 
     /// The medium of the cache disk loses something in its segments: it says so, or a bit is another one. Then there are no images: a
     /// record that is not known durable, and is not what it was, is the end of the log.
-    pub fn rot(&mut self, rng: &mut Rng, sectors: u64) {
-        let sector = rng.range(SEGMENTS, sectors - 1);
+    pub fn rot(&mut self, rng: &mut Rng) {
+        // Where something was written lately, or it would hardly ever be something that is needed.
+        if self.recent.is_empty() {
+            return;
+        }
+        let sectors = self.recent[rng.index(self.recent.len())].clone();
+        let sector = rng.range(sectors.start, sectors.end - 1);
         let disk = &mut self.disks[CACHE];
         if rng.one_in(2) {
             disk.lose(sector);
@@ -200,6 +214,11 @@ impl World {
     /// Whether something was wrong with a disk at that time or later.
     pub fn was_wrong_since(&self, ms: u64) -> bool {
         self.wrong_ms.iter().any(|&wrong_ms| wrong_ms >= ms)
+    }
+
+    /// Whether a read may fail that has met no error of a disk.
+    pub fn is_damaged(&self) -> bool {
+        self.forgot || self.rotten != 0 || (self.restored && self.log_may_fail)
     }
 
     /// The trouble that an I/O has, if any.
@@ -318,6 +337,10 @@ impl Disk for Half {
         self.take_time(Op::Write, &sectors);
         let mut world = self.world();
         world.in_flight[self.number].retain(|write| write.0 != id);
+        if self.number == CACHE && sector >= SEGMENTS {
+            world.recent.truncate(RECENT - 1);
+            world.recent.push_front(sectors.clone());
+        }
         let error = self.fails(&mut world, Op::Write, &sectors);
         let World { disks, rng, .. } = &mut *world;
         if error.is_some() {
