@@ -91,6 +91,11 @@ pub struct Flights {
     records: Table<Flight>,
     flush: Flight,
     trust: Trust,
+    /// Writes and flushes that had failed when all that they may have cost was last written again; and when that began.
+    verified: AtomicU32,
+    verifies: AtomicU32,
+    /// Doubts by reads do not count for the flush that comes: see [`Flights::waive`].
+    waives: AtomicU32,
     /// [`WATCHED`] and [`SEEN`].
     watch: AtomicU32,
 }
@@ -105,6 +110,8 @@ const SEEN: u32 = 2;
 #[derive(Debug)]
 pub struct Doubts {
     count: AtomicU32,
+    /// Those of them that were writes or flushes.
+    failures: AtomicU32,
     by_reads: Seldom,
 }
 
@@ -118,11 +125,13 @@ impl Doubts {
     /// # Errors
     /// [`OutOfMemory`].
     pub fn new() -> Result<Shared<Self>, OutOfMemory> {
-        Shared::new(Self { count: AtomicU32::new(0), by_reads: Seldom::default() })
+        let [count, failures] = [0, 0].map(AtomicU32::new);
+        Shared::new(Self { count, failures, by_reads: Seldom::default() })
     }
 
     /// A write or a flush has failed. In any context, before anybody is told of that.
     pub fn add(&self) {
+        self.failures.fetch_add(1, Ordering::SeqCst);
         self.count.fetch_add(1, Ordering::SeqCst);
     }
 
@@ -130,13 +139,18 @@ impl Doubts {
     pub fn add_by_read(&self, errno: i32, now_ms: u64) {
         // A device that says what its medium cannot give back has not been reset.
         if Word::of(errno) == Word::Away && self.by_reads.may(now_ms, BY_READS_MS) {
-            self.add();
+            self.count.fetch_add(1, Ordering::SeqCst);
         }
     }
 
     /// How often.
     pub fn count(&self) -> u32 {
         self.count.load(Ordering::SeqCst)
+    }
+
+    /// How often by a write or a flush.
+    fn failures(&self) -> u32 {
+        self.failures.load(Ordering::SeqCst)
     }
 }
 
@@ -184,6 +198,9 @@ impl Flights {
         Ok(Self {
             records: Table::new(WINDOW as usize, |_| Flight::new())?,
             flush: Flight::new(),
+            verified: AtomicU32::new(doubts.failures()),
+            verifies: AtomicU32::new(doubts.failures()),
+            waives: AtomicU32::new(0),
             trust: Trust::new(doubts),
             watch: AtomicU32::new(0),
         })
@@ -204,7 +221,8 @@ impl Flights {
             Io::Record { seq, fua, .. } => ((seq * 2 + u64::from(fua)) as usize, seq * 2 + u64::from(fua)),
             Io::Flush { upto } => (FLUSH, upto),
         };
-        self.of(tag).take_off(what, self.trust.doubts.count());
+        let doubts = &self.trust.doubts;
+        self.of(tag).take_off(what, if tag == FLUSH { doubts.count() } else { doubts.failures() });
         tag
     }
 
@@ -221,10 +239,10 @@ impl Flights {
             return false;
         }
         if tag == FLUSH {
-            return !self.is_suspect();
+            return !self.is_suspect() || (self.waives() && !self.has_failed());
         }
-        // All before it was durable when it was sent.
-        !Self::is_commit(tag) || self.trust.doubts.count() == self.of(tag).doubts.load(Ordering::Relaxed)
+        // All before it was durable when it was sent, and itself it makes durable whatever else the device forgets.
+        !Self::is_commit(tag) || self.trust.doubts.failures() == self.of(tag).doubts.load(Ordering::Relaxed)
     }
 
     /// Whether the I/O tagged `tag` makes durable what somebody waits for: a flush, or a record with FUA.
@@ -235,7 +253,37 @@ impl Flights {
 
     /// What may have been lost so far is about to be written again.
     pub fn trust(&self) {
+        self.verifies.store(self.trust.doubts.failures(), Ordering::SeqCst);
         self.trust.renew();
+    }
+
+    /// All that may have been lost when that began was there, and is written again.
+    pub fn verified(&self) {
+        self.verified.store(self.verifies.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+
+    /// Whether a write or a flush has failed, and what that may have cost is not known to be there.
+    pub fn has_failed(&self) -> bool {
+        self.trust.doubts.failures() != self.verified.load(Ordering::SeqCst)
+    }
+
+    /// Only reads have failed, and for so long that nothing can be read back: they do not count for the flush that comes. A device
+    /// that was reset by one of them, has forgotten something, and can be written since but not read, is none that anybody has seen;
+    /// one that cannot be read for a while is.
+    pub fn waive(&self) {
+        self.waives.store(1, Ordering::SeqCst);
+    }
+
+    /// Whether doubts by reads do not count.
+    pub fn waives(&self) -> bool {
+        self.waives.load(Ordering::SeqCst) != 0
+    }
+
+    /// A flush is believed: what had failed before it was sent does not matter any more.
+    pub fn flushed(&self) {
+        if self.waives.swap(0, Ordering::SeqCst) != 0 {
+            self.trust.settled.store(self.flush.doubts.load(Ordering::Relaxed), Ordering::SeqCst);
+        }
     }
 
     /// Whether no flush would be believed.
@@ -391,6 +439,41 @@ mod tests {
             flights.trust();
             assert!(!flights.is_suspect() && flights.is_believed(tags[2], true));
         }
+    }
+
+    #[test]
+    fn reads_cast_doubt_until_that_is_no_use() {
+        let flights = Flights::new(Doubts::new().unwrap()).unwrap();
+        let flush = Io::Flush { upto: 4 };
+        let (eio, enodata) = (5, 61);
+        flights.doubts().add_by_read(enodata, 1000);
+        assert!(flights.is_believed(flights.take_off(&flush), true), "the medium has answered");
+        flights.doubts().add_by_read(eio, 1000);
+        let fua = record(3, true);
+        assert!(flights.is_believed(flights.take_off(&fua), true));
+        assert!(flights.is_suspect() && !flights.has_failed());
+        assert!(!flights.is_believed(flights.take_off(&flush), true));
+        // It can be looked for.
+        flights.trust();
+        flights.verified();
+        assert!(flights.is_believed(flights.take_off(&flush), true));
+        // It cannot, and reads go on to fail.
+        flights.doubts().add_by_read(eio, 2000);
+        flights.waive();
+        let tag = flights.take_off(&flush);
+        flights.doubts().add_by_read(eio, 3000);
+        assert!(flights.is_believed(tag, true));
+        flights.flushed();
+        assert!(flights.is_suspect() && !flights.waives(), "the last one was not before it was sent");
+        // A write that fails counts, whoever else waives what.
+        flights.waive();
+        let tag = flights.take_off(&flush);
+        flights.doubts().add();
+        assert!(flights.has_failed() && !flights.is_believed(tag, true));
+        flights.trust();
+        assert!(flights.has_failed(), "it is not known yet what is there");
+        flights.verified();
+        assert!(!flights.has_failed());
     }
 
     #[test]

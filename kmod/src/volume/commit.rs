@@ -182,7 +182,8 @@ impl Volume {
             any |= settled;
         });
         if any && attempts.any {
-            let is_there = attempts.any_failed() || this.core.lock().engine.failed();
+            let is_there =
+                attempts.any_failed() && this.flights.has_failed() || this.core.lock().engine.failed();
             this.trouble(trouble::CACHE_WRITE, is_there);
         }
         any
@@ -190,16 +191,33 @@ impl Volume {
 
     /// An attempt is over: tells the engine, or notes that there is to be another one. Says whether the engine was told.
     fn settle_or_wait(&self, attempt: &mut Attempt, ok: bool) -> bool {
-        if !ok {
-            self.fault(Kind::CacheWrite);
-            match attempt.retry.failed() {
-                Next::Again(pause) if !self.core.lock().engine.failed() => {
-                    attempt.due = Some(now_ms().saturating_add(pause));
-                    self.trouble(trouble::CACHE_WRITE, true);
-                    return false;
-                }
-                Next::Again(_) | Next::Over => (),
+        if ok {
+            if matches!(attempt.io, Some(Io::Flush { .. })) {
+                self.flights.flushed();
             }
+            self.settle(attempt, true);
+            return true;
+        }
+        // Or it is only a read that casts doubt on it.
+        let has_failed = self.flights.has_failed();
+        if has_failed {
+            self.fault(Kind::CacheWrite);
+        }
+        let is_over = self.core.lock().engine.failed();
+        match attempt.retry.failed() {
+            Next::Again(pause) if !is_over => {
+                attempt.due = Some(now_ms().saturating_add(pause));
+                if has_failed {
+                    self.trouble(trouble::CACHE_WRITE, true);
+                }
+                return false;
+            }
+            Next::Over if !is_over && !has_failed => {
+                self.flights.waive();
+                *attempt = Attempt { io: attempt.io, retry: Retry::default(), due: Some(0) };
+                return false;
+            }
+            Next::Again(_) | Next::Over => (),
         }
         self.settle(attempt, ok);
         true
@@ -245,7 +263,7 @@ impl Volume {
             // Nothing else is sent meanwhile: see `send`. So no record comes to those that are written again.
             (Some(due), Some(io)) if due <= now && attempts.records.iter().all(|a| a.io.is_none()) => {
                 attempt.due = None;
-                match this.write_again() {
+                match this.verify() {
                     Ok(true) => Self::submit(this, &io),
                     Ok(false) => {
                         this.settle(attempt, false);
@@ -257,6 +275,27 @@ impl Volume {
             _ => (),
         }
         any
+    }
+
+    /// What a flush needs to be believed. Says whether it can be.
+    ///
+    /// # Errors
+    /// `EIO` when the device still fails.
+    fn verify(&self) -> Result<bool> {
+        if self.flights.waives() {
+            if self.faults.may_log(Kind::CacheRead) {
+                log_err!(
+                    "{}: the cache device cannot be read, and so is flushed without a look at it",
+                    &*self.disks
+                );
+            }
+            return Ok(true);
+        }
+        let is_there = self.write_again()?;
+        if is_there {
+            self.flights.verified();
+        }
+        Ok(is_there)
     }
 
     /// Writes all records again that are on the cache device and not known durable, from what can be read there. Says

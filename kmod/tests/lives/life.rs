@@ -312,7 +312,7 @@ impl Life {
                 continue;
             }
             let trouble = Trouble::any(rng, disk, self.machine.sizes[disk], ms);
-            self.machine.world().troubles.push(trouble);
+            self.machine.world().begin(trouble);
         }
     }
 

@@ -18,6 +18,8 @@ pub const CACHE: usize = 1;
 
 /// Where the segments of a cache disk begin.
 const SEGMENTS: u64 = 256 * 8;
+/// How long a disk cannot be read that is reset by that, in milliseconds.
+const SOON_MS: u64 = 4000;
 /// Writes that are recent.
 const RECENT: usize = 32;
 /// Images of a life at most.
@@ -133,8 +135,7 @@ pub struct World {
     pub wrong_ms: [u64; 2],
     /// When a read of each disk has failed last.
     read_failed_ms: [u64; 2],
-    /// Whether any I/O of the cache disk has failed. Then it may have been reset, and what was not stable must be read back; so the log
-    /// may have failed, too, and for good.
+    /// Whether a write or flush of the cache disk has failed, or it was reset: then the log may have failed, too, and for good.
     pub log_may_fail: bool,
     /// Whether the cache disk has ever forgotten something: what was not stable is gone then, and cannot be read.
     pub forgot: bool,
@@ -211,6 +212,22 @@ impl World {
         }
     }
 
+    /// Something goes wrong. A disk that is reset by a read can be read again soon: see `Flights::waive`.
+    pub fn begin(&mut self, mut trouble: Trouble) {
+        let resets = |t: &Trouble| matches!(t.how, How::Resets(_));
+        let reads = |t: &Trouble| t.disk == trouble.disk && t.ops.contains(&Op::Read) && t.how != How::Hangs;
+        let was_reset = self.troubles.iter().any(|t| reads(t) && resets(t));
+        let is_read = reads(&trouble);
+        let soon_ms = now_ms() + SOON_MS;
+        if is_read && (resets(&trouble) || was_reset) {
+            trouble.until_ms = trouble.until_ms.min(soon_ms);
+        }
+        if is_read && resets(&trouble) {
+            self.troubles.iter_mut().filter(|t| reads(t)).for_each(|t| t.until_ms = t.until_ms.min(soon_ms));
+        }
+        self.troubles.push(trouble);
+    }
+
     /// Whether something was wrong with a disk at that time or later.
     pub fn was_wrong_since(&self, ms: u64) -> bool {
         self.wrong_ms.iter().any(|&wrong_ms| wrong_ms >= ms)
@@ -278,7 +295,8 @@ impl Half {
     fn fails(&self, world: &mut World, op: Op, sectors: &Range<u64>) -> Option<Error> {
         let trouble = world.trouble(self.number, op, sectors, false)?;
         world.wrong_ms[self.number] = now_ms();
-        world.log_may_fail |= self.number == CACHE;
+        let may_forget = op != Op::Read || matches!(trouble.how, How::Resets(_));
+        world.log_may_fail |= self.number == CACHE && may_forget;
         note(&format!("disk {} {op:?} {sectors:?} {:?}", self.number, trouble.how));
         // Where reads fail all the time, not each of them is taken for a reset.
         let is_told = op != Op::Read || now_ms() > world.read_failed_ms[self.number] + 1100;
