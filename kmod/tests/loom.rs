@@ -13,7 +13,7 @@ use loom::model::Builder;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use writeboost::engine::checks::{Checks, Verdict};
-use writeboost::engine::flight::{Flights, Landing, Pending};
+use writeboost::engine::flight::{Doubts, Flights, Landing, Pending};
 use writeboost::engine::log::{Claim, Io};
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::Batch;

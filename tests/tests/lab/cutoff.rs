@@ -16,31 +16,31 @@ use crate::support::{code, script, Bench, Test};
 
 /// The tests.
 pub const TESTS: &[Test] = &[
-    code("cutoff::durable", 70, false, |cx| {
+    code("cutoff::durable", 35, false, |cx| {
         // A log that goes round all the time.
-        Cuts { rounds: 12, cache: 12, every: 4, align: 1, longest: 2500, slow: false }.run(cx)
+        Cuts { rounds: 6, cache: 12, every: 4, align: 1, longest: 2500, slow: false }.run(cx)
     })
     .full_takes(140),
     code("cutoff::durable_quick", 12, true, |cx| {
         Cuts { rounds: 2, cache: 24, every: 8, align: 1, longest: 1000, slow: true }.run(cx)
     })
     .full_takes(24),
-    code("cutoff::durable_on_a_slow_cache", 50, false, |cx| {
-        Cuts { rounds: 10, cache: 24, every: 6, align: 1, longest: 1500, slow: true }.run(cx)
+    code("cutoff::durable_on_a_slow_cache", 25, false, |cx| {
+        Cuts { rounds: 5, cache: 24, every: 6, align: 1, longest: 1500, slow: true }.run(cx)
     })
     .full_takes(100),
-    code("cutoff::prefix", 70, false, |cx| {
+    code("cutoff::prefix", 35, false, |cx| {
         // Nothing is ever flushed: how much is lost is open, but not that it is the end.
-        Cuts { rounds: 12, cache: 24, every: 0, align: 1, longest: 2500, slow: false }.run(cx)
+        Cuts { rounds: 6, cache: 24, every: 0, align: 1, longest: 2500, slow: false }.run(cx)
     })
     .full_takes(140),
-    code("cutoff::prefix_of_whole_blocks", 60, false, |cx| {
-        Cuts { rounds: 10, cache: 12, every: 500, align: 8, longest: 2500, slow: false }.run(cx)
+    code("cutoff::prefix_of_whole_blocks", 30, false, |cx| {
+        Cuts { rounds: 5, cache: 12, every: 500, align: 8, longest: 2500, slow: false }.run(cx)
     })
     .full_takes(120),
-    code("cutoff::many_writers", 60, false, many_writers).full_takes(120),
-    code("cutoff::ext4", 60, false, ext4).full_takes(120),
-    script("cutoff::volatile_caches", 100, false, VOLATILE),
+    code("cutoff::many_writers", 30, false, many_writers).full_takes(120),
+    code("cutoff::ext4", 30, false, ext4).full_takes(120),
+    script("cutoff::volatile_caches", 50, false, VOLATILE),
 ];
 
 /// Both devices are parts of one, so that one record tells the order of all writes to them.
@@ -65,7 +65,7 @@ const VOLATILE: &str = r#"
     modprobe -r dm-log-writes
     halves /dev/ram0 second_
     cuts=0
-    while [ $cuts -lt 60 ]; do
+    while [ $cuts -lt 30 ]; do
         wbtest replay /dev/log /dev/ram0 --seed $((SEED * 1000 + cuts)) >/tmp/n 2>/tmp/moment
         read -r _ durable </tmp/n
         blockdev --flushbufs /dev/ram0
@@ -103,7 +103,7 @@ const PATIENCE: Duration = Duration::from_secs(500);
 /// How many cuts there are where a short run has `rounds`.
 fn rounds(cx: &Bench, rounds: u32) -> u32 {
     if cx.full {
-        rounds * 2
+        rounds * 4
     } else {
         cx.repeats(rounds)
     }
@@ -210,7 +210,7 @@ fn many_writers(cx: &Bench) -> Result<()> {
     let mut random = Random::new(&[cx.seed, 1]);
     let mut epochs = vec![Vec::<u64>::new(); WRITERS as usize];
     let mut durable = vec![0; WRITERS as usize];
-    let rounds = rounds(cx, 10);
+    let rounds = rounds(cx, 5);
     for round in 0..=rounds {
         let mut script = "wbctl create v /dev/lab/disk0 /dev/lab/disk1\n".to_owned();
         let mut write = String::new();
@@ -258,7 +258,7 @@ fn many_writers(cx: &Bench) -> Result<()> {
 
 /// A filesystem: whatever was fsync'd is there, and fsck finds nothing to repair.
 fn ext4(cx: &Bench) -> Result<()> {
-    let rounds = rounds(cx, 10);
+    let rounds = rounds(cx, 5);
     let disks: [PathBuf; 2] = [cx.disk("backing", 384)?, cx.disk("cache", 24)?];
     let mut random = Random::new(&[cx.seed, 2]);
     let mut durable = 0;

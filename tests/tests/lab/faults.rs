@@ -1227,10 +1227,12 @@ $at $((n - at)) error"; }
             finish v /dev/b /dev/c
         done
         say 'a volume without dirty data is formatted when somebody has blanked its first sector, as ever'
-        dd if=/dev/zero of=/dev/c bs=512 count=1 oflag=direct conv=notrunc status=none
-        refused 5 'wbformat --force --force' -- wbctl create v /dev/b /dev/c
-        volume v /dev/b /dev/c
-        remove v
+        for by in wbctl dmsetup; do
+            dd if=/dev/zero of=/dev/c bs=512 count=1 oflag=direct conv=notrunc status=none
+            if [ $by = wbctl ]; then wbctl create v /dev/b /dev/c; else volume v /dev/b /dev/c; fi
+            put /tmp/z 0
+            finish v /dev/b /dev/c
+        done
         "#
         ),
     ),

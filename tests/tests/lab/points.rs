@@ -14,18 +14,18 @@ use xtask::lab::checkout;
 
 use crate::support::{code, Bench, Test};
 
-/// The tests. Their points: 220 in a normal run, 1,010 in a full one.
+/// The tests. Their points: 130 in a normal run, 1,010 in a full one.
 pub const TESTS: &[Test] = &[
     code("points::quick", 12, true, |cx| Run { lives: 1, points: 10, full: (1, 10), script: RAW }.run(cx)),
-    code("points::raw", 60, false, |cx| Run { lives: 3, points: 30, full: (4, 100), script: RAW }.run(cx))
+    code("points::raw", 40, false, |cx| Run { lives: 2, points: 30, full: (4, 100), script: RAW }.run(cx))
         .full_takes(270),
-    code("points::many_writers", 30, false, |cx| {
-        Run { lives: 1, points: 40, full: (1, 200), script: MANY }.run(cx)
+    code("points::many_writers", 20, false, |cx| {
+        Run { lives: 1, points: 20, full: (1, 200), script: MANY }.run(cx)
     })
     .full_takes(150),
-    code("points::ext4", 50, false, |cx| Run { lives: 1, points: 40, full: (1, 200), script: EXT4 }.run(cx))
+    code("points::ext4", 30, false, |cx| Run { lives: 1, points: 20, full: (1, 200), script: EXT4 }.run(cx))
         .full_takes(250),
-    code("points::xfs", 50, false, |cx| Run { lives: 1, points: 40, full: (1, 200), script: XFS }.run(cx))
+    code("points::xfs", 30, false, |cx| Run { lives: 1, points: 20, full: (1, 200), script: XFS }.run(cx))
         .full_takes(250),
 ];
 
