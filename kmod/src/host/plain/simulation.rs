@@ -31,6 +31,8 @@ use std::vec::Vec;
 const STACK: usize = 512 << 10;
 /// The first moment, in microseconds since boot: as of [`super::now_ms`], it is never 0.
 const FIRST_US: u64 = 100_000_000;
+/// Who only looks again and again waits for ever as well: this is later than anything ends that does.
+const LAST_US: u64 = FIRST_US + 12 * 3_600_000_000;
 /// One turn takes so long, in microseconds: who looks at the clock again and again sees it move.
 const TURN_US: u64 = 1;
 /// A task that takes a lock lets others go first once in so many times.
@@ -189,6 +191,7 @@ impl Simulation {
             }
             if self.ready.is_empty() {
                 self.now_us = self.timers.first()?.0;
+                assert!(self.now_us < LAST_US, "for half a day nobody has come to an end: {}", self.show());
                 continue;
             }
             let i = if self.by_rank {
