@@ -35,8 +35,8 @@ const ENGINE: [Stage; 7] = [
     ("small histories", "crash", "small_histories_survive_every_crash", ""),
     ("directed test", "directed", "", ""),
     ("hibernation", "sleep", "", ""),
-    ("crash model", "crash", "a_volume_survives_any_crash", "200000"),
     LIVES[0],
+    ("crash model", "crash", "a_volume_survives_any_crash", "200000"),
 ];
 
 /// Of what drives the engine.

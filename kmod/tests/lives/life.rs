@@ -105,7 +105,7 @@ impl Life {
     fn excuse(&self, what: &str, error: Error, began_ms: u64) {
         let world = self.machine.world();
         assert!(
-            world.log_may_fail
+            world.may_have_failed()
                 || world.rotten != 0
                 || world.was_wrong_since(began_ms.saturating_sub(AFTERMATH_MS)),
             "{what} fails ({}) though nothing is wrong with a disk",
@@ -196,7 +196,7 @@ impl Life {
             }
         }
         let world = self.machine.world();
-        let is_clear = !world.log_may_fail && !world.was_wrong_since(0);
+        let is_clear = !world.may_have_failed() && !world.was_wrong_since(0);
         assert!(!is_clear || unreadable <= world.rotten, "{unreadable} blocks, {} are rotten", world.rotten);
     }
 
@@ -321,7 +321,7 @@ impl Life {
     fn convalesce(&self) {
         self.machine.world().troubles.clear();
         take_us(AFTERMATH_MS * 1000);
-        let log_may_fail = self.machine.world().log_may_fail;
+        let log_may_fail = self.machine.world().may_have_failed();
         let is_rotten = self.machine.world().rotten != 0;
         let flush = self.volume.flush();
         let drain = self.volume.message("drop_caches").map(|_| ());
@@ -462,7 +462,7 @@ fn live_once(machine: Machine, found: Vec<Vec<u64>>, plan: &Plan, rng: &mut Rng)
     let Life { machine, volume, .. } = Arc::into_inner(life).unwrap();
     let is_removed = rng.one_in(3);
     if is_removed {
-        let log_may_fail = machine.world().log_may_fail;
+        let log_may_fail = machine.world().may_have_failed();
         volume.remove();
         if !log_may_fail {
             let mut world = machine.world();

@@ -136,7 +136,7 @@ pub struct World {
     /// When a read of each disk has failed last.
     read_failed_ms: [u64; 2],
     /// Whether a write or flush of the cache disk has failed, or it was reset: then the log may have failed, too, and for good.
-    pub log_may_fail: bool,
+    log_may_fail: bool,
     /// Whether the cache disk has ever forgotten something: what was not stable is gone then, and cannot be read.
     pub forgot: bool,
     /// Whether memory has come out of an image: if the cache disk cannot be read then, the volume serves nothing any more.
@@ -235,7 +235,17 @@ impl World {
 
     /// Whether a read may fail that has met no error of a disk.
     pub fn is_damaged(&self) -> bool {
-        self.forgot || self.rotten != 0 || (self.restored && self.log_may_fail)
+        self.forgot || self.rotten != 0 || self.may_be_gone()
+    }
+
+    /// Whether the cache disk may not have been readable when memory came out of an image.
+    fn may_be_gone(&self) -> bool {
+        self.restored && self.wrong_ms[CACHE] != 0
+    }
+
+    /// Whether the volume may take nothing any more, for good.
+    pub fn may_have_failed(&self) -> bool {
+        self.log_may_fail || self.may_be_gone()
     }
 
     /// The trouble that an I/O has, if any.
