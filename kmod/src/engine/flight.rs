@@ -11,7 +11,7 @@
 //!   lies here unseen while the thread sleeps. But for what returns while somebody watches: whoever that is looks himself, after
 //!   he has said that he watches no more. Both say so in one word, one after the other: either the end sees that nobody watches,
 //!   or the watcher sees that something has ended.
-//! - When a write or flush has failed, the device may have been reset, and have dropped what it had in its cache. So no
+//! - When a write or flush has failed, or a read in a way that says nothing of the medium, the device may have been reset, and have dropped what it had in its cache. So no
 //!   flush is believed that returns later, until what may have been dropped is written again; nor a record with FUA that was
 //!   under way, for FUA may be a write and a flush.
 
@@ -94,7 +94,7 @@ pub struct Flights {
     /// Writes and flushes that had failed when all that they may have cost was last written again; and when that began.
     verified: AtomicU32,
     verifies: AtomicU32,
-    /// Doubts by reads do not count for the flush that comes: see [`Flights::waive`].
+    /// Doubts by reads do not count for the commit that comes: see [`Flights::waive`].
     waives: AtomicU32,
     /// [`WATCHED`] and [`SEEN`].
     watch: AtomicU32,
@@ -221,8 +221,7 @@ impl Flights {
             Io::Record { seq, fua, .. } => ((seq * 2 + u64::from(fua)) as usize, seq * 2 + u64::from(fua)),
             Io::Flush { upto } => (FLUSH, upto),
         };
-        let doubts = &self.trust.doubts;
-        self.of(tag).take_off(what, if tag == FLUSH { doubts.count() } else { doubts.failures() });
+        self.of(tag).take_off(what, self.trust.doubts.count());
         tag
     }
 
@@ -238,11 +237,15 @@ impl Flights {
             self.trust.doubts.add();
             return false;
         }
-        if tag == FLUSH {
-            return !self.is_suspect() || (self.waives() && !self.has_failed());
-        }
-        // All before it was durable when it was sent, and itself it makes durable whatever else the device forgets.
-        !Self::is_commit(tag) || self.trust.doubts.failures() == self.of(tag).doubts.load(Ordering::Relaxed)
+        let is_doubtful = match tag {
+            FLUSH => self.is_suspect(),
+            // All before it was durable when it was sent.
+            _ => {
+                let before = self.of(tag).doubts.load(Ordering::Relaxed);
+                Self::is_commit(tag) && self.trust.doubts.count() != before
+            }
+        };
+        !is_doubtful || (self.waives() && !self.has_failed())
     }
 
     /// Whether the I/O tagged `tag` makes durable what somebody waits for: a flush, or a record with FUA.
@@ -267,7 +270,7 @@ impl Flights {
         self.trust.doubts.failures() != self.verified.load(Ordering::SeqCst)
     }
 
-    /// Only reads have failed, and for so long that nothing can be read back: they do not count for the flush that comes. A device
+    /// Only reads have failed, and for so long that nothing can be read back: they do not count for the commit that comes. A device
     /// that was reset by one of them, has forgotten something, and can be written since but not read, is none that anybody has seen;
     /// one that cannot be read for a while is.
     pub fn waive(&self) {
@@ -279,9 +282,9 @@ impl Flights {
         self.waives.load(Ordering::SeqCst) != 0
     }
 
-    /// A flush is believed: what had failed before it was sent does not matter any more.
-    pub fn flushed(&self) {
-        if self.waives.swap(0, Ordering::SeqCst) != 0 {
+    /// A commit is believed, by a flush or without one. What had failed before a flush was sent does not matter any more.
+    pub fn committed(&self, by_flush: bool) {
+        if self.waives.swap(0, Ordering::SeqCst) != 0 && by_flush {
             self.trust.settled.store(self.flush.doubts.load(Ordering::Relaxed), Ordering::SeqCst);
         }
     }
@@ -451,6 +454,14 @@ mod tests {
         flights.doubts().add_by_read(eio, 1000);
         let fua = record(3, true);
         assert!(flights.is_believed(flights.take_off(&fua), true));
+        // FUA may be a write and a flush.
+        let tag = flights.take_off(&fua);
+        flights.doubts().add_by_read(eio, 2000);
+        assert!(!flights.is_believed(tag, true));
+        flights.waive();
+        assert!(flights.is_believed(tag, true));
+        flights.committed(false);
+        assert!(!flights.waives());
         assert!(flights.is_suspect() && !flights.has_failed());
         assert!(!flights.is_believed(flights.take_off(&flush), true));
         // It can be looked for.
@@ -458,12 +469,12 @@ mod tests {
         flights.verified();
         assert!(flights.is_believed(flights.take_off(&flush), true));
         // It cannot, and reads go on to fail.
-        flights.doubts().add_by_read(eio, 2000);
+        flights.doubts().add_by_read(eio, 3000);
         flights.waive();
         let tag = flights.take_off(&flush);
-        flights.doubts().add_by_read(eio, 3000);
+        flights.doubts().add_by_read(eio, 4000);
         assert!(flights.is_believed(tag, true));
-        flights.flushed();
+        flights.committed(true);
         assert!(flights.is_suspect() && !flights.waives(), "the last one was not before it was sent");
         // A write that fails counts, whoever else waives what.
         flights.waive();

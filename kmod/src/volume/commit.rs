@@ -192,8 +192,10 @@ impl Volume {
     /// An attempt is over: tells the engine, or notes that there is to be another one. Says whether the engine was told.
     fn settle_or_wait(&self, attempt: &mut Attempt, ok: bool) -> bool {
         if ok {
-            if matches!(attempt.io, Some(Io::Flush { .. })) {
-                self.flights.flushed();
+            match attempt.io {
+                Some(Io::Flush { .. }) => self.flights.committed(true),
+                Some(Io::Record { fua: true, .. }) => self.flights.committed(false),
+                _ => (),
             }
             self.settle(attempt, true);
             return true;
@@ -219,7 +221,7 @@ impl Volume {
             }
             Next::Again(_) | Next::Over => (),
         }
-        self.settle(attempt, ok);
+        self.settle(attempt, false);
         true
     }
 
