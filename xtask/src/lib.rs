@@ -2,5 +2,6 @@
 //!
 //! `cargo xtask` is a thin command line over this library, and the integration tests use [`lab`] directly.
 
+pub mod cargo;
 pub mod lab;
 pub mod progress;

@@ -13,10 +13,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context, Result};
+use xtask::cargo::cargo;
 use xtask::lab::checkout;
 use xtask::progress::Progress;
 
-use super::{test, Mutants};
+use super::Mutants;
 
 /// A test that hangs has caught the mutant too. None takes so much time of a CPU when it does not; how long that is by the
 /// clock depends on what else the machine does.
@@ -172,7 +173,7 @@ impl Copy {
             LIB => ("--lib".into(), "writeboost"),
             _ => (format!("--test {name}"), name),
         };
-        let output = test::cargo("test --quiet --no-run --message-format json")
+        let output = cargo("test --quiet --no-run --message-format json")
             .args(which.split(' '))
             .current_dir(&self.dir)
             .env("CARGO_TARGET_DIR", &self.target)

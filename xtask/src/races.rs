@@ -7,10 +7,11 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context, Result};
+use xtask::cargo::cargo;
 use xtask::lab::checkout;
 use xtask::progress::Progress;
 
-use super::{test, Races};
+use super::Races;
 
 /// The checkers, each a feature of the engine's crate and a test of that name.
 pub const CHECKERS: [&str; 2] = ["loom", "races"];
@@ -246,7 +247,7 @@ const MUTANTS: &[Mutant] = &[
 
 /// The tests of one checker, of which the names have to contain `filter`.
 pub fn checker(name: &str, seed: Option<u64>, filter: &str) -> Command {
-    let mut command = test::cargo(&words(name));
+    let mut command = cargo(&words(name));
     command.args(["--", "--nocapture", filter]);
     if let Some(seed) = seed {
         command.env("WRITEBOOST_SEED", seed.to_string());
@@ -364,7 +365,7 @@ impl Copy {
     }
 
     fn cargo(&self, words: &str) -> Command {
-        let mut command = test::cargo(words);
+        let mut command = cargo(words);
         // Not the checkout's: cargo takes a package at the same place in another workspace for the same one.
         command.current_dir(&self.dir).env("CARGO_TARGET_DIR", self.dir.join("target"));
         command.stdout(Stdio::null()).stderr(Stdio::null());

@@ -5,6 +5,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use xtask::cargo::cargo;
 use xtask::lab::{checkout, clippy_module, Flavour, Kernel, Lab, SUPPORTED};
 use xtask::progress::Progress;
 
@@ -194,19 +195,6 @@ pub fn run(args: Test, progress: Progress) -> Result<ExitCode> {
     // The last line, in a form that both people and scripts know.
     println!("{}", total.show());
     Ok(if ran && total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Cargo with `words`, in the checkout.
-pub fn cargo(words: &str) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(words.split_whitespace()).current_dir(checkout()).stdin(Stdio::null());
-    // Set for us by the cargo that runs us; what is built must not depend on who asked for it.
-    for (name, _) in std::env::vars_os() {
-        if name.as_encoded_bytes().starts_with(b"CARGO_PKG_") || name == "CARGO_MANIFEST_DIR" {
-            command.env_remove(name);
-        }
-    }
-    command
 }
 
 /// A check counts as a test. Its output is shown when it fails.

@@ -15,6 +15,7 @@ use super::host;
 use super::root::Root;
 use super::stack;
 use super::{Built, GUEST_INIT, INIT};
+use crate::cargo;
 use crate::progress::Progress;
 
 /// The module's file name.
@@ -281,8 +282,7 @@ struct Target {
 /// Builds the userspace tools of this workspace and answers with their paths.
 pub fn tools(root: &Root) -> Result<Vec<PathBuf>> {
     host::install(host::FOR_TOOLS, root.cache(), root.progress())?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(&cargo)
+    let output = Command::new(cargo::program())
         .args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"])
         .arg(checkout().join("Cargo.toml"))
         .stderr(Stdio::inherit())
@@ -292,14 +292,9 @@ pub fn tools(root: &Root) -> Result<Vec<PathBuf>> {
         bail!("cargo metadata failed");
     }
     let metadata: Metadata = serde_json::from_slice(&output.stdout)?;
-    let mut command = Command::new(&cargo);
+    let mut command = Command::new(cargo::program());
     command.args(["build", "--release", "--manifest-path"]).arg(checkout().join("Cargo.toml"));
-    // Set for us by the cargo that runs us; the build below must not depend on who asked for it.
-    for (name, _) in std::env::vars_os() {
-        if name.as_encoded_bytes().starts_with(b"CARGO_PKG_") || name == "CARGO_MANIFEST_DIR" {
-            command.env_remove(name);
-        }
-    }
+    cargo::forget_ours(&mut command);
     let mut paths = Vec::new();
     for package in metadata
         .packages
