@@ -739,6 +739,13 @@ pub fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
+/// `script` behind assignments of these values, which only Rust knows.
+pub fn with(values: &[(&str, &dyn fmt::Display)], script: &str) -> String {
+    let assign =
+        |(name, value): &(&str, &dyn fmt::Display)| format!("{name}={}\n", quote(&value.to_string()));
+    values.iter().map(assign).collect::<String>() + script
+}
+
 /// What of a kernel's log says why the kernel died, for an error message: all since the first sign of trouble, or the end.
 fn last_words(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);

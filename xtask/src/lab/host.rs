@@ -59,8 +59,7 @@ pub fn install(needs: &[Need], cache: &Cache, progress: &Progress) -> Result<()>
     let log = cache.log("host-apt");
     let step =
         progress.step(format!("installing {} with apt-get", missing.join(", ")), Duration::from_secs(60));
-    let script = "apt-get install -y --no-install-recommends \"$@\" || \
-                  { apt-get update && apt-get install -y --no-install-recommends \"$@\"; }";
+    let script = include_str!("scripts/install.sh");
     let mut command = privileged("env", progress)?;
     command.args(["DEBIAN_FRONTEND=noninteractive", "sh", "-c", script, "sh"]).args(&missing);
     step.run(&mut command, &log).context("cannot install what the lab needs")?;

@@ -37,7 +37,7 @@ use anyhow::{bail, Context, Result};
 use serde::{Deserialize, Serialize};
 
 pub use fuzzer::Fuzzer;
-pub use guest::{quote, Guest, NeverBooted, Outcome, Running};
+pub use guest::{quote, with, Guest, NeverBooted, Outcome, Running};
 pub use kernel::{Flavour, Kernel, Series, Version, SUPPORTED};
 pub use log::trouble;
 pub use module::{checkout, HostKernel, MODULE};
@@ -48,12 +48,12 @@ use cache::Cache;
 use root::Root;
 
 /// The first program of every guest.
-const INIT: &str = include_str!("init.sh");
+const INIT: &str = include_str!("scripts/init.sh");
 /// Process 1 once the guest's root is complete.
-const GUEST_INIT: &str = include_str!("guest-init.sh");
+const GUEST_INIT: &str = include_str!("scripts/guest-init.sh");
 
 /// Functions for the scripts of guests: devices of every speed.
-pub const DEVICES: &str = include_str!("devices.sh");
+pub const DEVICES: &str = include_str!("scripts/devices.sh");
 
 /// A kernel that is ready. Paths are inside the root unless they say otherwise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

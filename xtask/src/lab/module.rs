@@ -11,6 +11,7 @@ use anyhow::{bail, Context, Result};
 use serde::Deserialize;
 
 use super::cache::{self, Cache};
+use super::guest::with;
 use super::host;
 use super::root::Root;
 use super::stack;
@@ -61,13 +62,10 @@ pub fn build(root: &Root, kernel: &Built, kmod: &Path, name: &str) -> Result<Pat
     mirror(kmod, &files, &dir)?;
     let step =
         root.progress().step(format!("building {name} for {}", kernel.release), Duration::from_secs(15));
-    let script = format!(
-        "rm -f *.ko\nmake -C {} M={inside} {} -j{} modules",
-        kernel.kdir,
-        kernel.make.join(" "),
-        jobs()
+    let script = with(
+        &[("dir", &inside), ("kdir", &kernel.kdir), ("words", &kernel.make.join(" ")), ("jobs", &jobs())],
+        include_str!("scripts/build-module.sh"),
     );
-    let script = format!("cd {inside}\n{script}");
     let log = root.cache().log("kmod");
     let failed = step.run_collect(&mut root.chroot(&script)?, &log)?;
     if let Some(lines) = failed {
@@ -97,11 +95,9 @@ pub fn clippy(root: &Root, kernel: &Built, kmod: &Path) -> Result<Option<String>
     let step = root
         .progress()
         .step(format!("checking the module's Rust for {}", kernel.release), Duration::from_secs(10));
-    // Only what is denied: the kernel has opinions of its own, most of them about what bindgen has made.
-    let script = format!(
-        "cd {inside}\nmake -C {} M={inside} {} CLIPPY=1 KRUSTFLAGS='-Awarnings -Dunused' src/writeboost_main.o",
-        kernel.kdir,
-        kernel.make.join(" ")
+    let script = with(
+        &[("dir", &inside), ("kdir", &kernel.kdir), ("words", &kernel.make.join(" "))],
+        include_str!("scripts/clippy-module.sh"),
     );
     let failed = step.run_collect(&mut root.chroot(&script)?, &root.cache().log("clippy"))?;
     step.done();
@@ -365,15 +361,15 @@ pub fn layer(root: &Root, kernel: &Built, module: &Path, tools: &[PathBuf]) -> R
         cache::write(&path, content)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
     }
-    // The kernel's own modules are linked and not copied: they can be a lot.
-    let script = format!(
-        "rm -rf {inside}.new; cp -r {staged} {inside}.new; cd {inside}.new\n\
-         chown -R root:root .; chmod -R go=u-w .\n\
-         cp -al {from}/. {modules}/; rm -f {modules}/build {modules}/source\n\
-         depmod -b $PWD/fs/usr {release}\n\
-         touch used; chmod 666 used; mv {inside}.new {inside}; rm -r {staged}",
-        from = kernel.modules,
-        release = kernel.release,
+    let script = with(
+        &[
+            ("staged", &staged),
+            ("layer", &inside),
+            ("from", &kernel.modules),
+            ("modules", &modules),
+            ("release", &kernel.release),
+        ],
+        include_str!("scripts/make-layer.sh"),
     );
     step.run(&mut root.chroot(&script)?, &root.cache().log("layer"))?;
     step.done();

@@ -13,6 +13,7 @@ use anyhow::{bail, Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::cache::{self, Cache};
+use super::guest::with;
 use super::host;
 use super::kernel::{self, Version};
 use crate::progress::Progress;
@@ -72,15 +73,13 @@ const ASK_AGAIN: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long to go on with an old answer when the archive cannot be reached.
 const TRY_AGAIN: Duration = Duration::from_secs(24 * 3600);
 
-/// Enters the root `$0` and runs the rest of the arguments there, with a `/proc` because objtool reads its limits from
-/// it. The mount is the command's own and goes when it ends. A container may forbid it, and UML does without.
-const ENTER: &str = r#"
-inside='{ mount -t proc proc "$0/proc" || mount --rbind /proc "$0/proc"; } 2>/dev/null; exec chroot "$0" "$@"'
-if unshare --mount true 2>/dev/null; then
-    exec unshare --mount sh -c "$inside" "$0" "$@"
-fi
-exec chroot "$0" "$@"
-"#;
+/// Enters the root `$0` and runs the rest of the arguments there.
+const ENTER: &str = include_str!("scripts/enter-root.sh");
+
+/// The steps of a script, without the comment at its head: what has been built does not become another thing by that.
+pub fn steps(script: &str) -> &str {
+    script.find("\n\n").map_or(script, |head| &script[head + 1..])
+}
 
 /// The root filesystem, ready to be used.
 #[derive(Debug, Clone)]
@@ -170,10 +169,7 @@ impl Root {
         let what = format!("adding {} to the lab's root", packages.join(", "));
         let step = self.progress.step(what, Duration::from_secs(20));
         self.share_resolver()?;
-        let script = format!(
-            "dpkg --configure -a\napt-get update\napt-get install -y --no-install-recommends {}",
-            packages.join(" ")
-        );
+        let script = with(&[("packages", &packages.join(" "))], include_str!("scripts/add-packages.sh"));
         step.run(&mut self.chroot(&script)?, &self.cache.log("root"))?;
         step.done();
         Ok(())
@@ -294,15 +290,9 @@ impl Root {
         let step =
             self.progress.step(format!("fetching {package} {}", version.package), Duration::from_secs(45));
         self.share_resolver()?;
-        // Streaming from package to tree saves unpacking twice. The selftests alone are a tenth of the files.
-        let script = format!(
-            "rm -rf {dir}.new; mkdir {dir}.new; cd {dir}.new\n\
-             apt-get -o APT::Sandbox::User=root -o Acquire::Retries=3 download {package}={version}\n\
-             dpkg-deb --fsys-tarfile *.deb | tar -xO ./usr/src/{package}.tar.xz |\n\
-             tar -xJ --strip-components=1 --exclude='*/tools/testing'\n\
-             rm *.deb\n\
-             mv {dir}.new {dir}",
-            version = version.package,
+        let script = with(
+            &[("package", &package), ("version", &version.package), ("dir", &dir)],
+            include_str!("scripts/fetch-source.sh"),
         );
         step.run(&mut self.chroot(&Self::exclusive(&package, &script))?, &self.cache.log("source"))?;
         step.done();

@@ -1,0 +1,35 @@
+# shellcheck shell=bash
+# The medium has lost a block: it is given up, but not at once, and no other block with it.
+
+failing_cache 17
+volume v /dev/ram0 /dev/mapper/c writeback_threshold 0
+dd if=/tmp/a of=/dev/mapper/v bs=4k count=120 oflag=direct conv=notrunc,fsync status=none
+forget
+# Where block 5 of the volume lies on the device.
+dd if=/dev/x of=/tmp/image bs=1M count=4 iflag=direct status=none
+at=$(python3 -c 'print(open("/tmp/image", "rb").read().find(open("/tmp/a", "rb").read(24576)[20480:]) // 512)')
+[ $at -gt 0 ] || die 'it is not there'
+faults c medium read $at 8
+for i in {1..24}; do presses; done
+same 'lost blocks within seconds' "$(value v lost_blocks)" 0
+say 'with a neighbour that does not answer, nobody can say'
+faults c path read $(((256 + 128) * 8)) 8
+dmsetup message v 0 give_up
+for i in {1..10}; do presses; sleep 1; done
+same 'lost blocks' "$(value v lost_blocks)" 0
+# Nobody may read the block in between, or it is saved.
+dmsetup suspend --noflush --nolockfs c
+mended c
+faults c medium read $at 8
+dmsetup resume c
+for i in {1..24}; do presses; sleep 1; [ "$(value v lost_blocks)" = 0 ] || break; done
+same 'lost blocks' "$(value v lost_blocks)" 1
+logged 'block 5 (sectors 40 to 47) is lost'
+get /tmp/a 0 5 | cmp - <(head -c 20480 /tmp/a)
+get /tmp/a 6 114 | cmp - <(head -c 491520 /tmp/a | tail -c 466944)
+fails get /tmp/a 5 1
+put /tmp/a 0
+get /tmp/a 0 | cmp - /tmp/a
+mended c
+drained v /dev/ram0
+remove v
