@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Devices for the demo; sourced by both boots.
 
 # A hard disk at /dev/mapper/hdd: one request at a time, 5 ms each, as docs/benchmarks describes it. The model keeps its

@@ -1,5 +1,7 @@
+# shellcheck shell=bash
 # The first boot: the slow device alone, then with a cache before it, then writing until the power is cut.
 set -euo pipefail
+# shellcheck source=devices.sh
 . /mnt/share/devices.sh
 
 say "setting up a hard disk (512 MiB: one request at a time, 5 ms each) and an SSD (512 MiB)"

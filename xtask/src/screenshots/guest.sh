@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Makes some volumes work, and takes pictures of wbstat in a real terminal, which tmux is: texts with escape sequences.
 set -eEuo pipefail
 export LC_ALL=C.UTF-8 TERM=xterm-256color

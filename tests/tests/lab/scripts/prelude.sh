@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Functions for the scripts of guests; stands before each of them. Any command that fails ends the script.
 set -eEuo pipefail
 shopt -s inherit_errexit

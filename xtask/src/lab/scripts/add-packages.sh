@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Installs packages in the root, inside it.
 # In front: packages.
-# shellcheck disable=SC2086,SC2154 # A list of words.
+# shellcheck disable=SC2086 # A list of words.
 
 dpkg --configure -a
 apt-get update

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Devices for the scripts of guests. They want a `die`.
 
 # null NAME MIB [KEY VALUE ...]: a RAM disk /dev/NAME by the null_blk driver, which can be slow.

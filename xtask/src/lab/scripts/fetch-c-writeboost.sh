@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Puts the source of the C dm-writeboost into the root, inside it. Its Makefile is one for Kbuild, too.
 # In front: package; dir.
-# shellcheck disable=SC2154
+# shellcheck disable=SC2103,SC2164 # `set -e` holds.
 
 rm -rf "$dir.new"
 mkdir -p "$dir.new/package"

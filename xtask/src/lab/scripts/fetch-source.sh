@@ -2,7 +2,7 @@
 # Puts the source tree of a kernel into the root, inside it. Streaming from package to tree saves unpacking twice. The
 # selftests alone are a tenth of the files.
 # In front: package, its version, dir.
-# shellcheck disable=SC2154
+# shellcheck disable=SC2164 # `set -e` holds.
 
 rm -rf "$dir.new"
 mkdir "$dir.new"

@@ -35,6 +35,7 @@ from_host() { # WHAT WHERE
     esac
 }
 from_host job /run/lab
+# shellcheck source=/dev/null # Assignments.
 . /run/lab/settings
 [ "$share" = no ] || from_host share /mnt/share
 
@@ -49,14 +50,14 @@ find_devices() {
     local n=0 disk
     for disk in $disks; do
         # Without this a script would write to a plain file of that name.
-        [ -b /dev/$disk ] || echo "BUG: the disk /dev/$disk has not appeared" >/dev/kmsg
+        [ -b "/dev/$disk" ] || echo "BUG: the disk /dev/$disk has not appeared" >/dev/kmsg
         ln -s "../$disk" /dev/lab/disk$n
         n=$((n + 1))
     done
 }
 
 run_script() {
-    cd /root
+    cd /root || exit
     # Held open until the end: a terminal forgets its settings when nobody has it open.
     exec 3<>"/dev/$wb_out"
     if [ "$interactive" = yes ]; then

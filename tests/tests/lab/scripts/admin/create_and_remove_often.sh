@@ -12,9 +12,9 @@ cycle() {
     dd if=/dev/urandom of=/dev/mapper/v bs=64k count=8 oflag=direct status=none
     remove v
 }
-for i in $(seq 10); do cycle; done
+for _ in $(seq 10); do cycle; done
 before=$(used)
-for i in $(seq 60); do cycle; done
+for _ in $(seq 60); do cycle; done
 after=$(used)
 say "$before KiB before, $after after"
 # A volume has buffers of 2 MiB: even a tenth of that left behind each time would show.

@@ -4,7 +4,7 @@
 modinfo dm-writeboost | tee /tmp/info
 grep -q '^license: *GPL' /tmp/info
 for field in author description; do grep -q "^$field: *[A-Za-z]" /tmp/info; done
-for round in 1 2 3; do
+for _ in 1 2 3; do
     modprobe dm-writeboost
     dmsetup targets | grep '^writeboost *v'
     rmmod dm_writeboost

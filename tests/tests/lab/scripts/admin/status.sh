@@ -11,7 +11,7 @@ same 'the target' "${words[2]}" writeboost
 same 'segments' "$(field v 3)" 32
 same 'blocks' "$(field v 2)" $((32 * 128))
 same 'dirty blocks' "$(dirty v)" 0
-for i in $(seq 1 24); do [[ $(field v $i) =~ ^[0-9]+$ ]] || die "field $i is $(field v $i)"; done
+for i in $(seq 1 24); do [[ $(field v "$i") =~ ^[0-9]+$ ]] || die "field $i is $(field v "$i")"; done
 # Behind dm-writeboost's fields: the number of words, its options by its names, and pairs to the end.
 same 'number of words' ${#words[@]} $((3 + 25 + $(field v 25)))
 theirs='writeback_threshold nr_cur_batched_writeback sync_data_interval update_sb_record_interval'
@@ -26,7 +26,7 @@ same 'steered by' "$(value v steered_by)" 1
 [[ $(value v uuid) =~ ^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$ ]]
 say 'what is counted'
 # The counters are fields 8 to 23 in the order of dm-writeboost: write, hit, in RAM, full.
-counters() { local i sum=0; for i in $(seq "$1" "$2"); do sum=$((sum + $(field v $i))); done; echo $sum; }
+counters() { local i sum=0; for i in $(seq "$1" "$2"); do sum=$((sum + $(field v "$i"))); done; echo $sum; }
 dmsetup message v 0 clear_stat
 same 'all counters' "$(counters 8 23)" 0
 fio --name=w --filename=/dev/mapper/v --direct=1 --rw=write --bs=4k --size=1m --end_fsync=1 >/dev/null

@@ -5,7 +5,7 @@ ram 2 16
 # Without anybody asking, and without the volume being idle, what is written gets to the cache device.
 volume v /dev/ram0 /dev/ram1 sync_data_interval 1
 dd if=/dev/zero of=/dev/mapper/v bs=4k count=1 oflag=direct status=none
-for i in $(seq 50); do
+for _ in $(seq 50); do
     # Reads keep it from being idle.
     dd if=/dev/mapper/v of=/dev/null bs=4k skip=100 count=1 iflag=direct status=none
     [ "$(field v 5)" -lt 1 ] || break

@@ -5,7 +5,7 @@
 
 wbctl create v /dev/lab/disk0 /dev/lab/disk1
 read -r -a epochs <<<"$EPOCHS"
-read -r -a durable <<<"$DURABLE"
+read -r -a promised <<<"$DURABLE"
 # of_writer NUMBER COMMAND WORDS...
 of_writer() {
     wbtest "$2" /dev/mapper/v --seed $((SEED + $1)) --first $(($1 * SECTORS)) --sectors "$SECTORS" "${@:3}"
@@ -14,7 +14,7 @@ found=()
 for ((i = 0; i < WRITERS; i++)); do
     found[i]=0
     if [ -n "$EPOCHS" ]; then
-        of_writer $i history-check --epochs "${epochs[i]}" --durable "${durable[i]}" >/tmp/n
+        of_writer $i history-check --epochs "${epochs[i]}" --durable "${promised[i]}" >/tmp/n
         read -r _ "found[i]" </tmp/n
         echo "prefix$i ${found[i]}"
     fi

@@ -9,13 +9,13 @@ null slow 44 irqmode 2 completion_nsec 20000000 hw_queue_depth 128 submit_queues
 null log 1000
 modprobe dm-log-writes
 halves() { # DISK PREFIX: the first 32 MiB are the backing device, the rest is the cache device.
-    dmsetup create $2b --table "0 65536 linear $1 0"
-    dmsetup create $2c --table "0 24576 linear $1 65536"
+    dmsetup create "${2}b" --table "0 65536 linear $1 0"
+    dmsetup create "${2}c" --table "0 24576 linear $1 65536"
 }
 dmsetup create recorded --table "0 $(sectors /dev/slow) log-writes /dev/slow /dev/log"
 halves /dev/mapper/recorded first_
 volume v /dev/mapper/first_b /dev/mapper/first_c
-wbtest history-write /dev/mapper/v --seed $SEED --last 2500 --every 12 --mark recorded
+wbtest history-write /dev/mapper/v --seed "$SEED" --last 2500 --every 12 --mark recorded
 remove v
 remove first_b
 remove first_c
@@ -28,13 +28,13 @@ while [ $cuts -lt 30 ]; do
     read -r _ durable </tmp/n
     blockdev --flushbufs /dev/ram0
     volume w /dev/mapper/second_b /dev/mapper/second_c
-    wbtest history-check /dev/mapper/w --seed $SEED --durable $durable >/tmp/n
+    wbtest history-check /dev/mapper/w --seed "$SEED" --durable "$durable" >/tmp/n
     echo "write $durable durable, $(cat /tmp/n) found: $(cat /tmp/moment)"
     read -r _ found </tmp/n
     if [ $((cuts % 4)) = 0 ]; then
         drain w
         same 'last write on the backing device alone' \
-            "$(wbtest history-check /dev/mapper/second_b --seed $SEED --durable $durable)" "prefix $found"
+            "$(wbtest history-check /dev/mapper/second_b --seed "$SEED" --durable "$durable")" "prefix $found"
     fi
     healthy w
     remove w

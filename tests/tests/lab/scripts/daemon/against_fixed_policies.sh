@@ -14,7 +14,7 @@ policy() {
     fio --eta=never --filename=/dev/mapper/v --direct=1 --bs=4k --time_based --runtime=60 --group_reporting \
         --output-format=json --output=/tmp/fio \
         --name=reads --rw=randread --size=1000M --ioengine=psync --thinktime=20ms --thinktime_blocks=1 \
-        --new_group --name=writes --rw=randwrite --size=1000M --ioengine=psync --rate_iops=150 --randseed=$SEED
+        --new_group --name=writes --rw=randwrite --size=1000M --ioengine=psync --rate_iops=150 --randseed="$SEED"
     echo "REPORT $name: reads $(jq -r '.jobs[0].read | "p50 \(.clat_ns.percentile["50.000000"] / 1e6 | round) ms, p99 \(.clat_ns.percentile["99.000000"] / 1e6 | round) ms"' /tmp/fio)," \
         "$(value v written_back) blocks written back, $(dirty v) dirty, $(value v free_segments) of $(field v 3) segments free"
     pkill wbdaemon || true

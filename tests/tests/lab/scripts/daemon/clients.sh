@@ -40,7 +40,7 @@ for limit in 1024 32; do
     for key in writeback_threshold nr_max_batched_writeback writeback_rate_limit; do wbctl set v $key default; done
     within 10 is_steered 5
     # A configuration is read meanwhile.
-    printf 'steering_timeout_s = 7\n' >$conf
+    printf 'steering_timeout_s = 7\n' >"$conf"
     kill -HUP $pid
     within 10 is_steered 7
     kill $pid

@@ -5,16 +5,16 @@ has_volume
 say 'none'
 refused 2 '/etc/writeboost/wbdaemon.toml: cannot be read: No such file' -- wbdaemon --check-config
 say 'wrong ones'
-printf '# mine\n[metrics]\nlisen = "x"\n' >$conf
+printf '# mine\n[metrics]\nlisen = "x"\n' >"$conf"
 refused 2 "$conf:3: unknown key lisen; did you mean listen?" -- wbdaemon --check-config
 refused 2 "$conf:3: unknown key lisen" -- wbdaemon
-printf 'interval_s = 0\n' >$conf
+printf 'interval_s = 0\n' >"$conf"
 refused 2 "$conf:1: interval_s is from 0.1 to 60" -- wbdaemon --check-config
-printf '[metrics]\nlisten = "0.0.0.0:1"\n' >$conf
+printf '[metrics]\nlisten = "0.0.0.0:1"\n' >"$conf"
 refused 2 "$conf:2: listen is 0.0.0.0:1, which other machines can reach" -- wbdaemon --check-config
 refused 2 "/tmp/no: cannot be read" -- wbdaemon --config /tmp/no
 say 'a right one'
-printf 'interval_s = 0.5\nsteering_timeout_s = 7\n[metrics]\nlisten = "unix:/run/wb.sock"\n[volume.w]\nsteer = false\n' >$conf
+printf 'interval_s = 0.5\nsteering_timeout_s = 7\n[metrics]\nlisten = "unix:/run/wb.sock"\n[volume.w]\nsteer = false\n' >"$conf"
 same 'what it says' "$(wbdaemon --check-config)" "$conf: ok"
 say 'only looking'
 wbdaemon --once --dry-run | tee /tmp/said
@@ -36,17 +36,17 @@ grep -qi '^content-type: application/openmetrics-text; version=1.0.0' /tmp/head 
 grep -q '^writeboost_dirty_bytes{volume="v"} ' /tmp/page || die "$(cat /tmp/page)"
 grep -q '^writeboost_requests_total{volume="v",operation="write",result="miss"} ' /tmp/page || die "$(cat /tmp/page)"
 say 'told to read it again: a wrong one changes nothing'
-printf 'interval = 1\n' >$conf
+printf 'interval = 1\n' >"$conf"
 kill -HUP $pid
 within 10 saw "$conf:1: unknown key interval; did you mean interval_s?.*the configuration stays as it is"
 is_steered 7 || die 'it steers no more'
 say 'a right one counts, without a gap'
-printf 'steering_timeout_s = 5\n[volume.v]\nsteer = true\n' >$conf
+printf 'steering_timeout_s = 5\n[volume.v]\nsteer = true\n' >"$conf"
 kill -HUP $pid
 within 10 is_steered 5
 ! [ -e /run/wb.sock ] || die 'it still listens'
 say 'not to be steered any more'
-printf '[volume.v]\nsteer = false\n' >$conf
+printf '[volume.v]\nsteer = false\n' >"$conf"
 kill -HUP $pid
 within 10 is_default
 kill $pid

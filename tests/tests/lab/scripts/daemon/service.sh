@@ -50,14 +50,17 @@ within 120 is 'up{job="writeboost"}' 1
 within 60 is 'writeboost_state{state="ok",volume="v"}' 1
 within 60 is 'writeboost_size_bytes' $((64 << 20))
 say 'every query of the dashboard and of the rules is understood, and names what there is'
+# shellcheck disable=SC2016 # These are Grafana's.
 jq -r '.panels[].targets[].expr' /mnt/share/grafana.json | sed 's/\$volume/.*/g; s/\$__rate_interval/1m/g' >/tmp/queries
 [ "$(wc -l </tmp/queries)" -gt 12 ] || die 'where are the queries?'
 while read -r query; do
     asks "$query" | jq -e '.status == "success"' >/dev/null || die "not understood: $query"
+    # shellcheck disable=SC2013 # Words.
     for name in $(grep -o 'writeboost_[a-z_]*' <<<"$query"); do
         asks "count($name)" | jq -e '.data.result | length == 1' >/dev/null || die "there is no $name, in $query"
     done
 done </tmp/queries
+# shellcheck disable=SC2013 # Words.
 for name in $(grep 'expr:' /mnt/share/alerts.yml | grep -o 'writeboost_[a-z_]*'); do
     asks "count($name)" | jq -e '.data.result | length == 1' >/dev/null || die "there is no $name, in alerts.yml"
 done
@@ -109,7 +112,7 @@ say 'the service beside one that was started by hand: it fails, says why, and is
 wbdaemon 2>/tmp/log &
 pid=$!
 within 30 is_steered
-for i in 1 2; do
+for _ in 1 2; do
     ! systemctl start wbdaemon || die 'it has started'
     same state "$(systemctl is-active wbdaemon || true)" failed
     same status "$(systemctl show -p ExecMainStatus --value wbdaemon)" 3

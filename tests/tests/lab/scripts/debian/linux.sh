@@ -23,18 +23,18 @@ healthy v
 remove v
 say resume
 volume v /dev/b /dev/c writeback_threshold 0
-wbtest history-write /dev/mapper/v --seed $SEED --last 100 --every 10 >/dev/null
+wbtest history-write /dev/mapper/v --seed "$SEED" --last 100 --every 10 >/dev/null
 finish v /dev/b /dev/c
 say wbctl
 wbctl create w /dev/b /dev/c
 mkfs.ext4 -q /dev/mapper/w
-mount /dev/mapper/w $m
-wbtest files-write $m --seed $SEED --count 30 >/dev/null
-umount $m
+mount /dev/mapper/w "$m"
+wbtest files-write "$m" --seed "$SEED" --count 30 >/dev/null
+umount "$m"
 wbctl status w
 wbctl remove w --drain
 e2fsck -fn /dev/b
-say devices that do not fit, which UML has not
+say 'devices that do not fit, which UML has not'
 null zones 64 zoned 1 zone_size 16
 null large 64 blocksize 8192
 null b2 48
@@ -43,9 +43,9 @@ blank=$(digest /dev/c2)
 for two in "zones c2 The backing device is zoned" "b2 zones The cache device is zoned" \
     "large c2 The backing device has logical blocks of more" "b2 large The cache device has logical blocks of more"; do
     read -r backing cache words <<<"$two"
-    logs "$words" -- dmsetup create bad --table "0 $(sectors /dev/$backing) writeboost /dev/$backing /dev/$cache"
+    logs "$words" -- dmsetup create bad --table "0 $(sectors "/dev/$backing") writeboost /dev/$backing /dev/$cache"
     refused 6 "$([[ $two = *zones* ]] && echo zoned || echo 'logical blocks of 8192 bytes')" -- \
-        wbctl create bad /dev/$backing /dev/$cache
+        wbctl create bad "/dev/$backing" "/dev/$cache"
 done
 same 'cache device' "$(digest /dev/c2)" "$blank"
 rmmod dm_writeboost

@@ -15,13 +15,14 @@ for job in "--ioengine=psync --bs=4k --fsync=4" "--ioengine=io_uring --iodepth=3
     "--ioengine=io_uring --iodepth=8 --bsrange=512-16k --blockalign=512 --verify_backlog=64" \
     "--ioengine=io_uring --iodepth=4 --bs=256k --fdatasync=8 --verify_backlog=8"; do
     # When all blocks have had their turn fio begins anew, and must not write what it still reads to verify.
+    # shellcheck disable=SC2086 # Words for fio.
     verify /dev/mapper/v --rw=randrw --time_based --runtime=$LOAD_SECONDS --offset=$((i * 24))m --size=24m \
         --serialize_overlap=1 $job &
     pids+=($!)
     i=$((i + 1))
 done
 # A history beside it, whose writes overlap and cross each other's borders.
-wbtest history-write /dev/mapper/v --seed $SEED --first $((96 * 2048)) --sectors $((8 * 2048)) --every 50 >/tmp/history &
+wbtest history-write /dev/mapper/v --seed "$SEED" --first $((96 * 2048)) --sectors $((8 * 2048)) --every 50 >/tmp/history &
 history=$!
 # Each of these until there is no more load.
 busy() { [ ! -e /tmp/over ]; }
@@ -43,6 +44,7 @@ pids+=($!)
 (n=0; while busy; do
     set -- "writeback_threshold $((RANDOM % 101))" "nr_max_batched_writeback $((1 + RANDOM % 32))" \
         "sync_data_interval $((RANDOM % 2))" clear_stat
+    # shellcheck disable=SC2068 # One of the messages, and its words.
     dmsetup message v 0 ${@:$((1 + RANDOM % 4)):1}
     dmsetup status v >/dev/null; dmsetup table v >/dev/null
     n=$((n + 1)); count messages $n
@@ -57,14 +59,14 @@ pids+=($!)
 done) &
 pids+=($!)
 # The four of fio end by themselves.
-for pid in "${pids[@]:0:4}"; do wait $pid; done
+for pid in "${pids[@]:0:4}"; do wait "$pid"; done
 touch /tmp/over
-for pid in "${pids[@]:4}"; do wait $pid; done
+for pid in "${pids[@]:4}"; do wait "$pid"; done
 kill $history
 wait $history || true
 echo "REPORT in $LOAD_SECONDS s of load: $(cat /tmp/count.suspends) suspends, $(cat /tmp/count.drains) drains," \
     "$(cat /tmp/count.messages) messages, $(cat /tmp/count.flushes) flushes, $(tail -n1 /tmp/history) in the history"
 dmsetup message v 0 writeback_threshold 100
 durable=$(awk '/^durable/ { n = $2 } END { print n + 0 }' /tmp/history)
-say "$(wbtest history-check /dev/mapper/v --seed $SEED --first $((96 * 2048)) --sectors $((8 * 2048)) --durable $durable --reads 200)"
+say "$(wbtest history-check /dev/mapper/v --seed "$SEED" --first $((96 * 2048)) --sectors $((8 * 2048)) --durable "$durable" --reads 200)"
 finish v /dev/b /dev/c

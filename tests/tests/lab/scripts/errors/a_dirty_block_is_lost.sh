@@ -15,8 +15,8 @@ same 'lost blocks' "$(value v lost_blocks)" 0
 ! drain v 2>/dev/null || die 'it was drained'
 say 'when room runs out it does not stop the others, if somebody does not want to wait for minutes'
 dmsetup message v 0 give_up
-for i in 1 2 3 4; do timeout 60 dd if=/tmp/z of=/dev/mapper/v bs=64k seek=80 oflag=direct,dsync conv=notrunc status=none; done
-for i in 1 2 3 4; do
+for _ in 1 2 3 4; do timeout 60 dd if=/tmp/z of=/dev/mapper/v bs=64k seek=80 oflag=direct,dsync conv=notrunc status=none; done
+for _ in 1 2 3 4; do
     timeout 120 dd if=/dev/urandom of=/dev/mapper/v bs=64k seek=200 count=64 oflag=direct conv=fsync,notrunc status=none
 done
 same 'lost blocks' "$(value v lost_blocks)" 1

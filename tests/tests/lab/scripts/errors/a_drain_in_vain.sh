@@ -11,7 +11,7 @@ becomes b "0 $n delay /dev/mapper/e 0 0 /dev/mapper/e 0 200"
 fio --name=w --filename=/dev/mapper/v --direct=1 --rw=randwrite --bs=64k --size=4m --norandommap --ioengine=io_uring \
     --iodepth=32 --time_based --runtime=100 --eta=never >/tmp/fio 2>&1 &
 fio=$!
-for i in 1 2; do
+for _ in 1 2; do
     sleep 1
     ! timeout 60 dmsetup message v 0 drop_caches 2>/dev/null || die 'it was drained'
     kill -0 $fio || die "$(cat /tmp/fio)"

@@ -12,8 +12,8 @@ fails timeout 60 dd if=/tmp/big of=/dev/mapper/v bs=64k seek=160 oflag=direct co
 full=$(dirty v)
 mends c /dev/x
 say 'the first blocks are written back'
-for i in {1..200}; do [ "$(dirty v)" = $full ] || break; sleep 0.1; done
-[ "$(dirty v)" -lt $full ] || die 'none is'
+for _ in {1..200}; do [ "$(dirty v)" = "$full" ] || break; sleep 0.1; done
+[ "$(dirty v)" -lt "$full" ] || die 'none is'
 say 'others follow, and who waits for them does not do so in vain'
 timeout 120 dd if=/tmp/z of=/dev/mapper/v bs=64k seek=600 oflag=direct conv=notrunc,fsync status=none
 mends b /dev/ram0

@@ -22,7 +22,7 @@ ends_with_an_error() {
     [ $(($(value v read_errors) - unreadable)) -le 10000 ] || die "$(($(value v read_errors) - unreadable)) errors in three seconds"
     repair
     say 'with all that was taken'
-    head -c $((taken * 65536)) /tmp/big | cmp - <(dd if=/dev/mapper/v bs=64k skip=160 count=$taken iflag=direct status=none)
+    head -c $((taken * 65536)) /tmp/big | cmp - <(dd if=/dev/mapper/v bs=64k skip=160 count="$taken" iflag=direct status=none)
     drained v /dev/mapper/b
     same 'state' "$(value v state)" ok
 }
@@ -33,8 +33,7 @@ say 'all of it is dirty: only writeback could make room'
 repair() {
     say 'when the device is back, all goes on by itself'
     mends c /dev/x
-    local i
-    for i in {1..15}; do
+    for _ in {1..15}; do
         write_z 2>/dev/null && return
         sleep 1
     done
@@ -51,7 +50,7 @@ repair() {
     write_z
 }
 put /tmp/a 0
-for i in {1..8}; do timeout 30 dd if=/tmp/big of=/dev/mapper/v bs=64k seek=160 count=16 oflag=direct conv=notrunc status=none; done
+for _ in {1..8}; do timeout 30 dd if=/tmp/big of=/dev/mapper/v bs=64k seek=160 count=16 oflag=direct conv=notrunc status=none; done
 ends_with_an_error
 get /tmp/a 0 | cmp - /tmp/a
 # What had failed was cleaned in the end, and the counts remain.

@@ -25,7 +25,7 @@ say 'they are served from the cache'
 get /tmp/a 0 | cmp - /tmp/a
 say 'the log goes round'
 dmsetup message v 0 writeback_threshold 100
-for i in 1 2 3; do
+for _ in 1 2 3; do
     dd if=/dev/urandom of=/tmp/much bs=1M count=30 status=none
     timeout 120 dd if=/tmp/much of=/dev/mapper/v bs=64k seek=800 oflag=direct conv=notrunc status=none
 done
@@ -33,7 +33,7 @@ dd if=/dev/mapper/v bs=64k skip=800 count=480 iflag=direct status=none | cmp - /
 get /tmp/a 0 | cmp - /tmp/a
 lines=$(dmesg | grep -c 'cannot write to the backing device')
 echo "REPORT $(value v writeback_errors) errors, $lines lines in the kernel's log"
-[ $lines -lt 40 ] || die "$lines lines in the kernel's log"
+[ "$lines" -lt 40 ] || die "$lines lines in the kernel's log"
 say 'a resume keeps them'
 dmsetup message v 0 writeback_threshold 0
 remove v

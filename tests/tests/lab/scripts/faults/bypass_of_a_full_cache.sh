@@ -7,15 +7,15 @@ faulty b /dev/d
 null c 64
 volume v /dev/mapper/b /dev/c
 around() { value v written_around; }
-jobs='--ioengine=io_uring --iodepth=32 --rw=randwrite --bsrange=4k-256k --blockalign=4k'
+jobs=(--ioengine=io_uring --iodepth=32 --rw=randwrite --bsrange=4k-256k --blockalign=4k)
 say 'large writes and small ones'
-verify /dev/mapper/v $jobs --size=390m
+verify /dev/mapper/v "${jobs[@]}" --size=390m
 before=$(around)
 say "$before blocks went around"
 [ "$before" -gt 10 ] || die 'no write went around the cache'
 drained v /dev/d
 say 'those that are under way fail'
-verify /dev/mapper/v $jobs --size=390m &
+verify /dev/mapper/v "${jobs[@]}" --size=390m &
 writer=$!
 more() { [ "$(around)" -gt "$before" ]; }
 until_true 60 more

@@ -9,7 +9,7 @@ say 'for a second of every three, writes and flushes fail'
 becomes c "0 $(sectors /dev/x) flakey /dev/x 0 2 1 1 error_writes"
 # More than one record to a flush, and flushes of one record.
 fio --filename=/dev/mapper/v --direct=1 --ioengine=psync --rw=randwrite --eta=never --time_based --runtime=12 \
-    --randseed=$SEED --name=small --numjobs=2 --bs=4k --size=8m --offset_increment=8m --fsync=4 \
+    --randseed="$SEED" --name=small --numjobs=2 --bs=4k --size=8m --offset_increment=8m --fsync=4 \
     --name=large --bs=256k --size=16m --offset=32m --fsync=16 >/tmp/fio 2>&1 ||
     { cat /tmp/fio; dmesg | tail -n 20; die 'somebody was told'; }
 mends c /dev/x

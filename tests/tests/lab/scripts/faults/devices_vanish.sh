@@ -15,7 +15,7 @@ for gone in b c 'b c'; do
         --continue_on_error=all >/dev/null 2>&1 &
     fio=$!
     sleep 1
-    for d in $gone; do echo 0 >/sys/kernel/config/nullb/$d/power; done
+    for d in $gone; do echo 0 >"/sys/kernel/config/nullb/$d/power"; done
     sleep 1
     dmsetup status v
     wait $fio || true
@@ -26,7 +26,7 @@ for gone in b c 'b c'; do
     # It can be removed, whatever is missing.
     timeout 60 dmsetup suspend v
     timeout 60 dmsetup remove --retry v
-    for d in $gone; do echo 1 >/sys/kernel/config/nullb/$d/power; done
+    for d in $gone; do echo 1 >"/sys/kernel/config/nullb/$d/power"; done
     udevadm settle
     volume v /dev/b /dev/c
     get /tmp/a 0 | cmp - /tmp/a

@@ -10,10 +10,10 @@ awaits() {
     local word=$1 before
     shift
     before=$(events v)
-    timeout 30 dmsetup wait v $before >/dev/null &
+    timeout 30 dmsetup wait v "$before" >/dev/null &
     "$@" || true
     wait $! || die "no event for $word"
-    until_true 30 is state $word
+    until_true 30 is state "$word"
     [ "$(events v)" -gt "$before" ] || die "the number of events is still $before"
 }
 refuses_drain() { ! drain v 2>/dev/null || die 'it was drained'; }

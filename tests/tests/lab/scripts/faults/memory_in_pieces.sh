@@ -9,7 +9,7 @@ vmalloced() { awk '/^VmallocUsed/ { print $2 }' /proc/meminfo; }
 say "$(free) MiB are free"
 echo 3 >/proc/sys/vm/drop_caches
 n=0
-while [ $(free) -gt 8 ]; do
+while [ "$(free)" -gt 8 ]; do
     dd if=/dev/zero of=/dev/ram2 bs=1M seek=$n count=1 oflag=direct conv=notrunc status=none
     n=$((n + 1))
 done
@@ -17,7 +17,7 @@ say "$n MiB are taken; every other page of most of them is given back"
 python3 /mnt/share/discard.py $n
 sleep 0.5
 cat /proc/buddyinfo
-[ $(free) -gt 100 ] || die "only $(free) MiB are free again"
+[ "$(free)" -gt 100 ] || die "only $(free) MiB are free again"
 # Some of the first may still find large pieces.
 for i in {0..9}; do
     dmsetup create b --table "0 65536 linear /dev/ram0 $((i * 65536))"
@@ -27,11 +27,11 @@ for i in {0..9}; do
     pieces=$(($(vmalloced) - before))
     # Four buffers are 2 MiB.
     [ $pieces -lt 2048 ] || break
-    dmsetup rename v v$i
-    dmsetup rename b b$i
-    dmsetup rename c c$i
+    dmsetup rename v v"$i"
+    dmsetup rename b b"$i"
+    dmsetup rename c c"$i"
 done
-[ $pieces -ge 2048 ] || die 'this tests nothing'
+[ "$pieces" -ge 2048 ] || die 'this tests nothing'
 echo "REPORT volume $i has $pieces KiB in pieces"
 verify /dev/mapper/v --ioengine=io_uring --iodepth=16 --rw=randwrite --bsrange=512-512k --blockalign=512 --size=24m
 verify /dev/mapper/v --ioengine=psync --rw=randwrite --bs=4k --fsync=1 --size=4m

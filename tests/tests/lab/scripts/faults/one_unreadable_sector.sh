@@ -14,7 +14,7 @@ again() { dd if=/tmp/image of=/dev/x bs=1M oflag=direct conv=notrunc status=none
 is_all_there() { # STATUS SECTOR
     say "$1 error in sector $2"
     again
-    faults c $1 read $2 8
+    faults c "$1" read "$2" 8
     opens || die "refused: $(dmesg | tail -n 5)"
     same 'dirty blocks' "$(dirty v)" "$dirty"
     same 'content' "$(digest /dev/mapper/v)" "$digest"
@@ -43,7 +43,7 @@ mended c
 is_refused() { # WORDS STATUS FIRST SECTORS
     say "$2 error in sector $3"
     again
-    faults c $2 read $3 $4
+    faults c "$2" read "$3" "$4"
     logs "$1" -- dmsetup create v --table "0 $(sectors /dev/ram0) writeboost /dev/ram0 /dev/mapper/c"
     cmp /tmp/image <(dd if=/dev/x bs=1M iflag=direct status=none) || die 'something was written'
     mended c

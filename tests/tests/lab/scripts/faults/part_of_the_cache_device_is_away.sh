@@ -9,7 +9,7 @@ dd if=/dev/urandom of=/dev/mapper/v bs=508k count=17 oflag=direct conv=notrunc,f
 drain v
 dd if=/tmp/a of=/dev/mapper/v bs=1M oflag=direct conv=notrunc,fsync status=none
 is_nearly_full() { [ "$(value v free_segments)" -le 5 ]; }
-for i in {1..40}; do
+for _ in {1..40}; do
     ! is_nearly_full || break
     dd if=/dev/urandom of=/dev/mapper/v bs=508k seek=40 count=1 oflag=direct conv=notrunc,fsync status=none
 done
@@ -17,7 +17,7 @@ half=$(((256 + 16 * 128) * 8))
 dmsetup message v 0 give_up
 for status in path timeout io offline; do
     faults c $status read $half
-    for i in 1 2 3 4 5 6; do presses; sleep 1; done
+    for _ in 1 2 3 4 5 6; do presses; sleep 1; done
     same "blocks lost by $status" "$(value v lost_blocks)" 0
     mended c
 done

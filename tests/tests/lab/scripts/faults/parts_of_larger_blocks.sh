@@ -10,12 +10,12 @@ volume v /dev/small /dev/c writeback_threshold 0
 cp /tmp/z /tmp/want
 # part SECTOR COUNT: each in a record of its own, so that a block has several.
 part() {
-    for f in /tmp/want /dev/mapper/v; do
-        dd if=/tmp/a of=$f bs=512 skip=$1 seek=$1 count=$2 conv=notrunc,fsync $([ -f $f ] || echo oflag=direct) status=none
-    done
+    local how=(bs=512 "skip=$1" "seek=$1" "count=$2" "conv=notrunc,fsync" status=none)
+    dd if=/tmp/a of=/tmp/want "${how[@]}"
+    dd if=/tmp/a of=/dev/mapper/v "${how[@]}" oflag=direct
 }
 # One of three sectors; three in one block, next to a whole one; the end of one and the beginning of the next; the last sector.
-for p in '81 3' '160 1' '162 2' '165 1' '168 8' '247 2' '4095 1'; do part $p; done
+for p in 81:3 160:1 162:2 165:1 168:8 247:2 4095:1; do part ${p%:*} ${p#*:}; done
 remove v
 volume v /dev/large /dev/c writeback_threshold 0
 drain v

@@ -38,7 +38,7 @@ dd if=/dev/mapper/v1 of=/tmp/read1 bs=4k count=1 iflag=direct status=none & read
 dd if=/dev/mapper/v2 of=/tmp/read2 bs=4k skip=5000 count=2 iflag=direct status=none & reader2=$!
 wbctl drain v0 2>/tmp/drain & drain=$!
 wbctl create v4 /dev/mapper/b4 /dev/mapper/c4 2>/tmp/create & create=$!
-is_silent() { [ "$(value $1 $2_silent_s)" -ge $3 ]; }
+is_silent() { [ "$(value "$1" "${2}_silent_s")" -ge "$3" ]; }
 within 20 is_silent v0 backing 2
 within 20 is_silent v1 cache 2
 say 'the seconds are counted, and nobody cries yet'

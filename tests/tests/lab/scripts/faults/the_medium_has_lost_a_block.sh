@@ -8,21 +8,21 @@ forget
 # Where block 5 of the volume lies on the device.
 dd if=/dev/x of=/tmp/image bs=1M count=4 iflag=direct status=none
 at=$(python3 -c 'print(open("/tmp/image", "rb").read().find(open("/tmp/a", "rb").read(24576)[20480:]) // 512)')
-[ $at -gt 0 ] || die 'it is not there'
-faults c medium read $at 8
-for i in {1..24}; do presses; done
+[ "$at" -gt 0 ] || die 'it is not there'
+faults c medium read "$at" 8
+for _ in {1..24}; do presses; done
 same 'lost blocks within seconds' "$(value v lost_blocks)" 0
 say 'with a neighbour that does not answer, nobody can say'
 faults c path read $(((256 + 128) * 8)) 8
 dmsetup message v 0 give_up
-for i in {1..10}; do presses; sleep 1; done
+for _ in {1..10}; do presses; sleep 1; done
 same 'lost blocks' "$(value v lost_blocks)" 0
 # Nobody may read the block in between, or it is saved.
 dmsetup suspend --noflush --nolockfs c
 mended c
-faults c medium read $at 8
+faults c medium read "$at" 8
 dmsetup resume c
-for i in {1..24}; do presses; sleep 1; [ "$(value v lost_blocks)" = 0 ] || break; done
+for _ in {1..24}; do presses; sleep 1; [ "$(value v lost_blocks)" = 0 ] || break; done
 same 'lost blocks' "$(value v lost_blocks)" 1
 logged 'block 5 (sectors 40 to 47) is lost'
 get /tmp/a 0 5 | cmp - <(head -c 20480 /tmp/a)

@@ -3,8 +3,8 @@
 
 ram 1 16
 faulty c /dev/ram0
-put_c() { dd if=/tmp/a of=/dev/mapper/c bs=4k seek=$1 count=1 oflag=direct conv=notrunc status=none; }
-get_c() { dd if=/dev/mapper/c bs=4k skip=$1 count=1 iflag=direct status=none; }
+put_c() { dd if=/tmp/a of=/dev/mapper/c bs=4k seek="$1" count=1 oflag=direct conv=notrunc status=none; }
+get_c() { dd if=/dev/mapper/c bs=4k skip="$1" count=1 iflag=direct status=none; }
 says() { ! "${@:2}" 2>/tmp/said >/dev/null || die "${*:2} succeeded"; grep -q "$1" /tmp/said || die "$(cat /tmp/said)"; }
 put_c 7
 faults c medium read 56 1

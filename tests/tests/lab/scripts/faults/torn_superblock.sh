@@ -12,7 +12,7 @@ digests() { { dd if=/dev/b bs=1M iflag=direct status=none; dd if=/dev/c bs=1M if
 # torn NAME FROM LENGTH SOURCE: bytes of the superblock's sector.
 torn() {
     cp /tmp/copy /tmp/torn
-    dd if=$4 of=/tmp/torn bs=1 seek=$2 count=$3 conv=notrunc status=none
+    dd if="$4" of=/tmp/torn bs=1 seek="$2" count="$3" conv=notrunc status=none
     ! cmp -s /tmp/copy /tmp/torn || { echo "$1: nothing is lost"; return; }
     dd if=/tmp/torn of=/dev/c bs=4k count=1 oflag=direct conv=notrunc status=none
     local before

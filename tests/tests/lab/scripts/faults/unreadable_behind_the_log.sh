@@ -12,7 +12,7 @@ resumes() { # SEGMENT
     digest=$(digest /dev/mapper/v)
     remove v
     say "segments from $1 on cannot be read"
-    behind $1
+    behind "$1"
     volume v /dev/ram0 /dev/mapper/c writeback_threshold 0
     same 'content' "$(digest /dev/mapper/v)" "$digest"
     same 'read errors' "$(value v read_errors)" 0

@@ -13,7 +13,8 @@ udevadm settle
 dmsetup message b 0 enable
 before=$(events v)
 fails dd if=/dev/mapper/v of=/dev/null bs=4k skip=7 count=1 iflag=direct
-until_true 5 eval '[ "$(events v)" -gt '$before' ]'
+has_event() { [ "$(events v)" -gt "$before" ]; }
+until_true 5 has_event
 [ "$(value v backing_read_errors)" -gt 0 ] || die 'no error is counted'
 same 'state' "$(value v state)" ok
 logged 'cannot read from the backing device'

@@ -4,10 +4,10 @@
 # disks BACKING-MIB CACHE-MIB: /dev/b and /dev/c to be recorded, not too fast, so that much is on its way at any
 # moment, and /dev/pb and /dev/pc to make points on.
 disks() {
-    null b $1 irqmode 2 completion_nsec 1000000 hw_queue_depth 64 submit_queues 1
-    null c $2 irqmode 2 completion_nsec 200000 hw_queue_depth 128 submit_queues 1
-    null pb $1
-    null pc $2
+    null b "$1" irqmode 2 completion_nsec 1000000 hw_queue_depth 64 submit_queues 1
+    null c "$2" irqmode 2 completion_nsec 200000 hw_queue_depth 128 submit_queues 1
+    null pb "$1"
+    null pc "$2"
     size=$(sectors /dev/pb)
     # Processes are what takes time in a guest, and udev starts many for each device that comes or goes.
     udevadm control --exit
@@ -19,10 +19,10 @@ close() { dmsetup remove w; }
 # again NAME MICROSECONDS: the disk NAME takes so long from now on, and is blank.
 again() {
     local dir=/sys/kernel/config/nullb/$1
-    echo 0 >$dir/power
-    echo $2000 >$dir/completion_nsec
-    echo 1 >$dir/power
-    [ -b /dev/$1 ] || die "/dev/$1 has not appeared"
+    echo 0 >"$dir/power"
+    echo "${2}000" >"$dir/completion_nsec"
+    echo 1 >"$dir/power"
+    [ -b "/dev/$1" ] || die "/dev/$1 has not appeared"
 }
 # begin: a record begins, of the volume on rb and rc.
 begin() {
@@ -38,10 +38,11 @@ end() {
     cat /dev/dm-record >/tmp/record
     rmmod dm_record
     say "the record has $(stat -c %s /tmp/record) bytes"
+    # shellcheck disable=SC2046 # Names.
     export -f $(compgen -A function)
     export SEED m
     wbtest points /tmp/record --base /tmp/base_b /tmp/base_c --visible /tmp/seen_b /tmp/seen_c --disks /dev/pb /dev/pc \
-        --count $POINTS --seed $((SEED * 1000 + $1)) --check check --keep /mnt/share "${@:2}"
+        --count "$POINTS" --seed $((SEED * 1000 + $1)) --check check --keep /mnt/share "${@:2}"
     say "all points are checked"
 }
 quietly() { "$@" >/tmp/said 2>&1 || { cat /tmp/said; die "$*"; }; }

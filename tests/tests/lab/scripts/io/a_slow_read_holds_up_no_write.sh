@@ -4,7 +4,7 @@
 
 ram 2 64
 modprobe dm-delay
-becomes() { dmsetup suspend --noflush --nolockfs $1; printf '%b\n' "$2" | dmsetup reload $1; dmsetup resume $1; }
+becomes() { dmsetup suspend --noflush --nolockfs "$1"; printf '%b\n' "$2" | dmsetup reload "$1"; dmsetup resume "$1"; }
 # 16 segments of 128 blocks behind 256.
 n=$(((256 + 16 * 128) * 8))
 dmsetup create c --table "0 $n linear /dev/ram1 0"
@@ -30,7 +30,7 @@ for i in $(seq 40); do
         status=none || die "write $i waits for a read"
 done
 timeout 100 sync -d /dev/mapper/v
-kill -0 $reader && kill -0 $worker || die 'the reads did not wait'
+{ kill -0 $reader && kill -0 $worker; } || die 'the reads did not wait'
 becomes c "0 $n linear /dev/ram1 0"
 wait $reader $worker
 cmp -n 4096 -i 409600:0 /tmp/written /tmp/read

@@ -18,10 +18,10 @@ dd if=/tmp/p of=/dev/mapper/v bs=512 seek=1603 skip=3 count=5 oflag=direct conv=
 remove v
 volume v /dev/mapper/b /dev/ram1 writeback_threshold 0
 dmsetup suspend --noflush --nolockfs b
-readers=
+readers=()
 for i in $(seq 40); do
-    dd if=/dev/mapper/v of=/tmp/far$i bs=4k skip=$((1000 + i)) count=1 iflag=direct status=none &
-    readers="$readers $!"
+    dd if=/dev/mapper/v of="/tmp/far$i" bs=4k skip=$((1000 + i)) count=1 iflag=direct status=none &
+    readers+=($!)
 done
 sleep 0.5
 for i in 1 2 3 4 5; do
@@ -30,11 +30,11 @@ for i in 1 2 3 4 5; do
     timeout 100 dd if=/dev/mapper/v of=/tmp/near bs=4k skip=200 count=1 iflag=direct status=none || die 'it waits'
     cmp /tmp/p /tmp/near
 done
-for reader in $readers; do kill -0 $reader || die 'they did not wait'; done
+for reader in "${readers[@]}"; do kill -0 "$reader" || die 'they did not wait'; done
 dmsetup resume b
-wait $readers
+wait "${readers[@]}"
 for i in $(seq 40); do
-    cmp -n 512 /tmp/p /tmp/far$i
-    cmp -n 3584 -i $(((8001 + i * 8) * 512)):512 /dev/ram0 /tmp/far$i
+    cmp -n 512 /tmp/p "/tmp/far$i"
+    cmp -n 3584 -i $(((8001 + i * 8) * 512)):512 /dev/ram0 "/tmp/far$i"
 done
 finish v /dev/mapper/b /dev/ram1

@@ -16,7 +16,7 @@ hot=$!
 cold() {
     local device=$1
     shift
-    verify $device --rw=write:4k --bs=4k --offset=32m --size=3200k --verify=pattern --verify_pattern=0xc01d000$round "$@"
+    verify "$device" --rw=write:4k --bs=4k --offset=32m --size=3200k --verify=pattern --verify_pattern=0xc01d000$round "$@"
 }
 for round in 1 2 3; do
     cold /dev/mapper/v --do_verify=0

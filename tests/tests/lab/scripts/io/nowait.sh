@@ -14,7 +14,7 @@ hdd b 40 1
 null c 12
 volume v /dev/b /dev/c
 # Reads may be told so, by the hard disk, which has a queue of one.
-jobs='--ioengine=pvsync2 --numjobs=3 --rw=randwrite --bs=16k --size=6m --offset=16m --offset_increment=6m'
-verify /dev/mapper/v $jobs --nowait=1 --do_verify=0
-verify /dev/mapper/v $jobs --verify_only=1
+jobs=(--ioengine=pvsync2 --numjobs=3 --rw=randwrite --bs=16k --size=6m --offset=16m --offset_increment=6m)
+verify /dev/mapper/v "${jobs[@]}" --nowait=1 --do_verify=0
+verify /dev/mapper/v "${jobs[@]}" --verify_only=1
 finish v /dev/b /dev/c

@@ -13,16 +13,16 @@ events() { dmsetup info -c --noheadings -o events v; }
 before=$(events)
 dmesg --clear
 # On the backing device, and in the cache.
-for where in "d0 8000" "d1 100"; do
-    set -- $where
-    dmsetup suspend --noflush --nolockfs $1
-    dd if=/dev/mapper/v of=/tmp/read bs=4k skip=$2 count=64 status=none &
+for where in d0:8000 d1:100; do
+    device=${where%:*} block=${where#*:}
+    dmsetup suspend --noflush --nolockfs "$device"
+    dd if=/dev/mapper/v of=/tmp/read bs=4k skip="$block" count=64 status=none &
     reader=$!
     sleep 1
     kill -0 $reader || die 'nothing was read ahead'
-    dmsetup resume $1
+    dmsetup resume "$device"
     wait $reader
-    cmp /tmp/read <(dd if=/dev/mapper/v bs=4k skip=$2 count=64 iflag=direct status=none)
+    cmp /tmp/read <(dd if=/dev/mapper/v bs=4k skip="$block" count=64 iflag=direct status=none)
 done
 for counter in backing_read_errors read_errors read_again; do same $counter "$(value v $counter)" 0; done
 same events "$(events)" "$before"

@@ -36,18 +36,18 @@ remove c
 say 'seeks, pages that must not change, the sizes of requests'
 null b 32
 null c 16
-for one in "1 0" "0 1"; do
-    set -- $one
+for is in 1 0; do
+    isnt=$((1 - is))
     for what in rotational stable_writes; do
-        queue /dev/b queue/$what $1
-        queue /dev/c queue/$what $2
+        queue /dev/b queue/$what $is
+        queue /dev/c queue/$what $isnt
     done
-    queue /dev/b queue/max_sectors_kb $((64 + $1 * 56))
+    queue /dev/b queue/max_sectors_kb $((64 + is * 56))
     queue /dev/c queue/max_sectors_kb 32
     volume v /dev/b /dev/c
-    shows /dev/mapper/v queue/rotational $1
+    shows /dev/mapper/v queue/rotational $is
     shows /dev/mapper/v queue/stable_writes 0
-    shows /dev/mapper/v queue/max_sectors_kb $((64 + $1 * 56))
+    shows /dev/mapper/v queue/max_sectors_kb $((64 + is * 56))
     verify /dev/mapper/v --ioengine=psync --rw=randwrite --bs=256k --size=8m
     finish v /dev/b /dev/c
 done

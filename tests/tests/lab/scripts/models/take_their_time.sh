@@ -11,7 +11,7 @@ model() {
 takes() {
     local what=$1 want=$2 is
     shift 2
-    fio --name=m --filename=/dev/model --eta=never --direct=1 --ioengine=psync --norandommap --randrepeat=1 --randseed=$SEED \
+    fio --name=m --filename=/dev/model --eta=never --direct=1 --ioengine=psync --norandommap --randrepeat=1 --randseed="$SEED" \
         --time_based --runtime=3 --output-format=json --output=/tmp/m.json "$@"
     is=$(jq '.jobs[0] | ((.read.total_ios + .write.total_ios) as $n | .job_runtime * 1000 / $n | floor)' /tmp/m.json)
     echo "TIME $want $is $what"
@@ -20,7 +20,7 @@ takes() {
 does() {
     local what=$1 want=$2 is
     shift 2
-    fio --name=m --filename=/dev/model --eta=never --direct=1 --ioengine=io_uring --norandommap --randrepeat=1 --randseed=$SEED \
+    fio --name=m --filename=/dev/model --eta=never --direct=1 --ioengine=io_uring --norandommap --randrepeat=1 --randseed="$SEED" \
         --time_based --runtime=3 --output-format=json --output=/tmp/m.json "$@"
     is=$(jq '.jobs[0] | (1000 * 1000000000 / (.read.bw_bytes + .write.bw_bytes) * 1000 | floor)' /tmp/m.json)
     echo "TIME $((1000000000 / want)) $is $what, each GB"

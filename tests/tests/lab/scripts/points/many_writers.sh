@@ -4,12 +4,12 @@
 disks 20 10
 quarter=$(($(sectors /dev/b) / 4))
 history() { # DEVICE WRITER WORDS...
-    wbtest history-$3 $1 --seed $((SEED + $2)) --first $(($2 * quarter)) --sectors $quarter "${@:4}"
+    wbtest history-"$3" "$1" --seed $((SEED + $2)) --first $(($2 * quarter)) --sectors $quarter "${@:4}"
 }
 prefixes() { # DEVICE
     for i in 0 1 2 3; do
         local durable=durable$i
-        history $1 $i check --durable ${!durable:-0}
+        history "$1" $i check --durable ${!durable:-0}
     done
 }
 check() {
@@ -27,10 +27,10 @@ begin
 volume v /dev/mapper/rb /dev/mapper/rc
 writers=() every=(8 8 60 300)
 for i in 0 1 2 3; do
-    history /dev/mapper/v $i write --last 500 --every ${every[i]} --record /dev/dm-record --key durable$i &
+    history /dev/mapper/v $i write --last 500 --every "${every[i]}" --record /dev/dm-record --key durable$i &
     writers+=($!)
 done
-for writer in ${writers[@]}; do wait $writer; done
+for writer in "${writers[@]}"; do wait "$writer"; done
 healthy v
 remove v
 end 1

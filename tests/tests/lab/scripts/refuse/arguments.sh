@@ -3,29 +3,29 @@
 
 for blank in yes no; do
     [ $blank = yes ] || { volume v /dev/b /dev/c; remove v; }
-    no_table 'Two devices are needed' 0 $n writeboost
-    no_table 'Two devices are needed' 0 $n writeboost /dev/b
-    no_table 'Cannot open the cache device' 0 $n writeboost /dev/b /dev/nowhere
-    no_table 'Cannot open the backing device' 0 $n writeboost /dev/nowhere /dev/c
-    no_table 'Cannot open the cache device' 0 $n writeboost /dev/b /dev/null
-    no_table 'number of option words' 0 $n writeboost /dev/b /dev/c x
-    no_table 'number of option words' 0 $n writeboost /dev/b /dev/c -2
-    no_table 'number of option words' 0 $n writeboost /dev/b /dev/c 1 writeback_threshold
-    no_table 'number of option words' 0 $n writeboost /dev/b /dev/c 2 writeback_threshold
-    no_table 'number of option words' 0 $n writeboost /dev/b /dev/c 2 writeback_threshold 70 0
-    no_table 'number of option words' 0 $n writeboost /dev/b /dev/c 4 writeback_threshold 70
-    no_table 'number of option words' 0 $n writeboost /dev/b /dev/c writeback_threshold 70
-    no_table 'number of option words' 0 $n writeboost /dev/b /dev/c 99999999999999999999 writeback_threshold 70
-    no_table 'unknown option' 0 $n writeboost /dev/b /dev/c 2 frobnicate 1
-    no_table 'An option is unknown' 0 $n writeboost /dev/b /dev/c 2 frobnicate 1
-    no_table 'unknown option' 0 $n writeboost /dev/b /dev/c 4 writeback_threshold 70 Writeback_Threshold 1
+    no_table 'Two devices are needed' 0 "$n" writeboost
+    no_table 'Two devices are needed' 0 "$n" writeboost /dev/b
+    no_table 'Cannot open the cache device' 0 "$n" writeboost /dev/b /dev/nowhere
+    no_table 'Cannot open the backing device' 0 "$n" writeboost /dev/nowhere /dev/c
+    no_table 'Cannot open the cache device' 0 "$n" writeboost /dev/b /dev/null
+    no_table 'number of option words' 0 "$n" writeboost /dev/b /dev/c x
+    no_table 'number of option words' 0 "$n" writeboost /dev/b /dev/c -2
+    no_table 'number of option words' 0 "$n" writeboost /dev/b /dev/c 1 writeback_threshold
+    no_table 'number of option words' 0 "$n" writeboost /dev/b /dev/c 2 writeback_threshold
+    no_table 'number of option words' 0 "$n" writeboost /dev/b /dev/c 2 writeback_threshold 70 0
+    no_table 'number of option words' 0 "$n" writeboost /dev/b /dev/c 4 writeback_threshold 70
+    no_table 'number of option words' 0 "$n" writeboost /dev/b /dev/c writeback_threshold 70
+    no_table 'number of option words' 0 "$n" writeboost /dev/b /dev/c 99999999999999999999 writeback_threshold 70
+    no_table 'unknown option' 0 "$n" writeboost /dev/b /dev/c 2 frobnicate 1
+    no_table 'An option is unknown' 0 "$n" writeboost /dev/b /dev/c 2 frobnicate 1
+    no_table 'unknown option' 0 "$n" writeboost /dev/b /dev/c 4 writeback_threshold 70 Writeback_Threshold 1
     for value in 101 -1 x 4294967296 1e1; do
         no_table 'writeback_threshold takes a number from 0 to 100' \
-            0 $n writeboost /dev/b /dev/c 2 writeback_threshold $value
+            0 "$n" writeboost /dev/b /dev/c 2 writeback_threshold $value
     done
-    no_table 'takes a number from 1' 0 $n writeboost /dev/b /dev/c 2 nr_max_batched_writeback 0
-    no_table 'takes a number from 1' 0 $n writeboost /dev/b /dev/c 2 nr_max_batched_writeback 1000000
-    no_table 'takes a number from 0 to 3600' 0 $n writeboost /dev/b /dev/c 2 sync_data_interval 3601
+    no_table 'takes a number from 1' 0 "$n" writeboost /dev/b /dev/c 2 nr_max_batched_writeback 0
+    no_table 'takes a number from 1' 0 "$n" writeboost /dev/b /dev/c 2 nr_max_batched_writeback 1000000
+    no_table 'takes a number from 0 to 3600' 0 "$n" writeboost /dev/b /dev/c 2 sync_data_interval 3601
 done
 wipe() { dd if=/dev/zero of=/dev/c bs=1M oflag=direct status=none count=16; }
 wipe

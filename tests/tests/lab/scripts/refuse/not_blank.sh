@@ -5,7 +5,7 @@ wipe() { dd if=/dev/zero of=/dev/c bs=1M oflag=direct status=none count=16; }
 # other SECTOR: what is on the cache device begins there.
 other() {
     same 'first sector' "$(dd if=/dev/c bs=512 count=1 iflag=direct status=none | tr -d '\0' | wc -c)" 0
-    no_table 'The cache device is neither blank nor formatted for writeboost' 0 $n writeboost /dev/b /dev/c
+    no_table 'The cache device is neither blank nor formatted for writeboost' 0 "$n" writeboost /dev/b /dev/c
     dmesg | grep -F "has something in its sector $1 that is not of writeboost" || die "$1 is not named"
     for advice in 'exchanged?' 'wbformat --force' 'zero its first 1048576 bytes'; do
         dmesg | grep -F -- "$advice" >/dev/null || die "the kernel does not say $advice"
@@ -18,7 +18,7 @@ mkfs.ext4 -q /dev/c
 other 2
 mkfs.ext4 -q /dev/b
 say 'the two devices exchanged'
-no_table 'neither blank nor formatted' 0 $(sectors /dev/c) writeboost /dev/c /dev/b
+no_table 'neither blank nor formatted' 0 "$(sectors /dev/c)" writeboost /dev/c /dev/b
 e2fsck -fn /dev/b
 mkswap -q /dev/c
 other 2
@@ -37,7 +37,7 @@ for sector in 0 1 1000 2047; do
     before=$([ $sector = 0 ] || echo "0 $sector linear /dev/c 0")
     printf '%s\n' "$before" "$sector 1 error" "$over $((32768 - over)) linear /dev/c $over" | sed '/^$/d' |
         dmsetup create holey
-    no_table 'Cannot read the cache device' 0 $n writeboost /dev/b /dev/mapper/holey
+    no_table 'Cannot read the cache device' 0 "$n" writeboost /dev/b /dev/mapper/holey
     no_volume + '' /dev/b /dev/mapper/holey
     remove holey
 done

@@ -10,7 +10,7 @@ done
 dd if=/dev/zero of=/dev/c bs=1M count=16 oflag=direct status=none
 for small in 8 2048 $((9 * 2048 - 8)); do
     dmsetup create small --table "0 $small linear /dev/c 0"
-    no_table 'too small' 0 $n writeboost /dev/b /dev/mapper/small
+    no_table 'too small' 0 "$n" writeboost /dev/b /dev/mapper/small
     no_volume 6 'too small' /dev/b /dev/mapper/small
     remove small
 done
@@ -24,7 +24,7 @@ dd if=/dev/zero of=/dev/c bs=1M count=16 oflag=direct status=none
 volume v /dev/b /dev/c
 remove v
 dmsetup create shrunk --table "0 $((15 * 2048)) linear /dev/c 0"
-no_table 'smaller than when it was formatted' 0 $n writeboost /dev/b /dev/mapper/shrunk
+no_table 'smaller than when it was formatted' 0 "$n" writeboost /dev/b /dev/mapper/shrunk
 no_volume + '' /dev/b /dev/mapper/shrunk
 remove shrunk
 say 'a backing device of another size'

@@ -6,10 +6,10 @@ null d 16
 other() { # PATH [WORDS]: another one to a cache device that is in use, or a copy of it; what wbctl says of it
     # Or it writes when it likes.
     dmsetup suspend v
-    no_table 'A volume with this UUID is active already' 0 $n writeboost /dev/b2 $1
+    no_table 'A volume with this UUID is active already' 0 "$n" writeboost /dev/b2 "$1"
     dmesg | grep -F "volume $(value v uuid) is active already"
     grep -F 'File exists' /tmp/said
-    no_volume + "${2:-active already}" /dev/b2 $1 --force --force
+    no_volume + "${2:-active already}" /dev/b2 "$1" --force --force
     dmsetup resume v
     same 'the second backing device' "$(digest /dev/b2)" "$blank"
 }

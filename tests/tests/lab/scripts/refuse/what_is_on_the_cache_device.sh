@@ -3,12 +3,12 @@
 
 wipe() { dd if=/dev/zero of=/dev/c bs=1M oflag=direct status=none count=16; }
 alien() { # WORDS-OF-WBCTL
-    no_table 'neither blank nor formatted' 0 $n writeboost /dev/b /dev/c
+    no_table 'neither blank nor formatted' 0 "$n" writeboost /dev/b /dev/c
     no_volume 4 "$1" /dev/b /dev/c
     wipe
 }
 say 'random bytes'
-for i in 1 2 3 4; do
+for _ in 1 2 3 4; do
     dd if=/dev/urandom of=/dev/c bs=1M count=1 oflag=direct status=none
     alien 'not recognised'
 done
@@ -17,7 +17,7 @@ poke /dev/c 511 '\x01'
 alien 'not blank'
 say 'other formats'
 poke /dev/c 0 'LUKS\xba\xbe\x00\x01'
-no_table 'neither blank nor formatted' 0 $n writeboost /dev/b /dev/c
+no_table 'neither blank nor formatted' 0 "$n" writeboost /dev/b /dev/c
 no_volume + '' /dev/b /dev/c
 wipe
 null x 400

@@ -3,5 +3,5 @@
 
 modprobe dm-writeboost
 volume v /dev/lab/disk0 /dev/lab/disk1
-say "$(wbtest history-check /dev/mapper/v --seed $SEED --durable $DURABLE --reads 200)"
+say "$(wbtest history-check /dev/mapper/v --seed "$SEED" --durable "$DURABLE" --reads 200)"
 finish v /dev/lab/disk0 /dev/lab/disk1

@@ -3,13 +3,14 @@
 # does that has a daemon; and the medium has lost a checkpoint meanwhile. Nothing is served before that, and
 # all is afterwards.
 
-image_goes_to $swap
-dmsetup create --noudevsync cache --table "0 $(sectors $cache) fault $cache 0"
+image_goes_to "$swap"
+dmsetup create --noudevsync cache --table "0 $(sectors "$cache") fault $cache 0"
 cache=/dev/mapper/cache
 volume
 dmsetup message v 0 writeback_threshold 0
-history="/dev/mapper/v --seed $SEED --sectors 16384"
-wbtest history-write $history --last 300 --every 5 >/dev/null
+# history COMMAND WORDS...
+history() { local what=$1; shift; wbtest "history-$what" /dev/mapper/v --seed "$SEED" --sectors 16384 "$@"; }
+history write --last 300 --every 5 >/dev/null
 durable /dev/mapper/v
 dmsetup message cache 0 fail medium read 8 1
 # Whoever has begun something has ended it by then.
@@ -26,6 +27,6 @@ dmsetup resume --noudevsync cache
 wait
 for what in read write flush; do [ -e /tmp/done-$what ] || die "no $what"; done
 is_ok
-wbtest history-check $history --durable 300
+history check --durable 300
 echo DONE
 sleep 1000

@@ -10,7 +10,8 @@ mkdir -p $room/dev $room/proc $room/sys $room/tmp $room/bin
 for dir in dev proc sys; do mount --rbind /$dir $room/$dir; done
 for program in dmsetup wbtest busybox mkswap swapon; do
     path=$(type -P $program)
-    cp -L --parents $path $(ldd $path 2>/dev/null | grep -o '/[^ ]*' || true) $room
+    # shellcheck disable=SC2046 # The libraries, each a word.
+    cp -L --parents "$path" $(ldd "$path" 2>/dev/null | grep -o '/[^ ]*' || true) $room
 done
 for applet in sh echo cat dd sleep grep; do
     printf '#!/usr/bin/busybox sh\nexec /usr/bin/busybox %s "$@"\n' $applet >$room/bin/$applet

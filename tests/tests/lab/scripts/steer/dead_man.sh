@@ -11,13 +11,13 @@ dmsetup message v 0 steering_timeout 2
 same expired "$(value v steering_expired)" 0
 dirties 8
 say 'as long as somebody says something'
-for i in 1 2 3 4 5 6; do dmsetup message v 0 writeback_threshold 0; sleep 1; same expired "$(value v steering_expired)" 0; done
+for _ in 1 2 3 4 5 6; do dmsetup message v 0 writeback_threshold 0; sleep 1; same expired "$(value v steering_expired)" 0; done
 ! is_clean || die 'it was written back'
 say 'silence'
 events=$(dmsetup info -c --noheadings -o events v)
 within 5 has v steering_expired 1
 within 5 is_clean
-within 15 test $(($(dmsetup info -c --noheadings -o events v))) -gt $events
+within 15 test $(($(dmsetup info -c --noheadings -o events v))) -gt "$events"
 logged 'the built-in policy takes over'
 say 'it shows what was given all the same'
 same threshold "$(value v writeback_threshold)" 0

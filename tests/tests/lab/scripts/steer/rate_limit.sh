@@ -8,7 +8,7 @@ dirties 96
 say 'never more than the limit and a tenth of a second of it; not much less either'
 rate() {
     local blocks ms kib
-    dmsetup message v 0 writeback_rate_limit $1
+    dmsetup message v 0 writeback_rate_limit "$1"
     dmsetup message v 0 writeback_threshold 100
     sleep 1
     ms=${EPOCHREALTIME/./} blocks=$(value v written_back)
@@ -18,7 +18,7 @@ rate() {
     echo "REPORT $kib KiB/s with a limit of $1"
     # What a chunk of a quarter of a second had begun before.
     [ $kib -le $(($1 * 12 / 10)) ] || die "$kib KiB/s with a limit of $1"
-    [ $kib -ge $(($1 / 2)) ] || [ $FAST = false ] || die "$kib KiB/s with a limit of $1"
+    [ $kib -ge $(($1 / 2)) ] || [ "$FAST" = false ] || die "$kib KiB/s with a limit of $1"
 }
 rate 256
 rate 4096
@@ -38,7 +38,7 @@ dirties 8
 timeout 10 dmsetup remove v
 volume v /dev/ram0 /dev/ram1 writeback_rate_limit 1 writeback_threshold 100
 say 'a full cache does not obey it'
-[ $(dirty v) -gt 0 ] || die 'nothing is dirty'
+[ "$(dirty v)" -gt 0 ] || die 'nothing is dirty'
 wbctl set v writeback_rate_limit 4
 timeout 120 fio --name=w --eta=never --filename=/dev/mapper/v --direct=1 --rw=write --bs=1M --size=256M \
     --ioengine=psync --output=/dev/null
