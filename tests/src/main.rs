@@ -46,7 +46,8 @@ enum Command {
         #[command(flatten)]
         record: RecordArgs,
     },
-    /// Make a disk what it may be after a power cut at some moment of a log of target log-writes; print `durable N`
+    /// Make a disk what it may be after a power cut at some moment of a log of target log-writes; print
+    /// `durable N`
     Replay {
         /// The log
         log: PathBuf,
@@ -56,10 +57,11 @@ enum Command {
         #[arg(long)]
         seed: u64,
     },
-    /// Cut the power at many moments of a record of target `record`: make two disks what they may be then, and run a check
+    /// Cut the power at many moments of a record of target `record`: make two disks what they may be then,
+    /// and run a check
     ///
-    /// The check is a bash function, exported by whoever calls. It finds the number of the point in $point, and in $KEY
-    /// the last number of each mark `KEY NUMBER` before the cut.
+    /// The check is a bash function, exported by whoever calls. It finds the number of the point in $point,
+    /// and in $KEY the last number of each mark `KEY NUMBER` before the cut.
     Points(Points),
     /// Check that the device is a prefix of the history, and print `prefix N`
     HistoryCheck {
@@ -167,12 +169,12 @@ struct Points {
     /// A directory for both disks' content when the check fails
     #[arg(long)]
     keep: PathBuf,
-    /// One more point, that is not checked but put into the files of --base, and its marks, as bash assignments, into the
-    /// file `left` in --keep
+    /// One more point, that is not checked but put into the files of --base, and its marks, as bash
+    /// assignments, into the file `left` in --keep
     #[arg(long)]
     leave: Option<Leave>,
-    /// What can be read of the two devices when the record begins, if their caches hold more than is stable; --leave reset
-    /// writes these files, and --leave cut removes them
+    /// What can be read of the two devices when the record begins, if their caches hold more than is stable;
+    /// --leave reset writes these files, and --leave cut removes them
     #[arg(long, num_args = 2, required = true)]
     visible: Vec<PathBuf>,
 }
@@ -295,7 +297,8 @@ fn points(args: &Points) -> Result<()> {
     let at = all.iter().filter(|(at, _)| moments.binary_search(at).is_ok()).count();
     let boundaries = all.len();
     println!(
-        "REPORT {} points, at {at} of {boundaries} flush boundaries and between, {volatile} with volatile writes",
+        "REPORT {} points, at {at} of {boundaries} flush boundaries and between, \
+         {volatile} with volatile writes",
         args.count
     );
     if let Some((left, marks)) = kept {

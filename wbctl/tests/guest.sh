@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# wbformat and wbctl in a guest, against the real kernel. Needs the module (modprobe dm-writeboost), two RAM disks and
-# both programs in the directory BIN:
+# wbformat and wbctl in a guest, against the real kernel. Needs the module (modprobe dm-writeboost), two RAM
+# disks and both programs in the directory BIN:
 #
 #   cargo xtask vm --param brd.rd_nr=3 --param brd.rd_size=65536 --share target/debug -- \
 #       'BIN=/mnt/share bash -s' <wbctl/tests/guest.sh
@@ -63,7 +63,8 @@ expect 0 "Formatted" -- "$wf" --force --backing "$BACKING" "$CACHE"
 dd if=/dev/zero of="$CACHE" bs=1M status=none 2>/dev/null
 
 # A blank cache device.
-expect 11 "kernel:" "frobnicate" "has been formatted before" -- "$wb" create v "$BACKING" "$CACHE" --opt frobnicate=1
+expect 11 "kernel:" "frobnicate" "has been formatted before" -- "$wb" create v "$BACKING" "$CACHE" --opt \
+    frobnicate=1
 check [ ! -e /dev/mapper/v ]
 expect 8 "" -- "$wb" status v
 expect 0 "resumed" -- "$wb" create v "$BACKING" "$CACHE" --opt writeback_threshold=0
@@ -84,8 +85,8 @@ expect 3 "mounted at /tmp/m" -- "$wb" remove v
 umount /tmp/m
 check [ "$(dirty v)" -gt 1000 ]
 expect 0 v ok -- "$wb" list
-# A process that has it open: it is waited for, as udev has it open when somebody has written; but not for ever.
-# Opened here, for a process in the background may be too late.
+# A process that has it open: it is waited for, as udev has it open when somebody has written; but not for
+# ever. Opened here, for a process in the background may be too late.
 exec 9</dev/mapper/v
 expect 3 "some process has it open" -- "$wb" remove v
 sleep 1 <&9 &
@@ -117,14 +118,16 @@ expect 0 "v: ok" -- "$wb" status v
 expect 0 "Removed" -- "$wb" remove v
 check [ ! -e /dev/mapper/v ]
 
-# Without udev, and with a socket that a dead one left: nothing may wait for it. This is a guest: nobody misses udev.
+# Without udev, and with a socket that a dead one left: nothing may wait for it. This is a guest: nobody
+# misses udev.
 udevadm control --exit 2>/dev/null
 for _ in $(seq 50); do pidof systemd-udevd >/dev/null || break; sleep 0.1; done
 for stale in no yes; do
     rm -f /run/udev/control
     mkdir -p /run/udev
     [ $stale = no ] ||
-        python3 -c 'import socket; socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).bind("/run/udev/control")'
+        python3 -c \
+            'import socket; socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).bind("/run/udev/control")'
     expect 0 "/dev/mapper/v" -- timeout 20 "$wb" create v "$BACKING" "$CACHE"
     check [ -b /dev/mapper/v ]
     expect 0 "v: ok" -- timeout 20 "$wb" status v

@@ -18,8 +18,8 @@ pub fn cargo(words: &str) -> Command {
     command
 }
 
-/// Leaves out of the environment of `command`, a build, what cargo has set there for this process: what is built must not
-/// depend on which program asked for it.
+/// Leaves out of the environment of `command`, a build, what cargo has set there for this process: what is
+/// built must not depend on which program asked for it.
 pub fn forget_ours(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name.as_encoded_bytes().starts_with(b"CARGO_PKG_") || name == "CARGO_MANIFEST_DIR" {

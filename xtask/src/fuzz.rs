@@ -145,7 +145,8 @@ fn start(fuzzer: &Fuzzer, target: &'static str, time: Duration) -> Result<Job> {
     let mut command = fuzz_command(fuzzer, target);
     command
         .arg(format!("-max_total_time={}", time.as_secs()))
-        // By the clock: that of a machine which has other things to do is no fault. What loops for ever is found all the same.
+        // By the clock: that of a machine which has other things to do is no fault. What loops for ever is
+        // found all the same.
         .arg("-timeout=1200")
         .arg(format!("-artifact_prefix={}/", found.display()))
         .arg(&corpus)
@@ -186,8 +187,8 @@ fn fuzz_command(fuzzer: &Fuzzer, target: &str) -> Command {
     command
 }
 
-/// Replaces the inputs in the repository by as few as reach all that is reached. Those that people have given a name stay;
-/// the fuzzer's are numbers.
+/// Replaces the inputs in the repository by as few as reach all that is reached. Those that people have given
+/// a name stay; the fuzzer's are numbers.
 fn keep(fuzzer: &Fuzzer, only: Option<&str>, progress: Progress) -> Result<()> {
     for (target, _) in TARGETS.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
         let step = progress.step(format!("choosing inputs of {target}"), Duration::from_secs(60));

@@ -1,5 +1,6 @@
-//! `cargo xtask races`: what threads of a volume do at the same time, under the model checker loom, `kmod/tests/loom.rs`, and in many
-//! orders of a simulation, `kmod/tests/races.rs`; and deliberate bugs that these must find.
+//! `cargo xtask races`: what threads of a volume do at the same time, under the model checker loom,
+//! `kmod/tests/loom.rs`, and in many orders of a simulation, `kmod/tests/races.rs`; and deliberate bugs that
+//! these must find.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -101,7 +102,8 @@ const MUTANTS: &[Mutant] = &[
         "what lands between the last look of who sends and his last word is left to nobody",
         FLIGHT,
         "self.watch.swap(0, Ordering::AcqRel) & SEEN != 0",
-        "let seen = self.watch.load(Ordering::Acquire) & SEEN != 0; self.watch.store(0, Ordering::Release); seen",
+        "let seen = self.watch.load(Ordering::Acquire) & SEEN != 0; self.watch.store(0, Ordering::Release); \
+         seen",
     ),
     mutant(
         "loom",
@@ -140,7 +142,8 @@ const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "loom",
-        "who is about to wait is not seen, and does not see the event (wb_event_notify in shim.c without its second barrier)",
+        "who is about to wait is not seen, and does not see the event \
+         (wb_event_notify in shim.c without its second barrier)",
         "tests/cells/mod.rs",
         "        // `smp_mb__after_atomic`.
         full_barrier();
@@ -276,7 +279,8 @@ pub fn run(args: Races, progress: Progress) -> Result<ExitCode> {
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Checks that each mutant with `filter` in its name is found; reports as tests do, and says how many were and were not.
+/// Checks that each mutant with `filter` in its name is found; reports as tests do, and says how many were
+/// and were not.
 pub fn mutants(filter: &str, progress: Progress) -> Result<(u64, u64)> {
     let chosen: Vec<&Mutant> = MUTANTS.iter().filter(|m| name_of(m).contains(filter)).collect();
     let step = progress.step(

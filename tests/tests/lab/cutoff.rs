@@ -1,9 +1,9 @@
-//! Power cuts: a guest is killed while it writes, and the next one finds on the same two disks what the first was
-//! promised.
+//! Power cuts: a guest is killed while it writes, and the next one finds on the same two disks what the first
+//! was promised.
 //!
-//! The host's page cache keeps what the guest's disks were told, so these cuts lose what was in RAM and tear what was
-//! under way. What a disk's own volatile cache could lose besides is found by recording all writes to both devices, and
-//! making from the record states that a power cut could have left.
+//! The host's page cache keeps what the guest's disks were told, so these cuts lose what was in RAM and tear
+//! what was under way. What a disk's own volatile cache could lose besides is found by recording all writes
+//! to both devices, and making from the record states that a power cut could have left.
 
 use std::path::PathBuf;
 use std::thread;

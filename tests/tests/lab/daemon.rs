@@ -1,4 +1,5 @@
-//! `wbdaemon`: on real volumes, and as a service of systemd on Debian's own kernel, scraped by Debian's Prometheus.
+//! `wbdaemon`: on real volumes, and as a service of systemd on Debian's own kernel, scraped by Debian's
+//! Prometheus.
 
 use std::borrow::Cow;
 use std::fs;

@@ -46,8 +46,9 @@ fn load_longer(cx: &Bench) -> Result<()> {
     load_for(cx, if cx.full { LONG } else { SHORT })
 }
 
-/// Everything at once for so many seconds, with four CPUs: writes that are read back, with and without fsync, on a cache
-/// much smaller than what is written, while the volume is suspended, resumed, drained, asked and tuned.
+/// Everything at once for so many seconds, with four CPUs: writes that are read back, with and without fsync,
+/// on a cache much smaller than what is written, while the volume is suspended, resumed, drained, asked and
+/// tuned.
 fn load_for(cx: &Bench, seconds: u32) -> Result<()> {
     let guest = cx.guest()?.cpus(4).mem(1024).timeout(Duration::from_secs(u64::from(seconds) * 2 + 900));
     cx.run(guest, &with(&[("LOAD_SECONDS", &seconds)], shell!("debian/load")))?;
@@ -61,9 +62,9 @@ fn smoke(cx: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// What somebody waits for is not held back by blk-wbt as writeback is, and a task that has to stand back for others sends nothing
-/// that others wait for. Seen by the kernel itself: a probe counts the bios that blk-wbt makes wait their turn, and each bio that is
-/// sent is traced, with the task that sends it.
+/// What somebody waits for is not held back by blk-wbt as writeback is, and a task that has to stand back for
+/// others sends nothing that others wait for. Seen by the kernel itself: a probe counts the bios that blk-wbt
+/// makes wait their turn, and each bio that is sent is traced, with the task that sends it.
 fn throttle(cx: &Bench) -> Result<()> {
     let guest = cx.guest()?.cpus(2).mem(1024);
     cx.run(guest, shell!("debian/throttle"))?;

@@ -1,5 +1,5 @@
-//! Faults of devices and of memory, one kind after the other: what is lost and what is not, and what the volume says.
-//! `docs/faults.md` has a line for each of these.
+//! Faults of devices and of memory, one kind after the other: what is lost and what is not, and what the
+//! volume says. `docs/faults.md` has a line for each of these.
 
 use anyhow::Result;
 
@@ -38,7 +38,8 @@ pub const TESTS: &[Test] = &[
     from_file!(script(faults::torn_superblock, 30, true, "faults")),
 ];
 
-/// Memory runs short while what could make room for it has to go through the volume: swap on a file of a filesystem there.
+/// Memory runs short while what could make room for it has to go through the volume: swap on a file of a
+/// filesystem there.
 fn swap(cx: &Bench) -> Result<()> {
     let guest = cx.guest()?.mem(160).disk(cx.disk("backing", 400)?).disk(cx.disk("cache", 32)?);
     cx.run(guest, shell!("faults/swap_on_a_volume"))?;

@@ -1,5 +1,5 @@
-//! The devices of the benchmark (tests/model) take as long as docs/benchmarks.md says: never shorter, whatever the machine is busy
-//! with; how much longer is measured and told.
+//! The devices of the benchmark (tests/model) take as long as docs/benchmarks.md says: never shorter,
+//! whatever the machine is busy with; how much longer is measured and told.
 
 use std::fs;
 

@@ -1,10 +1,10 @@
-//! Power cuts that leave of two disks with volatile caches what such disks may leave: the real module, real workloads,
-//! and many states of both devices, each resumed and checked.
+//! Power cuts that leave of two disks with volatile caches what such disks may leave: the real module, real
+//! workloads, and many states of both devices, each resumed and checked.
 //!
-//! The cache device and the backing device lie under the target `record` (tests/targets), which records what both are
-//! told and when. `wbtest points` takes moments of that record, and at each makes two disks what a power cut may leave of
-//! these; `tests/src/record.rs` says what that is. Then the volume is resumed, by the module, and must be what was
-//! promised.
+//! The cache device and the backing device lie under the target `record` (tests/targets), which records what
+//! both are told and when. `wbtest points` takes moments of that record, and at each makes two disks what a
+//! power cut may leave of these; `tests/src/record.rs` says what that is. Then the volume is resumed, by the
+//! module, and must be what was promised.
 
 use std::fs;
 use std::path::Path;
@@ -43,8 +43,8 @@ struct Run {
 impl Run {
     fn run(&self, cx: &Bench) -> Result<()> {
         let (lives, points) = if cx.full { self.full } else { (self.lives, cx.repeats(self.points)) };
-        // The record has everything that is written in some seconds, and is held twice: on a machine with nothing else to do that
-        // was 1.6 GB.
+        // The record has everything that is written in some seconds, and is held twice: on a machine with
+        // nothing else to do that was 1.6 GB.
         let guest = cx.guest()?.mem(6144).timeout(cx.patience(120 + lives * (60 + points * 5)));
         let recorder = cx.module(&checkout().join("tests/targets"), "dm-record.ko")?;
         fs::copy(recorder, cx.share().join("dm-record.ko"))?;

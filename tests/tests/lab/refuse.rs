@@ -1,4 +1,5 @@
-//! What must be refused: with a reason that says what is wrong, and with both devices unchanged byte for byte.
+//! What must be refused: with a reason that says what is wrong, and with both devices unchanged byte for
+//! byte.
 
 use crate::support::{from_file, script, Test};
 

@@ -1,8 +1,8 @@
-//! Hibernation, on Debian's own kernels, which write an image of their memory to a disk and come back out of it at once
-//! (`test_resume`).
+//! Hibernation, on Debian's own kernels, which write an image of their memory to a disk and come back out of
+//! it at once (`test_resume`).
 //!
-//! What counts is what the cache device holds afterwards: memory is that of the snapshot again, and if anything was written
-//! since, what is acknowledged from then on is lost by the next power cut.
+//! What counts is what the cache device holds afterwards: memory is that of the snapshot again, and if
+//! anything was written since, what is acknowledged from then on is lost by the next power cut.
 
 use std::borrow::Cow;
 use std::fs::{self, File};
@@ -88,8 +88,8 @@ fn logs(running: &Running, words: &str) -> Result<()> {
 const SAVING: &str = "saving image data";
 const HALF_LOADED: &str = "Image loading progress:  50%";
 
-/// Nothing is written to either device from the snapshot until the memory in it comes back; then writing goes on, and all that is made
-/// durable is there after a power cut.
+/// Nothing is written to either device from the snapshot until the memory in it comes back; then writing goes
+/// on, and all that is made durable is there after a power cut.
 fn hibernation(cx: &Bench) -> Result<()> {
     let ([backing, cache, _], running) = hibernator(cx, cx.guest()?, shell!("sleep/hibernation"))?;
     logs(&running, SAVING)?;
@@ -114,8 +114,8 @@ fn hibernation(cx: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// While the image is being written somebody else opens the volume: another kernel, which resumes it and writes its checkpoint. The
-/// memory that comes back must not go on with a log that is not where it was.
+/// While the image is being written somebody else opens the volume: another kernel, which resumes it and
+/// writes its checkpoint. The memory that comes back must not go on with a log that is not where it was.
 fn somebody_else(cx: &Bench) -> Result<()> {
     let ([_, cache, _], running) = hibernator(cx, cx.guest()?, shell!("sleep/somebody_else"))?;
     logs(&running, SAVING)?;
@@ -125,8 +125,9 @@ fn somebody_else(cx: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// After the restore the cache device answers only when a task does something that was frozen, as one whose daemon is one;
-/// and the medium has lost a checkpoint meanwhile. Nothing is served before that, and all is afterwards.
+/// After the restore the cache device answers only when a task does something that was frozen, as one whose
+/// daemon is one; and the medium has lost a checkpoint meanwhile. Nothing is served before that, and all is
+/// afterwards.
 fn cache_that_waits_for_a_task(cx: &Bench) -> Result<()> {
     let (_, running) = hibernator(cx, cx.failing_guest()?, shell!("sleep/cache_that_waits_for_a_task"))?;
     says(&running, "DONE")?;
@@ -134,8 +135,8 @@ fn cache_that_waits_for_a_task(cx: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// A disk that came after the module sleeps before the volume does: what takes long is over by then. Whoever waits for it does so
-/// after the hibernation, too.
+/// A disk that came after the module sleeps before the volume does: what takes long is over by then. Whoever
+/// waits for it does so after the hibernation, too.
 fn disk_that_sleeps_before(cx: &Bench) -> Result<()> {
     let (_, running) = hibernator(cx, cx.guest()?, shell!("sleep/disk_that_sleeps_before"))?;
     says(&running, "DONE")?;

@@ -1,4 +1,5 @@
-//! Steering writeback: options that change while the volume is in use, the dead man's rule, the report and events.
+//! Steering writeback: options that change while the volume is in use, the dead man's rule, the report and
+//! events.
 
 use crate::support::{from_file, script, Test};
 

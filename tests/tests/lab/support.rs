@@ -24,8 +24,9 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("places.py", include_str!("scripts/python/places.py")),
     ("unreadable.py", include_str!("scripts/python/unreadable.py")),
 ];
-/// How often an emulated machine that dies before any program has run in it gets another chance. The emulator is known for that
-/// when its processors change code under each other, which kernels do all the time while they boot.
+/// How often an emulated machine that dies before any program has run in it gets another chance. The emulator
+/// is known for that when its processors change code under each other, which kernels do all the time while
+/// they boot.
 const BOOTS_AGAIN: u32 = 2;
 
 /// A test.
@@ -97,7 +98,8 @@ pub struct Bench<'a> {
     fast: bool,
     /// Whether there is time for everything: a test may have more to do then.
     pub full: bool,
-    /// Whether the kernel looks for bugs by itself: what a test repeats only to meet rare moments it repeats less often there.
+    /// Whether the kernel looks for bugs by itself: what a test repeats only to meet rare moments it repeats
+    /// less often there.
     debug: bool,
     /// What everything random follows from.
     pub seed: u64,
@@ -142,8 +144,8 @@ impl Setup {
         }
     }
 
-    /// Whether the test is not for this run: it has no time for it, or the test boots a kernel of its own, so that one on
-    /// another kernel than the usual one would only repeat it.
+    /// Whether the test is not for this run: it has no time for it, or the test boots a kernel of its own, so
+    /// that one on another kernel than the usual one would only repeat it.
     pub fn leaves_out(&self, test: &Test) -> bool {
         let repeats = self.kernel != Kernel::UML && matches!(test.body, Body::Debian(..) | Body::Debug(_));
         test.level > self.level || repeats
@@ -226,7 +228,8 @@ impl Bench<'_> {
         Ok(disks.iter().fold(self.guest()?, Guest::disk))
     }
 
-    /// A guest with what every test has: 2 GiB of memory, and a share with `wbtest` and the programs in Python in it.
+    /// A guest with what every test has: 2 GiB of memory, and a share with `wbtest` and the programs in
+    /// Python in it.
     pub fn guest(&self) -> Result<Guest<'_>> {
         let share = self.share();
         if !share.is_dir() {
@@ -247,14 +250,15 @@ impl Bench<'_> {
         Ok(guest)
     }
 
-    /// How long a guest may take for what takes `seconds` at most on a fast kernel: those for races and for debugging are
-    /// several times slower, a file system under KASAN more than that, and so is an emulated machine.
+    /// How long a guest may take for what takes `seconds` at most on a fast kernel: those for races and for
+    /// debugging are several times slower, a file system under KASAN more than that, and so is an emulated
+    /// machine.
     pub fn patience(&self, seconds: u32) -> Duration {
         Duration::from_secs(u64::from(seconds)) * if self.fast && self.lab.is_uml() { 1 } else { 5 }
     }
 
-    /// How often a test does what it does `times` in a normal run: a quarter of that on the kernel that looks for bugs by
-    /// itself, which finds them in what is done, and not in how often it is.
+    /// How often a test does what it does `times` in a normal run: a quarter of that on the kernel that looks
+    /// for bugs by itself, which finds them in what is done, and not in how often it is.
     pub fn repeats(&self, times: u32) -> u32 {
         if self.debug {
             times.div_ceil(4)
@@ -378,8 +382,8 @@ macro_rules! shell {
 }
 pub(crate) use shell;
 
-/// `KIND(MODULE::NAME, SECONDS, QUICK[, "HELPERS"])`, where KIND is [`script`] or [`failing`]: a test whose script is
-/// `scripts/MODULE/NAME.sh`, behind `scripts/helpers/HELPERS.sh`.
+/// `KIND(MODULE::NAME, SECONDS, QUICK[, "HELPERS"])`, where KIND is [`script`] or [`failing`]: a test whose
+/// script is `scripts/MODULE/NAME.sh`, behind `scripts/helpers/HELPERS.sh`.
 macro_rules! from_file {
     ($kind:ident($module:ident::$name:ident, $seconds:literal, $quick:literal $(, $helpers:literal)?)) => {
         $kind(

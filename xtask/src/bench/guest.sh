@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Functions for the benchmark's guests. Each target is made anew on the same two devices, $slow and $fast, and leaves its
-# device in $dev. What is measured goes to files in $out.
+# Functions for the benchmark's guests. Each target is made anew on the same two devices, $slow and $fast, and
+# leaves its device in $dev. What is measured goes to files in $out.
 set -eEuo pipefail
 shopt -s inherit_errexit
 export LC_ALL=C
@@ -13,7 +13,8 @@ ms() { echo "$((${EPOCHREALTIME/./} / 1000))"; }
 
 # The devices allocate memory when they are written to for the first time, and that is not to be measured.
 touch_all() {
-    fio --name=touch --eta=never --filename="$1" --rw=write --bs=1M --ioengine=psync --direct=1 --output=/dev/null
+    fio --name=touch --eta=never --filename="$1" --rw=write --bs=1M --ioengine=psync --direct=1 \
+        --output=/dev/null
 }
 
 # bed_ram MIB: two RAM disks, for the cost of the code.
@@ -50,7 +51,8 @@ bed_model() {
     touch_all $fast
 }
 
-# Options of dmsetup create: where that is timed it does not wait for udev, which takes much longer than the kernel.
+# Options of dmsetup create: where that is timed it does not wait for udev, which takes much longer than the
+# kernel.
 quick=()
 
 wipe() { dd if=/dev/zero of="$1" bs=1M count=1 oflag=direct conv=fsync status=none; }
@@ -99,7 +101,8 @@ make_cache() {
     [ "${keep:-}" ] || wipe "$fast"
     dmsetup create t_meta --table "0 32768 linear $fast 0"
     dmsetup create t_data --table "0 $((all - 32768)) linear $fast 32768"
-    dmsetup create "${quick[@]}" t --table "0 $(sectors "$slow") cache /dev/mapper/t_meta /dev/mapper/t_data $slow 128 1 writeback smq 0"
+    dmsetup create "${quick[@]}" t --table \
+        "0 $(sectors "$slow") cache /dev/mapper/t_meta /dev/mapper/t_data $slow 128 1 writeback smq 0"
     dev=/dev/mapper/t
 }
 drop_cache() { remove t; remove t_meta; remove t_data; }
@@ -158,7 +161,8 @@ run() {
     sync
     udevadm settle
     snapshot "$out/$name.before"
-    fio --name=bench --eta=never --filename="$dev" --direct=1 --output-format=json --output="$out/$name.json" "$@"
+    fio --name=bench --eta=never --filename="$dev" --direct=1 --output-format=json \
+        --output="$out/$name.json" "$@"
     snapshot "$out/$name.after"
     [ ! -b /dev/mapper/t ] || dmsetup status t >"$out/$name.status"
     drop_"$target"
@@ -167,14 +171,16 @@ run() {
 
 # fill MIB: so much of the device is written, in an order that every cache takes into itself.
 fill() {
-    fio --name=fill --eta=never --filename="$dev" --direct=1 --rw=randwrite --bs=64k --size="${1}M" --ioengine=io_uring --iodepth=16 --output=/dev/null
+    fio --name=fill --eta=never --filename="$dev" --direct=1 --rw=randwrite --bs=64k --size="${1}M" \
+        --ioengine=io_uring --iodepth=16 --output=/dev/null
 }
 fill_512() { fill 512; }
 # Twice the cache; not the device alone, which has none.
 fill_up() { [ "$dev" = "$slow" ] || fill $(($(sectors "$fast") / 1024)); }
 # The same, each 4 KiB committed by itself.
 fill_fsync() {
-    fio --name=fill --eta=never --filename="$dev" --direct=1 --rw=randwrite --bs=4k --size="${1}M" --ioengine=psync --fsync=1 --output=/dev/null
+    fio --name=fill --eta=never --filename="$dev" --direct=1 --rw=randwrite --bs=4k --size="${1}M" \
+        --ioengine=psync --fsync=1 --output=/dev/null
 }
 
 # memory ROUND TARGET MIB: free memory before there is the target, and when so much of its cache is filled.
@@ -202,8 +208,8 @@ copy() {
     make_"$target"
     sync
     udevadm settle
-    timed copy fio --name=copy --eta=never --filename="$dev" --direct=1 --rw=write --bs=1M --size="${3}M" --ioengine=io_uring --iodepth=16 \
-        --end_fsync=1 --output=/dev/null
+    timed copy fio --name=copy --eta=never --filename="$dev" --direct=1 --rw=write --bs=1M --size="${3}M" \
+        --ioengine=io_uring --iodepth=16 --end_fsync=1 --output=/dev/null
     timed drain drain_"$target"
     drop_"$target"
     echo "done $name"
@@ -222,8 +228,9 @@ timed() {
     echo "$word $((b - a))" >>"$out/$name.times"
 }
 
-# resume ROUND TARGET DRAIN FILL...: how long it takes to make the target on devices that are new, on the same with nothing in the
-# cache and with what the function FILL leaves dirty there, and, if DRAIN is true, to drain that.
+# resume ROUND TARGET DRAIN FILL...: how long it takes to make the target on devices that are new, on the same
+# with nothing in the cache and with what the function FILL leaves dirty there, and, if DRAIN is true, to
+# drain that.
 resume() {
     local name=$1.$2 target=$2 drain=$3 keep=
     shift 3

@@ -1,8 +1,9 @@
 //! `cargo xtask bench`: writeboost and its peers on the same work, in one run, and a report of it.
 //!
-//! Each load has a guest of its own, with one CPU that no other guest has: on the kernel of the lab whose CRC-32C is the x86
-//! kernel's. In it the targets take turns, each made anew, in another order in every round. Only what was measured in one run is
-//! compared; what is shown is the median of the rounds, with the lowest and the highest.
+//! Each load has a guest of its own, with one CPU that no other guest has: on the kernel of the lab whose
+//! CRC-32C is the x86 kernel's. In it the targets take turns, each made anew, in another order in every
+//! round. Only what was measured in one run is compared; what is shown is the median of the rounds, with the
+//! lowest and the highest.
 
 mod loads;
 mod report;
@@ -78,7 +79,10 @@ pub fn run(args: Bench, progress: Progress) -> Result<ExitCode> {
         c_writeboost: match c_writeboost {
             CWriteboost::Built(version, _) => format!("dm-writeboost in C is Debian's {version}."),
             CWriteboost::Fails(version, why) => {
-                format!("dm-writeboost in C is missing: Debian's {version} does not build for this kernel ({why}).")
+                format!(
+                    "dm-writeboost in C is missing: Debian's {version} does not build for this kernel \
+                     ({why})."
+                )
             }
         },
     };
@@ -148,8 +152,8 @@ fn measure(
             let _ = match load.work {
                 Work::Fio { prepare, args, .. } => writeln!(
                     script,
-                    "run {round} {target} {} -- --ioengine=io_uring --norandommap --randrepeat=1 --randseed={} \
-                     --time_based --group_reporting --runtime={} {args}",
+                    "run {round} {target} {} -- --ioengine=io_uring --norandommap --randrepeat=1 \
+                     --randseed={} --time_based --group_reporting --runtime={} {args}",
                     prepare.unwrap_or("-"),
                     round + 1,
                     runtime(load, quick)

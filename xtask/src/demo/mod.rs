@@ -1,4 +1,5 @@
-//! `cargo xtask demo`: the main job, from creating a volume to the backing device alone, with a power cut in between.
+//! `cargo xtask demo`: the main job, from creating a volume to the backing device alone, with a power cut in
+//! between.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -1,8 +1,9 @@
-//! Preparing Debian's own kernel: a build directory with the Rust metadata, an image to boot and the modules for it.
+//! Preparing Debian's own kernel: a build directory with the Rust metadata, an image to boot and the modules
+//! for it.
 //!
-//! Debian's headers come without the Rust metadata, so they are made again from the kernel's source of the very same
-//! package version, with the same configuration and compilers; the symbol names come out the same. The kernel that is
-//! booted is the unmodified one from the archive.
+//! Debian's headers come without the Rust metadata, so they are made again from the kernel's source of the
+//! very same package version, with the same configuration and compilers; the symbol names come out the same.
+//! The kernel that is booted is the unmodified one from the archive.
 
 use std::fs;
 use std::thread;
@@ -17,12 +18,14 @@ use super::kernel::Version;
 use super::root::{steps, Root};
 use super::Built;
 
-/// The kernel's modules that guests may need. The whole package is half a gigabyte, mostly drivers of real hardware.
-const MODULES: &str = "arch block crypto lib mm drivers/md drivers/block drivers/virtio drivers/char/hw_random \
-                       drivers/char/virtio_console.ko* drivers/target drivers/scsi/scsi_debug.ko* drivers/scsi/scsi_mod.ko* \
-                       drivers/scsi/scsi_common.ko* drivers/scsi/sd_mod.ko* drivers/nvme \
-                       fs/9p fs/netfs fs/overlayfs fs/ext4 fs/jbd2 fs/xfs fs/btrfs fs/configfs fs/mbcache.ko* \
-                       fs/fuse fs/fscache fs/nls net/9p";
+/// The kernel's modules that guests may need. The whole package is half a gigabyte, mostly drivers of real
+/// hardware.
+const MODULES: &str = "arch block crypto lib mm drivers/md drivers/block drivers/virtio \
+                       drivers/char/hw_random drivers/char/virtio_console.ko* drivers/target \
+                       drivers/scsi/scsi_debug.ko* drivers/scsi/scsi_mod.ko* \
+                       drivers/scsi/scsi_common.ko* drivers/scsi/sd_mod.ko* drivers/nvme fs/9p \
+                       fs/netfs fs/overlayfs fs/ext4 fs/jbd2 fs/xfs fs/btrfs fs/configfs \
+                       fs/mbcache.ko* fs/fuse fs/fscache fs/nls net/9p";
 
 /// What the initramfs must load to reach the root.
 const EARLY: &str = "virtio_pci 9pnet_virtio 9p overlay virtio_console";

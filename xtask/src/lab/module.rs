@@ -1,4 +1,5 @@
-//! Building `dm-writeboost.ko` and the userspace tools, and putting both into a layer that guests see over their root.
+//! Building `dm-writeboost.ko` and the userspace tools, and putting both into a layer that guests see over
+//! their root.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -41,7 +42,8 @@ fn sources(kmod: &Path) -> Result<Vec<PathBuf>> {
     Ok(cache::files(kmod)?.into_iter().filter(is_ours).collect())
 }
 
-/// Builds the module `name`, a file name, of the sources `kmod` for `kernel`, and answers with its path on the host.
+/// Builds the module `name`, a file name, of the sources `kmod` for `kernel`, and answers with its path on
+/// the host.
 pub fn build(root: &Root, kernel: &Built, kmod: &Path, name: &str) -> Result<PathBuf> {
     let place = cache::key([kmod.as_os_str().as_encoded_bytes()]);
     let inside = format!("/build/kmod/{}-{place}", kernel.id);
@@ -83,8 +85,8 @@ pub fn build(root: &Root, kernel: &Built, kmod: &Path, name: &str) -> Result<Pat
     Ok(ko)
 }
 
-/// What clippy has against the Rust in `kmod`, most of which only Kbuild compiles: nothing, when there is nothing that the crate
-/// denies.
+/// What clippy has against the Rust in `kmod`, most of which only Kbuild compiles: nothing, when there is
+/// nothing that the crate denies.
 pub fn clippy(root: &Root, kernel: &Built, kmod: &Path) -> Result<Option<String>> {
     let place = cache::key([kmod.as_os_str().as_encoded_bytes()]);
     // Beside the module itself, whose object files are not clippy's.
@@ -212,8 +214,8 @@ impl HostKernel {
         const ELSE: &str = "or build for the lab's kernel: cargo xtask build-kmod --kernel uml";
         if !build.join("Makefile").is_file() {
             bail!(
-                "no headers for the running kernel {release} in {}: install them (Debian, Ubuntu: linux-headers-{release}; \
-                 Fedora: kernel-devel-{release}; Arch: linux-headers), {ELSE}",
+                "no headers for the running kernel {release} in {}: install them (Debian, Ubuntu: \
+                 linux-headers-{release}; Fedora: kernel-devel-{release}; Arch: linux-headers), {ELSE}",
                 build.display()
             );
         }
@@ -226,23 +228,31 @@ impl HostKernel {
             })
         };
         if value("CONFIG_RUST").is_none() {
-            bail!("the running kernel {release} was built without CONFIG_RUST=y and cannot load a Rust module: boot one that has it \
-                   (Debian: linux-image-amd64 from trixie-backports or later; Fedora, Arch and Ubuntu have it), {ELSE}");
+            bail!(
+                "the running kernel {release} was built without CONFIG_RUST=y and cannot load a Rust module: \
+                 boot one that has it (Debian: linux-image-amd64 from trixie-backports or later; Fedora, \
+                 Arch and Ubuntu have it), {ELSE}"
+            );
         }
         if !build.join("rust/libkernel.rmeta").is_file() {
-            bail!("the headers of {release} come without the Rust metadata (rust/libkernel.rmeta), as Debian's do: build for the \
-                   same Debian kernel in the lab instead, which makes them from its source: \
-                   cargo xtask build-kmod --kernel debian, {ELSE}");
+            bail!(
+                "the headers of {release} come without the Rust metadata (rust/libkernel.rmeta), as Debian's \
+                 do: build for the same Debian kernel in the lab instead, which makes them from its source: \
+                 cargo xtask build-kmod --kernel debian, {ELSE}"
+            );
         }
         if let Some(wanted) = value("CONFIG_RUSTC_VERSION_TEXT") {
             let have = Command::new("rustc").arg("--version").output();
             let have = have
                 .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
                 .unwrap_or_default();
-            // The metadata of one compiler cannot be read by another, not even by another build of the same version.
+            // The metadata of one compiler cannot be read by another, not even by another build of the same
+            // version.
             if have != wanted {
-                bail!("kernel {release} was built with \"{wanted}\", and the rustc in PATH is \"{have}\": put that very compiler \
-                       first in PATH (the distribution's own rustc package), {ELSE}");
+                bail!(
+                    "kernel {release} was built with \"{wanted}\", and the rustc in PATH is \"{have}\": put \
+                     that very compiler first in PATH (the distribution's own rustc package), {ELSE}"
+                );
             }
         }
         for program in
@@ -324,7 +334,8 @@ pub fn tools(root: &Root) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Makes the layer with `module` and `tools` for guests of `kernel`, and answers with its path inside the root.
+/// Makes the layer with `module` and `tools` for guests of `kernel`, and answers with its path inside the
+/// root.
 ///
 /// A layer never changes once it is complete, so that guests which use an older one are not disturbed.
 pub fn layer(root: &Root, kernel: &Built, module: &Path, tools: &[PathBuf]) -> Result<String> {
@@ -404,7 +415,9 @@ mod tests {
         let text = readable(&lines.map(String::from), "/build/kmod/a", &checkout().join("kmod"));
         assert_eq!(
             text,
-            " --> kmod/src/target.rs:3:9\nkmod/src/host/kernel/shim.c:12: error: x\nIn file kmod/src/host/kernel/shim.h:\n"
+            " --> kmod/src/target.rs:3:9\n\
+             kmod/src/host/kernel/shim.c:12: error: x\n\
+             In file kmod/src/host/kernel/shim.h:\n"
         );
     }
 }

@@ -22,7 +22,8 @@ pub enum CWriteboost {
 }
 
 impl Lab {
-    /// Builds the C dm-writeboost of Debian for the guests' kernel. That it does not build is an answer, not an error.
+    /// Builds the C dm-writeboost of Debian for the guests' kernel. That it does not build is an answer, not
+    /// an error.
     pub fn c_writeboost(&self) -> Result<CWriteboost> {
         let source = fetch(&self.root)?;
         let version = std::fs::read_to_string(source.join("VERSION"))?.trim().to_owned();

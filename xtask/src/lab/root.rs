@@ -1,8 +1,8 @@
-//! The lab's root filesystem: a small Debian trixie that is the guests' userland and, at the same time, the toolchain
-//! that kernels and modules are built with.
+//! The lab's root filesystem: a small Debian trixie that is the guests' userland and, at the same time, the
+//! toolchain that kernels and modules are built with.
 //!
-//! Why not the host's compilers: the kernel's Rust needs `rust-src` of exactly the compiler's version, which a rustup
-//! toolchain need not have, and trixie's pair is the one that Debian's own kernels were built with.
+//! Why not the host's compilers: the kernel's Rust needs `rust-src` of exactly the compiler's version, which
+//! a rustup toolchain need not have, and trixie's pair is the one that Debian's own kernels were built with.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -76,7 +76,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(24 * 3600);
 /// Enters the root `$0` and runs the rest of the arguments there.
 const ENTER: &str = include_str!("scripts/enter-root.sh");
 
-/// The steps of a script, without the comment at its head: what has been built does not become another thing by that.
+/// The steps of a script, without the comment at its head: what has been built does not become another thing
+/// by that.
 pub fn steps(script: &str) -> &str {
     script.find("\n\n").map_or(script, |head| &script[head + 1..])
 }
@@ -214,8 +215,8 @@ impl Root {
         Ok(command)
     }
 
-    /// `script`, kept from running twice at once. Our own locks go when we are killed, what we started may live on for
-    /// a while: it inherits this one.
+    /// `script`, kept from running twice at once. Our own locks go when we are killed, what we started may
+    /// live on for a while: it inherits this one.
     pub fn exclusive(name: &str, script: &str) -> String {
         format!("exec 9>/build/{name}.lock; flock 9\n{script}")
     }
@@ -231,7 +232,8 @@ impl Root {
         Ok(())
     }
 
-    /// The supported kernels that the archive offers, newest first. Asks apt at most once a week, or now with `fresh`.
+    /// The supported kernels that the archive offers, newest first. Asks apt at most once a week, or now with
+    /// `fresh`.
     pub fn offers(&self, fresh: bool) -> Result<Vec<Version>> {
         let file = self.cache.dir().join("kernels.json");
         let known: Offers =

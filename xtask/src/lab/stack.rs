@@ -1,8 +1,8 @@
 //! How much of the kernel's stack the module needs, told from its machine code.
 //!
-//! A stack of the kernel has 16 KiB, for all: the system call or the file system that came first, the module, the devices below
-//! it, and interrupts. Who goes beyond that overwrites what lies there, or stops the machine. The compiler warns of it in
-//! C (`CONFIG_FRAME_WARN`), but not in Rust.
+//! A stack of the kernel has 16 KiB, for all: the system call or the file system that came first, the module,
+//! the devices below it, and interrupts. Who goes beyond that overwrites what lies there, or stops the
+//! machine. The compiler warns of it in C (`CONFIG_FRAME_WARN`), but not in Rust.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -133,7 +133,8 @@ fn deepest(
 mod tests {
     use super::*;
 
-    /// What objdump says of functions with these frames, each of which calls the next one: by a name, a relocation or a pointer.
+    /// What objdump says of functions with these frames, each of which calls the next one: by a name, a
+    /// relocation or a pointer.
     fn code(frames: &[u32]) -> String {
         let mut text =
             String::from("\nx.ko:     file format elf64-x86-64\n\nDisassembly of section .text:\n");

@@ -124,8 +124,8 @@ pub fn build(root: &Root, flavour: Flavour, version: &Version) -> Result<Built> 
     })
 }
 
-/// A copy of the source tree with the patches, one for each flavour: with another name all of it would be compiled anew
-/// when a patch changes.
+/// A copy of the source tree with the patches, one for each flavour: with another name all of it would be
+/// compiled anew when a patch changes.
 fn patched(root: &Root, source: &str, flavour: Flavour, step: &Step, log: &Path) -> Result<String> {
     let patches = flavour.patches();
     let (target, key) =

@@ -35,7 +35,8 @@ volume() {
     [ -b "/dev/mapper/$name" ] || die "/dev/mapper/$name has not appeared"
 }
 
-# faulty NAME DEVICE: /dev/mapper/NAME is DEVICE, until it is told to fail: tests/targets/dm-fault.c. For tests that are `failing`.
+# faulty NAME DEVICE: /dev/mapper/NAME is DEVICE, until it is told to fail: tests/targets/dm-fault.c. For
+# tests that are `failing`.
 faulty() {
     [ -d /sys/module/dm_fault ] || insmod /mnt/share/dm-fault.ko
     dmsetup create "$1" --table "0 $(sectors "$2") fault $2 0"
@@ -73,8 +74,9 @@ healthy() {
     done
 }
 
-# verify DEVICE WORDS...: fio writes and reads back, comparing. Of two writes to the same sectors that are under way together either
-# may be the later one: io_uring hands one on to a thread and the next not. So there are none.
+# verify DEVICE WORDS...: fio writes and reads back, comparing. Of two writes to the same sectors that are
+# under way together either may be the later one: io_uring hands one on to a thread and the next not. So there
+# are none.
 verify() {
     local device=$1
     shift
@@ -100,7 +102,8 @@ drained() {
     equal "/dev/mapper/$1" "$2"
 }
 
-# finish NAME BACKING CACHE: how a volume ends: all of it is on the backing device, and nothing is left to replay.
+# finish NAME BACKING CACHE: how a volume ends: all of it is on the backing device, and nothing is left to
+# replay.
 finish() {
     healthy "$1"
     drained "$1" "$2"
@@ -121,11 +124,16 @@ refused() {
     [ "$3" = -- ] || die "refused wants -- third"
     shift 3
     "$@" >/tmp/said 2>&1 || status=$?
-    if [ "$code" = + ]; then [ $status != 0 ] || die "$* succeeded"; else same "status of $*" $status "$code"; fi
+    if [ "$code" = + ]; then
+        [ $status != 0 ] || die "$* succeeded"
+    else
+        same "status of $*" $status "$code"
+    fi
     grep -qF -- "$words" /tmp/said || die "$* does not say \"$words\" but: $(cat /tmp/said)"
 }
 
-# logged WORDS: the kernel has said so. Not with -q, which ends dmesg by a signal, and pipefail makes that a failure.
+# logged WORDS: the kernel has said so. Not with -q, which ends dmesg by a signal, and pipefail makes that a
+# failure.
 logged() { dmesg | grep -F -- "$1" >/dev/null; }
 
 # logs WORDS -- COMMAND...: the command fails, and meanwhile the kernel logs WORDS.

@@ -1,6 +1,8 @@
 # shellcheck shell=bash
-# Builds a User Mode Linux kernel, inside the root. Started again after an interruption it goes on where it was.
-# In front: source, the kernel's tree; out, where it is built; jobs; seeds, older builds that are nearly the same.
+# Builds a User Mode Linux kernel, inside the root. Started again after an interruption it goes on where it
+# was.
+# In front: source, the kernel's tree; out, where it is built; jobs; seeds, older builds that are nearly the
+# same.
 # shellcheck disable=SC2086,SC2164 # The values in front are words without spaces, but for the list of seeds.
 
 for seed in $seeds; do

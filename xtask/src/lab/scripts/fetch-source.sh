@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Puts the source tree of a kernel into the root, inside it. Streaming from package to tree saves unpacking twice. The
-# selftests alone are a tenth of the files.
+# Puts the source tree of a kernel into the root, inside it. Streaming from package to tree saves unpacking
+# twice. The selftests alone are a tenth of the files.
 # In front: package, its version, dir.
 # shellcheck disable=SC2164 # `set -e` holds.
 

@@ -1,9 +1,10 @@
 #!/bin/bash
-# Process 1 of a guest: makes the machine ready, runs the script, leaves its exit status and turns the machine off.
+# Process 1 of a guest: makes the machine ready, runs the script, leaves its exit status and turns the machine
+# off.
 #
-# From the kernel's command line: wb_host (hostfs or 9p, how to reach the host), wb_job (where the host keeps what
-# belongs to this guest), wb_out and wb_err (the terminals for the script's output). With wb_manager=systemd that is process 1
-# instead, as on a user's machine, and the script is a service of it.
+# From the kernel's command line: wb_host (hostfs or 9p, how to reach the host), wb_job (where the host keeps
+# what belongs to this guest), wb_out and wb_err (the terminals for the script's output). With
+# wb_manager=systemd that is process 1 instead, as on a user's machine, and the script is a service of it.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 USER=root
 
 mount -t proc proc /proc
@@ -39,7 +40,8 @@ from_host job /run/lab
 . /run/lab/settings
 [ "$share" = no ] || from_host share /mnt/share
 
-# A real machine has udevd: without it /dev/mapper has no nodes, and with it devices are opened when they appear.
+# A real machine has udevd: without it /dev/mapper has no nodes, and with it devices are opened when they
+# appear.
 find_devices() {
     # Only for what the lab is about: a hundred terminals more would take a second.
     udevadm trigger --type=devices --action=add --subsystem-match=block --subsystem-match=misc
@@ -75,7 +77,8 @@ run_script() {
     fi
     echo $? >/run/lab/status
 
-    # Only what the host reads: a script may leave suspended devices behind, on which a whole sync would wait for ever.
+    # Only what the host reads: a script may leave suspended devices behind, on which a whole sync would wait
+    # for ever.
     sync -f /run/lab
     [ "$share" = no ] || sync -f /mnt/share
     # Closing waits until the output has left.

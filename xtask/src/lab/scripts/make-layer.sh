@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Makes a layer of what is staged, inside the root, whose user owns it then. The kernel's own modules are linked and not
-# copied: they can be a lot.
+# Makes a layer of what is staged, inside the root, whose user owns it then. The kernel's own modules are
+# linked and not copied: they can be a lot.
 # In front: staged; layer, the result; from, the kernel's modules; modules, where they go; release.
 # shellcheck disable=SC2164 # `set -e` holds.
 

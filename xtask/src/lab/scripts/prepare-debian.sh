@@ -1,9 +1,10 @@
 # shellcheck shell=bash
-# Prepares Debian's own kernel, inside the root; each step leaves a stamp, so that an interrupted preparation goes on where it
-# was.
-# In front: source, the kernel's tree; out; release, as `uname -r` says it; cc; packages; parts, the modules that guests may
-# need; early, those of the initramfs; jobs.
-# shellcheck disable=SC2086,SC2103,SC2164,SC2295 # The values in front are words without spaces, or lists of such, and patterns.
+# Prepares Debian's own kernel, inside the root; each step leaves a stamp, so that an interrupted preparation
+# goes on where it was.
+# In front: source, the kernel's tree; out; release, as `uname -r` says it; cc; packages; parts, the modules
+# that guests may need; early, those of the initramfs; jobs.
+# shellcheck disable=SC2086,SC2103,SC2164,SC2295 # The values in front are words without spaces, or lists of
+# such, and patterns.
 # shellcheck disable=SC2035 # Files of the archive, whose names do not begin with a dash.
 
 mkdir -p $out; cd $out

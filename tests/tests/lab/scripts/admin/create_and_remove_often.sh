@@ -6,7 +6,11 @@ ram 2 16
 for device in /dev/ram0 /dev/ram1; do dd if=/dev/zero of=$device bs=1M count=16 oflag=direct status=none; done
 modprobe dm-writeboost
 # All that is not free: what is neither of a slab nor mapped is counted nowhere else.
-used() { echo 3 >/proc/sys/vm/drop_caches; sleep 0.5; awk '/^MemTotal/ { n += $2 } /^MemFree/ { n -= $2 } END { print n }' /proc/meminfo; }
+used() {
+    echo 3 >/proc/sys/vm/drop_caches
+    sleep 0.5
+    awk '/^MemTotal/ { n += $2 } /^MemFree/ { n -= $2 } END { print n }' /proc/meminfo
+}
 cycle() {
     volume v /dev/ram0 /dev/ram1
     dd if=/dev/urandom of=/dev/mapper/v bs=64k count=8 oflag=direct status=none

@@ -21,7 +21,8 @@ logs 'unknown message frobnicate' -- dmsetup message v 0 frobnicate
 logs 'unknown message' -- dmsetup message v 0 writeback_threshold
 logs 'unknown message' -- dmsetup message v 0 writeback_threshold 1 2
 for value in -1 101 x 4294967296 99999999999999999999 1.5; do
-    logs 'writeback_threshold takes a number from 0 to 100' -- dmsetup message v 0 writeback_threshold -- $value
+    logs 'writeback_threshold takes a number from 0 to 100' -- dmsetup message v 0 writeback_threshold -- \
+        $value
 done
 logs 'nr_max_batched_writeback takes a number from 1' -- dmsetup message v 0 nr_max_batched_writeback 0
 logs 'sync_data_interval takes a number from 0' -- dmsetup message v 0 sync_data_interval 3601

@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# One life of a file system between two power cuts: all files that were fsync'd are there, and fsck finds nothing to repair.
+# One life of a file system between two power cuts: all files that were fsync'd are there, and fsck finds
+# nothing to repair.
 # From the host: FIRST, LAST; DURABLE, the number of files that were; COUNT, how many to write.
 
 wbctl create v /dev/lab/disk0 /dev/lab/disk1

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# One life of a volume between two power cuts: resumes it, checks its history, and writes on until the host cuts the power.
-# The last life drains and removes it instead.
-# From the host: SLOW, whether the cache device takes its time with writes; EPOCHS, of the lives before, and DURABLE, the last
-# write of these that was durable; ALIGN and EVERY, as wbtest takes them; LAST.
+# One life of a volume between two power cuts: resumes it, checks its history, and writes on until the host
+# cuts the power. The last life drains and removes it instead.
+# From the host: SLOW, whether the cache device takes its time with writes; EPOCHS, of the lives before, and
+# DURABLE, the last write of these that was durable; ALIGN and EVERY, as wbtest takes them; LAST.
 
 cache=/dev/lab/disk1
 if [ "$SLOW" = true ]; then

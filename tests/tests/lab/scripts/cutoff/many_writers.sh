@@ -1,7 +1,8 @@
 # shellcheck shell=bash
-# One life of a volume between two power cuts, with several writers at once, each with SECTORS of it and a history of its own.
-# The last life drains and removes it.
-# From the host: WRITERS, SECTORS, LAST; EPOCHS of the lives before and DURABLE, the last write that was, a word for each writer.
+# One life of a volume between two power cuts, with several writers at once, each with SECTORS of it and a
+# history of its own. The last life drains and removes it.
+# From the host: WRITERS, SECTORS, LAST; EPOCHS of the lives before and DURABLE, the last write that was, a
+# word for each writer.
 
 wbctl create v /dev/lab/disk0 /dev/lab/disk1
 read -r -a epochs <<<"$EPOCHS"

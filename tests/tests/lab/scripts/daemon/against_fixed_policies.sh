@@ -5,6 +5,8 @@
 # A hard disk that somebody reads from, half of the time, and a cache that takes his writes.
 hdd x 1024
 ram 1 256
+# percentile NUMBER: of the times that reads took, in ms.
+percentile() { jq -r ".jobs[0].read.clat_ns.percentile[\"$1.000000\"] / 1e6 | round" /tmp/fio; }
 policy() {
     local name=$1
     shift
@@ -14,9 +16,11 @@ policy() {
     fio --eta=never --filename=/dev/mapper/v --direct=1 --bs=4k --time_based --runtime=60 --group_reporting \
         --output-format=json --output=/tmp/fio \
         --name=reads --rw=randread --size=1000M --ioengine=psync --thinktime=20ms --thinktime_blocks=1 \
-        --new_group --name=writes --rw=randwrite --size=1000M --ioengine=psync --rate_iops=150 --randseed="$SEED"
-    echo "REPORT $name: reads $(jq -r '.jobs[0].read | "p50 \(.clat_ns.percentile["50.000000"] / 1e6 | round) ms, p99 \(.clat_ns.percentile["99.000000"] / 1e6 | round) ms"' /tmp/fio)," \
-        "$(value v written_back) blocks written back, $(dirty v) dirty, $(value v free_segments) of $(field v 3) segments free"
+        --new_group --name=writes --rw=randwrite --size=1000M --ioengine=psync --rate_iops=150 \
+        --randseed="$SEED"
+    echo "REPORT $name: reads p50 $(percentile 50) ms, p99 $(percentile 99) ms," \
+        "$(value v written_back) blocks written back, $(dirty v) dirty," \
+        "$(value v free_segments) of $(field v 3) segments free"
     pkill wbdaemon || true
     wait || true
     wbctl remove v

@@ -5,7 +5,8 @@ has_volume
 has_socket 5
 answers() {
     # Not through a pipe, which is closed as soon as the line is found.
-    curl -sf -m 10 --unix-socket /run/wb.sock http://x/metrics >/tmp/page && grep -q '^writeboost_steering_expired{volume="v"} 0' /tmp/page
+    curl -sf -m 10 --unix-socket /run/wb.sock http://x/metrics >/tmp/page &&
+        grep -q '^writeboost_steering_expired{volume="v"} 0' /tmp/page
 }
 ends() { ! kill -0 "$1" 2>/dev/null; }
 wbdaemon 2>/tmp/log &

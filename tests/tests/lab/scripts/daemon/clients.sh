@@ -11,7 +11,8 @@ for limit in 1024 32; do
     say "with $limit descriptors: a body of any length"
     for length in 99999999999 18446744073709551615; do
         for method in GET POST; do
-            curl -s -m 10 --unix-socket /run/wb.sock -X $method -H "Content-Length: $length" http://x/metrics >/dev/null || true
+            curl -s -m 10 --unix-socket /run/wb.sock -X $method -H "Content-Length: $length" \
+                http://x/metrics >/dev/null || true
             kill -0 $pid || die "$(cat /tmp/log)"
         done
     done
@@ -22,13 +23,16 @@ for limit in 1024 32; do
     served=0
     while kill -0 $flood 2>/dev/null; do
         # Whoever asks in an ordinary way is served, though there are a thousand before him each time.
-        if curl -sf -m 10 --unix-socket /run/wb.sock http://x/metrics -o /tmp/page; then served=$((served + 1)); fi
+        if curl -sf -m 10 --unix-socket /run/wb.sock http://x/metrics -o /tmp/page; then
+            served=$((served + 1))
+        fi
         has v steering_expired 0 || die 'it does not steer any more'
         sleep 0.5
     done
     wait $flood || die 'there were too few'
     [ $served -ge 3 ] || die "served $served times"
-    echo "REPORT with $limit descriptors, others served $served times; $(grep -E '^(VmHWM|Threads)' /proc/$pid/status | tr -s '\t\n ' ' ')"
+    echo "REPORT with $limit descriptors, others served $served times;" \
+        "$(grep -E '^(VmHWM|Threads)' /proc/$pid/status | tr -s '\t\n ' ' ')"
     [ "$(awk '/^VmHWM/ { print $2 }' /proc/$pid/status)" -lt 20000 ] || die 'it has grown'
     [ "$(awk '/^Threads/ { print $2 }' /proc/$pid/status)" -le 3 ] || die 'it has more threads'
     say 'as if nothing had been'
@@ -37,7 +41,9 @@ for limit in 1024 32; do
     # What is set by hand is noticed: it looks, and decides.
     wbctl set v writeback_threshold 42
     within 10 saw 'somebody has set its options'
-    for key in writeback_threshold nr_max_batched_writeback writeback_rate_limit; do wbctl set v $key default; done
+    for key in writeback_threshold nr_max_batched_writeback writeback_rate_limit; do
+        wbctl set v $key default
+    done
     within 10 is_steered 5
     # A configuration is read meanwhile.
     printf 'steering_timeout_s = 7\n' >"$conf"

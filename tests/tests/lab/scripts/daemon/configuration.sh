@@ -14,7 +14,14 @@ printf '[metrics]\nlisten = "0.0.0.0:1"\n' >"$conf"
 refused 2 "$conf:2: listen is 0.0.0.0:1, which other machines can reach" -- wbdaemon --check-config
 refused 2 "/tmp/no: cannot be read" -- wbdaemon --config /tmp/no
 say 'a right one'
-printf 'interval_s = 0.5\nsteering_timeout_s = 7\n[metrics]\nlisten = "unix:/run/wb.sock"\n[volume.w]\nsteer = false\n' >"$conf"
+cat >"$conf" <<'END'
+interval_s = 0.5
+steering_timeout_s = 7
+[metrics]
+listen = "unix:/run/wb.sock"
+[volume.w]
+steer = false
+END
 same 'what it says' "$(wbdaemon --check-config)" "$conf: ok"
 say 'only looking'
 wbdaemon --once --dry-run | tee /tmp/said
@@ -30,11 +37,13 @@ pid=$!
 within 10 is_steered 7
 curl -s --unix-socket /run/wb.sock http://x/metrics >/tmp/page
 ! grep -q '# EOF' /tmp/page || die "$(cat /tmp/page)"
-curl -s -D /tmp/head -H 'Accept: application/openmetrics-text' --unix-socket /run/wb.sock http://x/metrics | tail -n1 >/tmp/end
+curl -s -D /tmp/head -H 'Accept: application/openmetrics-text' --unix-socket /run/wb.sock http://x/metrics |
+    tail -n1 >/tmp/end
 grep -qx '# EOF' /tmp/end || die "$(cat /tmp/end)"
 grep -qi '^content-type: application/openmetrics-text; version=1.0.0' /tmp/head || die "$(cat /tmp/head)"
 grep -q '^writeboost_dirty_bytes{volume="v"} ' /tmp/page || die "$(cat /tmp/page)"
-grep -q '^writeboost_requests_total{volume="v",operation="write",result="miss"} ' /tmp/page || die "$(cat /tmp/page)"
+grep -q '^writeboost_requests_total{volume="v",operation="write",result="miss"} ' /tmp/page ||
+    die "$(cat /tmp/page)"
 say 'told to read it again: a wrong one changes nothing'
 printf 'interval = 1\n' >"$conf"
 kill -HUP $pid

@@ -6,7 +6,10 @@ ram 1 64
 wb() { tmux send-keys -t wb "$@"; }
 screen() { tmux capture-pane -p -t wb; }
 shows() { screen | grep -qE "$1"; }
-starts() { tmux -f /dev/null new-session -d -s wb -x "$1" -y "$2" "TERM=screen-256color LC_ALL=C.UTF-8 wbstat --interval 0.5 $3; echo status \$?; sleep 1000"; }
+starts() {
+    tmux -f /dev/null new-session -d -s wb -x "$1" -y "$2" \
+        "TERM=screen-256color LC_ALL=C.UTF-8 wbstat --interval 0.5 $3; echo status \$?; sleep 1000"
+}
 say 'without volumes'
 starts 80 24 ''
 within 10 shows 'There is no writeboost volume'
@@ -15,8 +18,8 @@ wbctl create v /dev/x /dev/ram0
 within 10 shows '> v +ok .* idle'
 shows 'free 126 +of 126 segments' || shows 'of 126 segments' || die "$(screen)"
 say 'it is used'
-fio --name=w --eta=never --filename=/dev/mapper/v --direct=1 --rw=randwrite --bs=4k --rate_iops=100 --time_based --runtime=600 \
-    --ioengine=psync --output=/dev/null &
+fio --name=w --eta=never --filename=/dev/mapper/v --direct=1 --rw=randwrite --bs=4k --rate_iops=100 \
+    --time_based --runtime=600 --ioengine=psync --output=/dev/null &
 fio=$!
 within 10 shows '> v +ok .* 100 .* in use'
 say 'an option is changed, after a question'

@@ -4,8 +4,8 @@
 ram 20 16
 for i in $(seq 0 9); do wbctl create v"$i" /dev/ram$((2 * i)) /dev/ram$((2 * i + 1)); done
 for i in $(seq 0 9); do
-    fio --name=w --eta=never --filename="/dev/mapper/v$i" --direct=1 --rw=randrw --bs=4k --rate_iops=20,20 --time_based --runtime=300 \
-        --ioengine=psync --output=/dev/null &
+    fio --name=w --eta=never --filename="/dev/mapper/v$i" --direct=1 --rw=randrw --bs=4k --rate_iops=20,20 \
+        --time_based --runtime=300 --ioengine=psync --output=/dev/null &
 done
 wbdaemon 2>/tmp/log &
 daemon=$!

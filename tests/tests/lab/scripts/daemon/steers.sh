@@ -37,7 +37,9 @@ same 'who steers' "$(value v steered_by)" 1
 refused + 'busy' -- dmsetup message v 0 writeback_threshold 7 daemon
 sleep 3
 same 'by hand' "$(wbctl get v writeback_threshold)" 42
-for key in writeback_threshold nr_max_batched_writeback writeback_rate_limit; do wbctl set v $key default; done
+for key in writeback_threshold nr_max_batched_writeback writeback_rate_limit; do
+    wbctl set v $key default
+done
 within 10 is_steered
 say 'a suspended volume keeps nobody waiting'
 dmsetup suspend v

@@ -7,10 +7,11 @@ modprobe dm-writeboost
 null b 48 irqmode 2 completion_nsec 1000000
 null c 16
 volume v /dev/b /dev/c
-verify /dev/mapper/v --ioengine=io_uring --iodepth=16 --numjobs=2 --rw=randrw --bsrange=512-64k --blockalign=512 \
-    --size=8m --offset_increment=16m --verify_backlog=64
+verify /dev/mapper/v --ioengine=io_uring --iodepth=16 --numjobs=2 --rw=randrw --bsrange=512-64k \
+    --blockalign=512 --size=8m --offset_increment=16m --verify_backlog=64
 say suspend and resume under load
-verify /dev/mapper/v --ioengine=psync --numjobs=2 --rw=randwrite --bs=4k --size=2m --offset_increment=16m --fsync=4 &
+verify /dev/mapper/v --ioengine=psync --numjobs=2 --rw=randwrite --bs=4k --size=2m --offset_increment=16m \
+    --fsync=4 &
 fio=$!
 while kill -0 $fio 2>/dev/null; do
     dmsetup suspend v
@@ -41,9 +42,11 @@ null b2 48
 null c2 64
 blank=$(digest /dev/c2)
 for two in "zones c2 The backing device is zoned" "b2 zones The cache device is zoned" \
-    "large c2 The backing device has logical blocks of more" "b2 large The cache device has logical blocks of more"; do
+    "large c2 The backing device has logical blocks of more" \
+    "b2 large The cache device has logical blocks of more"; do
     read -r backing cache words <<<"$two"
-    logs "$words" -- dmsetup create bad --table "0 $(sectors "/dev/$backing") writeboost /dev/$backing /dev/$cache"
+    logs "$words" -- dmsetup create bad --table \
+        "0 $(sectors "/dev/$backing") writeboost /dev/$backing /dev/$cache"
     refused 6 "$([[ $two = *zones* ]] && echo zoned || echo 'logical blocks of 8192 bytes')" -- \
         wbctl create bad "/dev/$backing" "/dev/$cache"
 done

@@ -11,7 +11,8 @@ RANDOM=$((SEED % 32768))
 pids=()
 # fsync after one write in four; a queue of many; small ones that begin and end within a block; large ones.
 i=0
-for job in "--ioengine=psync --bs=4k --fsync=4" "--ioengine=io_uring --iodepth=32 --bs=4k --verify_backlog=256" \
+for job in "--ioengine=psync --bs=4k --fsync=4" \
+    "--ioengine=io_uring --iodepth=32 --bs=4k --verify_backlog=256" \
     "--ioengine=io_uring --iodepth=8 --bsrange=512-16k --blockalign=512 --verify_backlog=64" \
     "--ioengine=io_uring --iodepth=4 --bs=256k --fdatasync=8 --verify_backlog=8"; do
     # When all blocks have had their turn fio begins anew, and must not write what it still reads to verify.
@@ -22,7 +23,8 @@ for job in "--ioengine=psync --bs=4k --fsync=4" "--ioengine=io_uring --iodepth=3
     i=$((i + 1))
 done
 # A history beside it, whose writes overlap and cross each other's borders.
-wbtest history-write /dev/mapper/v --seed "$SEED" --first $((96 * 2048)) --sectors $((8 * 2048)) --every 50 >/tmp/history &
+wbtest history-write /dev/mapper/v --seed "$SEED" --first $((96 * 2048)) --sectors $((8 * 2048)) --every 50 \
+    >/tmp/history &
 history=$!
 # Each of these until there is no more load.
 busy() { [ ! -e /tmp/over ]; }
@@ -64,9 +66,11 @@ touch /tmp/over
 for pid in "${pids[@]:4}"; do wait "$pid"; done
 kill $history
 wait $history || true
-echo "REPORT in $LOAD_SECONDS s of load: $(cat /tmp/count.suspends) suspends, $(cat /tmp/count.drains) drains," \
-    "$(cat /tmp/count.messages) messages, $(cat /tmp/count.flushes) flushes, $(tail -n1 /tmp/history) in the history"
+counted() { cat "/tmp/count.$1"; }
+echo "REPORT in $LOAD_SECONDS s of load: $(counted suspends) suspends, $(counted drains) drains," \
+    "$(counted messages) messages, $(counted flushes) flushes, $(tail -n1 /tmp/history) in the history"
 dmsetup message v 0 writeback_threshold 100
 durable=$(awk '/^durable/ { n = $2 } END { print n + 0 }' /tmp/history)
-say "$(wbtest history-check /dev/mapper/v --seed "$SEED" --first $((96 * 2048)) --sectors $((8 * 2048)) --durable "$durable" --reads 200)"
+say "$(wbtest history-check /dev/mapper/v --seed "$SEED" --first $((96 * 2048)) --sectors $((8 * 2048)) \
+    --durable "$durable" --reads 200)"
 finish v /dev/b /dev/c

@@ -22,8 +22,8 @@ before=$(held)
 [ "$before" -gt 0 ] || die "blk-wbt holds back nothing here"
 say records, flushes, checkpoints are not
 echo 1 >$t/events/block/block_bio_queue/enable
-fio --name=f --filename=/dev/mapper/v --ioengine=psync --direct=1 --rw=randwrite --bs=4k --size=8m --number_ios=200 \
-    --fsync=1 >/dev/null
+fio --name=f --filename=/dev/mapper/v --ioengine=psync --direct=1 --rw=randwrite --bs=4k --size=8m \
+    --number_ios=200 --fsync=1 >/dev/null
 dd if=/dev/zero of=/dev/mapper/v bs=512k count=8 oflag=direct status=none
 dmsetup suspend v
 dmsetup resume v

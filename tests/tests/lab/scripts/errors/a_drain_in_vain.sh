@@ -8,8 +8,8 @@ modprobe dm-delay
 n=$(sectors /dev/ram0)
 dmsetup create e --table "0 $n error"
 becomes b "0 $n delay /dev/mapper/e 0 0 /dev/mapper/e 0 200"
-fio --name=w --filename=/dev/mapper/v --direct=1 --rw=randwrite --bs=64k --size=4m --norandommap --ioengine=io_uring \
-    --iodepth=32 --time_based --runtime=100 --eta=never >/tmp/fio 2>&1 &
+fio --name=w --filename=/dev/mapper/v --direct=1 --rw=randwrite --bs=64k --size=4m --norandommap \
+    --ioengine=io_uring --iodepth=32 --time_based --runtime=100 --eta=never >/tmp/fio 2>&1 &
 fio=$!
 for _ in 1 2; do
     sleep 1

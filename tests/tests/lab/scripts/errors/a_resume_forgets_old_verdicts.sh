@@ -9,8 +9,8 @@ put /tmp/a 0
 breaks b /dev/y
 say 'full, and the backing device is dead'
 # In no order, or one request would write back much of it.
-! timeout 60 fio --name=w --eta=never --filename=/dev/mapper/v --direct=1 --rw=randwrite --bs=4k --size=48m --randseed="$SEED" \
-    --ioengine=io_uring --iodepth=16 --output=/dev/null 2>/dev/null || die 'they all fit'
+! timeout 60 fio --name=w --eta=never --filename=/dev/mapper/v --direct=1 --rw=randwrite --bs=4k --size=48m \
+    --randseed="$SEED" --ioengine=io_uring --iodepth=16 --output=/dev/null 2>/dev/null || die 'they all fit'
 say 'mended while the volume is suspended: the next write waits for room, and gets it'
 dmsetup suspend v
 mends b /dev/y

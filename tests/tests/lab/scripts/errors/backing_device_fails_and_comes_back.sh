@@ -22,7 +22,8 @@ logged 'cannot write to the backing device'
 say 'wbctl drain, too'
 refused 11 '' -- wbctl drain v
 say 'once the cache is full, writes fail instead of waiting for ever'
-timeout 60 dd if=/dev/urandom of=/dev/mapper/v bs=64k oflag=direct status=none 2>/tmp/said && die 'they all fit' || status=$?
+timeout 60 dd if=/dev/urandom of=/dev/mapper/v bs=64k oflag=direct status=none 2>/tmp/said &&
+    die 'they all fit' || status=$?
 [ "$status" != 124 ] || die 'they wait'
 grep -q 'Input/output error' /tmp/said || die "$(cat /tmp/said)"
 get /tmp/z 1000 >/dev/null

@@ -17,7 +17,8 @@ put /tmp/z 1000
 say 'nothing that cannot be read is written back, or forgotten'
 ! timeout 30 dmsetup message v 0 drop_caches 2>/dev/null || die 'it was drained'
 [ "$(dirty v)" -ge 512 ] || die "$(dirty v) dirty blocks"
-same 'backing device' "$(dd if=/dev/ram0 bs=1M count=2 iflag=direct status=none | sha256sum)" "$(head -c 2M /dev/zero | sha256sum)"
+same 'backing device' "$(dd if=/dev/ram0 bs=1M count=2 iflag=direct status=none | sha256sum)" \
+    "$(head -c 2M /dev/zero | sha256sum)"
 mends c /dev/x
 say 'it can be read again'
 get /tmp/a 0 | cmp - /tmp/a
@@ -29,4 +30,5 @@ say 'a cache device that cannot be read at all is refused'
 volume v /dev/mapper/b /dev/mapper/c
 remove v
 becomes c "0 $(sectors /dev/x) flakey /dev/x 0 0 3600 1 error_reads"
-logs 'Cannot read the cache device' -- dmsetup create v --table "0 $(sectors /dev/mapper/b) writeboost /dev/mapper/b /dev/mapper/c"
+logs 'Cannot read the cache device' -- dmsetup create v --table \
+    "0 $(sectors /dev/mapper/b) writeboost /dev/mapper/b /dev/mapper/c"

@@ -3,7 +3,8 @@
 
 volume v /dev/mapper/b /dev/mapper/c
 for round in 1 2 3 4 5 6; do
-    fio --name=load --filename=/dev/mapper/v --direct=1 --ioengine=io_uring --iodepth=16 --rw=randrw --eta=never \
+    fio --name=load --filename=/dev/mapper/v --direct=1 --ioengine=io_uring --iodepth=16 --rw=randrw \
+        --eta=never \
         --bsrange=512-32k --blockalign=512 --fsync=16 --time_based --runtime=3 --continue_on_error=all \
         >/dev/null 2>&1 &
     fio=$!

@@ -7,10 +7,7 @@ faulty c /dev/x
 volume v /dev/ram0 /dev/mapper/c writeback_threshold 0
 dd if=/tmp/a of=/dev/mapper/v bs=4k count=120 oflag=direct conv=notrunc,fsync status=none
 forget
-# Where block 5 of the volume lies on the device.
-dd if=/dev/x of=/tmp/image bs=1M count=4 iflag=direct status=none
-at=$(python3 -c 'print(open("/tmp/image", "rb").read().find(open("/tmp/a", "rb").read(24576)[20480:]) // 512)')
-[ "$at" -gt 0 ] || die 'it is not there'
+at=$(sector_of_block_5)
 faults c medium read "$at" 8
 # The log goes on behind it.
 dd if=/dev/urandom of=/dev/mapper/v bs=1M seek=20 count=1 oflag=direct conv=notrunc,fsync status=none

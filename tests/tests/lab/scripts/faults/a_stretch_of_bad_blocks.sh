@@ -11,7 +11,8 @@ for first in 0 512 3072; do
     put /tmp/a 0
     before=
     [ $first = 0 ] || before="0 $first linear /dev/ram0 0\n"
-    becomes b "$before$first 512 error\n$((first + 512)) $((n - first - 512)) linear /dev/ram0 $((first + 512))"
+    becomes b \
+        "$before$first 512 error\n$((first + 512)) $((n - first - 512)) linear /dev/ram0 $((first + 512))"
     refused 11 '' -- timeout 60 wbctl drain v
     same 'dirty blocks' "$(dirty v)" 64
     mends b /dev/ram0

@@ -13,8 +13,11 @@ volume v /dev/mapper/b /dev/c writeback_threshold 0
 head -c 128K /tmp/a >/tmp/part
 put /tmp/part 0
 put /tmp/part 1600
-# What is written at the beginning is forgotten; the error of what is written behind it comes when the device is back.
-becomes b "0 8192 flakey /dev/ram0 0 0 3600 1 drop_writes\n8192 $((n - 8192)) delay /dev/ram0 8192 0 /dev/mapper/e 8192 60000 /dev/ram0 8192 0"
+# What is written at the beginning is forgotten; the error of what is written behind it comes when the device
+# is back.
+first='0 8192 flakey /dev/ram0 0 0 3600 1 drop_writes'
+rest="8192 $((n - 8192)) delay /dev/ram0 8192 0 /dev/mapper/e 8192 60000 /dev/ram0 8192 0"
+becomes b "$first\n$rest"
 dmsetup message v 0 drop_caches &
 drain=$!
 # The second is under way when the device is flushed for the first, which goes well.
@@ -26,6 +29,7 @@ wait $drain
 same 'dirty blocks' "$(dirty v)" 0
 [ "$(value v written_back)" -gt 64 ] || die 'nothing was written again'
 for at in 0 1600; do
-    dd if=/dev/ram0 bs=4k skip=$at count=32 iflag=direct status=none | cmp - /tmp/part || die "block $at is lost"
+    dd if=/dev/ram0 bs=4k skip=$at count=32 iflag=direct status=none | cmp - /tmp/part ||
+        die "block $at is lost"
 done
 remove v

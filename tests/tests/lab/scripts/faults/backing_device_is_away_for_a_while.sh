@@ -12,7 +12,8 @@ until_true 10 is state degraded
 wait_for=$(events v)
 say 'until the cache is full, all goes well'
 dd if=/dev/urandom of=/dev/mapper/v bs=64k seek=800 count=80 oflag=direct conv=notrunc,fsync status=none
-timeout 60 dd if=/dev/urandom of=/dev/mapper/v bs=64k seek=500 oflag=direct conv=notrunc status=none 2>/tmp/said && die 'they all fit' || status=$?
+timeout 60 dd if=/dev/urandom of=/dev/mapper/v bs=64k seek=500 oflag=direct conv=notrunc status=none \
+    2>/tmp/said && die 'they all fit' || status=$?
 [ "$status" != 124 ] || die 'they wait'
 grep -q 'Input/output error' /tmp/said || die "$(cat /tmp/said)"
 get /tmp/a 0 | cmp - /tmp/a

@@ -7,7 +7,8 @@ n=$(sectors /dev/ram0)
 over b /dev/ram0
 # 5 blocks of 4 KiB: one alone, three together, and a sector of one.
 bad() {
-    becomes b "0 80 linear /dev/ram0 0\n80 8 error\n88 1912 linear /dev/ram0 88\n2000 24 error\n2024 979 linear /dev/ram0 2024\n3003 1 error\n3004 $((n - 3004)) linear /dev/ram0 3004"
+    local good='0 80 linear /dev/ram0 0\n80 8 error\n88 1912 linear /dev/ram0 88\n2000 24 error'
+    becomes b "$good\n2024 979 linear /dev/ram0 2024\n3003 1 error\n3004 $((n - 3004)) linear /dev/ram0 3004"
 }
 volume v /dev/mapper/b /dev/c writeback_threshold 0
 put /tmp/a 0
@@ -19,7 +20,8 @@ same 'dirty blocks' "$(dirty v)" 5
 same 'state' "$(value v state)" degraded
 same 'fault' "$(value v fault)" backing_write
 [ "$(events v)" -gt 0 ] || die 'no event'
-same 'blocks that differ' "$({ cmp -l /tmp/a <(dd if=/dev/ram0 bs=1M count=2 iflag=direct status=none) || true; } |
+same 'blocks that differ' \
+    "$({ cmp -l /tmp/a <(dd if=/dev/ram0 bs=1M count=2 iflag=direct status=none) || true; } |
     awk '{ print int(($1 - 1) / 4096) }' | sort -nu | tr '\n' ' ')" '10 250 251 252 375 '
 say 'they are served from the cache'
 get /tmp/a 0 | cmp - /tmp/a

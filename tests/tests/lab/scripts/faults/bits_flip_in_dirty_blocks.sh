@@ -15,7 +15,9 @@ flip_blocks /dev/c /tmp/a "${bad[@]}"
 flip_blocks /dev/c /tmp/partial 0
 say 'an error for each of these blocks, and the right data for all others'
 cp /tmp/a /tmp/wanted
-for block in "${bad[@]}"; do dd if=/dev/zero of=/tmp/wanted bs=4k seek="$block" count=1 conv=notrunc status=none; done
+for block in "${bad[@]}"; do
+    dd if=/dev/zero of=/tmp/wanted bs=4k seek="$block" count=1 conv=notrunc status=none
+done
 # Zeroes in the place of what cannot be read: what a failed read has left in the buffer means nothing.
 unreadable=$(python3 /mnt/share/unreadable.py | tr '\n' ' ')
 same 'unreadable blocks' "$unreadable" "${bad[*]} "
@@ -36,7 +38,8 @@ same 'dirty blocks' "$(dirty v)" 6
 for block in "${bad[@]}"; do
     cmp <(dd if=/dev/ram0 bs=4k skip="$block" count=1 iflag=direct status=none) <(head -c 4K /dev/zero)
 done
-same 'blocks that differ' "$({ cmp -l /tmp/a <(dd if=/dev/ram0 bs=1M count=2 iflag=direct status=none) || true; } |
+same 'blocks that differ' \
+    "$({ cmp -l /tmp/a <(dd if=/dev/ram0 bs=1M count=2 iflag=direct status=none) || true; } |
     awk '{ print int(($1 - 1) / 4096) }' | sort -nu | tr '\n' ' ')" "${bad[*]} "
 say 'the volume works meanwhile'
 put /tmp/z 3000
@@ -46,7 +49,8 @@ same 'dirty blocks' "$(dirty v)" 6
 dd if=/dev/ram0 bs=4k skip=3000 count=512 iflag=direct status=none | cmp - /tmp/z
 say 'writing them again heals them'
 for block in "${bad[@]}"; do
-    dd if=/tmp/a of=/dev/mapper/v bs=4k skip="$block" seek="$block" count=1 oflag=direct conv=notrunc status=none
+    dd if=/tmp/a of=/dev/mapper/v bs=4k skip="$block" seek="$block" count=1 oflag=direct conv=notrunc \
+        status=none
 done
 dd if=/tmp/z of=/dev/mapper/v bs=1k seek=8001 count=1 oflag=direct conv=notrunc status=none
 drain v

@@ -19,6 +19,7 @@ healthy v
 remove v
 cmp /tmp/content /dev/ram0
 say 'with a damaged superblock it does not come again'
-logs 'refusing the cache device' -- dmsetup create v --table "0 $(sectors /dev/ram0) writeboost /dev/ram0 /dev/c"
+logs 'refusing the cache device' -- dmsetup create v --table \
+    "0 $(sectors /dev/ram0) writeboost /dev/ram0 /dev/c"
 refused 5 '' -- wbctl create v /dev/ram0 /dev/c
 cat /tmp/said

@@ -10,7 +10,8 @@ dd if=/tmp/z of=/dev/mapper/v bs=508k seek=40 count=1 oflag=direct conv=notrunc,
 wbtest history-write /dev/mapper/v --seed "$SEED" --sectors 32768 --every 8 >/tmp/history 2>&1 &
 history=$!
 sleep 2
-# Behind it there will be others in its segment that are not durable, and relocation may have moved it just then.
+# Behind it there will be others in its segment that are not durable, and relocation may have moved it just
+# then.
 dd if=/tmp/a of=/dev/mapper/v bs=4k seek=15000 oflag=direct conv=notrunc,fsync status=none
 flaky c /dev/x error_writes
 ! wait $history || die 'the writes went on'

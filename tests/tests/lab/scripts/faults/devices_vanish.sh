@@ -10,7 +10,8 @@ dd if=/tmp/z of=/dev/mapper/v bs=4k seek=1000 oflag=direct conv=notrunc,fsync st
 remove v
 for gone in b c 'b c'; do
     volume v /dev/b /dev/c writeback_threshold 100
-    fio --name=load --filename=/dev/mapper/v --direct=1 --ioengine=io_uring --iodepth=16 --rw=randrw --eta=never \
+    fio --name=load --filename=/dev/mapper/v --direct=1 --ioengine=io_uring --iodepth=16 --rw=randrw \
+        --eta=never \
         --bsrange=512-32k --blockalign=512 --offset=32m --size=32m --fsync=16 --time_based --runtime=4 \
         --continue_on_error=all >/dev/null 2>&1 &
     fio=$!

@@ -9,8 +9,8 @@ volume v /dev/ram0 /dev/mapper/c writeback_threshold 0
 # Elsewhere, so that nothing of it is superseded: making room would flush the device, too.
 dd if=/tmp/z of=/dev/mapper/v bs=508k seek=20 count=1 oflag=direct conv=fsync status=none
 # A volume that is idle flushes by itself.
-fio --name=busy --filename=/dev/mapper/v --direct=1 --ioengine=psync --rw=randread --bs=4k --offset=40m --size=4m \
-    --rate_iops=100 --time_based --runtime=600 --eta=never >/dev/null 2>&1 &
+fio --name=busy --filename=/dev/mapper/v --direct=1 --ioengine=psync --rw=randread --bs=4k --offset=40m \
+    --size=4m --rate_iops=100 --time_based --runtime=600 --eta=never >/dev/null 2>&1 &
 busy=$!
 # Two whole segments, which are written without anybody asking for it.
 flaky c /dev/x drop_writes

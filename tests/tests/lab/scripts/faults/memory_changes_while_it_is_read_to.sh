@@ -9,11 +9,12 @@ volume v /dev/ram0 /dev/c writeback_threshold 0
 put /tmp/a 0
 forget
 truncate -s 256k /dev/shm/buffer
-fio --name=scribble --filename=/dev/shm/buffer --rw=randwrite --bs=64 --ioengine=psync --size=256k --eta=never \
-    --time_based --runtime=60 >/dev/null 2>&1 &
+fio --name=scribble --filename=/dev/shm/buffer --rw=randwrite --bs=64 --ioengine=psync --size=256k \
+    --eta=never --time_based --runtime=60 >/dev/null 2>&1 &
 scribble=$!
 fio --name=read --filename=/dev/mapper/v --direct=1 --rw=randread --bsrange=4k-32k --blockalign=4k --size=2m \
-    --ioengine=io_uring --iodepth=4 --iomem=mmapshared:/dev/shm/buffer --eta=never --time_based --runtime=5 >/tmp/fio 2>&1 ||
+    --ioengine=io_uring --iodepth=4 --iomem=mmapshared:/dev/shm/buffer --eta=never --time_based --runtime=5 \
+    >/tmp/fio 2>&1 ||
     { cat /tmp/fio; die 'a read has failed'; }
 kill $scribble
 wait $scribble 2>/dev/null || true

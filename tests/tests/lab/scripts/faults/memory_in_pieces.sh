@@ -33,7 +33,8 @@ for i in {0..9}; do
 done
 [ "$pieces" -ge 2048 ] || die 'this tests nothing'
 echo "REPORT volume $i has $pieces KiB in pieces"
-verify /dev/mapper/v --ioengine=io_uring --iodepth=16 --rw=randwrite --bsrange=512-512k --blockalign=512 --size=24m
+verify /dev/mapper/v --ioengine=io_uring --iodepth=16 --rw=randwrite --bsrange=512-512k --blockalign=512 \
+    --size=24m
 verify /dev/mapper/v --ioengine=psync --rw=randwrite --bs=4k --fsync=1 --size=4m
 digest=$(digest /dev/mapper/v)
 remove v

@@ -13,7 +13,11 @@ echo N >/sys/kernel/debug/failslab/ignore-gfp-wait
 # Its traces look like trouble.
 echo 0 >/sys/kernel/debug/failslab/verbose
 dmsetup create v --notable
-available() { sync; echo 3 >/proc/sys/vm/drop_caches; awk '/MemAvailable/ { print int($2 / 1024) }' /proc/meminfo; }
+available() {
+    sync
+    echo 3 >/proc/sys/vm/drop_caches
+    awk '/MemAvailable/ { print int($2 / 1024) }' /proc/meminfo
+}
 dmsetup mknodes
 # The first time, what the kernel keeps for later grows; the second time must not need any more than that.
 python3 /mnt/share/fail_nth.py "$(sectors /dev/b)" '/dev/b /dev/c'

@@ -3,7 +3,10 @@
 # with all of them.
 
 failing_cache 32
-opens() { dmsetup create v --table "0 $(sectors /dev/ram0) writeboost /dev/ram0 /dev/mapper/c 2 writeback_threshold 0" 2>/tmp/said; }
+opens() {
+    dmsetup create v --table \
+        "0 $(sectors /dev/ram0) writeboost /dev/ram0 /dev/mapper/c 2 writeback_threshold 0" 2>/tmp/said
+}
 volume v /dev/ram0 /dev/mapper/c writeback_threshold 0
 dd if=/dev/urandom of=/dev/mapper/v bs=1M count=4 oflag=direct conv=notrunc,fsync status=none
 dirty=$(dirty v)
@@ -86,7 +89,8 @@ is_refused 'Cannot read the cache device' path 8 16
 is_refused 'Cannot read the cache device' io $(((256 + 9 * 128) * 8)) 8
 is_refused 'Cannot read the cache device' timeout $(((256 + 9 * 128) * 8)) 1024
 say 'nor is a log without one of its headers whole: the message says which'
-is_refused "sector $(((256 + 4 * 128) * 8)) of the cache device would have to be read" medium $(((256 + 4 * 128) * 8)) 8
+is_refused "sector $(((256 + 4 * 128) * 8)) of the cache device would have to be read" medium \
+    $(((256 + 4 * 128) * 8)) 8
 say 'nor is one behind which more is lost than a power cut leaves'
 is_refused 'more than 32 blocks cannot be read' medium $(((256 + 9 * 128) * 8)) 512
 say 'a blank superblock is not taken for a new device when what lies behind it cannot be read'

@@ -14,7 +14,8 @@ part() {
     dd if=/tmp/a of=/tmp/want "${how[@]}"
     dd if=/tmp/a of=/dev/mapper/v "${how[@]}" oflag=direct
 }
-# One of three sectors; three in one block, next to a whole one; the end of one and the beginning of the next; the last sector.
+# One of three sectors; three in one block, next to a whole one; the end of one and the beginning of the next;
+# the last sector.
 for p in 81:3 160:1 162:2 165:1 168:8 247:2 4095:1; do part ${p%:*} ${p#*:}; done
 remove v
 volume v /dev/large /dev/c writeback_threshold 0

@@ -11,7 +11,8 @@ for i in 0 1 2 3; do
     dmsetup create c$i --table "0 32768 linear /dev/x $((i * 32768))"
     volume v$i /dev/mapper/b$i /dev/mapper/c$i writeback_threshold 0
     dd if=/tmp/a of=/dev/mapper/v$i bs=256k oflag=direct conv=fsync status=none
-    same 'nothing is read' "$(dd if=/dev/mapper/v$i bs=4k skip=5000 count=4 iflag=direct status=none | tr -d '\0' | wc -c)" 0
+    same 'nothing is read' \
+        "$(dd if=/dev/mapper/v$i bs=4k skip=5000 count=4 iflag=direct status=none | tr -d '\0' | wc -c)" 0
     same 'backing' "$(value v$i backing_silent_s)" 0
     same 'cache' "$(value v$i cache_silent_s)" 0
 done

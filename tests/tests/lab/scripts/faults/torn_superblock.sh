@@ -8,7 +8,9 @@ volume v /dev/b /dev/c writeback_threshold 0
 put /tmp/a 0
 remove v
 dd if=/dev/c of=/tmp/copy bs=4k count=1 iflag=direct status=none
-digests() { { dd if=/dev/b bs=1M iflag=direct status=none; dd if=/dev/c bs=1M iflag=direct status=none; } | b2sum; }
+digests() {
+    { dd if=/dev/b bs=1M iflag=direct status=none; dd if=/dev/c bs=1M iflag=direct status=none; } | b2sum
+}
 # torn NAME FROM LENGTH SOURCE: bytes of the superblock's sector.
 torn() {
     cp /tmp/copy /tmp/torn
@@ -17,7 +19,8 @@ torn() {
     dd if=/tmp/torn of=/dev/c bs=4k count=1 oflag=direct conv=notrunc status=none
     local before
     before=$(digests)
-    logs 'refusing the cache device' -- dmsetup create v --table "0 $(sectors /dev/b) writeboost /dev/b /dev/c"
+    logs 'refusing the cache device' -- dmsetup create v --table \
+        "0 $(sectors /dev/b) writeboost /dev/b /dev/c"
     dmesg | grep 'refusing the cache device'
     refused + '' -- wbctl create v /dev/b /dev/c
     cat /tmp/said
@@ -42,7 +45,8 @@ for by in wbctl dmsetup; do
     dd if=/dev/zero of=/dev/c bs=1M count=17 oflag=direct status=none
     wbformat --name v --backing /dev/b /dev/c
     dd if=/dev/zero of=/dev/c bs=4k count=1 oflag=direct conv=notrunc status=none
-    [ "$(dd if=/dev/c bs=4k skip=1 count=1 iflag=direct status=none | tr -d '\0' | wc -c)" != 0 ] || die 'no checkpoint'
+    [ "$(dd if=/dev/c bs=4k skip=1 count=1 iflag=direct status=none | tr -d '\0' | wc -c)" != 0 ] ||
+        die 'no checkpoint'
     if [ $by = wbctl ]; then wbctl create v /dev/b /dev/c; else volume v /dev/b /dev/c; fi
     put /tmp/z 0
     finish v /dev/b /dev/c

@@ -19,7 +19,8 @@ resumes() { # SEGMENT
     remove v
     say "nor can segment $(($1 - 12)), which the log is in"
     behind $(($1 - 12))
-    logs 'Cannot read the cache device' -- dmsetup create v --table "0 $(sectors /dev/ram0) writeboost /dev/ram0 /dev/mapper/c"
+    logs 'Cannot read the cache device' -- dmsetup create v --table \
+        "0 $(sectors /dev/ram0) writeboost /dev/ram0 /dev/mapper/c"
     mends c /dev/x
     volume v /dev/ram0 /dev/mapper/c writeback_threshold 0
     same 'content' "$(digest /dev/mapper/v)" "$digest"

@@ -2,11 +2,13 @@
 # Functions of the tests of the daemon.
 
 dirties() {
-    fio --name=w --eta=never --filename=/dev/mapper/v --direct=1 --rw=randwrite --bs=4k --size="${1}M" --randseed="$SEED" \
-        --ioengine=io_uring --iodepth=16 --end_fsync=1 --output=/dev/null
+    fio --name=w --eta=never --filename=/dev/mapper/v --direct=1 --rw=randwrite --bs=4k --size="${1}M" \
+        --randseed="$SEED" --ioengine=io_uring --iodepth=16 --end_fsync=1 --output=/dev/null
 }
 is_clean() { [ "$(dirty v)" = 0 ]; }
-is_steered() { [ "$(wbctl get v steering_timeout)" = "${1:-10}" ] && [ "$(wbctl get v writeback_threshold)" != default ]; }
+is_steered() {
+    [ "$(wbctl get v steering_timeout)" = "${1:-10}" ] && [ "$(wbctl get v writeback_threshold)" != default ]
+}
 is_option() { [ "$(wbctl get v "$1")" = "$2" ]; }
 is_default() {
     local key

@@ -2,7 +2,10 @@
 # A file system in use: what was fsync'd is there, and after the journal was replayed there is nothing to
 # repair. The file in front says how it is made, replayed by hand and checked. From the host: POINTS.
 
-trees() { quietly wbtest tree-check "$m" --seed "$SEED" --durable "${writer0:-0}","${writer1:-0}","${writer2:-0}","${writer3:-0}"; }
+trees() {
+    quietly wbtest tree-check "$m" --seed "$SEED" --durable \
+        "${writer0:-0}","${writer1:-0}","${writer2:-0}","${writer3:-0}"
+}
 check() {
     open
     # As after any power cut: the journal is replayed, and then there is nothing to repair.

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # Functions of the tests that cut the power at recorded points.
 
-# disks BACKING-MIB CACHE-MIB: /dev/b and /dev/c to be recorded, not too fast, so that much is on its way at any
-# moment, and /dev/pb and /dev/pc to make points on.
+# disks BACKING-MIB CACHE-MIB: /dev/b and /dev/c to be recorded, not too fast, so that much is on its way at
+# any moment, and /dev/pb and /dev/pc to make points on.
 disks() {
     null b "$1" irqmode 2 completion_nsec 1000000 hw_queue_depth 64 submit_queues 1
     null c "$2" irqmode 2 completion_nsec 200000 hw_queue_depth 128 submit_queues 1
@@ -26,7 +26,9 @@ again() {
 }
 # begin: a record begins, of the volume on rb and rc.
 begin() {
-    for disk in b c; do [ -e /tmp/base_$disk ] || dd if=/dev/$disk of=/tmp/base_$disk bs=1M iflag=direct status=none; done
+    for disk in b c; do
+        [ -e /tmp/base_$disk ] || dd if=/dev/$disk of=/tmp/base_$disk bs=1M iflag=direct status=none
+    done
     insmod /mnt/share/dm-record.ko
     dmsetup create rb --table "0 $(sectors /dev/b) record /dev/b 0"
     dmsetup create rc --table "0 $(sectors /dev/c) record /dev/c 1"
@@ -41,8 +43,9 @@ end() {
     # shellcheck disable=SC2046 # Names.
     export -f $(compgen -A function)
     export SEED m
-    wbtest points /tmp/record --base /tmp/base_b /tmp/base_c --visible /tmp/seen_b /tmp/seen_c --disks /dev/pb /dev/pc \
-        --count "$POINTS" --seed $((SEED * 1000 + $1)) --check check --keep /mnt/share "${@:2}"
+    wbtest points /tmp/record --base /tmp/base_b /tmp/base_c --visible /tmp/seen_b /tmp/seen_c \
+        --disks /dev/pb /dev/pc --count "$POINTS" --seed $((SEED * 1000 + $1)) --check check \
+        --keep /mnt/share "${@:2}"
     say "all points are checked"
 }
 quietly() { "$@" >/tmp/said 2>&1 || { cat /tmp/said; die "$*"; }; }

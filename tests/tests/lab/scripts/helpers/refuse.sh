@@ -2,16 +2,20 @@
 # Devices and functions of the tests of refusals.
 
 # Of both devices. Starting a process is what takes long in a guest.
-digests() { { dd if=/dev/b bs=1M iflag=direct status=none; dd if=/dev/c bs=1M iflag=direct status=none; } | b2sum; }
+digests() {
+    { dd if=/dev/b bs=1M iflag=direct status=none; dd if=/dev/c bs=1M iflag=direct status=none; } | b2sum
+}
 
-# no_table WORDS TABLE-WORDS...: dmsetup create fails, the kernel says WORDS, nothing has changed. ${how[@]} are more words for it.
+# no_table WORDS TABLE-WORDS...: dmsetup create fails, the kernel says WORDS, nothing has changed. ${how[@]}
+# are more words for it.
 how=()
 no_table() {
     local words=$1 before
     shift
     before=$(digests)
     logs "device-mapper: table:" -- dmsetup create "${how[@]}" bad --table "$*"
-    dmesg | grep -F writeboost | grep -F -- "$words" >/dev/null || die "$*: the kernel does not say \"$words\" but: $(dmesg)"
+    dmesg | grep -F writeboost | grep -F -- "$words" >/dev/null ||
+        die "$*: the kernel does not say \"$words\" but: $(dmesg)"
     { [ ! -e /dev/mapper/bad ] && ! dmsetup ls | grep -w bad; } || die "a device is left behind"
     same "the devices after $*" "$(digests)" "$before"
     echo "refused: $* ($words)"
@@ -29,7 +33,10 @@ no_volume() {
 }
 
 # Writes the escaped bytes at an offset of a device, past the page cache.
-poke() { printf '%b' "$3" >/tmp/bytes; dd if=/tmp/bytes of="$1" bs=1 seek="$2" conv=notrunc,fsync status=none; }
+poke() {
+    printf '%b' "$3" >/tmp/bytes
+    dd if=/tmp/bytes of="$1" bs=1 seek="$2" conv=notrunc,fsync status=none
+}
 
 null b 32
 null c 16

@@ -4,7 +4,11 @@
 
 ram 2 64
 modprobe dm-delay
-becomes() { dmsetup suspend --noflush --nolockfs "$1"; printf '%b\n' "$2" | dmsetup reload "$1"; dmsetup resume "$1"; }
+becomes() {
+    dmsetup suspend --noflush --nolockfs "$1"
+    printf '%b\n' "$2" | dmsetup reload "$1"
+    dmsetup resume "$1"
+}
 # 16 segments of 128 blocks behind 256.
 n=$(((256 + 16 * 128) * 8))
 dmsetup create c --table "0 $n linear /dev/ram1 0"
@@ -26,8 +30,8 @@ worker=$!
 sleep 0.5
 say 'more than twice round the log'
 for i in $(seq 40); do
-    timeout 100 dd if=/dev/urandom of=/dev/mapper/v bs=508k seek=$((20 + i % 4)) count=1 oflag=direct conv=notrunc \
-        status=none || die "write $i waits for a read"
+    timeout 100 dd if=/dev/urandom of=/dev/mapper/v bs=508k seek=$((20 + i % 4)) count=1 oflag=direct \
+        conv=notrunc status=none || die "write $i waits for a read"
 done
 timeout 100 sync -d /dev/mapper/v
 { kill -0 $reader && kill -0 $worker; } || die 'the reads did not wait'

@@ -9,8 +9,8 @@ for sizes in 512:4096 4096:512 4096:4096; do
     volume v /dev/b /dev/c
     # What is on the backing device was made for its sectors: limits::sectors_of_512_bytes_on_a_cache_of_4096.
     same 'logical block size' "$(blockdev --getss /dev/mapper/v)" "$backing"
-    verify /dev/mapper/v --ioengine=io_uring --iodepth=32 --rw=randrw --bsrange=4k-64k --blockalign=4k --size=40m \
-        --verify_backlog=64
+    verify /dev/mapper/v --ioengine=io_uring --iodepth=32 --rw=randrw --bsrange=4k-64k --blockalign=4k \
+        --size=40m --verify_backlog=64
     wbtest history-write /dev/mapper/v --seed "$SEED" --align 8 --last 1
     finish v /dev/b /dev/c
     # wbctl reads and formats with the same blocks.

@@ -25,9 +25,11 @@ for i in $(seq 40); do
 done
 sleep 0.5
 for i in 1 2 3 4 5; do
-    timeout 100 dd if=/dev/mapper/v of=/tmp/near bs=512 skip=802 count=4 iflag=direct status=none || die 'it waits'
+    timeout 100 dd if=/dev/mapper/v of=/tmp/near bs=512 skip=802 count=4 iflag=direct status=none ||
+        die 'it waits'
     cmp -n 2048 -i 1024:0 /tmp/p /tmp/near
-    timeout 100 dd if=/dev/mapper/v of=/tmp/near bs=4k skip=200 count=1 iflag=direct status=none || die 'it waits'
+    timeout 100 dd if=/dev/mapper/v of=/tmp/near bs=4k skip=200 count=1 iflag=direct status=none ||
+        die 'it waits'
     cmp /tmp/p /tmp/near
 done
 for reader in "${readers[@]}"; do kill -0 "$reader" || die 'they did not wait'; done

@@ -6,7 +6,8 @@ hdd b 64 2
 null c 20
 volume v /dev/b /dev/c writeback_threshold 0
 touch /tmp/go
-# Hot: it dirties 1,000 blocks again and again, while the disk writes 500 in a second. The log goes round all the time.
+# Hot: it dirties 1,000 blocks again and again, while the disk writes 500 in a second. The log goes round all
+# the time.
 (while [ -e /tmp/go ]; do
     fio --name=hot --filename=/dev/mapper/v --direct=1 --rw=randwrite --bs=4k --size=4m --norandommap \
         --time_based --runtime=2 --ioengine=psync --thinktime=100 --eta=never --output=/dev/null
@@ -16,7 +17,8 @@ hot=$!
 cold() {
     local device=$1
     shift
-    verify "$device" --rw=write:4k --bs=4k --offset=32m --size=3200k --verify=pattern --verify_pattern=0xc01d000$round "$@"
+    verify "$device" --rw=write:4k --bs=4k --offset=32m --size=3200k --verify=pattern \
+        --verify_pattern=0xc01d000$round "$@"
 }
 for round in 1 2 3; do
     cold /dev/mapper/v --do_verify=0

@@ -5,7 +5,8 @@ ram 1 64
 ssd c 32
 volume v /dev/ram0 /dev/c
 say 'fsync after each write'
-verify /dev/mapper/v --ioengine=psync --numjobs=8 --rw=randwrite --bs=4k --size=4m --offset_increment=8m --fsync=1
+verify /dev/mapper/v --ioengine=psync --numjobs=8 --rw=randwrite --bs=4k --size=4m --offset_increment=8m \
+    --fsync=1
 say 'each write durable by itself'
 verify /dev/mapper/v --ioengine=psync --numjobs=8 --rw=randwrite --bsrange=512-8k --blockalign=512 --size=4m \
     --offset_increment=8m --sync=1

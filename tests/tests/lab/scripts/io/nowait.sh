@@ -6,8 +6,8 @@ ram 2 64
 volume v /dev/ram0 /dev/ram1
 say 'nothing waits'
 # Not where udev looks: what has pages in the page cache is refused.
-verify /dev/mapper/v --ioengine=pvsync2 --nowait=1 --rw=randrw --bsrange=512-64k --blockalign=512 --offset=16m \
-    --size=32m --io_size=120m --verify_backlog=256
+verify /dev/mapper/v --ioengine=pvsync2 --nowait=1 --rw=randrw --bsrange=512-64k --blockalign=512 \
+    --offset=16m --size=32m --io_size=120m --verify_backlog=256
 finish v /dev/ram0 /dev/ram1
 say 'writes that find no room wait, and nobody is told to come again'
 hdd b 40 1

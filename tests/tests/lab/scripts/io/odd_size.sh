@@ -10,7 +10,8 @@ for sectors in 65535 65529 65531 9; do
     volume v /dev/mapper/odd /dev/ram1
     same 'size' "$(sectors /dev/mapper/v)" $sectors
     wbtest history-write /dev/mapper/v --seed "$SEED" --last 500 --every 50
-    same 'last write' "$(wbtest history-check /dev/mapper/v --seed "$SEED" --durable 500 --reads 500)" 'prefix 500'
+    same 'last write' "$(wbtest history-check /dev/mapper/v --seed "$SEED" --durable 500 --reads 500)" \
+        'prefix 500'
     head -c 512 /dev/urandom >/tmp/last
     dd if=/tmp/last of=/dev/mapper/v bs=512 seek=$((sectors - 1)) oflag=direct conv=notrunc status=none
     drain v

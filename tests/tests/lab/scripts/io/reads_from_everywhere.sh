@@ -6,7 +6,10 @@ ssd c 24
 wbtest history-write /dev/ram0 --seed "$SEED" --last 300
 volume v /dev/ram0 /dev/c writeback_threshold 0
 n=300
-check() { same "last write $1" "$(wbtest history-check /dev/mapper/v --seed "$SEED" --durable $n --reads 4000)" "prefix $n"; }
+check() {
+    same "last write $1" "$(wbtest history-check /dev/mapper/v --seed "$SEED" --durable $n --reads 4000)" \
+        "prefix $n"
+}
 check 'on the backing device'
 for round in 1 2 3 4; do
     wbtest history-write /dev/mapper/v --seed "$SEED" --from $((n + 1)) --last $((n + 400))

@@ -4,8 +4,8 @@
 hdd b 32 5
 null c 64
 volume v /dev/b /dev/c writeback_threshold 0
-fio --name=w --filename=/dev/mapper/v --direct=1 --rw=randwrite --bs=4k --size=30m --io_size=6m --ioengine=psync --eta=never \
-    --output=/dev/null
+fio --name=w --filename=/dev/mapper/v --direct=1 --rw=randwrite --bs=4k --size=30m --io_size=6m \
+    --ioengine=psync --eta=never --output=/dev/null
 drain v 2>/tmp/said &
 drain=$!
 sleep 1

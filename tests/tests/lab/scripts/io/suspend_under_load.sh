@@ -4,8 +4,8 @@
 ram 1 64
 ssd c 24
 volume v /dev/ram0 /dev/c
-verify /dev/mapper/v --ioengine=io_uring --iodepth=32 --rw=randrw --bsrange=512-64k --blockalign=512 --size=60m \
-    --time_based --runtime=8 --verify_backlog=64 --fsync=32 &
+verify /dev/mapper/v --ioengine=io_uring --iodepth=32 --rw=randrw --bsrange=512-64k --blockalign=512 \
+    --size=60m --time_based --runtime=8 --verify_backlog=64 --fsync=32 &
 fio=$!
 rounds=0
 while kill -0 $fio 2>/dev/null; do

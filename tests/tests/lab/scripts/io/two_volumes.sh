@@ -4,9 +4,11 @@
 ram 4 48
 volume v /dev/ram0 /dev/ram1
 volume w /dev/ram2 /dev/ram3
-verify /dev/mapper/v --ioengine=io_uring --iodepth=16 --rw=randwrite --bsrange=512-64k --blockalign=512 --size=40m &
+verify /dev/mapper/v --ioengine=io_uring --iodepth=16 --rw=randwrite --bsrange=512-64k --blockalign=512 \
+    --size=40m &
 first=$!
-verify /dev/mapper/w --ioengine=io_uring --iodepth=16 --rw=randwrite --bsrange=512-64k --blockalign=512 --size=40m &
+verify /dev/mapper/w --ioengine=io_uring --iodepth=16 --rw=randwrite --bsrange=512-64k --blockalign=512 \
+    --size=40m &
 second=$!
 wait $first
 wait $second

@@ -6,7 +6,8 @@ a=/dev/ram0 z=/dev/ram1
 wipe() { dd if=/dev/zero of=$z bs=1M count=64 oflag=direct status=none; }
 say 'stripes: the least common multiple of both would be a read-ahead of 5 GiB'
 dmsetup create b --table "0 $((3 * 2040 * 8)) striped 3 2040 $a 0 $a 32768 $a 65536"
-dmsetup create c --table "0 $((7 * 1016 * 4)) striped 7 1016 $z 0 $z 16384 $z 32768 $z 49152 $z 65536 $z 81920 $z 98304"
+dmsetup create c --table \
+    "0 $((7 * 1016 * 4)) striped 7 1016 $z 0 $z 16384 $z 32768 $z 49152 $z 65536 $z 81920 $z 98304"
 same 'what is asked for' "$(queue /dev/mapper/b queue/optimal_io_size)" $((3 * 2040 * 512))
 same 'what is asked for' "$(queue /dev/mapper/c queue/optimal_io_size)" $((7 * 1016 * 512))
 volume v /dev/mapper/b /dev/mapper/c
@@ -14,7 +15,8 @@ for what in optimal_io_size minimum_io_size physical_block_size logical_block_si
     shows /dev/mapper/v queue/$what "$(queue /dev/mapper/b queue/$what)"
 done
 shows /dev/mapper/v queue/chunk_sectors 0
-verify /dev/mapper/v --ioengine=io_uring --iodepth=8 --rw=randrw --bsrange=4k-1m --blockalign=4k --size=20m --verify_backlog=16
+verify /dev/mapper/v --ioengine=io_uring --iodepth=8 --rw=randrw --bsrange=4k-1m --blockalign=4k --size=20m \
+    --verify_backlog=16
 finish v /dev/mapper/b /dev/mapper/c
 remove b
 remove c

@@ -34,14 +34,15 @@ same 'content of files without the cache' "$(cat "$m/f"* | b2sum)" "$sums"
 umount "$m"
 say 'any sectors'
 volume v /dev/b /dev/c
-verify /dev/mapper/v --ioengine=io_uring --iodepth=16 --rw=randrw --bsrange=512-64k --blockalign=512 --size=40m \
-    --verify_backlog=64
+verify /dev/mapper/v --ioengine=io_uring --iodepth=16 --rw=randrw --bsrange=512-64k --blockalign=512 \
+    --size=40m --verify_backlog=64
 finish v /dev/b /dev/c
 # What a history has not written is zero.
 dd if=/dev/zero of=/dev/b bs=1M count=64 oflag=direct status=none
 volume v /dev/b /dev/c
 wbtest history-write /dev/mapper/v --seed "$SEED" --last 800 --every 50
-same 'last write' "$(wbtest history-check /dev/mapper/v --seed "$SEED" --durable 800 --reads 800)" 'prefix 800'
+same 'last write' "$(wbtest history-check /dev/mapper/v --seed "$SEED" --durable 800 --reads 800)" \
+    'prefix 800'
 healthy v
 finish v /dev/b /dev/c
 say 'an odd number of sectors'

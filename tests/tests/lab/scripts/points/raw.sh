@@ -10,16 +10,19 @@ check() {
     if alone; then
         drain w
         close
-        wbtest history-check /dev/pb --seed "$SEED" --epochs $epochs --durable "${durable:-$n}" | cmp - /tmp/found
+        wbtest history-check /dev/pb --seed "$SEED" --epochs $epochs --durable "${durable:-$n}" |
+            cmp - /tmp/found
         open
-        wbtest history-check /dev/mapper/w --seed "$SEED" --epochs $epochs --durable "${durable:-$n}" | cmp - /tmp/found
+        wbtest history-check /dev/mapper/w --seed "$SEED" --epochs $epochs --durable "${durable:-$n}" |
+            cmp - /tmp/found
     fi
     healthy w
     close
 }
 export n epochs
 for life in $(seq "$LIVES"); do
-    # Slow disks have much on their way; few syncs leave much that may be lost, and a cache that is full of it.
+    # Slow disks have much on their way; few syncs leave much that may be lost, and a cache that is full of
+    # it.
     case $(((SEED + life) % 4)) in
     0) every=8 cache=200 backing=1000 ;;
     1) every=60 cache=200 backing=5000 ;;
@@ -39,8 +42,10 @@ for life in $(seq "$LIVES"); do
     volume v /dev/mapper/rb /dev/mapper/rc
     if [ "$life" -gt 1 ]; then
         # Where the life before ended.
-        wbtest history-check /dev/mapper/v --seed "$SEED" --epochs $epochs --durable "${durable:-$n}" >/tmp/found
-        # What a cut left is on the disks. What a reset left in their caches is safe only now that the volume is there.
+        wbtest history-check /dev/mapper/v --seed "$SEED" --epochs $epochs --durable "${durable:-$n}" \
+            >/tmp/found
+        # What a cut left is on the disks. What a reset left in their caches is safe only now that the volume
+        # is there.
         if [ -e /tmp/seen_c ]; then n=${durable:-$n}; else read -r _ n </tmp/found; fi
         unset durable
         sed s/prefix/durable/ /tmp/found >/dev/dm-record
@@ -50,11 +55,13 @@ for life in $(seq "$LIVES"); do
     history=(/dev/mapper/v --seed "$SEED" --epochs "$epochs")
     half=$((found + 700))
     wbtest history-write "${history[@]}" --last $half --every "$every" --record /dev/dm-record
-    # Closed and opened again without a cut: nothing is lost, and a later cut leaves no hole where one log ends.
+    # Closed and opened again without a cut: nothing is lost, and a later cut leaves no hole where one log
+    # ends.
     remove v
     volume v /dev/mapper/rb /dev/mapper/rc
     wbtest history-check "${history[@]}" --durable $half
-    wbtest history-write "${history[@]}" --from $((half + 1)) --last $((half + 700)) --every "$every" --record /dev/dm-record
+    wbtest history-write "${history[@]}" --from $((half + 1)) --last $((half + 700)) --every "$every" \
+        --record /dev/dm-record
     healthy v
     remove v
     # A machine that is reset sees what is in the caches of its disks, and may lose it after that.

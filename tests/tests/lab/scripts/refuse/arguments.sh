@@ -15,7 +15,8 @@ for blank in yes no; do
     no_table 'number of option words' 0 "$n" writeboost /dev/b /dev/c 2 writeback_threshold 70 0
     no_table 'number of option words' 0 "$n" writeboost /dev/b /dev/c 4 writeback_threshold 70
     no_table 'number of option words' 0 "$n" writeboost /dev/b /dev/c writeback_threshold 70
-    no_table 'number of option words' 0 "$n" writeboost /dev/b /dev/c 99999999999999999999 writeback_threshold 70
+    no_table 'number of option words' 0 "$n" writeboost /dev/b /dev/c 99999999999999999999 \
+        writeback_threshold 70
     no_table 'unknown option' 0 "$n" writeboost /dev/b /dev/c 2 frobnicate 1
     no_table 'An option is unknown' 0 "$n" writeboost /dev/b /dev/c 2 frobnicate 1
     no_table 'unknown option' 0 "$n" writeboost /dev/b /dev/c 4 writeback_threshold 70 Writeback_Threshold 1

@@ -13,7 +13,8 @@ volume v /dev/b /dev/c writeback_threshold 0
 dd if=/dev/urandom of=/dev/c bs=4k seek=$((256 + 20)) count=1 oflag=direct conv=notrunc status=none
 bad=0
 for block in $(seq 0 127); do
-    if dd if=/dev/mapper/v of=/tmp/block bs=4k skip="$block" count=1 iflag=direct status=none 2>/tmp/said; then
+    if dd if=/dev/mapper/v of=/tmp/block bs=4k skip="$block" count=1 iflag=direct status=none \
+        2>/tmp/said; then
         cmp /tmp/block <(dd if=/tmp/data bs=4k skip="$block" count=1 status=none)
     else
         grep -q 'Input/output error' /tmp/said
@@ -32,7 +33,8 @@ differ=$({ cmp -l /tmp/data <(dd if=/dev/b bs=1M count=4 iflag=direct status=non
     awk '{ print int(($1 - 1) / 4096) }' | sort -nu)
 same 'number of blocks that differ on the backing device' "$(wc -w <<<"$differ")" 1
 say 'writing it again heals it'
-dd if=/tmp/data of=/dev/mapper/v bs=4k skip="$differ" seek="$differ" count=1 oflag=direct conv=fsync,notrunc status=none
+dd if=/tmp/data of=/dev/mapper/v bs=4k skip="$differ" seek="$differ" count=1 oflag=direct conv=fsync,notrunc \
+    status=none
 drain v
 same 'dirty blocks' "$(dirty v)" 0
 cmp /tmp/data <(dd if=/dev/b bs=1M count=4 iflag=direct status=none)

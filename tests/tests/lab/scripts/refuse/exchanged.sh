@@ -12,15 +12,18 @@ for made in wbctl dmsetup; do
     fi
     dd if=/dev/urandom of=/dev/mapper/v bs=1M count=4 oflag=direct conv=notrunc,fsync status=none
     remove v
-    no_table 'The backing device is a cache device of writeboost' 0 "$(sectors /dev/c)" writeboost /dev/c /dev/b
+    no_table 'The backing device is a cache device of writeboost' 0 "$(sectors /dev/c)" writeboost /dev/c \
+        /dev/b
     dmesg | grep -F 'exchanged?' >/dev/null || die 'nobody says what may be wrong'
     no_volume 2 'exchanged?' /dev/c /dev/b
     say 'nor with another cache device'
-    no_table 'The backing device is a cache device of writeboost' 0 "$(sectors /dev/c)" writeboost /dev/c /dev/b2
+    no_table 'The backing device is a cache device of writeboost' 0 "$(sectors /dev/c)" writeboost /dev/c \
+        /dev/b2
     refused 2 'exchanged?' -- wbformat --force --force --backing /dev/c /dev/b2
     say 'nor a damaged one'
     poke /dev/c 100 '\xff'
-    no_table 'The backing device is a cache device of writeboost' 0 "$(sectors /dev/c)" writeboost /dev/c /dev/b
+    no_table 'The backing device is a cache device of writeboost' 0 "$(sectors /dev/c)" writeboost /dev/c \
+        /dev/b
     no_volume 2 'exchanged?' /dev/c /dev/b
 done
 say 'what users put on a volume keeps nobody from opening it again'

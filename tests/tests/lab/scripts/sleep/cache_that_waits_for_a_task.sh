@@ -19,7 +19,8 @@ dmsetup suspend --noflush cache
 echo disk >/sys/power/state || die 'it does not hibernate'
 echo AWAKE
 (busybox dd if=/dev/mapper/v of=/dev/null iflag=direct bs=4096 count=1 && echo >/tmp/done-read) 2>/dev/null &
-(busybox dd if=/dev/zero of=/dev/mapper/v oflag=direct bs=4096 count=1 seek=4000 && echo >/tmp/done-write) 2>/dev/null &
+(busybox dd if=/dev/zero of=/dev/mapper/v oflag=direct bs=4096 count=1 seek=4000 && echo >/tmp/done-write) \
+    2>/dev/null &
 (durable /dev/mapper/v && echo >/tmp/done-flush) &
 sleep 3
 [ "$(echo /tmp/done-*)" = '/tmp/done-*' ] || die "nobody has compared, and there is $(echo /tmp/done-*)"

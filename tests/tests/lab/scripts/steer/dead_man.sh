@@ -11,7 +11,11 @@ dmsetup message v 0 steering_timeout 2
 same expired "$(value v steering_expired)" 0
 dirties 8
 say 'as long as somebody says something'
-for _ in 1 2 3 4 5 6; do dmsetup message v 0 writeback_threshold 0; sleep 1; same expired "$(value v steering_expired)" 0; done
+for _ in 1 2 3 4 5 6; do
+    dmsetup message v 0 writeback_threshold 0
+    sleep 1
+    same expired "$(value v steering_expired)" 0
+done
 ! is_clean || die 'it was written back'
 say 'silence'
 events=$(dmsetup info -c --noheadings -o events v)

@@ -6,7 +6,11 @@ hdd x 64
 for d in b:/dev/x c:/dev/ram0; do
     dmsetup create ${d%:*} --table "0 $(sectors ${d#*:}) linear ${d#*:} 0"
 done
-becomes() { dmsetup suspend --noflush --nolockfs "$1"; dmsetup reload "$1" --table "$2"; dmsetup resume "$1"; }
+becomes() {
+    dmsetup suspend --noflush --nolockfs "$1"
+    dmsetup reload "$1" --table "$2"
+    dmsetup resume "$1"
+}
 wbctl events >/tmp/said
 same 'without volumes' "$(wc -c </tmp/said)" 0
 wbctl events --follow >/tmp/events &
@@ -16,8 +20,8 @@ wbctl create v /dev/mapper/b /dev/mapper/c
 within 10 saw 'Z v: active, ok$'
 wbctl events | grep -q 'Z v: active, ok$' || die 'not without --follow'
 say 'the cache runs full'
-fio --name=w --eta=never --filename=/dev/mapper/v --direct=1 --rw=randwrite --bs=4k --size=64M --time_based --runtime=8 \
-    --ioengine=io_uring --iodepth=16 --output=/dev/null
+fio --name=w --eta=never --filename=/dev/mapper/v --direct=1 --rw=randwrite --bs=4k --size=64M --time_based \
+    --runtime=8 --ioengine=io_uring --iodepth=16 --output=/dev/null
 within 10 saw 'v: the cache is full'
 has v full 1 || grep -q 'has room' /tmp/events || die "$(dmsetup status v)"
 logged 'the cache is full'
@@ -40,8 +44,7 @@ within 15 saw 'v: writeback is steered again'
 say 'it goes'
 wbctl remove v --drain
 within 10 saw 'v: gone$'
-jq -e -s 'map(.event) | index("active") != null and index("full") != null and index("errors") != null and index("gone") != null' \
-    /tmp/events.json
+jq -e -s '["active", "full", "errors", "gone"] - map(.event) == []' /tmp/events.json
 kill %1 %2
 refused 8 'v is not a writeboost volume' -- wbctl events v
 cat /tmp/events

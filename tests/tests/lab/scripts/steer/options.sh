@@ -11,7 +11,8 @@ wbctl get v | tee /tmp/got
 same options "$(wc -l </tmp/got)" 8
 grep -q '^writeback_threshold  *0  *0 to 100 percent: ' /tmp/got || die 'no threshold'
 wbctl --json get v >/tmp/got
-same 'the same as JSON' "$(jq -c '.[] | select(.name == "writeback_threshold") | [.value, .min, .max]' /tmp/got)" '[0,0,100]'
+same 'the same as JSON' \
+    "$(jq -c '.[] | select(.name == "writeback_threshold") | [.value, .min, .max]' /tmp/got)" '[0,0,100]'
 same 'not given' "$(jq -c '.[] | select(.name == "steering_timeout") | .value' /tmp/got)" null
 say 'set'
 same 'what it says' "$(wbctl set v writeback_rate_limit 4096)" 'v: writeback_rate_limit 4096'
@@ -24,7 +25,8 @@ wbctl set v nr_max_batched_writeback default
 wbctl set v writeback_threshold default
 same table "$(dmsetup table v)" "0 $n writeboost 1:0 1:1 2 writeback_rate_limit 4096"
 say 'what is refused changes nothing'
-refused 2 'writeback_threshold takes a number from 0 to 100, or default' -- wbctl set v writeback_threshold 101
+refused 2 'writeback_threshold takes a number from 0 to 100, or default' -- wbctl set v writeback_threshold \
+    101
 refused 2 'from 0 to 4194304' -- wbctl set v writeback_rate_limit -- -1
 refused 2 'unknown option; there are writeback_threshold,' -- wbctl set v threshold 1
 refused 2 'unknown option' -- wbctl get v threshold

@@ -11,7 +11,8 @@ words "$(report "$n")"
 same report "$(report "$n")" "1 $n 0 $n $n 0 0 0 0 $(printf '%*s' "$n" '' | tr ' ' .)"
 same 'of one cell' "$(report 1)" "1 $n 0 $n $n 0 0 0 0 ."
 say 'something is dirty'
-fio --name=w --filename=/dev/mapper/v --direct=1 --rw=write --bs=64k --size=16m --end_fsync=1 --output=/dev/null
+fio --name=w --filename=/dev/mapper/v --direct=1 --rw=write --bs=64k --size=16m --end_fsync=1 \
+    --output=/dev/null
 words "$(report "$n")"
 report "$n"
 same 'free segments' "${w[4]}" "$(value v free_segments)"
