@@ -21,7 +21,7 @@ const MOST: usize = 2000;
 /// Most bytes of a [`Poke`].
 const MOST_POKED: usize = 64;
 
-/// A record that some engine, or nobody, wrote.
+/// A record: one that some engine wrote, or one that none did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// Slot of its header.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Changes of an image by somebody who knows what is what: numbers near those that are there and near limits,
+//! Changes of an image that know its structure: numbers near those that are there and near limits,
 //! records that are repeated, moved, lost or of another epoch, a log that has wrapped.
 
 use crate::image::{Fix, Image, Item, Poke, Record};

@@ -339,7 +339,7 @@ mod tests {
             assert_eq!(history.check_content(&torn, number - 1).is_ok(), fine, "{cut}");
             assert!(history.check_content(&torn, number).is_err(), "it was durable");
             if fine {
-                // What a cut has torn stays so, as far as the next life does not write there.
+                // A write that a cut has torn stays torn, as far as the next life does not write there.
                 let mut later = torn;
                 let second = History { epochs: vec![1, number + 1], ..history.clone() };
                 assert_eq!(second.check_content(&later, number).ok(), Some(number), "nothing of it survived");

@@ -60,7 +60,7 @@ enum Command {
     /// Cut the power at many moments of a record of target `record`: make two disks what they may be then,
     /// and run a check
     ///
-    /// The check is a bash function, exported by whoever calls. It finds the number of the point in $point,
+    /// The check is a bash function, exported by the caller. It finds the number of the point in $point,
     /// and in $KEY the last number of each mark `KEY NUMBER` before the cut.
     Points(Points),
     /// Check that the device is a prefix of the history, and print `prefix N`

@@ -305,7 +305,7 @@ mod tests {
         let syncs = run(dir.path(), 60);
         let exact = check(dir.path(), 1, &[syncs[59]]).unwrap();
         assert!(exact > NAMES / 2, "{exact} names are known");
-        // It is not what it was ten syncs ago.
+        // The tree is not what it was ten syncs ago.
         assert!(check(dir.path(), 1, &[syncs[49]]).is_err());
         assert!(check(dir.path(), 1, &[syncs[59], 0]).is_ok(), "the second writer never wrote");
         assert!(check(dir.path(), 1, &[syncs[59] + 1]).is_err(), "that is no sync");

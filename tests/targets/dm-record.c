@@ -14,7 +14,7 @@
  *
  * The order of the entries is that of the events:
  *  - a write or a flush is in the record before the disk has it;
- *  - its end is there before whoever submitted it knows;
+ *  - its end is there before the submitter knows;
  *  - a mark is there when write(2) returns.
  */
 

@@ -51,8 +51,7 @@ pub fn lives_for_tests(seed: Option<u64>, filter: &str, full: bool) -> Command {
     command
         .arg(filter.strip_prefix("lives").unwrap_or(filter))
         .env("WRITEBOOST_IMAGES", if full { FULL_CUTS } else { CUTS }.to_string())
-        // The same in each run, so that what fails is of a change; a full one looks for what nobody has met
-        // yet.
+        // The same in each run, so that a failure comes from a change; a full run looks for new failures.
         .env("WRITEBOOST_SEED", seed.unwrap_or_else(|| if full { any_seed() } else { 1 }).to_string());
     command
 }

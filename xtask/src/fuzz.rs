@@ -179,7 +179,7 @@ fn fuzz_command(fuzzer: &Fuzzer, target: &str) -> Command {
         .arg(fuzzer.program(target))
         .args(["-rss_limit_mb=1024", "-malloc_limit_mb=64"])
         .arg(format!("-max_len={}", max_len(target)))
-        // What was freed is kept to see who uses it; that much is enough.
+        // Freed memory is kept, to see uses of it; that much is enough.
         .env("ASAN_OPTIONS", "quarantine_size_mb=16")
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -22,7 +22,7 @@ const FOREIGN_DIRS: [&str; 1] = ["fuzz/corpus"];
 pub fn width() -> Result<Option<String>> {
     let mut found = String::new();
     for path in tracked()?.iter().filter(|path| !is_foreign(path)) {
-        // What is no text has no lines. A file may also be deleted already, and git not know it.
+        // Binary files have no lines. A file may also be deleted, and git not know it yet.
         let Ok(text) = fs::read_to_string(checkout().join(path)) else { continue };
         for (number, line) in text.lines().enumerate().filter(|(_, line)| is_too_long(path, line)) {
             found += &format!("{}:{}: {} columns\n", path.display(), number + 1, columns(line));
@@ -31,7 +31,7 @@ pub fn width() -> Result<Option<String>> {
     Ok((!found.is_empty()).then_some(found))
 }
 
-/// What shellcheck has against the scripts of this repository; nothing if it has nothing.
+/// What shellcheck finds in the scripts of this repository; nothing if it finds nothing.
 pub fn shell(progress: Progress) -> Result<Option<String>> {
     install_shellcheck(progress)?;
     let scripts: Vec<PathBuf> = tracked()?.into_iter().filter(|path| is_script(path)).collect();

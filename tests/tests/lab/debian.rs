@@ -62,9 +62,9 @@ fn smoke(cx: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// What somebody waits for is not held back by blk-wbt as writeback is, and a task that has to stand back for
-/// others sends nothing that others wait for. Seen by the kernel itself: a probe counts the bios that blk-wbt
-/// makes wait their turn, and each bio that is sent is traced, with the task that sends it.
+/// blk-wbt does not hold back the I/O that a user waits for, as it holds back writeback, and a task that has
+/// to stand back for others sends no bios that others wait for. Seen by the kernel itself: a probe counts the
+/// bios that blk-wbt makes wait their turn, and each bio that is sent is traced, with the task that sends it.
 fn throttle(cx: &Bench) -> Result<()> {
     let guest = cx.guest()?.cpus(2).mem(1024);
     cx.run(guest, shell!("debian/throttle"))?;

@@ -1,4 +1,4 @@
-//! Devices that fail: what is dirty and readable stays so, and whoever waits is told.
+//! Devices that fail: what is dirty and readable stays so, and tasks that wait are told.
 
 use crate::support::{from_file, script, Test};
 

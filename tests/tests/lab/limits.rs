@@ -1,4 +1,4 @@
-//! What a volume says of itself to whoever is above it: sizes of sectors, alignment, read-ahead, and the
+//! The limits that a volume tells the layers above it: sizes of sectors, alignment, read-ahead, and the
 //! like. Nothing of the cache device may show.
 
 use crate::support::{from_file, script, Test};

@@ -114,8 +114,8 @@ fn hibernation(cx: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// While the image is being written somebody else opens the volume: another kernel, which resumes it and
-/// writes its checkpoint. The memory that comes back must not go on with a log that is not where it was.
+/// While the image is being written another kernel opens the volume: it resumes the volume and writes its
+/// checkpoint. The memory that comes back must not go on with a log that is not where it was.
 fn somebody_else(cx: &Bench) -> Result<()> {
     let ([_, cache, _], running) = hibernator(cx, cx.guest()?, shell!("sleep/somebody_else"))?;
     logs(&running, SAVING)?;
@@ -135,8 +135,8 @@ fn cache_that_waits_for_a_task(cx: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// A disk that came after the module sleeps before the volume does: what takes long is over by then. Whoever
-/// waits for it does so after the hibernation, too.
+/// A disk that came after the module sleeps before the volume does: what takes long is over by then. A drain
+/// that waits for it goes on waiting after the hibernation.
 fn disk_that_sleeps_before(cx: &Bench) -> Result<()> {
     let (_, running) = hibernator(cx, cx.guest()?, shell!("sleep/disk_that_sleeps_before"))?;
     says(&running, "DONE")?;

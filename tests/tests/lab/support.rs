@@ -1,4 +1,4 @@
-//! What all tests share: the lab, a test's guests and their disks, and the log that is kept of each.
+//! All that tests have in common: the lab, a test's guests and their disks, and the log that is kept of each.
 
 use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions};
@@ -14,7 +14,7 @@ use xtask::progress::Progress;
 
 /// Functions for the scripts of guests.
 const PRELUDE: &str = include_str!("scripts/prelude.sh");
-/// What they do in Python: files of the share.
+/// Programs in Python for these scripts: files of the share.
 const PROGRAMS: &[(&str, &str)] = &[
     ("discard.py", include_str!("scripts/python/discard.py")),
     ("fail_nth.py", include_str!("scripts/python/fail_nth.py")),
@@ -289,7 +289,7 @@ impl Bench<'_> {
         Ok(path)
     }
 
-    /// A line for who runs the tests, also when all is well.
+    /// A line for the person who runs the tests, also when all is well.
     pub fn report(&self, line: &str) {
         println!("     {}: {line}", self.name);
         self.note(line);

@@ -77,7 +77,7 @@ make_writeboost() {
 drop_writeboost() { remove t; }
 drain_writeboost() { dmsetup message t 0 drop_caches; }
 
-# It has our names for everything, so only one of the two can be loaded.
+# The C module has our names for everything, so only one of the two can be loaded.
 make_c_writeboost() {
     rmmod dm_writeboost 2>/dev/null || true
     insmod /mnt/share/c-writeboost.ko
@@ -114,7 +114,7 @@ make_bcache() {
     if [ ! "${keep:-}" ]; then
         wipe "$fast"
         wipe "$slow"
-        # It wants 128 buckets, which are of 512 KiB unless it is told otherwise.
+        # bcache wants 128 buckets, which are of 512 KiB unless it is told otherwise.
         [ "$(sectors "$fast")" -ge 524288 ] || bucket=128k
         make-bcache --writeback --bucket $bucket -C "$fast" -B "$slow" >/dev/null
     fi
@@ -186,7 +186,7 @@ fill_fsync() {
 # memory ROUND TARGET MIB: free memory before there is the target, and when so much of its cache is filled.
 memory() {
     local name=$1.$2
-    # What the kernel keeps for later once the load has run is nobody's.
+    # The memory that the kernel keeps for later, once the load has run, belongs to no target.
     make_linear
     fill "$3"
     drop_linear

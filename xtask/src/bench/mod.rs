@@ -163,7 +163,7 @@ fn measure(
                 Work::Resume { fill, drain } => writeln!(script, "resume {round} {target} {drain} {fill}"),
             };
         }
-        // Nobody is always the first one, or the one after the same neighbour.
+        // No target is always the first one, or the one after the same neighbour.
         order.rotate_left(1);
         if round % 2 == 1 {
             order.reverse();

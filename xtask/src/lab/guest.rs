@@ -22,7 +22,7 @@ use nix::unistd::Pid;
 use super::root::Root;
 use super::{log, Lab};
 
-/// How long a guest may take when nobody says otherwise.
+/// How long a guest may take unless [`Guest::timeout`] says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How long a guest that did not end in time may take to say what its tasks are at. User Mode Linux does that
@@ -207,7 +207,7 @@ impl<'a> Guest<'a> {
     /// Both kinds keep to one rule: descriptor 1 takes the script's output, 2 the kernel's log, and 0 is the
     /// keyboard or, when the script's streams are split, takes its stderr.
     fn command(&self, job: &mut Job) -> Result<Command> {
-        // Whatever happens to us, no guest may stay behind.
+        // However this process ends, no guest may stay behind.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]);
         if self.pin.is_none() && self.lab.is_uml() && self.cpus == 1 {
@@ -242,8 +242,8 @@ impl<'a> Guest<'a> {
         if self.cpus > 1 {
             command.arg(format!("ncpus={}", self.cpus));
         }
-        // Keep the kernel's own lines, ssl0, apart from the script's, con0 and con1. Nobody types into the
-        // pipes; but the null channel as input cannot be polled, about which the kernel complains in a way
+        // Keep the kernel's own lines, ssl0, apart from the script's, con0 and con1. The pipes take no
+        // input; but the null channel as input cannot be polled, about which the kernel complains in a way
         // that lockdep dislikes.
         let (con0, con1) = match job.mode {
             Mode::Interactive => ("con0=fd:0,fd:1", "con1=null"),
@@ -627,7 +627,7 @@ impl Running {
         for entry in fs::read_dir(self.job.path())? {
             let console = entry?.path().join("mconsole");
             if console.exists() {
-                // It answers, and wants to know where to.
+                // The console answers, and wants to know where to.
                 let socket = UnixDatagram::bind(self.job.path().join("answer"))?;
                 socket.send_to(&request, console)?;
                 return Ok(());

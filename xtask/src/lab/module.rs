@@ -23,7 +23,7 @@ use crate::progress::Progress;
 /// The module's file name.
 pub const MODULE: &str = "dm-writeboost.ko";
 
-/// Layers older than this that nobody used are deleted.
+/// Layers that were not used for so long are deleted.
 const LAYER_LIFE: Duration = Duration::from_secs(2 * 24 * 3600);
 
 /// The top of this checkout.
@@ -37,7 +37,7 @@ fn sources(kmod: &Path) -> Result<Vec<PathBuf>> {
     if !kmod.join("Kbuild").is_file() {
         bail!("{} has no Kbuild", kmod.display());
     }
-    // What Kbuild has made there when it was called by hand is of another kernel.
+    // Files that Kbuild has made there, when it was called by hand, are of another kernel.
     let is_ours = |path: &PathBuf| !path.starts_with("target") && !path.ends_with("bindings_generated.rs");
     Ok(cache::files(kmod)?.into_iter().filter(is_ours).collect())
 }
@@ -106,7 +106,7 @@ pub fn clippy(root: &Root, kernel: &Built, kmod: &Path) -> Result<Option<String>
     Ok(failed.map(|lines| readable(&lines, &inside, kmod)))
 }
 
-/// What of the module takes too much of the kernel's stack: nothing, when nothing does.
+/// The functions of the module that take too much of the kernel's stack; `None` if there are none.
 pub fn stack(root: &Root, kernel: &Built, kmod: &Path) -> Result<Option<String>> {
     let module = build(root, kernel, kmod, MODULE)?;
     let inside = Path::new("/").join(module.strip_prefix(root.on_host("/")).unwrap_or(&module));
@@ -354,7 +354,7 @@ pub fn layer(root: &Root, kernel: &Built, module: &Path, tools: &[PathBuf]) -> R
     }
     prune(root)?;
     let step = root.progress().step("installing the module and the tools for guests", Duration::from_secs(3));
-    // What comes from the checkout is staged by us; the rest is done inside the root, by root.
+    // Files of the checkout are staged by this process; the rest is done inside the root, by root.
     let staged = format!("{inside}.in");
     let host_staged = root.on_host(&staged);
     let modules = format!("fs/usr/lib/modules/{}", kernel.release);
@@ -387,7 +387,7 @@ pub fn layer(root: &Root, kernel: &Built, module: &Path, tools: &[PathBuf]) -> R
     Ok(inside)
 }
 
-/// Deletes layers that nobody used for a while.
+/// Deletes layers that were not used for a while.
 fn prune(root: &Root) -> Result<()> {
     let Ok(entries) = fs::read_dir(root.on_host("/build/layers")) else { return Ok(()) };
     let now = SystemTime::now();

@@ -76,8 +76,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(24 * 3600);
 /// Enters the root `$0` and runs the rest of the arguments there.
 const ENTER: &str = include_str!("scripts/enter-root.sh");
 
-/// The steps of a script, without the comment at its head: what has been built does not become another thing
-/// by that.
+/// The steps of a script, without the comment at its head: a change of that is no reason to build anything
+/// anew.
 pub fn steps(script: &str) -> &str {
     script.find("\n\n").map_or(script, |head| &script[head + 1..])
 }
@@ -156,7 +156,7 @@ impl Root {
         command.arg(format!("deb {mirror} {SUITE} main"));
         command.arg(format!("deb {mirror} {SUITE}-backports main"));
         step.run(&mut command, &log)?;
-        // What is built is owned by whoever uses the lab; the rest of the root belongs to root.
+        // Builds are owned by the user of the lab; the rest of the root belongs to root.
         let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
         let mut command = host::privileged("install", &self.progress)?;
         command.args(["-d", "-o", &uid.to_string(), "-g", &gid.to_string()]).arg(new.join("build"));
@@ -250,7 +250,7 @@ impl Root {
                 Ok(versions)
             }
             Err(_) if !known.versions.is_empty() => {
-                // Whoever is offline is not to wait for the network at every run.
+                // A machine that is offline shall not wait for the network at every run.
                 keep(now.saturating_sub((ASK_AGAIN - TRY_AGAIN).as_secs()), known.versions.clone())?;
                 self.progress.note("the archive cannot be reached; going on with the kernels known so far");
                 Ok(known.versions)

@@ -75,13 +75,13 @@ healthy() {
 }
 
 # verify DEVICE WORDS...: fio writes and reads back, comparing. Of two writes to the same sectors that are
-# under way together either may be the later one: io_uring hands one on to a thread and the next not. So there
-# are none.
+# under way together either may be the later one: io_uring hands one on to a thread and the next not. So fio
+# sends no such writes.
 verify() {
     local device=$1
     shift
     [ -b "$device" ] || die "$device is no block device"
-    # --eta=never: nobody watches. Its report is only wanted when it fails.
+    # --eta=never: there is no terminal. The report is only wanted when fio fails.
     if ! fio --name=verify --filename="$device" --direct=1 --verify=crc32c --verify_fatal=1 --eta=never \
         --serialize_overlap=1 --group_reporting --randrepeat=1 --randseed="$SEED" "$@" >/tmp/fio.$$ 2>&1; then
         cat /tmp/fio.$$

@@ -21,5 +21,5 @@ ssd() { null "$1" "$2" irqmode 2 completion_nsec 80000 hw_queue_depth 64 submit_
 
 sectors() { blockdev --getsz "$1"; }
 
-# remove NAME: a device-mapper device. udev looks at a device whenever somebody has written to it.
+# remove NAME: a device-mapper device. udev looks at a device whenever a program has written to it.
 remove() { udevadm settle; dmsetup remove --retry "$1"; }

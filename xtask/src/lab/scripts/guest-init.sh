@@ -60,7 +60,7 @@ find_devices() {
 
 run_script() {
     cd /root || exit
-    # Held open until the end: a terminal forgets its settings when nobody has it open.
+    # Held open until the end: a terminal forgets its settings when no process has it open.
     exec 3<>"/dev/$wb_out"
     if [ "$interactive" = yes ]; then
         export TERM="$term"

@@ -5,7 +5,7 @@ ram 2 16
 # RAM disks take memory when they are first written.
 for device in /dev/ram0 /dev/ram1; do dd if=/dev/zero of=$device bs=1M count=16 oflag=direct status=none; done
 modprobe dm-writeboost
-# All that is not free: what is neither of a slab nor mapped is counted nowhere else.
+# All memory that is not free: pages that are neither of a slab nor mapped are counted nowhere else.
 used() {
     echo 3 >/proc/sys/vm/drop_caches
     sleep 0.5

@@ -2,7 +2,7 @@
 # With sync_data_interval a write gets to the cache device without a flush, on a volume that is in use.
 
 ram 2 16
-# Without anybody asking, and without the volume being idle, what is written gets to the cache device.
+# Without a flush, and without the volume being idle, a write gets to the cache device.
 volume v /dev/ram0 /dev/ram1 sync_data_interval 1
 dd if=/dev/zero of=/dev/mapper/v bs=4k count=1 oflag=direct status=none
 for _ in $(seq 50); do

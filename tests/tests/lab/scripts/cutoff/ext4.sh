@@ -22,7 +22,7 @@ if [ "$LAST" = true ]; then
 fi
 rm -rf "$m/load"
 echo READY
-# Beside the files that count there is a load that no test waits for.
+# Beside the files that count there is a load that the test does not wait for.
 (while :; do cp -r /usr/include/linux "$m/load"; rm -r "$m/load"; done) 2>/dev/null &
 wbtest files-write "$m" --seed "$SEED" --from $((DURABLE + 1)) --count "$COUNT"
 sleep infinity

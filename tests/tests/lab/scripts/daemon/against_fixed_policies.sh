@@ -2,7 +2,7 @@
 # What reads take while a cache takes writes, under fixed policies, the built-in one and the daemon's. Only
 # reports.
 
-# A hard disk that somebody reads from, half of the time, and a cache that takes his writes.
+# A hard disk that one job reads from, half of the time, and a cache that takes the writes of another.
 hdd x 1024
 ram 1 256
 # percentile NUMBER: of the times that reads took, in ms.

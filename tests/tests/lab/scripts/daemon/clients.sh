@@ -22,7 +22,7 @@ for limit in 1024 32; do
     sleep 2
     served=0
     while kill -0 $flood 2>/dev/null; do
-        # Whoever asks in an ordinary way is served, though there are a thousand before him each time.
+        # An ordinary client is served, though a thousand others are in front of it each time.
         if curl -sf -m 10 --unix-socket /run/wb.sock http://x/metrics -o /tmp/page; then
             served=$((served + 1))
         fi
@@ -38,7 +38,7 @@ for limit in 1024 32; do
     say 'as if nothing had been'
     curl -sf -m 10 --unix-socket /run/wb.sock http://x/metrics -o /tmp/page
     grep -q '^writeboost_steering_expired{volume="v"} 0' /tmp/page || die "$(cat /tmp/page)"
-    # What is set by hand is noticed: it looks, and decides.
+    # An option that is set by hand is noticed: the daemon looks, and decides.
     wbctl set v writeback_threshold 42
     within 10 saw 'somebody has set its options'
     for key in writeback_threshold nr_max_batched_writeback writeback_rate_limit; do

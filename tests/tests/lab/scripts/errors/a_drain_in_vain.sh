@@ -3,7 +3,7 @@
 
 volume v /dev/mapper/b /dev/mapper/c writeback_threshold 0
 put /tmp/a 0
-# It takes its time to fail.
+# The backing device takes its time to fail.
 modprobe dm-delay
 n=$(sectors /dev/ram0)
 dmsetup create e --table "0 $n error"

@@ -61,7 +61,7 @@ for _ in {1..8}; do
 done
 ends_with_an_error
 get /tmp/a 0 | cmp - /tmp/a
-# What had failed was cleaned in the end, and the counts remain.
+# The blocks that had failed were cleaned in the end, and the counts remain.
 remove v
 volume v /dev/mapper/b /dev/mapper/c
 finish v /dev/mapper/b /dev/mapper/c

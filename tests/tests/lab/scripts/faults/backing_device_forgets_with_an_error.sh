@@ -13,8 +13,7 @@ volume v /dev/mapper/b /dev/c writeback_threshold 0
 head -c 128K /tmp/a >/tmp/part
 put /tmp/part 0
 put /tmp/part 1600
-# What is written at the beginning is forgotten; the error of what is written behind it comes when the device
-# is back.
+# Writes at the beginning are forgotten; the error of a write behind them comes when the device is back.
 first='0 8192 flakey /dev/ram0 0 0 3600 1 drop_writes'
 rest="8192 $((n - 8192)) delay /dev/ram0 8192 0 /dev/mapper/e 8192 60000 /dev/ram0 8192 0"
 becomes b "$first\n$rest"

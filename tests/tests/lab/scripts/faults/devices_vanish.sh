@@ -24,7 +24,7 @@ for gone in b c 'b c'; do
     [ "$(value v state)" != ok ] || [ "$gone" = b ] || die 'nobody noticed'
     # udev looks at it since fio has closed it. While the volume is suspended it would have it open for ever.
     timeout 60 udevadm settle
-    # It can be removed, whatever is missing.
+    # The volume can be removed, whichever device is missing.
     timeout 60 dmsetup suspend v
     timeout 60 dmsetup remove --retry v
     for d in $gone; do echo 1 >"/sys/kernel/config/nullb/$d/power"; done

@@ -41,7 +41,7 @@ say 'the cache device cannot be written'
 put /tmp/z 1000
 breaks c /dev/x
 awaits failed dd if=/tmp/a of=/dev/mapper/v bs=4k count=1 oflag=direct,dsync conv=notrunc status=none
-# Who happens to read what is not in RAM finds that it cannot be read either.
+# A read of blocks that are not in RAM may have found meanwhile that they cannot be read either.
 [[ "$(value v fault)" =~ ^cache_write(,cache_read)?$ ]] || die "fault is $(value v fault)"
 logged 'cannot write to the cache device, trying again'
 logged 'refuses writes and flushes from now on'

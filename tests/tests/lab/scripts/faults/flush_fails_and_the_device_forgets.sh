@@ -12,7 +12,7 @@ dd if=/tmp/z of=/dev/mapper/v bs=508k seek=20 count=1 oflag=direct conv=fsync st
 fio --name=busy --filename=/dev/mapper/v --direct=1 --ioengine=psync --rw=randread --bs=4k --offset=40m \
     --size=4m --rate_iops=100 --time_based --runtime=600 --eta=never >/dev/null 2>&1 &
 busy=$!
-# Two whole segments, which are written without anybody asking for it.
+# Two whole segments, which are written without a flush.
 flaky c /dev/x drop_writes
 dd if=/tmp/a of=/dev/mapper/v bs=508k count=2 oflag=direct conv=notrunc status=none
 sleep 0.5

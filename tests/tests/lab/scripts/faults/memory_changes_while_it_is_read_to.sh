@@ -3,7 +3,7 @@
 # other process writes.
 
 ram 1 48
-# What is read is there at once, and is looked at a millisecond later.
+# The data of a read are in memory at once, and its end comes a millisecond later.
 null c 32 irqmode 2 completion_nsec 1000000 hw_queue_depth 64 submit_queues 1
 volume v /dev/ram0 /dev/c writeback_threshold 0
 put /tmp/a 0

@@ -36,7 +36,7 @@ for status in medium protection io; do
 done
 is_all_there medium $(((256 + 9 * 128) * 8))
 is_all_there protection $(((256 + 10 * 128) * 8))
-# Data that nobody needs to look at: they are known durable.
+# Data that a resume need not look at: they are known durable.
 again
 faults c medium read $(((256 + 3) * 8)) 8
 opens || die "refused: $(dmesg | tail -n 5)"

@@ -30,7 +30,7 @@ udevadm settle
 before=$(events v3)
 say 'two devices fall silent, one is slow, and one is suspended that nobody asks for anything'
 for d in b0 c1 b3 c4; do dmsetup suspend --noflush --nolockfs $d; done
-# Nobody waits for udev, which reads the slow one.
+# This does not wait for udev, which reads the slow one.
 dmsetup suspend --noflush --nolockfs b2
 dmsetup reload b2 --table "0 $(sectors /dev/ram2) delay /dev/ram2 0 20000"
 dmsetup resume --noudevsync b2

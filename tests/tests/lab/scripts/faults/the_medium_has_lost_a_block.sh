@@ -14,7 +14,7 @@ faults c path read $(((256 + 128) * 8)) 8
 dmsetup message v 0 give_up
 for _ in {1..10}; do presses; sleep 1; done
 same 'lost blocks' "$(value v lost_blocks)" 0
-# Nobody may read the block in between, or it is saved.
+# No read may reach the block in between, or the block is saved.
 dmsetup suspend --noflush --nolockfs c
 mended c
 faults c medium read "$at" 8

@@ -8,7 +8,7 @@ trees() {
 }
 check() {
     open
-    # As after any power cut: the journal is replayed, and then there is nothing to repair.
+    # The journal is replayed, as after any power cut, and then there is nothing to repair.
     if alone; then replay_by_hand; fi
     mount /dev/mapper/w "$m"
     trees
@@ -31,7 +31,7 @@ remove v
 begin
 volume v /dev/mapper/rb /dev/mapper/rc
 mount /dev/mapper/v "$m"
-# Beside the files that count, a load that nobody waits for.
+# Beside the files that count, a load that the test does not wait for.
 (while [ ! -e /tmp/stop ]; do cp -r /usr/include/linux/netfilter "$m/load"; rm -r "$m/load"; done) &
 load=$!
 wbtest tree-write "$m" --seed "$SEED" --writers 4 --seconds 6 --record /dev/dm-record

@@ -15,7 +15,7 @@ all=$(free)
 say 'fill it'
 # The sequence of addresses goes on where the last run of fio has ended: with a seed of its own each time.
 n=0
-# It begins with less than eight.
+# Pacing begins with less than eight.
 while [ "$(free)" -gt 6 ]; do
     n=$((n + 1))
     write --randseed=$((SEED + n)) --size=200m --io_size=1m --ioengine=io_uring --iodepth=16
@@ -39,5 +39,5 @@ timeout 20 fio --name=w --filename=/dev/mapper/v --direct=1 --rw=randwrite --bs=
 say "$before segments were free, now $(free)"
 dmsetup resume b
 healthy v
-# What is dirty stays so: at this device's speed a drain would take minutes.
+# Dirty blocks stay dirty: at this device's speed a drain would take minutes.
 remove v

@@ -37,7 +37,7 @@ volume v /dev/b /dev/c
 verify /dev/mapper/v --ioengine=io_uring --iodepth=16 --rw=randrw --bsrange=512-64k --blockalign=512 \
     --size=40m --verify_backlog=64
 finish v /dev/b /dev/c
-# What a history has not written is zero.
+# Sectors that a history has not written are zero.
 dd if=/dev/zero of=/dev/b bs=1M count=64 oflag=direct status=none
 volume v /dev/b /dev/c
 wbtest history-write /dev/mapper/v --seed "$SEED" --last 800 --every 50

@@ -36,7 +36,7 @@ takes 'disk: over a hundredth of it' 5520 --rw=randread --bs=4k --size=10M
 takes 'disk: each 4 KiB behind the last, and a flush, which is 10 ms' 10027 --rw=write --bs=4k --fsync=1
 does 'disk: 1 MiB reads, one behind the other' 150 --rw=read --bs=1M --iodepth=4
 does 'disk: 1 MiB writes, one behind the other' 150 --rw=write --bs=1M --iodepth=4
-# What it chooses itself. The least is the shortest seek, and a sixth of a turn.
+# The disk chooses the order itself. The least is the shortest seek, and a sixth of a turn.
 does 'disk: 4 KiB random reads, 32 at a time' 2 --rw=randread --bs=4k --iodepth=32
 model zone_mib=16 media_mib=64
 does 'shingled: 1 MiB writes, one behind the other' 150 --rw=write --bs=1M --iodepth=4

@@ -44,8 +44,8 @@ for life in $(seq "$LIVES"); do
         # Where the life before ended.
         wbtest history-check /dev/mapper/v --seed "$SEED" --epochs $epochs --durable "${durable:-$n}" \
             >/tmp/found
-        # What a cut left is on the disks. What a reset left in their caches is safe only now that the volume
-        # is there.
+        # Writes that a cut left are on the disks. Writes that a reset left in their caches are safe only now
+        # that the volume is there.
         if [ -e /tmp/seen_c ]; then n=${durable:-$n}; else read -r _ n </tmp/found; fi
         unset durable
         sed s/prefix/durable/ /tmp/found >/dev/dm-record

@@ -18,7 +18,7 @@ umount "$m"
 dd if=/dev/zero of=/dev/c bs=1M oflag=direct status=none count=16
 volume v /dev/b /dev/c
 verify /dev/mapper/v --ioengine=psync --rw=write --bs=4k --size=1m
-# Then it is quiet: what is unchanged is so because it was refused.
+# Then the volume is quiet: devices are unchanged because the table was refused.
 drain v
 no_table 'in use by another writeboost volume' 0 "$n" writeboost /dev/b /dev/c
 no_table 'in use by another writeboost volume' 0 "$n" writeboost /dev/b2 /dev/c

@@ -4,7 +4,7 @@
 null b2 32
 null d 16
 other() { # PATH [WORDS]: another one to a cache device that is in use, or a copy of it; what wbctl says of it
-    # Or it writes when it likes.
+    # Or the volume writes when it likes.
     dmsetup suspend v
     no_table 'A volume with this UUID is active already' 0 "$n" writeboost /dev/b2 "$1"
     dmesg | grep -F "volume $(value v uuid) is active already"

@@ -13,7 +13,7 @@ history() { local what=$1; shift; wbtest "history-$what" /dev/mapper/v --seed "$
 history write --last 300 --every 5 >/dev/null
 durable /dev/mapper/v
 dmsetup message cache 0 fail medium read 8 1
-# Whoever has begun something has ended it by then.
+# All that was begun has ended by then.
 sleep 2
 dmsetup suspend --noflush cache
 echo disk >/sys/power/state || die 'it does not hibernate'

@@ -5,8 +5,8 @@
 image_goes_to "$swap"
 volume
 wbtest history-write /dev/mapper/v --seed "$SEED" --last 400 --every 5 >/dev/null
-# User space is frozen for seconds: for the volume, nobody is there, and it has time. At this pace it would
-# take all of that.
+# User space is frozen for seconds: for the volume, it is idle time. At this pace writeback would take all of
+# that.
 dmsetup message v 0 writeback_rate_limit 100
 echo disk >/sys/power/state || die 'it does not hibernate'
 echo "AFTER $(dmsetup status v)"

@@ -17,7 +17,7 @@ for applet in sh echo cat dd sleep grep; do
     printf '#!/usr/bin/busybox sh\nexec /usr/bin/busybox %s "$@"\n' $applet >$room/bin/$applet
     chmod 755 $room/bin/$applet
 done
-# From here on nobody answers it.
+# From here on no program answers udev.
 udevadm control --exit
 export DM_DISABLE_UDEV=1 SEED
 cp /mnt/share/asleep.sh $room/script

@@ -16,7 +16,7 @@ rate() {
     blocks=$(($(value v written_back) - blocks)) ms=$(((${EPOCHREALTIME/./} - ms) / 1000))
     kib=$((blocks * 4 * 1000 / ms))
     echo "REPORT $kib KiB/s with a limit of $1"
-    # What a chunk of a quarter of a second had begun before.
+    # More than the limit: a chunk of a quarter of a second may have begun before.
     [ $kib -le $(($1 * 12 / 10)) ] || die "$kib KiB/s with a limit of $1"
     [ $kib -ge $(($1 / 2)) ] || [ "$FAST" = false ] || die "$kib KiB/s with a limit of $1"
 }
