@@ -1,5 +1,6 @@
 //! `wbtest`: runs in guests, where tests need more than a shell.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -280,12 +281,7 @@ fn points(args: &Points) -> Result<()> {
         let what =
             format!("point {point}, event {moment} of {}, {fates:?}, {:?}", record.len(), player.marks());
         println!("{what}");
-        let mut check = Process::new("bash");
-        check.args(["-eEuo", "pipefail", "-O", "inherit_errexit", "-c"]);
-        check.arg(format!("trap 'echo \"FAILED: $BASH_COMMAND\"' ERR; {}", args.check));
-        check.env("point", point.to_string());
-        check.envs(player.marks().iter().map(|(key, number)| (key, number.to_string())));
-        if !check.status()?.success() {
+        if !passes_check(&args.check, point, player.marks())? {
             for (name, content) in ["backing.img", "cache.img"].iter().zip(&content) {
                 fs::write(args.keep.join(name), content)?;
             }
@@ -301,19 +297,35 @@ fn points(args: &Points) -> Result<()> {
          {volatile} with volatile writes",
         args.count
     );
-    if let Some((left, marks)) = kept {
-        for ((base, visible), (stable, seen)) in args.base.iter().zip(&args.visible).zip(&left) {
-            fs::write(base, stable)?;
-            if args.leave == Some(Leave::Reset) {
-                fs::write(visible, seen)?;
-            } else if visible.exists() {
-                fs::remove_file(visible)?;
-            }
-        }
-        let assignments: String = marks.iter().map(|(key, number)| format!("{key}={number}\n")).collect();
-        fs::write(args.keep.join("left"), assignments)?;
+    match kept {
+        Some((left, marks)) => keep_left(args, &left, &marks),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Whether the bash function `check` succeeds at a point.
+fn passes_check(check: &str, point: usize, marks: &BTreeMap<String, u64>) -> Result<bool> {
+    let mut bash = Process::new("bash");
+    bash.args(["-eEuo", "pipefail", "-O", "inherit_errexit", "-c"]);
+    bash.arg(format!("trap 'echo \"FAILED: $BASH_COMMAND\"' ERR; {check}"));
+    bash.env("point", point.to_string());
+    bash.envs(marks.iter().map(|(key, number)| (key, number.to_string())));
+    Ok(bash.status()?.success())
+}
+
+/// Keeps the point at which the next life begins: for each disk what is stable and what can be read, and the
+/// marks.
+fn keep_left(args: &Points, left: &[(Vec<u8>, Vec<u8>); 2], marks: &BTreeMap<String, u64>) -> Result<()> {
+    for ((base, visible), (stable, seen)) in args.base.iter().zip(&args.visible).zip(left) {
+        fs::write(base, stable)?;
+        if args.leave == Some(Leave::Reset) {
+            fs::write(visible, seen)?;
+        } else if visible.exists() {
+            fs::remove_file(visible)?;
+        }
+    }
+    let assignments: String = marks.iter().map(|(key, number)| format!("{key}={number}\n")).collect();
+    Ok(fs::write(args.keep.join("left"), assignments)?)
 }
 
 /// Writes all of a disk.

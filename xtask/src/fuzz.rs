@@ -64,14 +64,7 @@ struct Job {
 
 /// Runs what `args` want.
 pub fn run(args: Fuzz, progress: Progress) -> Result<ExitCode> {
-    let all: Vec<_> = TARGETS.iter().map(|(name, _)| *name).collect();
-    let targets: Vec<_> = match args.target.as_deref() {
-        None => all,
-        Some(name) => match all.iter().find(|t| **t == name) {
-            Some(t) => vec![*t],
-            None => bail!("there is no fuzz target {name}; there are {}", all.join(", ")),
-        },
-    };
+    let targets = targets(args.target.as_deref())?;
     let fuzzer = Fuzzer::setup(progress)?;
     let time = Duration::from_secs(args.minutes * 60);
     let step = progress.step(format!("fuzzing {}", targets.join(", ")), time);
@@ -102,11 +95,7 @@ pub fn run(args: Fuzz, progress: Progress) -> Result<ExitCode> {
             stat.coverage,
             stat.inputs
         ));
-        let mut inputs = files(&fuzzer.found(job.target))?;
-        inputs.retain(|path| {
-            let age = fs::metadata(path).and_then(|m| m.modified()).map(|m| m.elapsed());
-            age.is_ok_and(|age| age.unwrap_or_default() <= started.elapsed())
-        });
+        let inputs = found_since(&fuzzer, job.target, started)?;
         if !status.success() && inputs.is_empty() {
             bail!("{} has ended with {status}; see {}", job.target, fuzzer.log(job.target).display());
         }
@@ -134,6 +123,26 @@ pub fn run(args: Fuzz, progress: Progress) -> Result<ExitCode> {
         );
     }
     Ok(ExitCode::FAILURE)
+}
+
+/// All targets, or the one of that name.
+fn targets(name: Option<&str>) -> Result<Vec<&'static str>> {
+    let all: Vec<_> = TARGETS.iter().map(|(name, _)| *name).collect();
+    let Some(name) = name else { return Ok(all) };
+    match all.iter().find(|t| **t == name) {
+        Some(t) => Ok(vec![*t]),
+        None => bail!("there is no fuzz target {name}; there are {}", all.join(", ")),
+    }
+}
+
+/// The inputs that have shown a fault of a target since then.
+fn found_since(fuzzer: &Fuzzer, target: &str, since: Instant) -> Result<Vec<PathBuf>> {
+    let mut inputs = files(&fuzzer.found(target))?;
+    inputs.retain(|path| {
+        let age = fs::metadata(path).and_then(|m| m.modified()).map(|m| m.elapsed());
+        age.is_ok_and(|age| age.unwrap_or_default() <= since.elapsed())
+    });
+    Ok(inputs)
 }
 
 fn start(fuzzer: &Fuzzer, target: &'static str, time: Duration) -> Result<Job> {

@@ -382,16 +382,16 @@ macro_rules! shell {
 }
 pub(crate) use shell;
 
-/// `KIND(MODULE::NAME, SECONDS, QUICK[, "HELPERS"])`, where KIND is [`script`] or [`failing`]: a test whose
-/// script is `scripts/MODULE/NAME.sh`, behind `scripts/helpers/HELPERS.sh`.
+/// `KIND(MODULE::NAME, SECONDS, QUICK[, "HELPERS"]...)`, where KIND is [`script`] or [`failing`]: a test
+/// whose script is `scripts/MODULE/NAME.sh`, behind `scripts/helpers/HELPERS.sh`.
 macro_rules! from_file {
-    ($kind:ident($module:ident::$name:ident, $seconds:literal, $quick:literal $(, $helpers:literal)?)) => {
+    ($kind:ident($module:ident::$name:ident, $seconds:literal, $quick:literal $(, $helpers:literal)*)) => {
         $kind(
             concat!(stringify!($module), "::", stringify!($name)),
             $seconds,
             $quick,
             concat!(
-                $(include_str!(concat!("scripts/helpers/", $helpers, ".sh")),)?
+                $(include_str!(concat!("scripts/helpers/", $helpers, ".sh")),)*
                 include_str!(concat!("scripts/", stringify!($module), "/", stringify!($name), ".sh"))
             ),
         )

@@ -10,7 +10,6 @@ mod report;
 mod result;
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
@@ -122,6 +121,22 @@ fn seconds(load: &Load, rounds: u32, quick: bool) -> u64 {
     4 + each * load.targets.len() as u64 * u64::from(rounds_of(load, rounds))
 }
 
+/// The command of the guest's script that runs a load once on a target.
+fn command(load: &Load, round: u32, target: &str, quick: bool) -> String {
+    match load.work {
+        Work::Fio { prepare, args, .. } => format!(
+            "run {round} {target} {} -- --ioengine=io_uring --norandommap --randrepeat=1 --randseed={} \
+             --time_based --group_reporting --runtime={} {args}",
+            prepare.unwrap_or("-"),
+            round + 1,
+            runtime(load, quick)
+        ),
+        Work::Memory { mib } => format!("memory {round} {target} {mib}"),
+        Work::Copy { mib } => format!("copy {round} {target} {mib}"),
+        Work::Resume { fill, drain } => format!("resume {round} {target} {drain} {fill}"),
+    }
+}
+
 /// Runs one load in a guest.
 fn measure(
     lab: &Lab,
@@ -149,19 +164,8 @@ fn measure(
     for round in 0..rounds {
         for &target in &order {
             runs.push((round, target));
-            let _ = match load.work {
-                Work::Fio { prepare, args, .. } => writeln!(
-                    script,
-                    "run {round} {target} {} -- --ioengine=io_uring --norandommap --randrepeat=1 \
-                     --randseed={} --time_based --group_reporting --runtime={} {args}",
-                    prepare.unwrap_or("-"),
-                    round + 1,
-                    runtime(load, quick)
-                ),
-                Work::Memory { mib } => writeln!(script, "memory {round} {target} {mib}"),
-                Work::Copy { mib } => writeln!(script, "copy {round} {target} {mib}"),
-                Work::Resume { fill, drain } => writeln!(script, "resume {round} {target} {drain} {fill}"),
-            };
+            script += &command(load, round, target, quick);
+            script.push('\n');
         }
         // No target is always the first one, or the one after the same neighbour.
         order.rotate_left(1);

@@ -45,6 +45,14 @@ faulty() {
 faults() { dmsetup message "$1" 0 fail "$2" "$3" "${4:-0}" "${5:-$(sectors "/dev/mapper/$1")}"; }
 mended() { dmsetup message "$1" 0 mend; }
 
+# becomes NAME TABLE: the lines of the table are divided by \n. --noflush, so that I/O that is under way fails
+# and is not waited for.
+becomes() {
+    dmsetup suspend --noflush --nolockfs "$1"
+    printf '%b\n' "$2" | dmsetup reload "$1"
+    dmsetup resume "$1"
+}
+
 # field NAME NUMBER: a word of the status, counted from 1 behind the target's name.
 field() { dmsetup status "$1" | cut -d' ' -f$((3 + $2)); }
 dirty() { field "$1" 7; }
@@ -91,6 +99,9 @@ verify() {
 
 # digest DEVICE: of all that is on it.
 digest() { dd if="$1" bs=1M iflag=direct status=none | b2sum | cut -d' ' -f1; }
+
+# differing FILE FILE: the numbers of the blocks in which they differ.
+differing() { { cmp -l "$1" "$2" || true; } | awk '{ print int(($1 - 1) / 4096) }' | sort -nu; }
 
 # equal DEVICE DEVICE: both have the same content, read from the devices themselves.
 equal() { same "content of $1" "$(digest "$1")" "$(digest "$2")"; }

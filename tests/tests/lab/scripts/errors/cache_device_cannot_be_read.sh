@@ -7,8 +7,7 @@ dd if=/tmp/a of=/dev/mapper/v bs=256k oflag=direct conv=fsync status=none
 # A resume, for nothing of it to be in RAM.
 remove v
 volume v /dev/mapper/b /dev/mapper/c writeback_threshold 0
-modprobe dm-flakey
-becomes c "0 $(sectors /dev/x) flakey /dev/x 0 0 3600 1 error_reads"
+flaky c /dev/x error_reads
 fails dd if=/dev/mapper/v of=/dev/null bs=4k count=1 iflag=direct
 [ "$(value v read_errors)" -gt 0 ] || die 'no error is counted'
 say 'the rest of the volume works'
@@ -29,6 +28,6 @@ remove v
 say 'a cache device that cannot be read at all is refused'
 volume v /dev/mapper/b /dev/mapper/c
 remove v
-becomes c "0 $(sectors /dev/x) flakey /dev/x 0 0 3600 1 error_reads"
+flaky c /dev/x error_reads
 logs 'Cannot read the cache device' -- dmsetup create v --table \
     "0 $(sectors /dev/mapper/b) writeboost /dev/mapper/b /dev/mapper/c"

@@ -2,12 +2,10 @@
 # After a write error of the cache device writes and flushes fail, reads go on, and a repair finds all that
 # was durable.
 
-# An error for writes only: what is there can be read.
-modprobe dm-flakey
-flaky() { becomes c "0 $(sectors /dev/x) flakey /dev/x 0 0 3600 1 error_writes"; }
 volume v /dev/mapper/b /dev/mapper/c writeback_threshold 0
 dd if=/tmp/a of=/dev/mapper/v bs=256k oflag=direct conv=fsync status=none
-flaky
+# An error for writes only: blocks that are there can be read.
+flaky c /dev/x error_writes
 say 'whoever wants something durable is told'
 fails dd if=/tmp/z of=/dev/mapper/v bs=4k seek=1000 count=1 oflag=direct conv=fsync
 same 'state' "$(value v state)" failed

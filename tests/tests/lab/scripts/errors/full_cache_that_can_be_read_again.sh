@@ -2,10 +2,9 @@
 # As soon as a block is written back again, writes that wait for room go on waiting, though it takes long,
 # and get it.
 
-modprobe dm-flakey
 modprobe dm-delay
 volume v /dev/mapper/b /dev/mapper/c writeback_threshold 0
-becomes c "0 $(sectors /dev/x) flakey /dev/x 0 0 3600 1 error_reads"
+flaky c /dev/x error_reads
 becomes b "0 $(sectors /dev/ram0) delay /dev/ram0 0 0 /dev/ram0 0 1500 /dev/ram0 0 0"
 head -c 20M /dev/urandom >/tmp/big
 fails timeout 60 dd if=/tmp/big of=/dev/mapper/v bs=64k seek=160 oflag=direct conv=notrunc

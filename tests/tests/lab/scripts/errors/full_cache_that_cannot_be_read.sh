@@ -2,7 +2,6 @@
 # The cache is full, and what is in it cannot be read: no room can be made, and no write waits for it for
 # ever.
 
-modprobe dm-flakey
 head -c 20M /dev/urandom >/tmp/big
 ends_with_an_error() {
     say 'who waits for room is told in the end'
@@ -34,7 +33,7 @@ write_z() {
     timeout 60 dd if=/tmp/z of=/dev/mapper/v bs=64k seek=600 oflag=direct conv=notrunc,fsync status=none
 }
 volume v /dev/mapper/b /dev/mapper/c writeback_threshold 0
-becomes c "0 $(sectors /dev/x) flakey /dev/x 0 0 3600 1 error_reads"
+flaky c /dev/x error_reads
 say 'all of it is dirty: only writeback could make room'
 repair() {
     say 'when the device is back, all goes on by itself'
@@ -46,7 +45,7 @@ repair() {
     die 'it does not'
 }
 ends_with_an_error
-becomes c "0 $(sectors /dev/x) flakey /dev/x 0 0 3600 1 error_reads"
+flaky c /dev/x error_reads
 say 'little of it is: relocation could'
 repair() {
     say 'the volume can be suspended, and afterwards all is tried at once'

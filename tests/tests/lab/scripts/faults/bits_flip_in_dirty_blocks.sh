@@ -38,9 +38,8 @@ same 'dirty blocks' "$(dirty v)" 6
 for block in "${bad[@]}"; do
     cmp <(dd if=/dev/ram0 bs=4k skip="$block" count=1 iflag=direct status=none) <(head -c 4K /dev/zero)
 done
-same 'blocks that differ' \
-    "$({ cmp -l /tmp/a <(dd if=/dev/ram0 bs=1M count=2 iflag=direct status=none) || true; } |
-    awk '{ print int(($1 - 1) / 4096) }' | sort -nu | tr '\n' ' ')" "${bad[*]} "
+differ=$(differing /tmp/a <(dd if=/dev/ram0 bs=1M count=2 iflag=direct status=none) | tr '\n' ' ')
+same 'blocks that differ' "$differ" "${bad[*]} "
 say 'the volume works meanwhile'
 put /tmp/z 3000
 get /tmp/z 3000 | cmp - /tmp/z

@@ -6,19 +6,4 @@ null b 400
 null c 64
 volume v /dev/b /dev/c
 mkfs.xfs -q -f /dev/mapper/v
-mount /dev/mapper/v "$m"
-cp -a /usr/include "$m/first"
-sync
-cp -a "$m/first" "$m/second"
-umount "$m"
-xfs_repair -n /dev/mapper/v
-mount /dev/mapper/v "$m"
-diff -r --no-dereference /usr/include "$m/first"
-diff -r --no-dereference "$m/first" "$m/second"
-umount "$m"
-finish v /dev/b /dev/c
-say the backing device alone
-xfs_repair -n /dev/b
-mount -o ro /dev/b "$m"
-diff -r --no-dereference /usr/include "$m/first"
-umount "$m"
+keeps_trees /dev/b /dev/c xfs_repair -n

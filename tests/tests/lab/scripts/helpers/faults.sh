@@ -1,13 +1,7 @@
 # shellcheck shell=bash
-# Functions and files of the tests of single faults.
+# Functions and files of the tests of devices that fail.
 
 modprobe dm-flakey
-# becomes NAME TABLE: --noflush, so that what is under way fails and is not waited for.
-becomes() {
-    dmsetup suspend --noflush --nolockfs "$1"
-    printf '%b\n' "$2" | dmsetup reload "$1"
-    dmsetup resume "$1"
-}
 over() { dmsetup create "$1" --table "0 $(sectors "$2") linear $2 0"; }
 breaks() { becomes "$1" "0 $(sectors "$2") error"; }
 mends() { becomes "$1" "0 $(sectors "$2") linear $2 0"; }

@@ -32,6 +32,9 @@ no_volume() {
     echo "refused: $* ($words)"
 }
 
+# Makes the cache device blank.
+wipe() { dd if=/dev/zero of=/dev/c bs=1M count=16 oflag=direct status=none; }
+
 # Writes the escaped bytes at an offset of a device, past the page cache.
 poke() {
     printf '%b' "$3" >/tmp/bytes

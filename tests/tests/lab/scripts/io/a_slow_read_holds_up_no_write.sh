@@ -4,11 +4,6 @@
 
 ram 2 64
 modprobe dm-delay
-becomes() {
-    dmsetup suspend --noflush --nolockfs "$1"
-    printf '%b\n' "$2" | dmsetup reload "$1"
-    dmsetup resume "$1"
-}
 # 16 segments of 128 blocks behind 256.
 n=$(((256 + 16 * 128) * 8))
 dmsetup create c --table "0 $n linear /dev/ram1 0"

@@ -28,7 +28,6 @@ for blank in yes no; do
     no_table 'takes a number from 1' 0 "$n" writeboost /dev/b /dev/c 2 nr_max_batched_writeback 1000000
     no_table 'takes a number from 0 to 3600' 0 "$n" writeboost /dev/b /dev/c 2 sync_data_interval 3601
 done
-wipe() { dd if=/dev/zero of=/dev/c bs=1M oflag=direct status=none count=16; }
 wipe
 no_volume 2 'Usage' /dev/b
 no_volume 2 'same device' /dev/b /dev/b

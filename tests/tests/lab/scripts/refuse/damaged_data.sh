@@ -29,8 +29,7 @@ refused + '' -- dmsetup message v 0 drop_caches
 for _ in $(seq 100); do [ "$(dirty v)" != 1 ] || break; sleep 0.1; done
 same 'dirty blocks' "$(dirty v)" 1
 same 'state' "$(value v state)" degraded
-differ=$({ cmp -l /tmp/data <(dd if=/dev/b bs=1M count=4 iflag=direct status=none) || true; } |
-    awk '{ print int(($1 - 1) / 4096) }' | sort -nu)
+differ=$(differing /tmp/data <(dd if=/dev/b bs=1M count=4 iflag=direct status=none))
 same 'number of blocks that differ on the backing device' "$(wc -w <<<"$differ")" 1
 say 'writing it again heals it'
 dd if=/tmp/data of=/dev/mapper/v bs=4k skip="$differ" seek="$differ" count=1 oflag=direct conv=fsync,notrunc \

@@ -15,7 +15,7 @@ mount -o ro /dev/c "$m"
 no_table 'Cannot open the cache device' 0 "$n" writeboost /dev/b /dev/c
 no_volume 3 'mounted at /mnt/m' /dev/b /dev/c
 umount "$m"
-dd if=/dev/zero of=/dev/c bs=1M oflag=direct status=none count=16
+wipe
 volume v /dev/b /dev/c
 verify /dev/mapper/v --ioengine=psync --rw=write --bs=4k --size=1m
 # Then the volume is quiet: devices are unchanged because the table was refused.

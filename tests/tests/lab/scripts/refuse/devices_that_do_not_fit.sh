@@ -25,7 +25,7 @@ for formatted in no yes; do
     no_table 'The cache device is read-only' 0 "$n" writeboost /dev/b /dev/mapper/ro
     remove ro
 done
-dd if=/dev/zero of=/dev/c bs=1M count=16 oflag=direct status=none
+wipe
 say 'sectors that are no whole blocks'
 truncate -s $((20000 * 512 + 512)) /tmp/file
 loop=$(losetup --find --show --sector-size 4096 /tmp/file)

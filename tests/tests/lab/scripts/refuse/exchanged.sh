@@ -4,7 +4,7 @@
 # The young volume of a backing device that begins with nothing: all of it is dirty.
 null b2 16
 for made in wbctl dmsetup; do
-    dd if=/dev/zero of=/dev/c bs=1M count=16 oflag=direct status=none
+    wipe
     if [ $made = wbctl ]; then
         wbctl create v /dev/b /dev/c --opt writeback_threshold=0
     else
@@ -27,7 +27,7 @@ for made in wbctl dmsetup; do
     no_volume 2 'exchanged?' /dev/c /dev/b
 done
 say 'what users put on a volume keeps nobody from opening it again'
-dd if=/dev/zero of=/dev/c bs=1M count=16 oflag=direct status=none
+wipe
 volume v /dev/b /dev/c writeback_threshold 0
 dd if=/dev/c of=/dev/mapper/v bs=4k count=1 iflag=direct oflag=direct conv=notrunc,fsync status=none
 for how in dirty clean; do
@@ -40,7 +40,7 @@ done
 remove v
 say 'a backing device whose first sector cannot be read may be the right one'
 dd if=/dev/zero of=/dev/b bs=1M count=1 oflag=direct status=none
-dd if=/dev/zero of=/dev/c bs=1M count=16 oflag=direct status=none
+wipe
 printf '0 8 error\n8 %d linear /dev/b 8\n' $((n - 8)) | dmsetup create bad_b
 volume v /dev/mapper/bad_b /dev/c
 remove v

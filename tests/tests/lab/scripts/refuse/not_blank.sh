@@ -1,7 +1,6 @@
 # shellcheck shell=bash
 # A cache device whose first sector is blank but not the rest: many formats leave it so.
 
-wipe() { dd if=/dev/zero of=/dev/c bs=1M oflag=direct status=none count=16; }
 # other SECTOR: what is on the cache device begins there.
 other() {
     same 'first sector' "$(dd if=/dev/c bs=512 count=1 iflag=direct status=none | tr -d '\0' | wc -c)" 0

@@ -7,7 +7,7 @@ for blank in yes no; do
         no_table 'The volume must be as large as the backing device' 0 $size writeboost /dev/b /dev/c
     done
 done
-dd if=/dev/zero of=/dev/c bs=1M count=16 oflag=direct status=none
+wipe
 for small in 8 2048 $((9 * 2048 - 8)); do
     dmsetup create small --table "0 $small linear /dev/c 0"
     no_table 'too small' 0 "$n" writeboost /dev/b /dev/mapper/small
@@ -20,7 +20,7 @@ verify /dev/mapper/v --ioengine=psync --rw=randwrite --bs=4k --size=24m --verify
 remove v
 remove enough
 say 'a cache device that was larger'
-dd if=/dev/zero of=/dev/c bs=1M count=16 oflag=direct status=none
+wipe
 volume v /dev/b /dev/c
 remove v
 dmsetup create shrunk --table "0 $((15 * 2048)) linear /dev/c 0"

@@ -36,7 +36,7 @@ other /dev/c 'in use: part of device-mapper device path'
 finish v /dev/b /dev/mapper/path
 remove path
 say 'two paths to a blank device, at the same time'
-dd if=/dev/zero of=/dev/c bs=1M count=16 oflag=direct status=none
+wipe
 dmsetup create slow --table "0 $(sectors /dev/c) delay /dev/c 0 100"
 for i in 1 2; do dmsetup create p$i --table "0 $(sectors /dev/c) linear /dev/mapper/slow 0"; done
 dmsetup create v1 --table "0 $n writeboost /dev/b /dev/mapper/p1" & one=$!

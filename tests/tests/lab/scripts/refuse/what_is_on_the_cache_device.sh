@@ -1,7 +1,6 @@
 # shellcheck shell=bash
 # A cache device that holds something other than writeboost's superblock.
 
-wipe() { dd if=/dev/zero of=/dev/c bs=1M oflag=direct status=none count=16; }
 alien() { # WORDS-OF-WBCTL
     no_table 'neither blank nor formatted' 0 "$n" writeboost /dev/b /dev/c
     no_volume 4 "$1" /dev/b /dev/c

@@ -6,11 +6,6 @@ hdd x 64
 for d in b:/dev/x c:/dev/ram0; do
     dmsetup create ${d%:*} --table "0 $(sectors ${d#*:}) linear ${d#*:} 0"
 done
-becomes() {
-    dmsetup suspend --noflush --nolockfs "$1"
-    dmsetup reload "$1" --table "$2"
-    dmsetup resume "$1"
-}
 wbctl events >/tmp/said
 same 'without volumes' "$(wc -c </tmp/said)" 0
 wbctl events --follow >/tmp/events &
