@@ -16,15 +16,7 @@ pub const TESTS: &[Test] = &[
     from_file!(script(admin::sync_data_interval, 10, false)),
     from_file!(script(admin::writeback_when_idle, 15, false)),
     from_file!(script(admin::reload, 5, true)),
-    script(
-        "admin::wbctl_refusals",
-        15,
-        true,
-        concat!(
-            "ram 3 64\nBIN=/usr/local/sbin\ntrap - ERR\nset +eE\nset +o pipefail\n",
-            include_str!("../../../wbctl/tests/guest.sh")
-        ),
-    ),
+    from_file!(script(admin::wbctl_refusals, 15, true)),
     code("admin::wbctl_json", 10, true, wbctl_json),
 ];
 

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # Functions of the tests of file systems.
 
-# keeps_trees BACKING CACHE FSCK WORDS...: trees that are copied to the file system on v are what they were: on the
-# volume, and after a drain on the backing device alone; fsck has nothing to repair on either.
+# keeps_trees BACKING CACHE FSCK WORDS...: trees that are copied to the file system on v are what they were:
+# on the volume, and after a drain on the backing device alone; fsck has nothing to repair on either.
 keeps_trees() {
     local backing=$1 cache=$2
     shift 2
