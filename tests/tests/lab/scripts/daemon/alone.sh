@@ -20,7 +20,7 @@ say 'one that only looks may, but does not get the socket'
 wbdaemon --once --dry-run
 refused 1 "another process (PID $pid) listens there" -- wbdaemon --dry-run
 answers || die "the socket is gone: $(ls -l /run/wb.sock; cat /tmp/page /tmp/log)"
-say 'whoever removes the lock does not get two'
+say 'without the lock file there is still one only'
 rm -r /run/wbdaemon
 within 10 test -e /run/wbdaemon/lock
 refused 3 "another wbdaemon (PID $pid) steers on this machine" -- wbdaemon --once
@@ -40,8 +40,8 @@ saw "another wbdaemon .PID $second. steers" || die "$(cat /tmp/log)"
 ! [ -e /run/wb.sock ] || die 'it has left its socket'
 sleep 7
 is_steered 6 || die "$(wbctl get v)"
-has v steering_expired 0 || die 'nobody steers'
-say 'what a killed one has left holds nobody up'
+has v steering_expired 0 || die 'the volume is not steered'
+say 'the socket and the lock of a killed one do not hold the next one up'
 kill $second
 wait $second
 wbdaemon 2>/tmp/log &

@@ -16,7 +16,7 @@ for limit in 1024 32; do
             kill -0 $pid || die "$(cat /tmp/log)"
         done
     done
-    say 'thousands who say nothing, say it slowly, do not read, or never end, for 20 s'
+    say 'thousands of clients that say nothing, say it slowly, do not read, or never end, for 20 s'
     python3 /mnt/share/flood.py &
     flood=$!
     sleep 2

@@ -61,7 +61,7 @@ within 10 is_default
 kill $pid
 wait $pid
 cat /tmp/log
-say 'who is not root is told so'
+say 'a user that is not root is told so'
 refused 1 'it runs as root' -- setpriv --reuid=65534 --clear-groups wbdaemon --once
 refused 1 'cannot look for volumes' -- setpriv --reuid=65534 --clear-groups wbdaemon --once --dry-run
 remove v

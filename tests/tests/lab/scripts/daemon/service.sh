@@ -105,7 +105,7 @@ restarted() {
 }
 within 120 restarted
 within 30 has v steering_expired 0
-say 'killed, and not started again: the built-in policy takes over, and an alert says so when somebody can'
+say 'killed, and not started again: the built-in policy takes over, and an alert says so'
 printf '[Service]\nRestart=no\n' >>/etc/systemd/system/wbdaemon.service.d/soon.conf
 systemctl daemon-reload
 systemctl kill -s KILL wbdaemon

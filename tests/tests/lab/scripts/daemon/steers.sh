@@ -28,7 +28,7 @@ say 'back again, and nothing is lost'
 wbdaemon 2>/tmp/log &
 pid=$!
 within 15 has v steering_expired 0
-say 'what somebody sets by hand is left alone'
+say 'options that are set by hand are left alone'
 sleep 3
 wbctl set v writeback_threshold 42
 within 10 saw 'somebody has set its options'
@@ -41,7 +41,7 @@ for key in writeback_threshold nr_max_batched_writeback writeback_rate_limit; do
     wbctl set v $key default
 done
 within 10 is_steered
-say 'a suspended volume keeps nobody waiting'
+say 'a suspended volume does not hold the daemon up'
 dmsetup suspend v
 sleep 3
 kill -0 $pid || die "$(cat /tmp/log)"

@@ -13,7 +13,7 @@ fails get /tmp/lost 700
 say 'while there is room it is kept: it might come back'
 same 'lost blocks' "$(value v lost_blocks)" 0
 ! drain v 2>/dev/null || die 'it was drained'
-say 'when room runs out it does not stop the others, if somebody does not want to wait for minutes'
+say 'when room runs out it does not stop the others, after give_up at once and not after minutes'
 dmsetup message v 0 give_up
 for _ in 1 2 3 4; do
     timeout 60 dd if=/tmp/z of=/dev/mapper/v bs=64k seek=80 oflag=direct,dsync conv=notrunc status=none

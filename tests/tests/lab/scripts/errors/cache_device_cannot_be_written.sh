@@ -6,7 +6,7 @@ volume v /dev/mapper/b /dev/mapper/c writeback_threshold 0
 dd if=/tmp/a of=/dev/mapper/v bs=256k oflag=direct conv=fsync status=none
 # An error for writes only: blocks that are there can be read.
 flaky c /dev/x error_writes
-say 'whoever wants something durable is told'
+say 'a flush is told'
 fails dd if=/tmp/z of=/dev/mapper/v bs=4k seek=1000 count=1 oflag=direct conv=fsync
 same 'state' "$(value v state)" failed
 logged 'cannot write to the cache device'

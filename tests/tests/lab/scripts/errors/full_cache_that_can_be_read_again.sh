@@ -13,7 +13,7 @@ mends c /dev/x
 say 'the first blocks are written back'
 for _ in {1..200}; do [ "$(dirty v)" = "$full" ] || break; sleep 0.1; done
 [ "$(dirty v)" -lt "$full" ] || die 'none is'
-say 'others follow, and who waits for them does not do so in vain'
+say 'others follow, and writes do not wait for them in vain'
 timeout 120 dd if=/tmp/z of=/dev/mapper/v bs=64k seek=600 oflag=direct conv=notrunc,fsync status=none
 mends b /dev/ram0
 drained v /dev/mapper/b

@@ -4,7 +4,7 @@
 
 head -c 20M /dev/urandom >/tmp/big
 ends_with_an_error() {
-    say 'who waits for room is told in the end'
+    say 'a write that waits for room is told in the end'
     unreadable=$(value v read_errors)
     ! timeout 60 dd if=/tmp/big of=/dev/mapper/v bs=64k seek=160 oflag=direct conv=notrunc 2>/tmp/said ||
         die 'there was room'
@@ -13,7 +13,7 @@ ends_with_an_error() {
     same 'state' "$(value v state)" degraded
     same 'fault' "$(value v fault)" cache_read
     [ "$(value v read_errors)" -gt "$unreadable" ] || die 'no error is counted'
-    say 'who comes later at once'
+    say 'a later one at once'
     timeout 2 dd if=/tmp/z of=/dev/mapper/v bs=64k seek=600 count=1 oflag=direct conv=notrunc status=none \
         2>/tmp/said && die 'there is room'
     grep -q 'Input/output error' /tmp/said || die "$(cat /tmp/said)"

@@ -16,7 +16,7 @@ same 'dirty blocks' "$(dirty v)" 1
 dmsetup message v 0 give_up
 until_true 60 logged 'given up as soon as their room is needed'
 same 'lost blocks while there is room' "$(value v lost_blocks)" 0
-say 'room is needed: nobody waits, and nothing else is lost'
+say 'room is needed: no write waits, and no other block is lost'
 dd if=/dev/urandom of=/dev/mapper/v bs=1M seek=20 count=40 oflag=direct conv=notrunc,fsync status=none
 dd if=/dev/urandom of=/dev/mapper/v bs=1M seek=20 count=40 oflag=direct conv=notrunc,fsync status=none
 same 'lost blocks' "$(value v lost_blocks)" 1

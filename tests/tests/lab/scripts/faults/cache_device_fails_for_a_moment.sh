@@ -12,7 +12,7 @@ fio --filename=/dev/mapper/v --direct=1 --ioengine=psync --rw=randwrite --eta=ne
     --runtime=12 \
     --randseed="$SEED" --name=small --numjobs=2 --bs=4k --size=8m --offset_increment=8m --fsync=4 \
     --name=large --bs=256k --size=16m --offset=32m --fsync=16 >/tmp/fio 2>&1 ||
-    { cat /tmp/fio; dmesg | tail -n 20; die 'somebody was told'; }
+    { cat /tmp/fio; dmesg | tail -n 20; die 'fio was told'; }
 mends c /dev/x
 until_true 15 is state ok
 [ "$(value v cache_write_errors)" -gt 0 ] || die 'no error is counted'

@@ -21,7 +21,7 @@ for gone in b c 'b c'; do
     dmsetup status v
     wait $fio || true
     say "without $gone the state is $(value v state)"
-    [ "$(value v state)" != ok ] || [ "$gone" = b ] || die 'nobody noticed'
+    [ "$(value v state)" != ok ] || [ "$gone" = b ] || die 'the volume has not noticed'
     # udev looks at it since fio has closed it. While the volume is suspended it would have it open for ever.
     timeout 60 udevadm settle
     # The volume can be removed, whichever device is missing.

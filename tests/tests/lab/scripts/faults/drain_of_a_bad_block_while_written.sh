@@ -15,7 +15,7 @@ fio --name=w --filename=/dev/mapper/v --direct=1 --rw=randwrite --bs=4k --offset
 fio=$!
 until_true 10 is_more_dirty 700
 refused 11 '' -- timeout 30 wbctl drain v
-kill -0 $fio || die 'nobody writes any more'
+kill -0 $fio || die 'fio does not write any more'
 kill $fio
 wait $fio || true
 say 'all the rest of what was written before is there'

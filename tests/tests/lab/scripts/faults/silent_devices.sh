@@ -28,7 +28,7 @@ saw() { grep -qE "$1" /tmp/events; }
 within 10 saw 'v3: active, ok$'
 udevadm settle
 before=$(events v3)
-say 'two devices fall silent, one is slow, and one is suspended that nobody asks for anything'
+say 'two devices fall silent, one is slow, and one is suspended and idle'
 for d in b0 c1 b3 c4; do dmsetup suspend --noflush --nolockfs $d; done
 # This does not wait for udev, which reads the slow one.
 dmsetup suspend --noflush --nolockfs b2
@@ -42,13 +42,13 @@ wbctl create v4 /dev/mapper/b4 /dev/mapper/c4 2>/tmp/create & create=$!
 is_silent() { [ "$(value "$1" "${2}_silent_s")" -ge "$3" ]; }
 within 20 is_silent v0 backing 2
 within 20 is_silent v1 cache 2
-say 'the seconds are counted, and nobody cries yet'
+say 'the seconds are counted, and there is no event yet'
 ! logged 'has not answered' || die 'too early'
 same 'state' "$(value v0 state)" ok
 wbctl status v0 | grep -E 'backing .*, no answer for [0-9]+ s$'
 within 60 is_silent v0 backing 30
 within 60 is_silent v1 cache 30
-say 'now they do'
+say 'now there is one'
 within 10 saw 'v0: the backing device has not answered for 3[0-9] s$'
 within 10 saw 'v1: the cache device has not answered for 3[0-9] s$'
 dmesg | grep -E 'the backing device has not answered for 3[0-9] s \(requests that wait for it: '

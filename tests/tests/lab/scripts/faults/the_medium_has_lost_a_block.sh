@@ -9,7 +9,7 @@ at=$(sector_of_block_5)
 faults c medium read "$at" 8
 for _ in {1..24}; do presses; done
 same 'lost blocks within seconds' "$(value v lost_blocks)" 0
-say 'with a neighbour that does not answer, nobody can say'
+say 'with a neighbour that does not answer, it cannot be known'
 faults c path read $(((256 + 128) * 8)) 8
 dmsetup message v 0 give_up
 for _ in {1..10}; do presses; sleep 1; done

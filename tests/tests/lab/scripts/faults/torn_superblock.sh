@@ -24,7 +24,7 @@ torn() {
     dmesg | grep 'refusing the cache device'
     refused + '' -- wbctl create v /dev/b /dev/c
     cat /tmp/said
-    grep -q 'wbformat --force --force' /tmp/said || die 'nobody says what to do'
+    grep -q 'wbformat --force --force' /tmp/said || die 'wbctl does not say what to do'
     same "devices after $1" "$(digests)" "$before"
 }
 torn 'first half zero' 0 256 /dev/zero
@@ -51,7 +51,7 @@ for by in wbctl dmsetup; do
     put /tmp/z 0
     finish v /dev/b /dev/c
 done
-say 'a volume without dirty data is formatted when somebody has blanked its first sector, as ever'
+say 'a volume without dirty data is formatted when its first sector has been blanked, as ever'
 for by in wbctl dmsetup; do
     dd if=/dev/zero of=/dev/c bs=512 count=1 oflag=direct conv=notrunc status=none
     if [ $by = wbctl ]; then wbctl create v /dev/b /dev/c; else volume v /dev/b /dev/c; fi

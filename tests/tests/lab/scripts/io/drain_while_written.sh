@@ -23,7 +23,7 @@ cold() {
 for round in 1 2 3; do
     cold /dev/mapper/v --do_verify=0
     sleep 1
-    kill -0 $hot || die 'nobody writes any more'
+    kill -0 $hot || die 'fio does not write any more'
     begin=$SECONDS
     timeout 60 dmsetup message v 0 drop_caches || die 'the drain does not end'
     cold /dev/b --verify_only

@@ -9,7 +9,7 @@ say 'nothing waits'
 verify /dev/mapper/v --ioengine=pvsync2 --nowait=1 --rw=randrw --bsrange=512-64k --blockalign=512 \
     --offset=16m --size=32m --io_size=120m --verify_backlog=256
 finish v /dev/ram0 /dev/ram1
-say 'writes that find no room wait, and nobody is told to come again'
+say 'writes that find no room wait, and none is told to come again'
 hdd b 40 1
 null c 12
 volume v /dev/b /dev/c

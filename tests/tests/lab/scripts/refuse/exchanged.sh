@@ -14,7 +14,7 @@ for made in wbctl dmsetup; do
     remove v
     no_table 'The backing device is a cache device of writeboost' 0 "$(sectors /dev/c)" writeboost /dev/c \
         /dev/b
-    dmesg | grep -F 'exchanged?' >/dev/null || die 'nobody says what may be wrong'
+    dmesg | grep -F 'exchanged?' >/dev/null || die 'the kernel does not say what may be wrong'
     no_volume 2 'exchanged?' /dev/c /dev/b
     say 'nor with another cache device'
     no_table 'The backing device is a cache device of writeboost' 0 "$(sectors /dev/c)" writeboost /dev/c \
@@ -26,7 +26,7 @@ for made in wbctl dmsetup; do
         /dev/b
     no_volume 2 'exchanged?' /dev/c /dev/b
 done
-say 'what users put on a volume keeps nobody from opening it again'
+say 'a volume opens again whatever its users have put on it'
 wipe
 volume v /dev/b /dev/c writeback_threshold 0
 dd if=/dev/c of=/dev/mapper/v bs=4k count=1 iflag=direct oflag=direct conv=notrunc,fsync status=none

@@ -23,7 +23,8 @@ echo AWAKE
     2>/dev/null &
 (durable /dev/mapper/v && echo >/tmp/done-flush) &
 sleep 3
-[ "$(echo /tmp/done-*)" = '/tmp/done-*' ] || die "nobody has compared, and there is $(echo /tmp/done-*)"
+[ "$(echo /tmp/done-*)" = '/tmp/done-*' ] ||
+    die "the cache device was not compared, and there is $(echo /tmp/done-*)"
 dmsetup resume --noudevsync cache
 wait
 for what in read write flush; do [ -e /tmp/done-$what ] || die "no $what"; done

@@ -10,7 +10,7 @@ sleep 3
 dmsetup message v 0 steering_timeout 2
 same expired "$(value v steering_expired)" 0
 dirties 8
-say 'as long as somebody says something'
+say 'as long as options are set'
 for _ in 1 2 3 4 5 6; do
     dmsetup message v 0 writeback_threshold 0
     sleep 1

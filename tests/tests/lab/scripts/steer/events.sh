@@ -30,7 +30,7 @@ within 30 saw 'v: degraded, was ok: backing_write$'
 within 30 saw 'v: writeback_errors [0-9]+, [0-9]+ more$'
 becomes b "0 $(sectors /dev/x) linear /dev/x 0"
 within 60 saw 'v: ok, was degraded$'
-say 'nobody steers any more'
+say 'the volume is not steered any more'
 wbctl set v steering_timeout 1
 within 15 saw 'v: whoever steers'
 wbctl set v steering_timeout 1

@@ -11,7 +11,7 @@ dmsetup message v 0 writeback_threshold 100
 within 10 is_clean
 dmsetup message v 0 writeback_threshold 0
 dirties 16
-say 'default: when nobody is there'
+say 'default: when the volume is idle'
 dmsetup message v 0 writeback_threshold default
 within 10 is_clean
 say 'a pass that goes on for long ends when it is not wanted any more'
