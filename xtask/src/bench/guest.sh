@@ -57,22 +57,24 @@ quick=()
 
 wipe() { dd if=/dev/zero of="$1" bs=1M count=1 oflag=direct conv=fsync status=none; }
 
+# table LINE: makes the device t of it.
+table() {
+    dmsetup create "${quick[@]}" t --table "$1"
+    dev=/dev/mapper/t
+}
+
 make_fast() { dev=$fast; }
 drop_fast() { :; }
 make_slow() { dev=$slow; }
 drop_slow() { :; }
 drain_slow() { :; }
 
-make_linear() {
-    dmsetup create "${quick[@]}" t --table "0 $(sectors "$fast") linear $fast 0"
-    dev=/dev/mapper/t
-}
+make_linear() { table "0 $(sectors "$fast") linear $fast 0"; }
 drop_linear() { remove t; }
 
 make_writeboost() {
     [ "${keep:-}" ] || wipe "$fast"
-    dmsetup create "${quick[@]}" t --table "0 $(sectors "$slow") writeboost $slow $fast"
-    dev=/dev/mapper/t
+    table "0 $(sectors "$slow") writeboost $slow $fast"
 }
 drop_writeboost() { remove t; }
 drain_writeboost() { dmsetup message t 0 drop_caches; }
@@ -88,8 +90,7 @@ drain_c_writeboost() { drain_writeboost; }
 
 make_writecache() {
     [ "${keep:-}" ] || wipe "$fast"
-    dmsetup create "${quick[@]}" t --table "0 $(sectors "$slow") writecache s $slow $fast 4096 0"
-    dev=/dev/mapper/t
+    table "0 $(sectors "$slow") writecache s $slow $fast 4096 0"
 }
 drop_writecache() { remove t; }
 drain_writecache() { dmsetup message t 0 flush; }
@@ -101,9 +102,7 @@ make_cache() {
     [ "${keep:-}" ] || wipe "$fast"
     dmsetup create t_meta --table "0 32768 linear $fast 0"
     dmsetup create t_data --table "0 $((all - 32768)) linear $fast 32768"
-    dmsetup create "${quick[@]}" t --table \
-        "0 $(sectors "$slow") cache /dev/mapper/t_meta /dev/mapper/t_data $slow 128 1 writeback smq 0"
-    dev=/dev/mapper/t
+    table "0 $(sectors "$slow") cache /dev/mapper/t_meta /dev/mapper/t_data $slow 128 1 writeback smq 0"
 }
 drop_cache() { remove t; remove t_meta; remove t_data; }
 
