@@ -218,6 +218,17 @@ impl Target for Writeboost {
     }
 }
 
+#[cfg(not(MODULE))]
+impl Writeboost {
+    /// Checks the engine's invariants: simulations ask after their steps.
+    ///
+    /// # Errors
+    /// The first one that does not hold.
+    pub fn audit(&self) -> core::result::Result<(), crate::engine::audit::Broken> {
+        self.running.volume.audit()
+    }
+}
+
 impl Writeboost {
     // Not inlined: the status is large.
     #[inline(never)]

@@ -361,6 +361,30 @@ impl Index {
         (s.meta & MOVED != 0).then_some(s.next)
     }
 
+    pub(super) fn nr_slots(&self) -> u32 {
+        self.chains.slots.len() as u32
+    }
+
+    pub(super) fn nr_buckets(&self) -> usize {
+        self.chains.buckets.len()
+    }
+
+    /// The bucket whose chain holds the slots of this address.
+    pub(super) fn bucket_of(&self, addr: u64) -> usize {
+        self.chains.bucket(addr)
+    }
+
+    /// The slots of one bucket's chain.
+    pub(super) fn chain(&self, bucket: usize) -> impl Iterator<Item = u32> + '_ {
+        let at = |at: u32| (at != NONE).then_some(at);
+        core::iter::successors(at(self.head(bucket)), move |&slot| at(self.slot(slot).next()))
+    }
+
+    /// The sectors that were written to the slot, whatever has been superseded since.
+    pub(super) fn written(&self, slot: u32) -> u8 {
+        self.slot(slot).get().written()
+    }
+
     /// Forgets what the slot holds, and where that was copied to.
     pub(super) fn remove(&mut self, slot: u32) {
         let s = self.slot(slot).get();

@@ -32,10 +32,10 @@ pub(super) struct Record {
     /// Slot of the header block; the data follow.
     pub(super) first: u32,
     /// Data blocks claimed.
-    blocks: u16,
+    pub(super) blocks: u16,
     /// Claims whose data are not all copied.
-    writers: u16,
-    stage: Stage,
+    pub(super) writers: u16,
+    pub(super) stage: Stage,
 }
 
 /// Room in the log for a write.

@@ -15,6 +15,7 @@
 //! - [`replay`]: from the bytes on the cache device to an engine.
 //! - [`ahead`]: what a replay will want, read before it does.
 //! - [`sleep`]: whether the cache device is as it was left when the machine went to sleep.
+//! - [`audit`]: whether all of that is as it should be.
 //! - `index`: which slot holds which sectors.
 //!
 //! # Invariants that keep data
@@ -31,6 +32,7 @@
 //! 6. Log order is the order of claims. A write that is claimed after another one was completed is later in the log.
 
 pub mod ahead;
+pub mod audit;
 pub mod bypass;
 pub mod checks;
 pub mod flight;
@@ -104,7 +106,8 @@ pub struct Engine {
     places: Places,
     /// The same by the one before that, which a checkpoint that is under way takes the place of.
     older_tail: u64,
-    /// The newest record that the index has forgotten something of.
+    /// The newest record that the index has forgotten something of, or a later number: of a segment that a replay has left
+    /// out, the number of the record that was found there.
     forgot: u64,
     bypass: Shared<Bypass>,
     /// The segment that new records go to, and the first block in it that no record has.

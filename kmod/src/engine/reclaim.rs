@@ -194,7 +194,7 @@ fn sort(items: &mut [Item]) {
 
 impl Engine {
     /// How many segments the tail has to pass to get there.
-    fn behind_tail(&self, segment: u32) -> u32 {
+    pub(super) fn behind_tail(&self, segment: u32) -> u32 {
         if segment >= self.tail {
             segment - self.tail
         } else {

@@ -22,6 +22,8 @@
 //!   wait for I/O of the same set.
 //! - **Bios** of users belong to whoever has them, and end when they are dropped. [`BioList`] and [`BioStack`] link them through
 //!   themselves. A [`BioQueue`] leaves them to a bounded number of workers, in order.
+//! - **Looking for bugs.** [`LOOKS_FOR_BUGS`] is true where time may be spent on checks that nobody needs: in `plain` always, in the
+//!   kernel when it was built with CONFIG_PROVE_LOCKING, the check that costs a kernel most of its speed anyway.
 //! - **Time** is counted in milliseconds, and goes on while nobody looks; in `plain` it may be moved on.
 
 mod contract;
@@ -51,7 +53,7 @@ pub use this::{
 // Locks, events, threads and time.
 pub use this::{
     hurry, is_hibernating, may_take_long, now_ms, should_stop, sleep_ms, synchronize, Asleep, Event, InUse,
-    Key, Mutex, MutexGuard, Sleep, Sleeper, SpinLock, Thread, Work,
+    Key, Mutex, MutexGuard, Sleep, Sleeper, SpinLock, Thread, Work, LOOKS_FOR_BUGS,
 };
 pub(crate) use this::{mutex, spinlock};
 // Errors.

@@ -41,6 +41,7 @@ pub use resume::open;
 pub use steering::Unsteered;
 use writeback::Pantry;
 
+use crate::engine::audit::Broken;
 use crate::engine::bypass::{Bypass, Tag};
 use crate::engine::checks::{Checks, Generation};
 use crate::engine::flight::Flights;
@@ -50,7 +51,7 @@ use crate::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS};
 use crate::host::{
     arc, boxed, mutex, now_ms, spinlock, synchronize, Arc, Asleep, BioList, BioQueue, BioStack, Box,
     Counters, Cursor, Event, Events, List, Mutex, Pages, QueueKind, Result, Service, Shared, Sleep, SpinLock,
-    Table, Thread, Work, EBUSY, EIO,
+    Table, Thread, Work, EBUSY, EIO, LOOKS_FOR_BUGS,
 };
 use crate::interface::status::{count, Counters as Counted};
 use crate::interface::table::Options;
@@ -627,6 +628,21 @@ impl Volume {
             self.write_checkpoint(&self.spare, &checkpoint);
         }
         self.blank_stale(&self.spare);
+        if LOOKS_FOR_BUGS {
+            let audit = self.audit();
+            if let Err(broken) = audit {
+                log_err!("{}: BUG: an invariant does not hold: {}", &*self.disks, broken);
+            }
+            debug_assert_eq!(audit, Ok(()));
+        }
+    }
+
+    /// Checks the engine's invariants, with the lock held for as long as that takes.
+    ///
+    /// # Errors
+    /// The first one that does not hold.
+    pub fn audit(&self) -> core::result::Result<(), Broken> {
+        self.core.lock().engine.audit()
     }
 
     /// Whether writeback, relocation and the tail have to rest. To be asked with the mutex of that kind of work.

@@ -136,8 +136,13 @@ impl Life {
                 1 => self.read(who),
                 _ => self.write(who, rng),
             }
+            self.audit();
         }
         *self.writers.lock().unwrap() -= 1;
+    }
+
+    fn audit(&self) {
+        assert_eq!(self.volume.target().audit(), Ok(()));
     }
 
     fn flush(&self) {
@@ -234,6 +239,7 @@ impl Life {
         while ops > 0 && *self.writers.lock().unwrap() > 0 {
             ops -= 1;
             take_us(rng.pick(&[10, 1000, 30_000, 2_000_000, 20_000_000]));
+            self.audit();
             let began_ms = now_ms();
             let message = |message: &str| {
                 if let Err(error) = self.volume.message(message) {

@@ -344,6 +344,7 @@ impl Machine {
         self.waits.retain(|(seq, _)| *seq > durable);
         // What the engine takes for durable may be written back, and so must not be lost.
         self.promised = self.promised.max(durable);
+        assert_eq!(self.engine.audit(), Ok(()), "after {event:?}");
         happened
     }
 

@@ -58,6 +58,8 @@ const PATIENCE: u32 = 400_000;
 /// How often relocation may read the whole log before a write gets room or something is written back. It makes room for a
 /// tenth of the log at least each time, and less than that is kept free.
 const MOST_PASSES: u64 = 8;
+/// Steps between two looks at the engine's invariants, which take longer than most steps.
+const AUDIT_EVERY: u64 = 61;
 
 /// What happened, so that a test can tell that all of it is tested.
 #[derive(Debug, Default, Clone, Copy)]
@@ -1214,6 +1216,9 @@ impl Sim {
         } else if mode == Mode::Busy && self.plan.away_every != 0 && self.rng.one_in(self.plan.away_every) {
             self.draw_absence();
             self.away_until = self.counts.steps + self.rng.range(20, 3000);
+        }
+        if self.counts.steps % AUDIT_EVERY == 0 {
+            assert_eq!(self.engine.audit(), Ok(()));
         }
         if self.counts.steps % 16 == 3 {
             // As the commit thread does, ahead of the head, but by pieces of any size.

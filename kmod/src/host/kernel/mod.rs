@@ -55,6 +55,9 @@ pub use memory::{arc, boxed, crc32c, prefetch, random, unboxed, Box, Counters, L
 pub use target::{Args, Construction, Events, Mapping, Registration, Writer};
 pub use thread::{hurry, should_stop, Thread};
 
+/// Whether checks may take time that no product should take.
+pub const LOOKS_FOR_BUGS: bool = cfg!(CONFIG_PROVE_LOCKING);
+
 /// The operation is not supported. Not every kernel that is supported names it in its `kernel` crate.
 pub fn not_supported() -> Error {
     Error::from_errno((kernel::bindings::EOPNOTSUPP as i32).wrapping_neg())

@@ -64,3 +64,6 @@ pub(crate) use sync::{mutex, spinlock};
 pub use sync::{synchronize, Ending, Event, Mutex, MutexGuard, SpinLock, SpinLockGuard};
 pub use target::{Args, Construction, Events, Mapping, Writer};
 pub use thread::{hurry, should_stop, spawn, JoinHandle, Thread};
+
+/// Whether checks may take time that no product should take.
+pub const LOOKS_FOR_BUGS: bool = true;
