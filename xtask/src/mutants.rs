@@ -40,7 +40,8 @@ const ENGINE: [Stage; 7] = [
 ];
 
 /// Of what drives the engine.
-const LIVES: [Stage; 1] = [("lives", "lives", "the_volume_survives", "20000")];
+const LIVES: [Stage; 2] =
+    [("lives", "lives", "the_volume_survives", "20000"), ("steering test", "steering", "", "")];
 
 /// Of the machine that says who makes room. The engine's tests drive the engine only.
 const ROOM: [Stage; 1] = [("states of room", LIB, "policy::room::", "")];
