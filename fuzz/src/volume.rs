@@ -16,7 +16,7 @@ use writeboost::engine::reclaim::{Batch, Relocation};
 use writeboost::engine::replay::{self, Replay, Want};
 use writeboost::engine::{Engine, Entry, Part, Secret, State};
 use writeboost::format::{
-    Checkpoint, Chosen, Held, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR,
+    Checkpoint, Chosen, Held, RecordHeader, Seq, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR,
 };
 use writeboost::host::crc32c;
 
@@ -118,11 +118,11 @@ fn replay(
     let s = engine.state();
     assert!(!empty || s.dirty == 0, "what was called empty is not");
     assert_eq!((s.durable, next.durable), (s.newest, s.newest));
-    assert!(s.durable >= cp.durable && s.tail == cp.tail && s.tail <= s.newest + 1, "{s:?} from {cp:?}");
+    assert!(s.durable >= cp.durable && s.tail == cp.tail && s.tail <= s.newest.next(), "{s:?} from {cp:?}");
     assert!(s.dirty <= s.nr_slots && s.free_segments >= 1 && s.free_segments <= s.nr_segments);
     let doubtful = u64::from(chosen.doubtful);
     assert_eq!((next.generation, next.epoch), (cp.generation + 1 + 2 * doubtful, cp.epoch + 1 + doubtful));
-    assert_eq!((next.epoch_start, next.tail), (s.newest + 1, cp.tail));
+    assert_eq!((next.epoch_start, next.tail), (s.newest.next(), cp.tail));
     // What cannot be read again would give way to an older one.
     assert_eq!(Checkpoint::decode(&next.encode(), sb), Ok(next));
     Ok((engine, next))
@@ -189,7 +189,7 @@ impl Volume {
     fn is_predictable(&self) -> bool {
         let Ok((_, Chosen { checkpoint: cp, .. })) = begin(&self.cache) else { return false };
         let far = MOST - 2 * u64::from(self.sb.nr_segments * self.sb.segment_blocks) - 1000;
-        !self.forged && cp.generation.max(cp.epoch).max(cp.durable) < far
+        !self.forged && cp.generation.max(cp.epoch).max(cp.durable.0) < far
     }
 
     /// Opens it again, as after a crash in a moment when everything was durable.
@@ -416,7 +416,7 @@ impl Volume {
         }
         // Dirty blocks that cannot be written back may fill it; nothing else may.
         self.engine.begin_batch(&mut self.batch);
-        while self.engine.plan_writeback(&mut self.batch, u64::MAX) {}
+        while self.engine.plan_writeback(&mut self.batch, Seq::MAX) {}
         let bad = self.batch.items().iter().any(|i| self.intact(i.slot).is_none());
         assert!(bad, "no room, and nothing is in the way: {:?}", self.engine.state());
         None
@@ -452,7 +452,7 @@ impl Volume {
 
     fn write_back(&mut self) {
         self.engine.begin_batch(&mut self.batch);
-        while self.engine.plan_writeback(&mut self.batch, u64::MAX) {}
+        while self.engine.plan_writeback(&mut self.batch, Seq::MAX) {}
         self.batch.sort();
         for i in 0..self.batch.items().len() {
             let item = self.batch.items()[i];

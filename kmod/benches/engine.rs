@@ -19,7 +19,7 @@ use writeboost::engine::reclaim::Batch;
 use writeboost::engine::replay::{Replay, Want};
 use writeboost::engine::{Chains, Engine, Entry, Secret, RESERVED_SEGMENTS};
 use writeboost::format::{
-    Checkpoint, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, DEFAULT_SEGMENT_BLOCKS,
+    Checkpoint, RecordHeader, Seq, Superblock, BLOCK, BLOCK_SECTORS, DEFAULT_SEGMENT_BLOCKS,
 };
 use writeboost::host::Shared;
 
@@ -70,14 +70,15 @@ impl Volume {
     /// The header of the record that fills a segment.
     fn header(&self, segment: u32, block: &mut [u8; BLOCK]) {
         let blocks = SEGMENT_BLOCKS as u16 - 1;
-        let seq = u64::from(segment) + 1;
-        let header = RecordHeader { nonce: NONCE, seq, epoch: 0, durable: seq - 1, tail: 1, blocks };
+        let seq = Seq(u64::from(segment) + 1);
+        let (durable, tail) = (seq.before(), Seq::FIRST);
+        let header = RecordHeader { nonce: NONCE, seq, epoch: 0, durable, tail, blocks };
         let first = u64::from(segment) * u64::from(blocks);
         header.encode(block, |i| Entry { addr: self.addr(first + i as u64), mask: 0xff, crc: i as u32 });
     }
 
     fn checkpoint(&self) -> Checkpoint {
-        Checkpoint { durable: self.used_segments.into(), ..Checkpoint::first(NONCE) }
+        Checkpoint { durable: Seq(self.used_segments.into()), ..Checkpoint::first(NONCE) }
     }
 
     /// Replays the log; `header` fills in that of a segment.
@@ -177,7 +178,7 @@ impl Host {
         self.commit();
         let mut batch = self.batch.lock().expect("nobody panics");
         self.lock().begin_batch(&mut batch);
-        while self.lock().plan_writeback(&mut batch, u64::MAX) {}
+        while self.lock().plan_writeback(&mut batch, Seq::MAX) {}
         batch.sort();
         for item in batch.items() {
             black_box(self.lock().begin_item(&*batch, item));
@@ -275,7 +276,7 @@ fn write(c: &mut Criterion) {
             debug_assert!(host.lock().durable() >= seq);
         });
         let state = host.lock().state();
-        assert!(state.newest > 0 && state.free_segments < volume.sb.nr_segments - RESERVED_SEGMENTS);
+        assert!(state.newest > Seq::NONE && state.free_segments < volume.sb.nr_segments - RESERVED_SEGMENTS);
     }
 }
 
@@ -289,7 +290,7 @@ fn reclaim(c: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(format!("2^{size} slots, 64 segments")), |b| {
             b.iter(|| {
                 engine.begin_batch(&mut batch);
-                while engine.plan_writeback(&mut batch, u64::MAX) {}
+                while engine.plan_writeback(&mut batch, Seq::MAX) {}
                 batch.sort();
                 assert_eq!(batch.segments(), 64);
             });

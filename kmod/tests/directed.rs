@@ -16,7 +16,7 @@ use writeboost::engine::reclaim::{Batch, Item, Planned, Relocation};
 use writeboost::engine::replay::{self, Damage, Replay, Want, FEW};
 use writeboost::engine::{Entry, RESERVED_SEGMENTS};
 use writeboost::format::{
-    Checkpoint, Held, RecordHeader, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR, WINDOW,
+    Checkpoint, Held, RecordHeader, Seq, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR, WINDOW,
 };
 use writeboost::host::crc32c;
 use writeboost::policy::lost::{Around, Loss, Lost, Near, Sight, Word};
@@ -43,16 +43,16 @@ fn a_leftover_behind_a_gap_stays_unreachable() {
     assert_eq!(h.poll().len(), 1);
     h.write(200, 11, 3);
     let three = h.poll();
-    assert!(matches!(three[..], [Io::Record { seq: 3, fua: false, .. }]), "{three:?}");
+    assert!(matches!(three[..], [Io::Record { seq: Seq(3), fua: false, .. }]), "{three:?}");
     let (sector, bytes) = h.bytes_of(&three[0]);
     h.cache.write(sector, &bytes, true);
     h.crash().unwrap();
-    assert_eq!(h.engine.state().newest, 1);
+    assert_eq!(h.engine.state().newest, Seq(1));
     // Exactly as large as the one that was lost, and in the same place: the old record 3 lies right behind it.
     h.write(300, 3, 4);
     h.flush();
     h.crash().unwrap();
-    assert_eq!(h.engine.state().newest, 2);
+    assert_eq!(h.engine.state().newest, Seq(2));
     assert_eq!([h.read(100), h.read(200), h.read(300)], [0, 0, 4]);
 }
 
@@ -68,14 +68,14 @@ fn a_spoilt_record_does_not_come_back_when_its_number_is_known_durable() {
     let (sector, bytes) = h.bytes_of(&io[0]);
     h.cache.write(sector, &bytes[..BLOCK], true);
     h.crash().unwrap();
-    assert_eq!(h.engine.state().newest, 1);
+    assert_eq!(h.engine.state().newest, Seq(1));
     h.write(10, 3, 3);
     h.write(20, 3, 3);
     h.flush();
     // At the first resume the epoch keeps it away; at the next its number is older than the epoch.
     for _ in 0..4 {
         h.crash().unwrap();
-        assert_eq!(h.engine.state().newest, 2);
+        assert_eq!(h.engine.state().newest, Seq(2));
         assert_eq!([h.read(0), h.read(10), h.read(20)], [1, 3, 3]);
     }
     // Nor when more follows in several epochs, some of it in the same way.
@@ -90,7 +90,7 @@ fn a_spoilt_record_does_not_come_back_when_its_number_is_known_durable() {
         h.crash().unwrap();
     }
     h.resume().unwrap();
-    assert_eq!(h.engine.state().newest, 8);
+    assert_eq!(h.engine.state().newest, Seq(8));
     assert_eq!([h.read(0), h.read(10), h.read(40), h.read(90)], [1, 3, 4, 9]);
 }
 
@@ -108,18 +108,18 @@ fn only_an_acceptable_header_of_a_later_epoch_makes_another_one_a_leftover() {
     h.crash().unwrap();
     h.crash().unwrap();
     let cp = h.checkpoint();
-    assert_eq!((cp.epoch, cp.epoch_start), (epoch + 2, 3));
+    assert_eq!((cp.epoch, cp.epoch_start), (epoch + 2, Seq(3)));
     let block = 5u64.to_le_bytes().repeat(BLOCK / 8);
     for other in epoch - 1..=epoch + 2 {
         // The number of record 2 again, at the start of the next segment, for another block.
-        let header = RecordHeader { nonce: cp.nonce, seq: 2, epoch: other, durable: 1, tail: 1, blocks: 1 };
+        let header = RecordHeader { nonce: cp.nonce, seq: Seq(2), epoch: other, durable: Seq(1), tail: Seq(1), blocks: 1 };
         let mut bytes = [0; BLOCK];
         header.encode(&mut bytes, |_| Entry { addr: 20, mask: 0xff, crc: crc32c(0, &block) });
         h.cache.poke(h.sector_of(SEGMENT_BLOCKS), &bytes);
         h.cache.poke(h.sector_of(SEGMENT_BLOCKS + 1), &block);
         let (replay, _) = h.replay().unwrap();
         h.engine = replay.finish().0;
-        assert_eq!(h.engine.state().newest, 2);
+        assert_eq!(h.engine.state().newest, Seq(2));
         let found = [h.read(10), h.read(20)];
         assert_eq!(found, if other == epoch + 1 { [0, 5] } else { [2, 0] }, "{other} beside {epoch}");
     }
@@ -140,7 +140,7 @@ fn a_torn_checkpoint_leaves_the_one_before() {
     assert_ne!(cp.block(), h.checkpoint().block());
     h.cache.poke(cp.block() * BLOCK_SECTORS, &[0x5a; SECTOR]);
     h.crash().unwrap();
-    assert_eq!(h.engine.state().tail, 1);
+    assert_eq!(h.engine.state().tail, Seq(1));
     for n in 0..8 {
         assert_eq!(h.read(n * 15 + 14), n + 1);
     }
@@ -162,7 +162,7 @@ fn a_checkpoint_that_is_older_than_the_log_is_refused() {
     h.cache.poke(CHECKPOINT_BLOCKS[0] * BLOCK_SECTORS, &[0x5a; SECTOR]);
     h.cache.poke(CHECKPOINT_BLOCKS[1] * BLOCK_SECTORS, &older.encode());
     assert!(h.checkpoint().epoch < newest.epoch);
-    assert_eq!(h.crash(), Err(Damage::Outdated { expected: 2 }));
+    assert_eq!(h.crash(), Err(Damage::Outdated { expected: Seq(2) }));
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn a_log_that_ends_too_early_is_refused() {
     // The checkpoint of the resume knows both.
     h.crash().unwrap();
     h.cache.poke(h.sector_of(claims[0].slot - 1), &[0; SECTOR]);
-    assert_eq!(h.crash(), Err(Damage::Short { end: 2, durable: 2 }));
+    assert_eq!(h.crash(), Err(Damage::Short { end: Seq(2), durable: Seq(2) }));
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_header_knows_that_the_record_before_was_durable() {
     let second = h.flush();
     let (_, bytes) = h.bytes_of(&second[0]);
     h.cache.poke(h.sector_of(0), &bytes);
-    assert_eq!(h.crash(), Err(Damage::Overwritten { expected: 1, found: 2 }));
+    assert_eq!(h.crash(), Err(Damage::Overwritten { expected: Seq(1), found: Seq(2) }));
 }
 
 #[test]
@@ -208,10 +208,10 @@ fn a_log_without_an_end_is_refused() {
     for seq in 1..=16 {
         let header = RecordHeader {
             nonce: h.sb.nonce,
-            seq,
+            seq: Seq(seq),
             epoch: h.checkpoint().epoch,
-            durable: seq - 1,
-            tail: 1,
+            durable: Seq(seq - 1),
+            tail: Seq(1),
             blocks: 15,
         };
         let mut block = [0; BLOCK];
@@ -223,7 +223,7 @@ fn a_log_without_an_end_is_refused() {
 
 #[test]
 fn data_are_checked_of_what_is_not_known_durable() {
-    for (spoilt, newest) in [(1, 3), (2, 1), (3, 2)] {
+    for (spoilt, newest) in [(1, Seq(3)), (2, Seq(1)), (3, Seq(2))] {
         let mut h = host();
         let mut slots = vec![0];
         slots.push(h.write(0, 15, 1)[0].slot);
@@ -233,7 +233,7 @@ fn data_are_checked_of_what_is_not_known_durable() {
             let io = h.poll();
             h.complete(&io[0]);
         }
-        assert_eq!(h.engine.durable(), 1);
+        assert_eq!(h.engine.durable(), Seq(1));
         // All reach the disk.
         h.cache.flush(h.cache.mark());
         let mut sector = h.cache.read(h.sector_of(slots[spoilt] + 14), 1).to_vec();
@@ -316,16 +316,16 @@ fn a_missing_record_is_not_jumped_over() {
     assert_eq!(io.len(), 3);
     h.complete(&io[0]);
     h.complete(&io[1]);
-    h.engine.want(3);
+    h.engine.want(Seq(3));
     let flush = h.poll();
-    assert!(matches!(flush[..], [Io::Flush { upto: 3 }]), "{flush:?}");
+    assert!(matches!(flush[..], [Io::Flush { upto: Seq(3) }]), "{flush:?}");
     h.complete(&flush[0]);
     let cp = h.engine.note_durable().unwrap();
     h.write_checkpoint(&cp);
     h.complete(&io[2]);
     h.cache.flush(h.cache.mark());
     h.cache.poke(h.sector_of(lost - 1), &[0x5a; SECTOR]);
-    assert_eq!(h.crash(), Err(Damage::Short { end: 2, durable: 3 }));
+    assert_eq!(h.crash(), Err(Damage::Short { end: Seq(2), durable: Seq(3) }));
 }
 
 #[test]
@@ -337,7 +337,7 @@ fn replay_reads_no_more_than_it_must() {
         h.flush();
     }
     let (replay, reads) = h.replay().unwrap();
-    assert_eq!(replay.progress(), (6, 7));
+    assert_eq!(replay.progress(), (6, Seq(7)));
     // The header behind each record, else that of the next segment; the data of the last, which nobody knows durable.
     let headers = [(0, 1), (4, 1), (10, 1), (16, 1), (32, 1), (35, 1), (38, 1), (48, 1)];
     assert_eq!(reads, [&headers[..], &[(36, 2)]].concat());
@@ -345,11 +345,11 @@ fn replay_reads_no_more_than_it_must() {
     // A segment of earlier epochs may end with a leftover: the next one's start tells, where more can follow of them.
     let ahead = [&headers[..1], &[(16, 1)], &headers[1..5], &[(48, 1)], &headers[5..]].concat();
     let (replay, reads) = h.replay().unwrap();
-    assert_eq!((replay.progress(), &reads), ((6, 7), &ahead));
+    assert_eq!((replay.progress(), &reads), ((6, Seq(7)), &ahead));
     h.write(80, 2, 2);
     h.flush();
     let (replay, reads) = h.replay().unwrap();
-    assert_eq!(replay.progress(), (7, 8));
+    assert_eq!(replay.progress(), (7, Seq(8)));
     assert_eq!(reads, [&ahead[..], &[(51, 1), (64, 1), (49, 2)]].concat());
     h.crash().unwrap();
     // No number of this epoch was given before.
@@ -359,10 +359,10 @@ fn replay_reads_no_more_than_it_must() {
 #[test]
 fn damage_says_what_is_damaged() {
     for (damage, words) in [
-        (Damage::Unreadable { end: 39, durable: 40, slot: 17 }, &["record 39", "slot 17", "up to 40"][..]),
-        (Damage::Short { end: 41, durable: 42 }, &["record 41 is missing", "up to 42"][..]),
-        (Damage::Overwritten { expected: 43, found: 44 }, &["record 44", "where record 43"]),
-        (Damage::Outdated { expected: 45 }, &["newest checkpoint", "record 45"]),
+        (Damage::Unreadable { end: Seq(39), durable: Seq(40), slot: 17 }, &["record 39", "slot 17", "up to 40"][..]),
+        (Damage::Short { end: Seq(41), durable: Seq(42) }, &["record 41 is missing", "up to 42"][..]),
+        (Damage::Overwritten { expected: Seq(43), found: Seq(44) }, &["record 44", "where record 43"]),
+        (Damage::Outdated { expected: Seq(45) }, &["newest checkpoint", "record 45"]),
         (Damage::Endless, &["no end"]),
         (Damage::Exhausted, &["higher than any log"]),
     ] {
@@ -381,7 +381,7 @@ fn a_log_that_has_counted_too_far_is_refused() {
         for cp in [
             Checkpoint { generation: n, ..now },
             Checkpoint { epoch: n, ..now },
-            Checkpoint { tail: n, durable: n - 1, ..now },
+            Checkpoint { tail: Seq(n), durable: Seq(n - 1), ..now },
         ] {
             assert_eq!(Checkpoint::decode(&cp.encode(), &h.sb), Ok(cp));
             let mut replay = Replay::new(&h.sb, cp, 1).unwrap();
@@ -418,7 +418,7 @@ fn an_empty_log_is_told_from_its_first_block() {
     assert!(!looks_empty(&h, &h.checkpoint()), "the checkpoint knows of it");
     // It would, even if the record had gone.
     let known = h.checkpoint();
-    assert_eq!((known.tail, known.durable), (1, 1));
+    assert_eq!((known.tail, known.durable), (Seq(1), Seq(1)));
     assert!(!replay::is_empty(&h.sb, &known, &[0; BLOCK]));
     // At the tail of a log that has come round lies what was there before.
     let mut leftovers = 0;
@@ -470,7 +470,7 @@ fn fua_is_not_enough_when_older_records_are_not_durable() {
     let seq = h.write(20, 1, 2)[0].seq;
     h.engine.want(seq);
     let io = h.pump();
-    assert!(matches!(io[..], [Io::Record { fua: false, .. }, Io::Flush { upto: 2 }]), "{io:?}");
+    assert!(matches!(io[..], [Io::Record { fua: false, .. }, Io::Flush { upto: Seq(2) }]), "{io:?}");
     h.crash().unwrap();
     assert_eq!([h.read(0), h.read(20)], [1, 2]);
 }
@@ -481,20 +481,20 @@ fn nobody_pays_for_a_flush_that_nobody_asked_for() {
     for n in 1..=3 * WINDOW {
         h.write(n % 8, 1, n);
         // More than there is means all there is.
-        h.engine.want(if n % 2 == 0 { u64::MAX } else { n });
+        h.engine.want(if n % 2 == 0 { Seq::MAX } else { Seq(n) });
         assert!(matches!(h.pump()[..], [Io::Record { fua: true, .. }]));
         assert_eq!(h.engine.durable(), h.engine.state().newest);
         h.write_back();
         h.move_tail(false);
     }
-    assert_eq!(h.engine.state().partial_records + h.engine.state().newest / 8, 3 * WINDOW);
+    assert_eq!(h.engine.state().partial_records + h.engine.state().newest.0 / 8, 3 * WINDOW);
     // A record is sent when it is full, and stays in the device's write cache.
     for n in 0..3 {
         h.write(100 * n, 15, 1);
         let io = h.pump();
         assert!(io.iter().all(|io| matches!(io, Io::Record { fua: false, .. })), "{io:?}");
     }
-    assert_eq!(h.engine.durable(), 3 * WINDOW);
+    assert_eq!(h.engine.durable(), Seq(3 * WINDOW));
 }
 
 #[test]
@@ -551,12 +551,12 @@ fn what_a_failed_flush_may_have_lost_can_be_written_again() {
         Io::Flush { .. } => None,
     };
     let volatile =
-        |h: &Host| (0..=durable + WINDOW).map(|seq| h.engine.volatile_record(seq)).collect::<Vec<_>>();
-    let mut expected = vec![None; (durable + WINDOW) as usize + 1];
-    expected[durable as usize + 1] = place(&records[0]);
+        |h: &Host| (0..=durable.0 + WINDOW).map(|n| h.engine.volatile_record(Seq(n))).collect::<Vec<_>>();
+    let mut expected = vec![None; (durable.0 + WINDOW) as usize + 1];
+    expected[durable.0 as usize + 1] = place(&records[0]);
     assert_eq!(volatile(&h), expected, "neither what is durable nor what is under way");
     h.complete(&records[1]);
-    expected[durable as usize + 2] = place(&records[1]);
+    expected[durable.0 as usize + 2] = place(&records[1]);
     assert_eq!(volatile(&h), expected);
     // The device says that it has lost some, or does not say, and loses them; what it is given again is all there is.
     for (slot, blocks) in expected.iter().flatten() {
@@ -587,7 +587,7 @@ fn flushes_during_a_commit_share_the_next_one() {
     }
     h.complete(&first[0]);
     let second = h.pump();
-    assert!(matches!(second[..], [Io::Record { seq: 2, blocks: 8, fua: true, .. }]), "{second:?}");
+    assert!(matches!(second[..], [Io::Record { seq: Seq(2), blocks: 8, fua: true, .. }]), "{second:?}");
     assert!(wanted.iter().all(|&w| w <= h.engine.durable()));
 }
 
@@ -597,7 +597,7 @@ fn a_commit_leaves_open_what_it_does_not_need() {
     let seq = h.write(0, 15, 1)[0].seq;
     let open = h.write(20, 1, 2)[0];
     h.engine.want(seq);
-    assert!(matches!(h.pump()[..], [Io::Record { seq: 1, fua: true, .. }]));
+    assert!(matches!(h.pump()[..], [Io::Record { seq: Seq(1), fua: true, .. }]));
     let more = h.write(30, 1, 3)[0];
     assert_eq!((more.seq, more.slot), (open.seq, open.slot + 1));
     h.flush();
@@ -646,13 +646,13 @@ fn what_follows_a_failed_record_is_not_durable() {
     let io = h.poll();
     assert_eq!(io.len(), 3);
     h.complete(&io[2]);
-    h.engine.record_done(2, false, false);
+    h.engine.record_done(Seq(2), false, false);
     h.complete(&io[0]);
     assert_eq!(h.engine.poll(), None);
-    assert_eq!((h.engine.durable(), seq), (0, 3));
+    assert_eq!((h.engine.durable(), seq), (Seq::NONE, Seq(3)));
     h.cache.flush(h.cache.mark());
     h.crash().unwrap();
-    assert_eq!(h.engine.state().newest, 1);
+    assert_eq!(h.engine.state().newest, Seq(1));
 }
 
 #[test]
@@ -664,8 +664,8 @@ fn a_failed_flush_acknowledges_nothing_any_more() {
     let io = h.poll();
     h.complete(&io[0]);
     h.complete(&io[1]);
-    assert_eq!(h.poll(), [Io::Flush { upto: 2 }]);
-    h.engine.flush_done(2, false);
+    assert_eq!(h.poll(), [Io::Flush { upto: Seq(2) }]);
+    h.engine.flush_done(Seq(2), false);
     assert!(h.engine.failed() && h.engine.durable() < seq);
     assert_eq!(h.engine.poll(), None);
 }
@@ -725,15 +725,15 @@ fn no_more_than_a_window_is_not_durable() {
         }
         assert!(n <= WINDOW);
     }
-    assert_eq!((n, h.engine.durable()), (WINDOW, 0));
+    assert_eq!((n, h.engine.durable()), (WINDOW, Seq::NONE));
     assert_eq!(flushes.len(), 1, "half of the window was not durable, and nobody asked");
     h.complete(&flushes[0]);
-    assert!(h.engine.durable() > WINDOW / 2);
+    assert!(h.engine.durable() > Seq(WINDOW / 2));
     h.write(0, 1, 1000);
     // All that landed replays: the last of it with its data checked.
     h.cache.flush(h.cache.mark());
     h.crash().unwrap();
-    assert_eq!(h.engine.state().newest, WINDOW);
+    assert_eq!(h.engine.state().newest, Seq(WINDOW));
     assert_eq!([h.read(0), h.read((n - 1) * 15)], [1, n]);
 }
 
@@ -744,7 +744,7 @@ fn a_large_write_crosses_records_and_segments() {
     let claims = h.write_sectors(3, 50 * 8, 2).unwrap();
     let blocks: Vec<u32> = claims.iter().map(|c| c.blocks).collect();
     assert_eq!(blocks, [11, 15, 15, 10]);
-    assert!(claims.windows(2).all(|c| c[0].seq + 1 == c[1].seq));
+    assert!(claims.windows(2).all(|c| c[0].seq.next() == c[1].seq));
     h.flush();
     h.crash().unwrap();
     assert_eq!(h.read_sectors(0, 3), [0; 3]);
@@ -811,10 +811,10 @@ fn relocation_keeps_to_the_window_too() {
             h.flush();
         }
     }
-    assert_eq!((h.engine.durable(), flushes.len()), (3, 1));
+    assert_eq!((h.engine.durable(), flushes.len()), (Seq(3), 1));
     // There is room for one record more.
     relocate(&mut h).unwrap();
-    assert_eq!(h.engine.state().newest, 3 + WINDOW);
+    assert_eq!(h.engine.state().newest, Seq(3 + WINDOW));
     assert_eq!(relocate(&mut h), Err(Wait::Progress));
     assert_eq!(h.engine.claim(1), Err(Refused::Wait(Wait::Progress)));
     h.complete(&flushes[0]);
@@ -898,7 +898,7 @@ fn checkpoints_go_one_at_a_time_and_end_with_the_log() {
     let (first, rest) = batch.items().split_at(15);
     first.iter().for_each(|item| h.engine.written_back(&batch, item));
     let cp = h.engine.advance_tail(false).unwrap();
-    assert_eq!(cp.tail, 2);
+    assert_eq!(cp.tail, Seq(2));
     // Meanwhile there is more to say.
     rest.iter().for_each(|item| h.engine.written_back(&batch, item));
     h.write(100, 1, 5);
@@ -909,7 +909,7 @@ fn checkpoints_go_one_at_a_time_and_end_with_the_log() {
     h.engine.checkpointed(true);
     let free = h.engine.state().free_segments;
     let cp = h.engine.advance_tail(false).unwrap();
-    assert_eq!(cp.tail, 5);
+    assert_eq!(cp.tail, Seq(5));
     h.write_checkpoint(&cp);
     h.engine.checkpointed(true);
     assert_eq!(h.engine.state().free_segments, free + 3);
@@ -1039,7 +1039,7 @@ fn a_segment_waits_for_the_record_that_superseded_it() {
     assert_eq!(h.engine.state().dirty, 15);
     assert!(h.engine.advance_tail(false).is_none());
     // It has asked for it.
-    assert_eq!(h.pump(), [Io::Flush { upto: 2 }]);
+    assert_eq!(h.pump(), [Io::Flush { upto: Seq(2) }]);
     assert!(h.engine.advance_tail(false).is_some());
     h.crash().unwrap();
     assert_eq!(h.read(14), 2);
@@ -1058,9 +1058,9 @@ fn a_segment_waits_for_who_was_newer_already_when_it_was_filled() {
     h.complete(&io[0]);
     h.engine.want(old.seq);
     let io = h.poll();
-    assert!(matches!(io[..], [Io::Flush { upto: 1 }]), "{io:?}");
+    assert!(matches!(io[..], [Io::Flush { upto: Seq(1) }]), "{io:?}");
     h.complete(&io[0]);
-    assert_eq!(h.engine.durable(), 1);
+    assert_eq!(h.engine.durable(), Seq(1));
     assert!(h.engine.advance_tail(false).is_none());
     h.crash().unwrap();
     assert_eq!(h.read(14), 1);
@@ -1171,8 +1171,8 @@ fn writeback_for_a_drain_takes_no_segment_that_begins_later() {
         batch.items().iter().map(|item| item.addr()).collect::<Vec<_>>()
     };
     assert_eq!(planned(goal).len(), 30);
-    assert_eq!(planned(goal - 1), (0..15).collect::<Vec<_>>());
-    assert!(planned(goal - 2).is_empty());
+    assert_eq!(planned(goal.before()), (0..15).collect::<Vec<_>>());
+    assert!(planned(goal.before().before()).is_empty());
 }
 
 #[test]
@@ -1244,7 +1244,7 @@ fn what_bypassed_the_cache_does_not_come_back_old_by_the_other_checkpoint() {
                 4 => {
                     // Some segments become clean.
                     h.engine.begin_batch(&mut batch);
-                    (0..rng.range(1, 4)).for_each(|_| _ = h.engine.plan_writeback(&mut batch, u64::MAX));
+                    (0..rng.range(1, 4)).for_each(|_| _ = h.engine.plan_writeback(&mut batch, Seq::MAX));
                     batch.sort();
                     let items = batch.items().to_vec();
                     items.iter().for_each(|item| h.write_item(&batch, item));
@@ -1279,7 +1279,7 @@ fn what_bypassed_the_cache_does_not_come_back_old_by_the_other_checkpoint() {
 }
 
 /// A batch of the oldest segment, with its neighbours.
-fn planned_with_neighbours(h: &Host, last: u64) -> Batch {
+fn planned_with_neighbours(h: &Host, last: Seq) -> Batch {
     let mut batch = Batch::new(1000).unwrap();
     h.engine.begin_batch(&mut batch);
     assert!(h.engine.plan_writeback(&mut batch, last));
@@ -1308,18 +1308,18 @@ fn what_lies_beside_the_oldest_is_written_back_along_with_it() {
     assert_eq!(addrs, (84..118).collect::<Vec<_>>());
     assert!(all.iter().any(|&(_, segment)| segment > 1), "{all:?}");
     // Of a drain's time only: the neighbours came later.
-    assert_eq!(segments(&h, 1).0, (100..115).collect::<Vec<_>>());
+    assert_eq!(segments(&h, Seq(1)).0, (100..115).collect::<Vec<_>>());
     // Not what is not durable, nor what is there in part only by now.
     h.write(118, 2, 2);
-    assert_eq!(segments(&h, u64::MAX).0, addrs);
+    assert_eq!(segments(&h, Seq::MAX).0, addrs);
     // What is superseded comes from its new place, once.
     h.write(110, 8, 3);
     h.flush();
-    let (addrs, all) = segments(&h, u64::MAX);
+    let (addrs, all) = segments(&h, Seq::MAX);
     assert_eq!(addrs, (84..126).collect::<Vec<_>>());
     assert_eq!(all.iter().filter(|&&(addr, _)| addr == 112).count(), 1);
     // All of it becomes clean, and stays so when the log comes round.
-    let batch = planned_with_neighbours(&h, u64::MAX);
+    let batch = planned_with_neighbours(&h, Seq::MAX);
     let dirty = h.engine.state().dirty;
     batch.items().iter().for_each(|item| h.write_item(&batch, item));
     h.backing.flush(h.backing.mark());
@@ -1336,11 +1336,11 @@ fn what_is_planned_already_is_no_neighbour() {
     }
     let mut batch = Batch::new(1000).unwrap();
     h.engine.begin_batch(&mut batch);
-    assert!(h.engine.plan_writeback(&mut batch, u64::MAX));
+    assert!(h.engine.plan_writeback(&mut batch, Seq::MAX));
     h.engine.continue_batch(&mut batch);
-    assert!(h.engine.plan_writeback(&mut batch, u64::MAX));
+    assert!(h.engine.plan_writeback(&mut batch, Seq::MAX));
     batch.sort();
-    while h.engine.plan_neighbours(&mut batch, u64::MAX) {}
+    while h.engine.plan_neighbours(&mut batch, Seq::MAX) {}
     batch.sort();
     let addrs: Vec<u64> = batch.items().iter().map(|item| item.addr()).collect();
     assert_eq!(addrs, (115..145).collect::<Vec<_>>());
@@ -1351,7 +1351,7 @@ fn planning_goes_on_behind_what_is_being_written_back() {
     let mut h = host();
     let plan = |h: &Host, batch: &mut Batch| {
         h.engine.continue_batch(batch);
-        let more = h.engine.plan_writeback(batch, u64::MAX);
+        let more = h.engine.plan_writeback(batch, Seq::MAX);
         batch.sort();
         (more, batch.items().first().map(|item| item.addr()))
     };
@@ -1423,7 +1423,7 @@ impl Parts {
             } else {
                 h.engine.continue_batch(&mut self.batch);
             }
-            h.engine.plan_writeback(&mut self.batch, u64::MAX);
+            h.engine.plan_writeback(&mut self.batch, Seq::MAX);
             self.batch.sort();
             (self.at, self.plan) = (0, self.plan + 1);
         }
@@ -1756,7 +1756,7 @@ fn a_lost_block_lets_the_tail_pass_and_never_comes_back() {
     h.crash().unwrap();
     assert_eq!(h.engine.state().newest, newest, "all of it is there");
     h.move_tail(false);
-    assert!(h.engine.state().tail > 1, "it has passed");
+    assert!(h.engine.state().tail > Seq::FIRST, "it has passed");
     for _ in 0..3 {
         assert_eq!(h.engine.state().dirty, 17);
         assert_eq!([h.read(2), h.read(4), h.read(20)], [1; 3]);
@@ -1846,10 +1846,10 @@ fn a_record_that_rots_after_a_suspend_is_missed() {
         for block in CHECKPOINT_BLOCKS.into_iter().filter(|_| suspend) {
             let mut h = twin(&h);
             h.cache.lose(block * BLOCK_SECTORS);
-            assert_eq!(h.crash(), Err(Damage::Short { end: 2, durable: 2 }), "block {block}");
+            assert_eq!(h.crash(), Err(Damage::Short { end: Seq(2), durable: Seq(2) }), "block {block}");
         }
         // Without the checkpoint of the suspend nobody can know.
-        let end = if suspend { Err(Damage::Short { end: 2, durable: 2 }) } else { Ok(()) };
+        let end = if suspend { Err(Damage::Short { end: Seq(2), durable: Seq(2) }) } else { Ok(()) };
         assert_eq!(h.crash(), end);
     }
 }
@@ -1885,7 +1885,7 @@ fn a_drained_log_is_empty_and_stays_so() {
     for _ in 0..3 {
         h.crash().unwrap();
         let s = h.engine.state();
-        assert_eq!((s.dirty, s.free_segments, s.tail, s.newest), (0, 16, tail, tail - 1));
+        assert_eq!((s.dirty, s.free_segments, s.tail, s.newest), (0, 16, tail, tail.before()));
     }
     for n in 2..200 {
         h.write(n % 30, 20, n);
@@ -2177,7 +2177,7 @@ fn one_unreadable_sector_anywhere_but_in_a_header_costs_nothing() {
         h.cache.poke(sector, &header_only);
         h.cache.lose(bad);
         h.resume().unwrap_or_else(|e| panic!("sector {bad}: {e}"));
-        assert_eq!(h.engine.state().newest, 3, "sector {bad}");
+        assert_eq!(h.engine.state().newest, Seq(3), "sector {bad}");
         assert_eq!([h.read(100), h.read(102), h.read(200)], [2, 2, 0], "sector {bad}");
         h.write(300, 3, 4);
         h.flush();
@@ -2307,7 +2307,7 @@ fn a_resume_never_writes_to_the_only_checkpoint() {
                 h.cache.lose(block * BLOCK_SECTORS);
             }
             h.resume().unwrap_or_else(|e| panic!("{lost:?}, write {last}: {e}"));
-            assert_eq!((h.read(0), h.engine.state().newest), (1, 1), "{lost:?}, write {last}");
+            assert_eq!((h.read(0), h.engine.state().newest), (1, Seq(1)), "{lost:?}, write {last}");
             live_on(&mut h, &format!("{lost:?}, write {last}"));
             if cut.is_none() {
                 assert!(last >= 2);
@@ -2518,7 +2518,7 @@ fn a_header_that_is_lost_inside_the_log_is_named() {
     h.write(300, 3, 4);
     h.flush();
     h.lose_power();
-    for (bad, end) in [(0, 1), (SEGMENT_BLOCKS, 2), (2 * SEGMENT_BLOCKS, 3)] {
+    for (bad, end) in [(0, Seq(1)), (SEGMENT_BLOCKS, Seq(2)), (2 * SEGMENT_BLOCKS, Seq(3))] {
         let mut h = Host { cache: h.cache.clone(), backing: h.backing.clone(), ..host() };
         h.cache.lose(h.sector_of(bad) + 7);
         let damage = h.resume().unwrap_err();
@@ -2562,7 +2562,7 @@ fn a_log_that_goes_into_a_large_area_that_is_lost_has_no_end() {
     for apart in [1, 3, 16] {
         assert_eq!(lose(FEW, apart).0, Ok(()), "{apart} blocks apart");
         let (end, lost) = lose(38, apart);
-        assert_eq!(end, Err(Damage::Area { end: 2, slot: SEGMENT_BLOCKS }), "{apart} blocks apart");
+        assert_eq!(end, Err(Damage::Area { end: Seq(2), slot: SEGMENT_BLOCKS }), "{apart} blocks apart");
         assert!(lost <= FEW + 1, "{lost} reads that fail");
     }
 }
@@ -2596,7 +2596,7 @@ fn any_number_of_blocks_behind_the_log_may_not_match() {
     h.lose_power();
     h.cache.go_away(beginning(&h, 1)..beginning(&h, 5), MISMATCH);
     let damage = h.resume().unwrap_err();
-    assert!(matches!(damage, Damage::Unreadable { end: 2, durable: 2.., .. }), "{damage:?}");
+    assert!(matches!(damage, Damage::Unreadable { end: Seq(2), durable: Seq(2..), .. }), "{damage:?}");
 }
 
 /// What is lost of the data of earlier records says nothing of the log's end.
@@ -2613,7 +2613,7 @@ fn what_is_looked_through_behind_the_log_ends_at_its_tail() {
     }
     h.cache.lose(beginning(&h, 6));
     h.resume().unwrap();
-    assert_eq!((h.engine.state().newest, h.read(514)), (6, 6));
+    assert_eq!((h.engine.state().newest, h.read(514)), (Seq(6), 6));
 }
 
 /// Segment 0 holds record 1 and, of a life that a crash has ended, the header of record 2 with or without its data.
@@ -2628,7 +2628,7 @@ fn with_a_second_record(whole: bool) -> Host {
     let len = if whole { bytes.len() } else { BLOCK };
     h.cache.write(sector, &bytes[..len], true);
     h.crash().unwrap();
-    assert_eq!(h.engine.state().newest, if whole { 2 } else { 1 });
+    assert_eq!(h.engine.state().newest, Seq(if whole { 2 } else { 1 }));
     h
 }
 
@@ -2642,7 +2642,7 @@ fn where_a_later_record_cannot_be_read_one_that_was_spoilt_does_not_come_back() 
     assert_eq!([h.read(10), h.read(20)], [0, 3]);
     h.lose_power();
     h.cache.lose(beginning(&h, 1));
-    assert!(matches!(h.resume(), Err(Damage::Unreadable { end: 2, durable: 2, .. })));
+    assert!(matches!(h.resume(), Err(Damage::Unreadable { end: Seq(2), durable: Seq(2), .. })));
 }
 
 #[test]
@@ -2653,7 +2653,7 @@ fn where_nothing_can_be_read_behind_the_log_what_is_whole_counts() {
     }
     h.cache.lose(beginning(&h, 1));
     h.crash().unwrap();
-    assert_eq!((h.engine.state().newest, h.read(0), h.read(10)), (2, 1, 2));
+    assert_eq!((h.engine.state().newest, h.read(0), h.read(10)), (Seq(2), 1, 2));
 }
 
 /// What relocation does, as the kernel's host does it, to the dirty blocks of the oldest segments: reads them, and asks

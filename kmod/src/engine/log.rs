@@ -11,7 +11,7 @@
 //! in the open record.
 
 use super::{Engine, Entry, Failed, Was, RESERVED_SEGMENTS};
-use crate::format::{RecordHeader, BLOCK, WINDOW};
+use crate::format::{RecordHeader, Seq, BLOCK, WINDOW};
 use core::ops::Range;
 
 /// What has happened to a record.
@@ -42,7 +42,7 @@ pub(super) struct Record {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
     /// The record.
-    pub seq: u64,
+    pub seq: Seq,
     /// First of the claimed slots.
     pub slot: u32,
     /// Number of slots, at least 1 and at most what was asked for.
@@ -78,7 +78,7 @@ pub enum Io {
     /// one bio. Answer with [`Engine::record_done`].
     Record {
         /// The record.
-        seq: u64,
+        seq: Seq,
         /// Slot of the header.
         slot: u32,
         /// Blocks, header included.
@@ -93,13 +93,13 @@ pub enum Io {
     /// Flush the device's write cache. Answer with [`Engine::flush_done`].
     Flush {
         /// What will be durable then.
-        upto: u64,
+        upto: Seq,
     },
 }
 
 impl Engine {
-    fn record(&mut self, seq: u64) -> &mut Record {
-        &mut self.records[(seq % WINDOW) as usize]
+    fn record(&mut self, seq: Seq) -> &mut Record {
+        &mut self.records[seq.in_window()]
     }
 
     /// Claims up to `blocks` (at least 1) slots for a write.
@@ -124,8 +124,13 @@ impl Engine {
         self.segments[self.head as usize].buffer.unwrap_or(0)
     }
 
+    /// Whether one more record would be more than replay can hold.
+    pub(super) fn is_window_full(&self) -> bool {
+        self.next_seq.since(self.durable) > WINDOW
+    }
+
     fn open_record(&mut self) -> Result<(), Refused> {
-        if self.next_seq > self.durable + WINDOW {
+        if self.is_window_full() {
             return Err(Refused::Wait(Wait::Progress));
         }
         if self.is_full() {
@@ -166,7 +171,7 @@ impl Engine {
         *self.record(seq) = Record { first, blocks: 0, writers: 0, stage: Stage::Filling };
         self.segments[self.head as usize].pending += 1;
         self.head_next += 1;
-        self.next_seq += 1;
+        self.next_seq = self.next_seq.next();
         self.open = true;
     }
 
@@ -181,7 +186,7 @@ impl Engine {
     /// Grants room in the open record, which has some.
     fn grant(&mut self, blocks: u32) -> Claim {
         let (segment_blocks, offset) = (self.sb.segment_blocks, self.head_next);
-        let (seq, blocks) = (self.next_seq - 1, blocks.min(segment_blocks - offset));
+        let (seq, blocks) = (self.newest(), blocks.min(segment_blocks - offset));
         let r = self.record(seq);
         r.blocks += blocks as u16;
         r.writers += 1;
@@ -236,7 +241,7 @@ impl Engine {
         }
         let s = &mut self.segments[next as usize];
         s.first_seq = self.next_seq;
-        s.superseded_by = 0;
+        s.superseded_by = Seq::NONE;
         s.dirty = 0;
         s.pending = 0;
         s.buffer = Some(buffer);
@@ -258,7 +263,7 @@ impl Engine {
         // one that is not costs more than the few reads that would find the older segments in RAM.
         let i = (0..self.buffers.len())
             .filter(|&i| idle(&self.buffers[i], &self.segments, head))
-            .max_by_key(|&i| self.buffers[i].segment.map_or(0, |s| self.segments[s as usize].first_seq))?;
+            .max_by_key(|&i| self.buffers[i].segment.map_or(Seq::NONE, |s| self.segments[s as usize].first_seq))?;
         Some(i as u8)
     }
 
@@ -288,19 +293,19 @@ impl Engine {
 
     /// Asks that everything written so far become durable. Returns the sequence number that [`Engine::durable`]
     /// must reach; it may have done so already.
-    pub fn flush(&mut self) -> u64 {
-        let newest = self.next_seq - 1;
+    pub fn flush(&mut self) -> Seq {
+        let newest = self.newest();
         self.want(newest);
         newest
     }
 
     /// Asks that record `seq` become durable, or the newest one if there is no such record yet.
-    pub fn want(&mut self, seq: u64) {
-        self.wanted = self.wanted.max(seq.min(self.next_seq - 1));
+    pub fn want(&mut self, seq: Seq) {
+        self.wanted = self.wanted.max(seq.min(self.newest()));
     }
 
     /// All records up to here are on stable storage.
-    pub fn durable(&self) -> u64 {
+    pub fn durable(&self) -> Seq {
         self.durable
     }
 
@@ -316,7 +321,7 @@ impl Engine {
         }
         if self.commit.is_none() && self.wanted > self.durable {
             // Its own record may still be open.
-            if self.next_seq - 1 <= self.wanted {
+            if self.newest() <= self.wanted {
                 self.close();
             }
             self.commit = Some(self.wanted);
@@ -349,17 +354,17 @@ impl Engine {
     }
 
     /// The oldest record that is sealed and not yet sent.
-    fn sealed(&self) -> Option<u64> {
-        let seq = self.sent + 1;
-        let accepting = self.open && seq + 1 == self.next_seq;
-        let writers = self.records[(seq % WINDOW) as usize].writers;
+    fn sealed(&self) -> Option<Seq> {
+        let seq = self.sent.next();
+        let accepting = self.open && seq == self.newest();
+        let writers = self.records[seq.in_window()].writers;
         (seq < self.next_seq && !accepting && writers == 0).then_some(seq)
     }
 
     /// Records are sent in order.
     fn next_record(&mut self) -> Option<Io> {
         let seq = self.sealed()?;
-        let fua = self.durable == seq - 1 && self.commit == Some(seq);
+        let fua = self.durable == seq.before() && self.commit == Some(seq);
         self.sent = seq;
         let r = self.record(seq);
         r.stage = Stage::Writing;
@@ -377,7 +382,7 @@ impl Engine {
     }
 
     /// Writes the header of a record that [`Engine::poll`] handed out into its first block.
-    pub fn encode_header(&mut self, seq: u64, block: &mut [u8; BLOCK]) {
+    pub fn encode_header(&mut self, seq: Seq, block: &mut [u8; BLOCK]) {
         let r = *self.record(seq);
         let h = RecordHeader {
             nonce: self.sb.nonce,
@@ -392,8 +397,8 @@ impl Engine {
 
     /// Slot of the header and number of blocks, header included, of record `seq` if it is on the cache device and not known
     /// durable: what a failed flush may have lost.
-    pub fn volatile_record(&self, seq: u64) -> Option<(u32, u32)> {
-        let r = &self.records[(seq % WINDOW) as usize];
+    pub fn volatile_record(&self, seq: Seq) -> Option<(u32, u32)> {
+        let r = &self.records[seq.in_window()];
         (self.durable < seq && seq <= self.written).then_some((r.first, u32::from(r.blocks) + 1))
     }
 
@@ -403,7 +408,7 @@ impl Engine {
     }
 
     /// The record's bio has returned; `ok` says how, `fua` is what [`Io::Record`] said.
-    pub fn record_done(&mut self, seq: u64, fua: bool, ok: bool) {
+    pub fn record_done(&mut self, seq: Seq, fua: bool, ok: bool) {
         if !ok {
             self.failed = true;
             return;
@@ -412,21 +417,21 @@ impl Engine {
         r.stage = Stage::Written;
         let segment = r.first / self.sb.segment_blocks;
         self.segments[segment as usize].pending -= 1;
-        while self.written < self.sent && self.record(self.written + 1).stage == Stage::Written {
-            self.written += 1;
+        while self.written < self.sent && self.record(self.written.next()).stage == Stage::Written {
+            self.written = self.written.next();
         }
         // Sent with FUA only when all before it was durable.
         if fua {
             self.set_durable(seq);
         }
         // Half of the window may gather undurable records before a flush makes room.
-        if self.written - self.durable > WINDOW / 2 {
+        if self.written.since(self.durable) > WINDOW / 2 {
             self.want(self.written);
         }
     }
 
     /// The flush has returned; `ok` says how, `upto` is what [`Io::Flush`] said.
-    pub fn flush_done(&mut self, upto: u64, ok: bool) {
+    pub fn flush_done(&mut self, upto: Seq, ok: bool) {
         self.flushing = false;
         if ok {
             self.set_durable(upto);
@@ -435,7 +440,7 @@ impl Engine {
         }
     }
 
-    fn set_durable(&mut self, seq: u64) {
+    fn set_durable(&mut self, seq: Seq) {
         self.durable = self.durable.max(seq);
         if self.commit.is_some_and(|c| c <= self.durable) {
             self.commit = None;

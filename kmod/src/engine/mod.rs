@@ -44,7 +44,7 @@ pub mod replay;
 pub mod runs;
 pub mod sleep;
 
-use crate::format::{Superblock, BLOCK_SECTORS, WINDOW};
+use crate::format::{Seq, Superblock, BLOCK_SECTORS, WINDOW};
 use crate::host::{OutOfMemory, Shared, Table};
 use bypass::Bypass;
 use checks::Checks;
@@ -62,9 +62,9 @@ pub const RESERVED_SEGMENTS: u32 = 4;
 #[derive(Debug, Clone, Copy)]
 struct Segment {
     /// Sequence number of its first record.
-    first_seq: u64,
+    first_seq: Seq,
     /// Highest sequence number of a record that superseded sectors of this segment.
-    superseded_by: u64,
+    superseded_by: Seq,
     /// Slots that are live and dirty.
     dirty: u16,
     /// Records that were opened here and are not yet on the cache device.
@@ -93,19 +93,19 @@ pub struct Engine {
     /// Records from `durable + 1` to `next_seq - 1`, each at `seq % WINDOW`.
     records: Table<Record>,
     epoch: u64,
-    epoch_start: u64,
+    epoch_start: Seq,
     generation: u64,
     /// How far the log is durable, by the newest checkpoint.
-    noted: u64,
+    noted: Seq,
     /// Where the log begins, and how far it is durable, by the newest checkpoint and by the one before, which is in another slot.
-    /// 0: nobody knows.
-    told: [(u64, u64); 2],
+    /// [`Seq::NONE`]: nobody knows.
+    told: [(Seq, Seq); 2],
     /// Where checkpoints go.
     places: Places,
     /// The same by the one before that, which a checkpoint that is under way takes the place of.
-    older_tail: u64,
+    older_tail: Seq,
     /// The newest record that the index has forgotten something of.
-    forgot: u64,
+    forgot: Seq,
     bypass: Shared<Bypass>,
     /// The segment that new records go to, and the first block in it that no record has.
     head: u32,
@@ -113,26 +113,26 @@ pub struct Engine {
     /// So many slots of the segment behind the head, from its first on, hold nothing any more: see [`Engine::prepare`].
     prepared: u32,
     /// Sequence number of the next record to open.
-    next_seq: u64,
+    next_seq: Seq,
     /// The record that accepts claims: always `next_seq - 1`.
     open: bool,
     /// All records up to here were handed out for writing.
-    sent: u64,
-    written: u64,
-    durable: u64,
+    sent: Seq,
+    written: Seq,
+    durable: Seq,
     /// Somebody waits until the log is durable up to here.
-    wanted: u64,
+    wanted: Seq,
     /// The commit in flight makes the log durable up to here, which it is not yet.
-    commit: Option<u64>,
+    commit: Option<Seq>,
     flushing: bool,
     /// Claims wait because a relocation waits for the writers to finish.
     paused: bool,
     failed: bool,
     /// The oldest segment that is not reclaimed, and its first sequence number.
     tail: u32,
-    tail_seq: u64,
+    tail_seq: Seq,
     /// The first sequence number of the log by the newest durable checkpoint.
-    durable_tail: u64,
+    durable_tail: Seq,
     /// Segments from the durable tail to the head.
     used: u32,
     /// A checkpoint was handed out and is not yet durable: segments that it frees.
@@ -198,11 +198,11 @@ pub struct State {
     /// Blocks of the head segment that records have taken.
     pub cursor: u32,
     /// Sequence number of the newest record.
-    pub newest: u64,
+    pub newest: Seq,
     /// Highest sequence number on stable storage.
-    pub durable: u64,
+    pub durable: Seq,
     /// Oldest sequence number not yet reclaimed.
-    pub tail: u64,
+    pub tail: Seq,
     /// Records that were written before they were as large as their segment allowed.
     pub partial_records: u64,
     /// The log has failed.
@@ -215,7 +215,7 @@ impl Engine {
     fn empty(sb: &Superblock, nr_buffers: u8, secret: Secret) -> Result<Self, OutOfMemory> {
         let nr_slots = sb.nr_segments as usize * sb.segment_blocks as usize;
         let checks = Shared::new(Checks::new(sb.nr_segments, sb.segment_blocks)?)?;
-        let segment = Segment { first_seq: 0, superseded_by: 0, dirty: 0, pending: 0, buffer: None };
+        let segment = Segment { first_seq: Seq::NONE, superseded_by: Seq::NONE, dirty: 0, pending: 0, buffer: None };
         Ok(Self {
             index: Index::new(nr_slots, secret)?,
             checks,
@@ -223,30 +223,30 @@ impl Engine {
             buffers: Table::new(nr_buffers.into(), |_| Buffer::default())?,
             records: Table::new(WINDOW as usize, |_| Record::default())?,
             epoch: 0,
-            epoch_start: 0,
+            epoch_start: Seq::NONE,
             generation: 0,
-            noted: 0,
-            told: [(0, 0); 2],
+            noted: Seq::NONE,
+            told: [(Seq::NONE, Seq::NONE); 2],
             places: Places::default(),
-            older_tail: 0,
-            forgot: 0,
+            older_tail: Seq::NONE,
+            forgot: Seq::NONE,
             bypass: Shared::new(Bypass::new()?)?,
             head: 0,
             head_next: sb.segment_blocks,
             prepared: 0,
-            next_seq: 1,
+            next_seq: Seq::FIRST,
             open: false,
-            sent: 0,
-            written: 0,
-            durable: 0,
-            wanted: 0,
+            sent: Seq::NONE,
+            written: Seq::NONE,
+            durable: Seq::NONE,
+            wanted: Seq::NONE,
             commit: None,
             flushing: false,
             paused: false,
             failed: false,
             tail: 0,
-            tail_seq: 1,
-            durable_tail: 1,
+            tail_seq: Seq::FIRST,
+            durable_tail: Seq::FIRST,
             used: 0,
             freeing: None,
             dirty: 0,
@@ -288,7 +288,7 @@ impl Engine {
             nr_segments: self.sb.nr_segments,
             free_segments: self.free_segments(),
             cursor: self.head_next,
-            newest: self.next_seq - 1,
+            newest: self.newest(),
             durable: self.durable,
             tail: self.tail_seq,
             partial_records: self.partial_records,
@@ -317,22 +317,27 @@ impl Engine {
         slot / self.sb.segment_blocks
     }
 
+    /// The newest record.
+    fn newest(&self) -> Seq {
+        self.next_seq.before()
+    }
+
     /// Highest sequence number of a record in a segment that is in use.
-    fn last_seq(&self, segment: u32) -> u64 {
+    fn last_seq(&self, segment: u32) -> Seq {
         if segment == self.head {
-            self.next_seq - 1
+            self.newest()
         } else {
-            self.segments[self.next_segment(segment) as usize].first_seq.saturating_sub(1)
+            self.segments[self.next_segment(segment) as usize].first_seq.before()
         }
     }
 
     /// Puts what record `seq` holds in `slot` into the index and the counts. Says where the block was before.
-    fn store(&mut self, slot: u32, entry: Entry, seq: u64) -> Was {
+    fn store(&mut self, slot: u32, entry: Entry, seq: Seq) -> Was {
         let (head, segment_blocks) = (self.head, self.sb.segment_blocks);
         // The order of the log: it comes round, and goes on behind its head with the oldest segment.
         let place = |slot: u32| (slot / segment_blocks <= head, slot);
         let own = place(slot);
-        let newest = self.next_seq - 1;
+        let newest = self.newest();
         let (segments, dirty) = (&mut self.segments, &mut self.dirty);
         self.checks.set_checksum(slot, entry.crc);
         segments[(slot / segment_blocks) as usize].dirty += 1;

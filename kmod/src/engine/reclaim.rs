@@ -19,7 +19,7 @@ use super::map::Span;
 #[cfg(doc)]
 use super::RESERVED_SEGMENTS;
 use super::{Engine, Entry};
-use crate::format::{Checkpoint, WINDOW};
+use crate::format::{Checkpoint, Seq};
 use crate::host::{OutOfMemory, Table};
 
 /// Relocation is worth it when it costs at most this part of the room that it makes.
@@ -88,7 +88,7 @@ impl Item {
 
 /// When items were planned: their slots may have been used again since. The sequence number of the next record then.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Planned(u64);
+pub struct Planned(Seq);
 
 impl From<&Batch> for Planned {
     fn from(batch: &Batch) -> Self {
@@ -226,7 +226,7 @@ impl Engine {
 
     /// Comes by up to [`CLEAN_AT_ONCE`] segments that hold nothing dirty, and adds all dirty slots of the one behind them to
     /// the batch. Says whether it got any further.
-    fn plan_segments(&self, batch: &mut Batch, last: u64, with_head: bool) -> bool {
+    fn plan_segments(&self, batch: &mut Batch, last: Seq, with_head: bool) -> bool {
         let planned = batch.len;
         // Of a failed log each slot is looked at.
         let most = if self.failed { CLEAN_AT_ONCE / 8 } else { CLEAN_AT_ONCE };
@@ -245,7 +245,7 @@ impl Engine {
     /// there is room for them. Says whether it did.
     ///
     /// When the log has failed, some record will never be durable; of the segment that it lies in, those before it are taken.
-    fn plan_segment(&self, batch: &mut Batch, last: u64, with_head: bool) -> bool {
+    fn plan_segment(&self, batch: &mut Batch, last: Seq, with_head: bool) -> bool {
         let segment = batch.next;
         if batch.skipped + batch.segments >= self.in_log()
             || (segment == self.head && !with_head)
@@ -287,7 +287,7 @@ impl Engine {
         } else if self.segments[segment as usize].first_seq > self.durable {
             segment * self.sb.segment_blocks
         } else {
-            self.records[((self.durable + 1) % WINDOW) as usize].first
+            self.records[self.durable.next().in_window()].first
         }
     }
 
@@ -310,7 +310,7 @@ impl Engine {
 
     /// Adds the dirty slots of the next segment that has some to a batch for writeback, if the segment begins with record `last`
     /// at the latest. Says whether there may be more: call until not. The lock may be let go in between.
-    pub fn plan_writeback(&self, batch: &mut Batch, last: u64) -> bool {
+    pub fn plan_writeback(&self, batch: &mut Batch, last: Seq) -> bool {
         self.plan_segments(batch, last, true)
     }
 
@@ -318,7 +318,7 @@ impl Engine {
     /// backing device: a device that seeks writes it along at next to no cost, and it need not be written later. Not what
     /// begins with a record behind `last`. Says whether there may be more: call until not, then sort again. The lock may be let
     /// go in between.
-    pub fn plan_neighbours(&self, batch: &mut Batch, last: u64) -> bool {
+    pub fn plan_neighbours(&self, batch: &mut Batch, last: Seq) -> bool {
         if self.failed {
             return false;
         }
@@ -346,7 +346,7 @@ impl Engine {
     }
 
     /// Adds what is dirty and durable of a block, as [`Engine::plan_neighbours`] says. Says whether there was anything.
-    fn plan_neighbour(&self, batch: &mut Batch, addr: u64, last: u64) -> bool {
+    fn plan_neighbour(&self, batch: &mut Batch, addr: u64, last: Seq) -> bool {
         let planned = batch.len;
         self.index.find(addr, |slot, live| {
             let segment = self.segment_of(slot);
@@ -367,7 +367,7 @@ impl Engine {
     /// Adds the dirty slots of the next segment that has some to a batch for relocation. Says whether there may be more: call
     /// until not, then ask [`Engine::judge_relocation`]. The lock may be let go in between.
     pub fn plan_relocation(&self, batch: &mut Batch) -> bool {
-        self.plan_segments(batch, u64::MAX, false)
+        self.plan_segments(batch, Seq::MAX, false)
     }
 
     /// Whether relocating the batch makes room.
@@ -448,7 +448,7 @@ impl Engine {
     pub fn claim_relocation(&mut self, blocks: u32) -> Result<Claim, Wait> {
         self.close();
         self.paused = true;
-        if self.failed || self.has_writers() || self.next_seq > self.durable + WINDOW {
+        if self.failed || self.has_writers() || self.is_window_full() {
             return Err(Wait::Progress);
         }
         if self.head_is_full() {
@@ -493,7 +493,7 @@ impl Engine {
 
     /// The number of the record that begins a segment of the log, if it is known durable: its header is there, unless the cache
     /// device has lost it. Of other segments nobody knows what they begin with.
-    pub fn record_at(&self, segment: u32) -> Option<u64> {
+    pub fn record_at(&self, segment: u32) -> Option<Seq> {
         let nr = self.sb.nr_segments;
         let first_seq = self.segments.get(segment as usize)?.first_seq;
         let behind_tail = (segment + nr - self.tail) % nr;
@@ -526,7 +526,7 @@ impl Engine {
                 self.head_next = self.sb.segment_blocks;
             }
             freeing += 1;
-            self.tail_seq = self.last_seq(self.tail) + 1;
+            self.tail_seq = self.last_seq(self.tail).next();
             self.tail = self.next_segment(self.tail);
         }
         if freeing == 0 && !self.places.is_lost {
@@ -575,7 +575,7 @@ impl Engine {
 
     /// Whether all records up to `goal` have left the log: they will not be replayed, whatever becomes of the power. What the
     /// tail says is not enough, for the checkpoint that says so too may still be on its way, and fail.
-    pub fn has_left_log(&self, goal: u64) -> bool {
+    pub fn has_left_log(&self, goal: Seq) -> bool {
         self.durable_tail > goal
     }
 }

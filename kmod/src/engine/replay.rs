@@ -31,7 +31,7 @@
 
 use super::places::Places;
 use super::{Engine, Entry, Secret};
-use crate::format::{Checkpoint, Chosen, RecordHeader, Superblock, BLOCK, WINDOW};
+use crate::format::{Checkpoint, Chosen, RecordHeader, Seq, Superblock, BLOCK, WINDOW};
 use crate::host::{OutOfMemory, Table};
 use crate::policy::lost::Loss;
 use core::fmt;
@@ -60,37 +60,37 @@ pub enum Damage {
     /// A block cannot be read by the medium's own word, and what it should hold, record `end`, is known durable.
     Unreadable {
         /// The record that is missing.
-        end: u64,
+        end: Seq,
         /// What the log is known to hold.
-        durable: u64,
+        durable: Seq,
         /// The slot that cannot be read: where its header should be.
         slot: u32,
     },
     /// So much cannot be read, by the medium's own word, behind what is known of the log, that record `end` may have been durable.
     Area {
         /// The record that may be missing.
-        end: u64,
+        end: Seq,
         /// Where its header should be.
         slot: u32,
     },
     /// The log is known to be durable up to `durable`, but ends before record `end`.
     Short {
         /// The first record that is missing.
-        end: u64,
+        end: Seq,
         /// What the log is known to hold.
-        durable: u64,
+        durable: Seq,
     },
     /// Where record `expected` should be lies the later one `found` of the same epoch.
     Overwritten {
         /// The record that should be there.
-        expected: u64,
+        expected: Seq,
         /// The one that is.
-        found: u64,
+        found: Seq,
     },
     /// Where record `expected` should be lies one of a later epoch than the checkpoint's: the newest checkpoint is lost.
     Outdated {
         /// The record that should be there.
-        expected: u64,
+        expected: Seq,
     },
     /// The log fills more segments than there are.
     Endless,
@@ -145,8 +145,8 @@ pub fn is_empty(sb: &Superblock, checkpoint: &Checkpoint, block: &[u8; BLOCK]) -
 }
 
 /// Whether some count is too high to go on with, `next` being that of the next record.
-fn is_exhausted(checkpoint: &Checkpoint, next: u64) -> bool {
-    next.max(checkpoint.generation).max(checkpoint.epoch) > MOST
+fn is_exhausted(checkpoint: &Checkpoint, next: Seq) -> bool {
+    next.0.max(checkpoint.generation).max(checkpoint.epoch) > MOST
 }
 
 /// Where a header was found: its block, decoded header and slot.
@@ -192,7 +192,7 @@ enum Beyond {
     /// Nothing that matters.
     Nothing,
     /// Its sequence number and epoch.
-    Record(u64, u64),
+    Record(Seq, u64),
     /// It cannot be read.
     Unreadable,
 }
@@ -208,9 +208,9 @@ pub struct Replay {
     headers: Table<u8>,
     seen: Table<Option<Seen>>,
     /// Next sequence number to apply, and to see.
-    apply: u64,
-    see: u64,
-    durable: u64,
+    apply: Seq,
+    see: Seq,
+    durable: Seq,
     epoch: u64,
     /// Where the next header is looked for first: a slot and whether it may be in this segment at all.
     at: u32,
@@ -287,7 +287,7 @@ impl Replay {
             Step::Next => Want::Read { slot: self.at, blocks: 1 },
             Step::Seek { slot, .. } => Want::Read { slot, blocks: 1 },
             Step::Ahead | Step::NextSegment => Want::Read { slot: self.next_start(), blocks: 1 },
-            Step::Data | Step::Doubt(_) => match self.seen[(self.apply % WINDOW) as usize] {
+            Step::Data | Step::Doubt(_) => match self.seen[self.apply.in_window()] {
                 Some(s) => Want::Read { slot: s.slot + 1, blocks: s.header.blocks.into() },
                 None => Want::Flush,
             },
@@ -303,8 +303,8 @@ impl Replay {
     }
 
     /// Records applied so far, and the number of the next: for showing progress.
-    pub fn progress(&self) -> (u64, u64) {
-        (self.apply - self.checkpoint.tail, self.apply)
+    pub fn progress(&self) -> (u64, Seq) {
+        (self.apply.since(self.checkpoint.tail), self.apply)
     }
 
     /// Takes the blocks that [`Replay::want`] asked for.
@@ -458,12 +458,12 @@ impl Replay {
         // What this header knows durable is applied first: its place in the ring may be taken by such a record.
         self.durable = self.durable.max(header.durable);
         self.settle(false)?;
-        let i = (header.seq % WINDOW) as usize;
+        let i = header.seq.in_window();
         // One array of bytes, not one of blocks: a block would be made on the kernel's small stack.
         self.headers[i * BLOCK..(i + 1) * BLOCK].copy_from_slice(block);
         self.seen[i] = Some(Seen { header, slot });
         self.epoch = header.epoch;
-        self.see += 1;
+        self.see = self.see.next();
         self.at = slot + 1 + u32::from(header.blocks);
         let room = self.segment_blocks() - (self.at - 1) % self.segment_blocks() - 1;
         // Of this epoch there are no two records with the same number.
@@ -473,7 +473,7 @@ impl Replay {
             _ if ahead => Step::Ahead,
             _ => Step::Next,
         };
-        if doubt && self.apply + 1 == self.see {
+        if doubt && self.apply.next() == self.see {
             let then = if self.step == Step::NextSegment { Resumed::NextSegment } else { Resumed::Next };
             self.step = Step::Doubt(then);
             return Ok(());
@@ -491,7 +491,7 @@ impl Replay {
             return self.settle(false);
         }
         // It is what a crash has left. The one that counts lies in the next segment.
-        if let Some(Seen { slot, .. }) = self.seen[(self.apply % WINDOW) as usize].take() {
+        if let Some(Seen { slot, .. }) = self.seen[self.apply.in_window()].take() {
             self.at = slot;
         }
         self.see = self.apply;
@@ -534,8 +534,8 @@ impl Replay {
 
     fn apply_next(&mut self) {
         let seq = self.apply;
-        let i = (seq % WINDOW) as usize;
-        self.apply += 1;
+        let i = seq.in_window();
+        self.apply = seq.next();
         let Some(Seen { header, slot }) = self.seen[i].take() else { return };
         for k in 0..usize::from(header.blocks) {
             let entry = self.entry(i, k);
@@ -548,7 +548,7 @@ impl Replay {
 
     /// Whether these are the data of the next record to apply.
     fn is_intact(&self, blocks: &[u8]) -> bool {
-        let i = (self.apply % WINDOW) as usize;
+        let i = self.apply.in_window();
         let n = self.seen[i].map_or(0, |s| usize::from(s.header.blocks));
         blocks.len() == n * BLOCK
             && blocks.chunks_exact(BLOCK).enumerate().all(|(k, block)| self.entry(i, k).is_stored_as(block))
@@ -584,10 +584,10 @@ impl Replay {
         // New records begin in a fresh segment: the old head has no RAM buffer.
         e.head_next = segment_blocks;
         e.next_seq = end;
-        e.sent = end - 1;
-        e.written = end - 1;
-        e.durable = end - 1;
-        e.wanted = 0;
+        e.sent = end.before();
+        e.written = end.before();
+        e.durable = end.before();
+        e.wanted = Seq::NONE;
         // A checkpoint that cannot be read now may have these numbers, and records of its epoch may be behind the end.
         e.generation += 2 * u64::from(self.doubtful);
         e.epoch = self.checkpoint.epoch + 1 + u64::from(self.doubtful);

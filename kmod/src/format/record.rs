@@ -35,13 +35,13 @@ pub struct RecordHeader {
     /// The superblock's nonce.
     pub nonce: u64,
     /// Counts the records of this format from 1, without gaps.
-    pub seq: u64,
+    pub seq: Seq,
     /// The epoch in which the record was written.
     pub epoch: u64,
     /// Highest sequence number known durable when the record was sealed; at most [`WINDOW`] behind `seq`.
-    pub durable: u64,
+    pub durable: Seq,
     /// Oldest sequence number not yet written back when the record was sealed. For people who look at a damaged log.
-    pub tail: u64,
+    pub tail: Seq,
     /// Number of entries and of data blocks behind the header.
     pub blocks: u16,
 }
@@ -52,10 +52,10 @@ impl RecordHeader {
         b.fill(0);
         put(b, 0, &RECORD_MAGIC);
         put(b, 8, &self.nonce.to_le_bytes());
-        put(b, 16, &self.seq.to_le_bytes());
+        put(b, 16, &self.seq.0.to_le_bytes());
         put(b, 24, &self.epoch.to_le_bytes());
-        put(b, 32, &self.durable.to_le_bytes());
-        put(b, 40, &self.tail.to_le_bytes());
+        put(b, 32, &self.durable.0.to_le_bytes());
+        put(b, 40, &self.tail.0.to_le_bytes());
         put(b, 48, &self.blocks.to_le_bytes());
         for i in 0..usize::from(self.blocks) {
             let e = entry(i);
@@ -81,10 +81,10 @@ impl RecordHeader {
         }
         let h = Self {
             nonce: get_u64(b, 8),
-            seq: get_u64(b, 16),
+            seq: Seq(get_u64(b, 16)),
             epoch: get_u64(b, 24),
-            durable: get_u64(b, 32),
-            tail: get_u64(b, 40),
+            durable: Seq(get_u64(b, 32)),
+            tail: Seq(get_u64(b, 40)),
             blocks: get_u16(b, 48),
         };
         if h.nonce != sb.nonce {
@@ -94,7 +94,7 @@ impl RecordHeader {
         if h.blocks == 0 || u32::from(h.blocks) > room {
             return Err(Invalid::Field("blocks"));
         }
-        if h.durable >= h.seq || h.seq - h.durable > WINDOW {
+        if h.durable >= h.seq || h.seq.since(h.durable) > WINDOW {
             return Err(Invalid::Field("durable"));
         }
         let last = sb.backing_sectors.div_ceil(BLOCK_SECTORS);
@@ -113,10 +113,10 @@ impl RecordHeader {
     }
 
     /// Whether `b` is the header of record `seq` of the format `nonce`, as far as that can be said without a superblock.
-    pub fn is_of(b: &[u8; BLOCK], nonce: u64, seq: u64) -> bool {
+    pub fn is_of(b: &[u8; BLOCK], nonce: u64, seq: Seq) -> bool {
         b[..4] == RECORD_MAGIC[..]
             && get_u32(b, RECORD_CRC) == crc_without(b, RECORD_CRC)
-            && (get_u64(b, 8), get_u64(b, 16)) == (nonce, seq)
+            && (get_u64(b, 8), Seq(get_u64(b, 16))) == (nonce, seq)
     }
 
     /// Entry `i` of an encoded header; `i` is below [`MAX_ENTRIES`].

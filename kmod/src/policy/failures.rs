@@ -128,6 +128,7 @@ impl Failures {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::Seq;
     use crate::policy::room::Room;
 
     #[test]
@@ -163,7 +164,7 @@ mod tests {
         assert!(!failures.begin(&room.pass_begins(), 999));
         assert!(failures.begin(&room.pass_begins(), 1000), "the pause is over");
         failures.device.begin(1000, LAST_DEVICE_PAUSE_MS);
-        let _ = room.drain_begins(1);
+        let _ = room.drain_begins(Seq(1));
         assert!(failures.begin(&room.pass_begins(), 1000), "somebody has asked for it");
         failures.all.begin(1000, LAST_DEVICE_PAUSE_MS);
         assert!(!failures.begin(&room.pass_begins(), 1000));

@@ -26,7 +26,7 @@ use super::faults::{trouble, Kind};
 use super::{bytes, Core, PerBio, Transfer, Volume};
 use crate::engine::flight::{Flights, Landing};
 use crate::engine::log::Io;
-use crate::format::{Checkpoint, RecordHeader, BLOCK, WINDOW};
+use crate::format::{Checkpoint, RecordHeader, Seq, BLOCK, WINDOW};
 use crate::host::{now_ms, should_stop, sleep_ms, Arc, Bio, BioList, EndIo, How, Result, Sleep, Table, EIO};
 use crate::policy::retry::{Next, Retry};
 use crate::policy::room::{Room, Wake};
@@ -61,7 +61,7 @@ impl EndIo for Volume {
 }
 
 /// Takes a bio that waits until the log is durable up to `upto` at most, if there is one in front.
-fn pop_waiting(core: &mut Core, upto: u64) -> Option<Bio<PerBio>> {
+fn pop_waiting(core: &mut Core, upto: Seq) -> Option<Bio<PerBio>> {
     core.waiting.front().filter(|p| p.seq <= upto)?;
     core.waiting.pop()
 }
@@ -91,7 +91,7 @@ impl Attempts {
 
     fn of(&mut self, io: &Io) -> &mut Attempt {
         match *io {
-            Io::Record { seq, .. } => &mut self.records[(seq % WINDOW) as usize],
+            Io::Record { seq, .. } => &mut self.records[seq.in_window()],
             Io::Flush { .. } => &mut self.flush,
         }
     }
@@ -174,7 +174,7 @@ impl Volume {
         let mut any = false;
         this.flights.collect(|landing| {
             let (attempt, ok) = match landing {
-                Landing::Record { seq, ok, .. } => (&mut attempts.records[(seq % WINDOW) as usize], ok),
+                Landing::Record { seq, ok, .. } => (&mut attempts.records[seq.in_window()], ok),
                 Landing::Flush { ok, .. } => (&mut attempts.flush, ok),
             };
             let settled = this.settle_or_wait(attempt, ok);
@@ -310,7 +310,7 @@ impl Volume {
         let (sb, epoch, first) = {
             let core = self.core.lock();
             let e = &core.engine;
-            (e.superblock().clone(), e.epoch(), e.durable().saturating_add(1))
+            (e.superblock().clone(), e.epoch(), e.durable().next())
         };
         // Whatever fails from now on makes the next flush suspect again.
         self.flights.trust();
@@ -321,7 +321,7 @@ impl Volume {
                 log_info!(
                     "{}: after an error, {} records were written again before they are flushed",
                     &*self.disks,
-                    seq.saturating_sub(first)
+                    seq.since(first)
                 );
                 return Ok(true);
             };
@@ -341,7 +341,7 @@ impl Volume {
             }
             t.write(&self.disks, &self.disks.cache, sector, (0, len), false, 0);
             t.finish()?;
-            seq = seq.saturating_add(1);
+            seq = seq.next();
         }
     }
 

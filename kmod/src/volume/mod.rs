@@ -46,7 +46,7 @@ use crate::engine::checks::{Checks, Generation};
 use crate::engine::flight::Flights;
 use crate::engine::map::Span;
 use crate::engine::{Chains, Engine, State};
-use crate::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS};
+use crate::format::{Checkpoint, Seq, Superblock, BLOCK, BLOCK_SECTORS};
 use crate::host::{
     arc, boxed, mutex, now_ms, spinlock, synchronize, Arc, Asleep, BioList, BioQueue, BioStack, Box,
     Counters, Cursor, Event, Events, List, Mutex, Pages, QueueKind, Result, Service, Shared, Sleep, SpinLock,
@@ -89,7 +89,7 @@ pub struct PerBio {
     blocks: u32,
     generation: Generation,
     /// A flush or FUA write: what must become durable.
-    seq: u64,
+    seq: Seq,
     /// A read from the cache device: its first sector; the bio itself has forgotten that when it returns. A read that workers
     /// put together: the first sector that is not read yet, and how many there are.
     sector: u64,
@@ -532,7 +532,7 @@ impl Volume {
         self.wait_durable(seq, sleep)
     }
 
-    fn wait_durable(&self, seq: u64, sleep: Sleep) -> Result {
+    fn wait_durable(&self, seq: Seq, sleep: Sleep) -> Result {
         loop {
             let seen = self.progress.count();
             {

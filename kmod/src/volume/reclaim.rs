@@ -8,7 +8,7 @@ use crate::engine::checks::Verdict;
 use crate::engine::log::{Claim, Wait};
 use crate::engine::reclaim::{Batch, Item};
 use crate::engine::Entry;
-use crate::format::{RecordHeader, BLOCK, BLOCK_SECTORS};
+use crate::format::{RecordHeader, Seq, BLOCK, BLOCK_SECTORS};
 use crate::host::{crc32c, now_ms, should_stop, Arc, Result, Sleep, Table};
 use crate::policy::lost::{Around, Lost, Near, Sight, Word, HURRY_LASTS_MS, LASTS_MS, REACH, WATCHED};
 use crate::policy::room::{Course, Room, Wake, PATIENCE_MS};
@@ -325,7 +325,7 @@ impl Volume {
             t.read(&self.disks, &self.disks.cache, sector, (at.saturating_mul(BLOCK), BLOCK), at);
         }
         t.wait();
-        let see = |at: usize, known: Option<u64>| match (t.error(at), known) {
+        let see = |at: usize, known: Option<Seq>| match (t.error(at), known) {
             (Some(e), _) => Sight::Error(Word::of(e.to_errno())),
             (None, None) => Sight::Readable,
             (None, Some(seq)) => {
@@ -420,7 +420,7 @@ impl Volume {
     /// Appends the items, whose data are in the blocks of `t` that have their numbers, to the log; zeroes for those that
     /// are not intact, which are lost. Returns the sequence number of the last record that this took; none if there are no
     /// items or it could not be done.
-    fn append(&self, batch: &Batch, found: &mut [Found], t: &Transfer) -> Option<u64> {
+    fn append(&self, batch: &Batch, found: &mut [Found], t: &Transfer) -> Option<Seq> {
         let items = batch.items();
         let lost = Entry::lost(&[0; BLOCK]);
         let mut seq = None;

@@ -6,7 +6,7 @@ use super::{bytes, Core, PerBio, Sent, Volume, AROUND, FLUSHES, MAPPED};
 use crate::engine::bypass::{self, Tag};
 use crate::engine::log::{Claim, Refused, Wait};
 use crate::engine::{Entry, Part, Was};
-use crate::format::{BLOCK, BLOCK_SECTORS, SECTOR};
+use crate::format::{Seq, BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::host::{crc32c, now_ms, Arc, Bio, Cursor, Mapping, Outcome, Result, Returned, EIO};
 use crate::interface::status::count;
 use crate::policy::room::Wake;
@@ -253,7 +253,7 @@ impl Volume {
         self.end_when_durable(bio, seq);
     }
 
-    fn end_when_durable(self: &Arc<Self>, mut bio: Bio<PerBio>, seq: u64) {
+    fn end_when_durable(self: &Arc<Self>, mut bio: Bio<PerBio>, seq: Seq) {
         bio.data().seq = seq;
         self.counts.add(FLUSHES, 1);
         // In a plug, a commit would wait until the task is done with other things, and everybody with it.

@@ -30,7 +30,7 @@ use crate::engine::map::Span;
 use crate::engine::reclaim::{Batch, Item, Planned};
 use crate::engine::runs::{for_each_row, for_each_run, Run};
 use crate::engine::Engine;
-use crate::format::{BLOCK, BLOCK_SECTORS, SECTOR};
+use crate::format::{Seq, BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::host::{crc32c, hurry, now_ms, should_stop, Arc, Box, MutexGuard, Result, Sleep, Table};
 use crate::interface::table::MAX_BATCHED;
 use crate::policy::bad_blocks::{Halves, Pass, Step};
@@ -251,7 +251,7 @@ impl Volume {
     }
 
     /// Adds the next segments to a batch that has begun, up to `most` of them and to record `last`, and sorts it.
-    fn plan_segments(&self, batch: &mut Batch, most: u32, last: u64) {
+    fn plan_segments(&self, batch: &mut Batch, most: u32, last: Seq) {
         // Segments without anything dirty do not count: they may lie behind one that cannot be written back.
         let mut segments: u32 = 0;
         while segments < most {
@@ -276,7 +276,7 @@ impl Volume {
         let (most, is_small) = self.segments_of_batch(&purpose, fails);
         // A drain is not for what is written meanwhile. Or a pass that has cleaned only that would say nothing about what
         // cannot be written back, and the drain would wait for it without end.
-        let last = purpose.drain.unwrap_or(u64::MAX);
+        let last = purpose.drain.unwrap_or(Seq::MAX);
         // In good time: neither because it must nor for a drain.
         let early = !purpose.urgent && purpose.drain.is_none();
         if !(fails || early && self.policy().limit.is_some()) {

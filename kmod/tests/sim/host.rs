@@ -11,7 +11,7 @@ use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Item};
 use writeboost::engine::replay::{Damage, Replay, Want};
 use writeboost::engine::{Engine, Entry, Part, Secret};
-use writeboost::format::{Checkpoint, Chosen, Held, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
+use writeboost::format::{Checkpoint, Chosen, Held, Seq, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
 use writeboost::host::crc32c;
 use writeboost::policy::lost::{insist, insist_or_loss};
 
@@ -334,7 +334,7 @@ impl Host {
     pub fn plan_writeback(&mut self) -> Batch {
         let mut batch = Batch::new((self.sb.segment_blocks * self.sb.nr_segments) as usize).unwrap();
         self.engine.begin_batch(&mut batch);
-        while self.engine.plan_writeback(&mut batch, u64::MAX) {}
+        while self.engine.plan_writeback(&mut batch, Seq::MAX) {}
         batch.sort();
         batch
     }

@@ -36,7 +36,7 @@ use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::Batch;
 use writeboost::engine::replay::{Replay, Want};
 use writeboost::engine::{Engine, Entry, Part, Secret};
-use writeboost::format::{Checkpoint, Held, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
+use writeboost::format::{Checkpoint, Held, Seq, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
 use writeboost::host::crc32c;
 
 /// Of the index: the same in each run.
@@ -143,13 +143,13 @@ impl FromStr for History {
 /// An I/O on the cache device that has not completed.
 #[derive(Clone)]
 enum Flight {
-    Record { seq: u64, fua: bool, sector: u64, data: Vec<u8> },
-    Flush { upto: u64, mark: u64 },
+    Record { seq: Seq, fua: bool, sector: u64, data: Vec<u8> },
+    Flush { upto: Seq, mark: u64 },
     Checkpoint(Checkpoint),
 }
 
 struct Logged {
-    seq: u64,
+    seq: Seq,
     sector: u64,
     sectors: u64,
     version: u64,
@@ -169,9 +169,9 @@ struct Machine {
     /// What writeback has written since the backing device was flushed.
     batch: Option<Batch>,
     /// What somebody waits for: that a record is durable, and what is promised then.
-    waits: Vec<(u64, u64)>,
-    acknowledged: u64,
-    promised: u64,
+    waits: Vec<(Seq, Seq)>,
+    acknowledged: Seq,
+    promised: Seq,
     version: u64,
     base: Vec<u64>,
     log: Vec<Logged>,
@@ -274,7 +274,7 @@ impl Machine {
     /// The power goes off when nothing is under way.
     fn power_off(mut self) -> Image {
         self.settle();
-        let base = self.expected(u64::MAX);
+        let base = self.expected(Seq::MAX);
         self.cache.restart();
         self.backing.restart();
         Image { sb: self.sb, cache: self.cache, backing: self.backing, base, version: self.version }
@@ -437,7 +437,7 @@ impl Machine {
     }
 
     fn write_back(&mut self) -> bool {
-        let mut batch = self.plan(|engine, batch| engine.plan_writeback(batch, u64::MAX));
+        let mut batch = self.plan(|engine, batch| engine.plan_writeback(batch, Seq::MAX));
         batch.sort();
         // Neighbours become one write, as the kernel's host does it.
         let mut writes: Vec<(u64, Vec<u8>)> = Vec::new();
@@ -485,7 +485,7 @@ impl Machine {
     }
 
     /// What the volume must hold after record `newest`.
-    fn expected(&self, newest: u64) -> Vec<u64> {
+    fn expected(&self, newest: Seq) -> Vec<u64> {
         let mut v = self.base.clone();
         for l in self.log.iter().filter(|l| l.seq <= newest) {
             v[l.sector as usize..(l.sector + l.sectors) as usize].fill(l.version);
@@ -638,7 +638,7 @@ impl Totals {
 
 impl Machine {
     /// What the crashes of this moment depend on: what is not stable and what was promised.
-    fn moment(&self) -> (u64, [Vec<(u64, usize)>; 2]) {
+    fn moment(&self) -> (Seq, [Vec<(u64, usize)>; 2]) {
         let pending = |d: &Disk| d.pending().iter().map(|w| (w.sector, w.data.len())).collect::<Vec<_>>();
         let mut cache = pending(&self.cache);
         for f in &self.in_flight {
@@ -764,7 +764,7 @@ impl Machine {
                 if full {
                     break;
                 }
-                let expected = next.expected(u64::MAX);
+                let expected = next.expected(Seq::MAX);
                 let number = next.engine.state().newest;
                 count();
                 let mut last = Machine::begin(next.power_off());
@@ -822,7 +822,7 @@ impl Begin {
     fn check(&self, history: &History, strict: bool) -> Option<Result<Totals, String>> {
         let played = catch(|| {
             let (mut m, changed) = self.play(history, strict)?;
-            let expected = m.expected(u64::MAX);
+            let expected = m.expected(Seq::MAX);
             m.check_volume(&expected);
             Some((m, changed))
         });

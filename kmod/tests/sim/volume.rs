@@ -43,7 +43,7 @@ use writeboost::engine::reclaim::{Batch, Item, Relocation};
 use writeboost::engine::replay::{Replay, Want};
 use writeboost::engine::{Engine, Entry, Part, Secret, RESERVED_SEGMENTS};
 use writeboost::format::{
-    Checkpoint, Held, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, MIN_SEGMENTS,
+    Checkpoint, Held, RecordHeader, Seq, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, MIN_SEGMENTS,
 };
 use writeboost::host::{crc32c, Shared};
 use writeboost::policy::lost::{insist, insist_or_loss, Around, Lost, Near, Sight, Word};
@@ -135,8 +135,8 @@ impl Counts {
 /// One version of some sectors of a block, in the order of the log.
 #[derive(Clone)]
 struct Logged {
-    /// 0 of one that went around the log.
-    seq: u64,
+    /// [`Seq::NONE`] of one that went around the log.
+    seq: Seq,
     sector: u64,
     sectors: u64,
     version: u64,
@@ -149,10 +149,10 @@ struct Write {
     end: u64,
     fua: bool,
     /// PREFLUSH: what must be durable before it begins, by the engine and by the model.
-    before: Option<(u64, u64)>,
-    promise_before: u64,
+    before: Option<(Seq, Seq)>,
+    promise_before: Seq,
     copies: usize,
-    last_seq: u64,
+    last_seq: Seq,
     done: Vec<(u64, u64, u64)>,
     way: Way,
 }
@@ -183,7 +183,7 @@ enum Op {
     Write(Write),
     Read(Read),
     /// Ends when the engine is durable up to the first; promises the second.
-    Flush(u64, u64),
+    Flush(Seq, Seq),
 }
 
 /// Where a part of a read comes from.
@@ -224,7 +224,7 @@ enum Job {
         from: Source,
     },
     Record {
-        seq: u64,
+        seq: Seq,
         slot: u32,
         buffer: u8,
         offset: u32,
@@ -232,7 +232,7 @@ enum Job {
         data: Vec<u8>,
     },
     Flush {
-        upto: u64,
+        upto: Seq,
         mark: u64,
     },
     /// To this block.
@@ -458,11 +458,11 @@ pub struct Sim {
     base: Vec<u64>,
     floor: Vec<u64>,
     log: Vec<Logged>,
-    last_claim: (u64, u32),
+    last_claim: (Seq, u32),
     /// Highest record of an acknowledged write.
-    acknowledged: u64,
+    acknowledged: Seq,
     /// Highest record that a completed flush or FUA write, or a resume, says is durable.
-    promised: u64,
+    promised: Seq,
     pub counts: Counts,
     /// Blocks that relocation has read since a write got room or something was written back.
     idle_work: u64,
@@ -559,9 +559,9 @@ impl Sim {
             base: vec![0; n],
             floor: vec![0; n],
             log: Vec::new(),
-            last_claim: (0, 0),
-            acknowledged: 0,
-            promised: 0,
+            last_claim: (Seq::NONE, 0),
+            acknowledged: Seq::NONE,
+            promised: Seq::NONE,
             counts: Counts::default(),
             idle_work: 0,
             last_progress: 0,
@@ -701,7 +701,7 @@ impl Sim {
     fn note_around_in_flight(&mut self) {
         let around = self.jobs.iter().filter_map(|job| match job {
             &Job::Around { sector, sectors, version, .. } => {
-                Some(Logged { seq: 0, sector, sectors, version, certain: false })
+                Some(Logged { seq: Seq::NONE, sector, sectors, version, certain: false })
             }
             _ => None,
         });
@@ -820,7 +820,7 @@ impl Sim {
     fn write_back_durable(&mut self) {
         let mut batch = Batch::new((self.sb.nr_segments * self.sb.segment_blocks) as usize).unwrap();
         self.engine.begin_batch(&mut batch);
-        while self.engine.plan_writeback(&mut batch, u64::MAX) {}
+        while self.engine.plan_writeback(&mut batch, Seq::MAX) {}
         batch.sort();
         for item in batch.items() {
             let live =
@@ -900,7 +900,7 @@ impl Sim {
     }
 
     /// Resumes from the two disks, perhaps after crashes on the way. Returns the engine and its newest record.
-    fn come_up(&mut self) -> (Engine, u64) {
+    fn come_up(&mut self) -> (Engine, Seq) {
         let mut unstable = self.rng.one_in(3);
         let (engine, cp) = loop {
             if let Some(up) = self.replay(unstable) {
@@ -1040,7 +1040,7 @@ impl Sim {
     // The model.
 
     /// The log was found to end with record `newest`.
-    fn recover(&mut self, newest: u64) {
+    fn recover(&mut self, newest: Seq) {
         for l in self.log.drain(..) {
             if l.seq > newest {
                 self.counts.undone += 1;
@@ -1058,7 +1058,7 @@ impl Sim {
     }
 
     /// What the volume must hold after record `newest`.
-    fn expected(&self, newest: u64) -> Vec<u64> {
+    fn expected(&self, newest: Seq) -> Vec<u64> {
         let mut v = self.base.clone();
         for l in self.log.iter().filter(|l| l.seq <= newest) {
             v[l.sector as usize..(l.sector + l.sectors) as usize].fill(l.version);
@@ -1088,7 +1088,7 @@ impl Sim {
         }
         let mut all = Batch::new((self.sb.nr_segments * self.sb.segment_blocks) as usize).unwrap();
         self.engine.begin_batch(&mut all);
-        while self.engine.plan_writeback(&mut all, u64::MAX) {}
+        while self.engine.plan_writeback(&mut all, Seq::MAX) {}
         assert_eq!(all.items().len() as u64, state.dirty, "count of dirty slots");
         assert_eq!(all.segments(), state.nr_segments - state.free_segments);
     }
@@ -1296,7 +1296,7 @@ impl Sim {
     fn drain(&mut self) {
         self.settle();
         self.find_out();
-        let expected = self.expected(u64::MAX);
+        let expected = self.expected(Seq::MAX);
         self.check_volume(&expected);
         let goal = self.engine.flush();
         self.settle_in(Mode::Drain, |sim| sim.engine.failed() || sim.engine.has_left_log(goal));
@@ -1310,7 +1310,7 @@ impl Sim {
         self.counts.drains += 1;
         let state = self.engine.state();
         assert_eq!(state.free_segments, state.nr_segments);
-        let expected = self.expected(u64::MAX);
+        let expected = self.expected(Seq::MAX);
         self.drained(&expected);
         self.check_volume(&expected);
     }
@@ -1343,9 +1343,9 @@ impl Sim {
                 end: start + n,
                 fua: self.rng.below(100) < self.plan.flush_percent / 2,
                 before,
-                promise_before: 0,
+                promise_before: Seq::NONE,
                 copies: 0,
-                last_seq: 0,
+                last_seq: Seq::NONE,
                 done: Vec::new(),
                 way: if self.rng.one_in(2) { Way::Open } else { Way::Log },
             })
@@ -1426,7 +1426,7 @@ impl Sim {
             // What a write around the cache has left that failed is not durable: the next reset may take it, as long as that write is
             // not in the log.
             let is_new = got > self.floor[s];
-            if is_new && !self.log.iter().any(|l| l.version == got && l.seq == 0 && !l.certain) {
+            if is_new && !self.log.iter().any(|l| l.version == got && l.seq == Seq::NONE && !l.certain) {
                 self.floor[s] = got;
             }
         }
@@ -1704,7 +1704,7 @@ impl Sim {
                 if has_failed {
                     self.backing.forget(&mut self.rng);
                 }
-                self.log.push(Logged { seq: 0, sector, sectors, version, certain: ok });
+                self.log.push(Logged { seq: Seq::NONE, sector, sectors, version, certain: ok });
                 self.bypass.end(tag);
                 if let Some(Op::Write(w)) = self.find_op(op) {
                     w.way = Way::Log;
@@ -1846,13 +1846,13 @@ impl Sim {
             }
             Phase::Planning => {
                 let wb = &mut self.writeback;
-                let more = self.engine.plan_writeback(&mut wb.batch, u64::MAX);
+                let more = self.engine.plan_writeback(&mut wb.batch, Seq::MAX);
                 if more && !self.rng.one_in(8) {
                     return;
                 }
                 wb.batch.sort();
                 if self.rng.one_in(2) {
-                    while self.engine.plan_neighbours(&mut wb.batch, u64::MAX) {}
+                    while self.engine.plan_neighbours(&mut wb.batch, Seq::MAX) {}
                     wb.batch.sort();
                 }
                 (wb.at, wb.phase) = (0, Phase::Begin);
