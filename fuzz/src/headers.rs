@@ -57,7 +57,7 @@ fn check_checkpoint(sb: &Superblock, b: &[u8; SECTOR]) {
     fix_checksum(&mut same, 12);
     assert_eq!(cp.encode(), same, "it is written as it was read");
     assert_eq!(Checkpoint::decode(&same, sb), Ok(cp));
-    assert!(cp.tail_segment < sb.nr_segments && cp.tail >= Seq::FIRST && cp.tail <= cp.durable.next());
+    assert!(cp.tail_segment.0 < sb.nr_segments && cp.tail >= Seq::FIRST && cp.tail <= cp.durable.next());
     assert!([1, 2].contains(&cp.block()));
 }
 

@@ -11,7 +11,7 @@ use crate::bytes::{Sink, Source};
 use crate::device::{Device, SLOTS};
 use crate::fix_checksum;
 use writeboost::format::{
-    Checkpoint, Entry, RecordHeader, Seq, Superblock, BACKING_ID_LEN, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
+    Checkpoint, Entry, RecordHeader, Segment, Seq, Superblock, BACKING_ID_LEN, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
     FIRST_BLOCK, MAX_ENTRIES, NAME_LEN, SECTOR,
 };
 use writeboost::host::crc32c;
@@ -164,7 +164,7 @@ impl Image {
                         epoch_start: Seq(from.near(b.epoch_start.0)),
                         tail: Seq(tail),
                         durable: Seq(from.near(tail)),
-                        tail_segment: from.near(b.tail_segment.into()) as u32,
+                        tail_segment: Segment(from.near(b.tail_segment.0.into()) as u32),
                     };
                     before.checkpoint = cp;
                     Item::Checkpoint(slot, cp)
@@ -227,7 +227,7 @@ impl Image {
                     to.near(cp.epoch, b.epoch);
                     to.near(cp.epoch_start.0, b.epoch_start.0);
                     to.near(cp.durable.0, cp.tail.0);
-                    to.near(cp.tail_segment.into(), b.tail_segment.into());
+                    to.near(cp.tail_segment.0.into(), b.tail_segment.0.into());
                     before.checkpoint = *cp;
                 }
                 Item::Record(r) => {

@@ -70,7 +70,7 @@ fn item(rng: &mut Rng, item: &mut Item) {
             3 => change(rng, &mut cp.epoch_start.0),
             4 => change(rng, &mut cp.tail.0),
             5 => change(rng, &mut cp.durable.0),
-            _ => change32(rng, &mut cp.tail_segment),
+            _ => change32(rng, &mut cp.tail_segment.0),
         },
         Item::Record(r) => record(rng, r),
         Item::Poke(p) => match rng.below(4) {

@@ -16,7 +16,8 @@ use writeboost::engine::reclaim::{Batch, Relocation};
 use writeboost::engine::replay::{self, Replay, Want};
 use writeboost::engine::{Engine, Entry, Part, Secret, State};
 use writeboost::format::{
-    Checkpoint, Chosen, Held, RecordHeader, Seq, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR,
+    Checkpoint, Chosen, Held, RecordHeader, Seq, Slot, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
+    SECTOR,
 };
 use writeboost::host::crc32c;
 
@@ -99,11 +100,11 @@ fn replay(
     let mut empty = false;
     while let Want::Read { slot, blocks } = replay.want() {
         assert!(
-            blocks >= 1 && slot < nr_slots && blocks <= nr_slots - slot,
+            blocks >= 1 && slot < Slot(nr_slots) && blocks <= Slot(nr_slots).since(slot),
             "{blocks} blocks from slot {slot}"
         );
         left = left.checked_sub(blocks).expect("endless");
-        cache.read(u64::from(sb.first_block) + u64::from(slot), blocks, &mut data);
+        cache.read(u64::from(sb.first_block) + u64::from(slot.0), blocks, &mut data);
         if first {
             empty = replay::is_empty(sb, &cp, data.first_chunk().unwrap());
             first = false;
@@ -202,15 +203,15 @@ impl Volume {
         self.begin_life(next);
     }
 
-    fn slot_block(&self, slot: u32) -> u64 {
-        let block = u64::from(self.sb.first_block) + u64::from(slot);
+    fn slot_block(&self, slot: Slot) -> u64 {
+        let block = u64::from(self.sb.first_block) + u64::from(slot.0);
         assert_eq!(block * BLOCK_SECTORS, self.engine.slot_sector(slot));
-        assert!(slot < self.sb.nr_segments * self.sb.segment_blocks, "slot {slot} is on no segment");
+        assert!(slot < Slot(self.sb.nr_segments * self.sb.segment_blocks), "slot {slot} is on no segment");
         block
     }
 
     /// The block in a slot, if it is what its checksum says.
-    fn intact(&self, slot: u32) -> Option<&[u8]> {
+    fn intact(&self, slot: Slot) -> Option<&[u8]> {
         let b = self.cache.block(self.slot_block(slot));
         (crc32c(0, b) == self.engine.checks().checksum(slot)).then_some(b)
     }
@@ -233,9 +234,9 @@ impl Volume {
                 }
                 Run::Cache { slot, blocks, .. } => {
                     assert!(blocks >= 1 && u64::from(blocks) * BLOCK_SECTORS <= end - at);
-                    assert!(slot % self.sb.segment_blocks + blocks <= self.sb.segment_blocks);
+                    assert!(slot.offset(self.sb.segment_blocks) + blocks <= self.sb.segment_blocks);
                     for i in 0..blocks {
-                        let b = self.intact(slot + i);
+                        let b = self.intact(slot.plus(i));
                         out.extend((0..BLOCK / SECTOR).map(|s| Some(content(b?, s))));
                     }
                 }
@@ -393,7 +394,7 @@ impl Volume {
                     expected[s] = Some(content(block, s));
                 }
                 let entry = Entry { addr: part.addr, mask: part.mask(), crc: crc32c(0, block) };
-                self.engine.stored(&claim, claim.slot + i, entry);
+                self.engine.stored(&claim, claim.slot.plus(i), entry);
                 at += u64::from(part.sectors);
                 self.written += 1;
             }
@@ -428,7 +429,7 @@ impl Volume {
             match io {
                 Io::Record { seq, slot, blocks, buffer, offset, fua } => {
                     assert!(
-                        slot % self.sb.segment_blocks == offset && offset + blocks <= self.sb.segment_blocks
+                        slot.offset(self.sb.segment_blocks) == offset && offset + blocks <= self.sb.segment_blocks
                     );
                     let data = &mut self.buffers[usize::from(buffer)][offset as usize * BLOCK..]
                         [..blocks as usize * BLOCK];
@@ -539,7 +540,7 @@ impl Volume {
                 let data = data.unwrap_or(MARK.to_vec());
                 self.buffers[usize::from(claim.buffer)][(claim.offset + i) as usize * BLOCK..][..BLOCK]
                     .copy_from_slice(&data);
-                self.engine.relocated(&claim, claim.slot + i, &self.batch, &item, lost);
+                self.engine.relocated(&claim, claim.slot.plus(i), &self.batch, &item, lost);
                 at += 1;
             }
             self.engine.copied(&claim);
@@ -558,11 +559,11 @@ impl Volume {
 }
 
 /// All record headers on the device, and their slots.
-fn headers<'a>(sb: &'a Superblock, cache: &'a Device) -> impl Iterator<Item = (u32, RecordHeader)> + 'a {
+fn headers<'a>(sb: &'a Superblock, cache: &'a Device) -> impl Iterator<Item = (Slot, RecordHeader)> + 'a {
     cache.written().into_iter().filter_map(move |block| {
-        let slot = block.checked_sub(sb.first_block)?;
+        let slot = Slot(block.checked_sub(sb.first_block)?);
         let b = cache.block(block.into()).first_chunk().unwrap();
-        Some((slot, RecordHeader::decode(b, sb, slot % sb.segment_blocks).ok()?))
+        Some((slot, RecordHeader::decode(b, sb, slot.offset(sb.segment_blocks)).ok()?))
     })
 }
 
@@ -570,7 +571,7 @@ fn headers<'a>(sb: &'a Superblock, cache: &'a Device) -> impl Iterator<Item = (u
 fn watch(sb: &Superblock, cache: &Device) -> Vec<u64> {
     let mut all = vec![0, (sb.backing_sectors - 1) / BLOCK_SECTORS];
     for (slot, h) in headers(sb, cache) {
-        let b = cache.block(u64::from(sb.first_block) + u64::from(slot)).first_chunk().unwrap();
+        let b = cache.block(u64::from(sb.first_block) + u64::from(slot.0)).first_chunk().unwrap();
         all.extend((0..h.blocks.into()).map(|i| RecordHeader::entry(b, i).addr));
     }
     all.sort_unstable();

@@ -19,7 +19,7 @@ use writeboost::engine::reclaim::Batch;
 use writeboost::engine::replay::{Replay, Want};
 use writeboost::engine::{Chains, Engine, Entry, Secret, RESERVED_SEGMENTS};
 use writeboost::format::{
-    Checkpoint, RecordHeader, Seq, Superblock, BLOCK, BLOCK_SECTORS, DEFAULT_SEGMENT_BLOCKS,
+    Checkpoint, RecordHeader, Segment, Seq, Superblock, BLOCK, BLOCK_SECTORS, DEFAULT_SEGMENT_BLOCKS,
 };
 use writeboost::host::Shared;
 
@@ -68,12 +68,12 @@ impl Volume {
     }
 
     /// The header of the record that fills a segment.
-    fn header(&self, segment: u32, block: &mut [u8; BLOCK]) {
+    fn header(&self, segment: Segment, block: &mut [u8; BLOCK]) {
         let blocks = SEGMENT_BLOCKS as u16 - 1;
-        let seq = Seq(u64::from(segment) + 1);
+        let seq = Seq(u64::from(segment.0) + 1);
         let (durable, tail) = (seq.before(), Seq::FIRST);
         let header = RecordHeader { nonce: NONCE, seq, epoch: 0, durable, tail, blocks };
-        let first = u64::from(segment) * u64::from(blocks);
+        let first = u64::from(segment.0) * u64::from(blocks);
         header.encode(block, |i| Entry { addr: self.addr(first + i as u64), mask: 0xff, crc: i as u32 });
     }
 
@@ -82,13 +82,13 @@ impl Volume {
     }
 
     /// Replays the log; `header` fills in that of a segment.
-    fn replay(&self, mut header: impl FnMut(u32, &mut [u8; BLOCK])) -> Engine {
+    fn replay(&self, mut header: impl FnMut(Segment, &mut [u8; BLOCK])) -> Engine {
         let mut replay = Replay::with_secret(&self.sb, self.checkpoint(), NR_BUFFERS, Secret::new(SECRET))
             .expect("memory");
         let mut block = [0; BLOCK];
         while let Want::Read { slot, .. } = replay.want() {
-            let segment = slot / SEGMENT_BLOCKS;
-            if slot % SEGMENT_BLOCKS == 0 && segment < self.used_segments {
+            let segment = slot.segment(SEGMENT_BLOCKS);
+            if slot.offset(SEGMENT_BLOCKS) == 0 && segment.0 < self.used_segments {
                 header(segment, &mut block);
             } else {
                 block.fill(0);
@@ -303,12 +303,12 @@ fn replay(c: &mut Criterion) {
     let volume = Volume::new(18, 90);
     let mut log = vec![[0; BLOCK]; volume.used_segments as usize];
     for (segment, block) in log.iter_mut().enumerate() {
-        volume.header(segment as u32, block);
+        volume.header(Segment(segment as u32), block);
     }
     group.throughput(Throughput::Elements(volume.cached()));
     group.sample_size(20);
     group.bench_function("2^18 slots, 90 % of them in use", |b| {
-        b.iter(|| volume.replay(|segment, block| *block = log[segment as usize]));
+        b.iter(|| volume.replay(|segment, block| *block = log[segment.index()]));
     });
 }
 

@@ -16,7 +16,7 @@ use writeboost::engine::reclaim::{Batch, Item, Planned, Relocation};
 use writeboost::engine::replay::{self, Damage, Replay, Want, FEW};
 use writeboost::engine::{Entry, RESERVED_SEGMENTS};
 use writeboost::format::{
-    Checkpoint, Held, RecordHeader, Seq, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR, WINDOW,
+    Checkpoint, Held, RecordHeader, Segment, Seq, Slot, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR, WINDOW,
 };
 use writeboost::host::crc32c;
 use writeboost::policy::lost::{Around, Loss, Lost, Near, Sight, Word};
@@ -115,8 +115,8 @@ fn only_an_acceptable_header_of_a_later_epoch_makes_another_one_a_leftover() {
         let header = RecordHeader { nonce: cp.nonce, seq: Seq(2), epoch: other, durable: Seq(1), tail: Seq(1), blocks: 1 };
         let mut bytes = [0; BLOCK];
         header.encode(&mut bytes, |_| Entry { addr: 20, mask: 0xff, crc: crc32c(0, &block) });
-        h.cache.poke(h.sector_of(SEGMENT_BLOCKS), &bytes);
-        h.cache.poke(h.sector_of(SEGMENT_BLOCKS + 1), &block);
+        h.cache.poke(h.sector_of(Slot(SEGMENT_BLOCKS)), &bytes);
+        h.cache.poke(h.sector_of(Slot(SEGMENT_BLOCKS + 1)), &block);
         let (replay, _) = h.replay().unwrap();
         h.engine = replay.finish().0;
         assert_eq!(h.engine.state().newest, Seq(2));
@@ -174,7 +174,7 @@ fn a_log_that_ends_too_early_is_refused() {
     h.flush();
     // The checkpoint of the resume knows both.
     h.crash().unwrap();
-    h.cache.poke(h.sector_of(claims[0].slot - 1), &[0; SECTOR]);
+    h.cache.poke(h.sector_of(claims[0].slot.minus(1)), &[0; SECTOR]);
     assert_eq!(h.crash(), Err(Damage::Short { end: Seq(2), durable: Seq(2) }));
 }
 
@@ -198,7 +198,7 @@ fn a_header_knows_that_the_record_before_was_durable() {
     h.write(20, 15, 2);
     let second = h.flush();
     let (_, bytes) = h.bytes_of(&second[0]);
-    h.cache.poke(h.sector_of(0), &bytes);
+    h.cache.poke(h.sector_of(Slot(0)), &bytes);
     assert_eq!(h.crash(), Err(Damage::Overwritten { expected: Seq(1), found: Seq(2) }));
 }
 
@@ -216,7 +216,7 @@ fn a_log_without_an_end_is_refused() {
         };
         let mut block = [0; BLOCK];
         header.encode(&mut block, |i| Entry { addr: i as u64, mask: 0xff, crc: 0 });
-        h.cache.poke(h.sector_of((seq as u32 - 1) * SEGMENT_BLOCKS), &block);
+        h.cache.poke(h.sector_of(Slot((seq as u32 - 1) * SEGMENT_BLOCKS)), &block);
     }
     assert_eq!(h.crash(), Err(Damage::Endless));
 }
@@ -225,7 +225,7 @@ fn a_log_without_an_end_is_refused() {
 fn data_are_checked_of_what_is_not_known_durable() {
     for (spoilt, newest) in [(1, Seq(3)), (2, Seq(1)), (3, Seq(2))] {
         let mut h = host();
-        let mut slots = vec![0];
+        let mut slots = vec![Slot(0)];
         slots.push(h.write(0, 15, 1)[0].slot);
         h.flush();
         for n in 2..4 {
@@ -236,14 +236,14 @@ fn data_are_checked_of_what_is_not_known_durable() {
         assert_eq!(h.engine.durable(), Seq(1));
         // All reach the disk.
         h.cache.flush(h.cache.mark());
-        let mut sector = h.cache.read(h.sector_of(slots[spoilt] + 14), 1).to_vec();
+        let mut sector = h.cache.read(h.sector_of(slots[spoilt].plus(14)), 1).to_vec();
         sector[100] ^= 1;
-        h.cache.poke(h.sector_of(slots[spoilt] + 14), &sector);
+        h.cache.poke(h.sector_of(slots[spoilt].plus(14)), &sector);
         h.crash().unwrap();
         assert_eq!(h.engine.state().newest, newest);
         if spoilt == 1 {
             // It was promised and stays in the log; the reader sees the checksum.
-            let slot = slots[1] + 14;
+            let slot = slots[1].plus(14);
             let block = h.cache.read(h.sector_of(slot), BLOCK_SECTORS);
             assert_ne!(crc32c(0, &block), h.engine.checks().checksum(slot));
         }
@@ -284,7 +284,7 @@ fn a_torn_header_of_more_than_a_sector_is_none() {
     h.write(40, 1, 2);
     h.drain();
     // Until the log comes round to it.
-    while h.checkpoint().tail_segment != 0 {
+    while h.checkpoint().tail_segment != Segment(0) {
         h.write(1000, 63, 3);
         h.drain();
     }
@@ -324,7 +324,7 @@ fn a_missing_record_is_not_jumped_over() {
     h.write_checkpoint(&cp);
     h.complete(&io[2]);
     h.cache.flush(h.cache.mark());
-    h.cache.poke(h.sector_of(lost - 1), &[0x5a; SECTOR]);
+    h.cache.poke(h.sector_of(lost.minus(1)), &[0x5a; SECTOR]);
     assert_eq!(h.crash(), Err(Damage::Short { end: Seq(2), durable: Seq(3) }));
 }
 
@@ -359,7 +359,7 @@ fn replay_reads_no_more_than_it_must() {
 #[test]
 fn damage_says_what_is_damaged() {
     for (damage, words) in [
-        (Damage::Unreadable { end: Seq(39), durable: Seq(40), slot: 17 }, &["record 39", "slot 17", "up to 40"][..]),
+        (Damage::Unreadable { end: Seq(39), durable: Seq(40), slot: Slot(17) }, &["record 39", "slot 17", "up to 40"][..]),
         (Damage::Short { end: Seq(41), durable: Seq(42) }, &["record 41 is missing", "up to 42"][..]),
         (Damage::Overwritten { expected: Seq(43), found: Seq(44) }, &["record 44", "where record 43"]),
         (Damage::Outdated { expected: Seq(45) }, &["newest checkpoint", "record 45"]),
@@ -401,7 +401,7 @@ fn a_log_that_has_counted_too_far_is_refused() {
 
 /// Whether the log looks empty from its first block alone. It must not look so when there is something in it.
 fn looks_empty(h: &Host, cp: &Checkpoint) -> bool {
-    let block = h.cache.read(h.sector_of(cp.tail_segment * h.sb.segment_blocks), BLOCK_SECTORS);
+    let block = h.cache.read(h.sector_of(cp.tail_segment.first_slot(h.sb.segment_blocks)), BLOCK_SECTORS);
     replay::is_empty(&h.sb, cp, block[..].first_chunk().unwrap())
 }
 
@@ -432,7 +432,7 @@ fn an_empty_log_is_told_from_its_first_block() {
         h.drain();
         let cp = h.checkpoint();
         assert!(looks_empty(&h, &cp));
-        let block = h.cache.read(h.sector_of(cp.tail_segment * SEGMENT_BLOCKS), BLOCK_SECTORS);
+        let block = h.cache.read(h.sector_of(cp.tail_segment.first_slot(SEGMENT_BLOCKS)), BLOCK_SECTORS);
         if let Ok(old) = RecordHeader::decode(block[..].first_chunk().unwrap(), &h.sb, 0) {
             assert!(old.seq < cp.tail);
             leftovers += 1;
@@ -563,7 +563,7 @@ fn what_a_failed_flush_may_have_lost_can_be_written_again() {
         let (sector, sectors) = (h.sector_of(*slot), u64::from(*blocks) * BLOCK_SECTORS);
         let record = h.cache.read(sector, sectors).to_vec();
         let header = record.first_chunk::<BLOCK>().unwrap();
-        let decoded = RecordHeader::decode(header, &h.sb, slot % SEGMENT_BLOCKS).unwrap();
+        let decoded = RecordHeader::decode(header, &h.sb, slot.offset(SEGMENT_BLOCKS)).unwrap();
         assert_eq!((decoded.epoch, u32::from(decoded.blocks) + 1), (h.engine.epoch(), *blocks));
         h.cache.write(sector, &record, true);
     }
@@ -599,7 +599,7 @@ fn a_commit_leaves_open_what_it_does_not_need() {
     h.engine.want(seq);
     assert!(matches!(h.pump()[..], [Io::Record { seq: Seq(1), fua: true, .. }]));
     let more = h.write(30, 1, 3)[0];
-    assert_eq!((more.seq, more.slot), (open.seq, open.slot + 1));
+    assert_eq!((more.seq, more.slot), (open.seq, open.slot.plus(1)));
     h.flush();
     h.crash().unwrap();
     assert_eq!([h.read(0), h.read(20), h.read(30)], [1, 2, 3]);
@@ -788,7 +788,7 @@ fn the_last_two_blocks_of_a_segment_hold_a_record() {
         let mut h = host();
         h.write(0, blocks, 1);
         h.flush();
-        assert_eq!(h.write(100, 1, 2)[0].slot, slot);
+        assert_eq!(h.write(100, 1, 2)[0].slot, Slot(slot));
         h.flush();
         h.crash().unwrap();
         assert_eq!([h.read(0), h.read(blocks - 1), h.read(100)], [1, 1, 2]);
@@ -872,9 +872,9 @@ fn an_idle_head_stays_the_head_unless_all_is_drained() {
     h.flush();
     h.write_back();
     assert!(h.engine.advance_tail(false).is_none());
-    assert_eq!(h.write(10, 5, 2)[0].slot, 7);
+    assert_eq!(h.write(10, 5, 2)[0].slot, Slot(7));
     h.drain();
-    assert_eq!(h.write(20, 5, 3)[0].slot, SEGMENT_BLOCKS + 1);
+    assert_eq!(h.write(20, 5, 3)[0].slot, Slot(SEGMENT_BLOCKS + 1));
 }
 
 /// Sends a record that cannot be written: the log fails.
@@ -1135,9 +1135,9 @@ fn where_a_block_was_copied_to_is_forgotten_when_its_segment_is_opened_again() {
     let old = h.slots_of(1)[0].0;
     relocate(&mut h).unwrap();
     let copy = h.slots_of(1)[0].0;
-    assert_eq!((old, copy), (2, 2 * SEGMENT_BLOCKS + 1));
+    assert_eq!((old, copy), (Slot(2), Slot(2 * SEGMENT_BLOCKS + 1)));
     h.drain();
-    while h.write(200, 1, 3)[0].slot / SEGMENT_BLOCKS != 15 {
+    while h.write(200, 1, 3)[0].slot.segment(SEGMENT_BLOCKS) != Segment(15) {
         h.drain();
     }
     h.drain();
@@ -1152,7 +1152,7 @@ fn where_a_block_was_copied_to_is_forgotten_when_its_segment_is_opened_again() {
     fail_record(&mut h);
     let batch = h.plan_writeback();
     assert_eq!(batch.items().len(), 29);
-    assert!(batch.items().iter().all(|item| item.addr() != 1 && item.slot != old));
+    assert!(batch.items().iter().all(|item| item.addr() != 1 && { item.slot } != old));
 }
 
 #[test]
@@ -1190,7 +1190,7 @@ fn an_item_of_a_segment_that_was_opened_again_is_left_alone() {
     loop {
         n += 1;
         let claims = h.write(100, 15, n);
-        if claims[0].slot < SEGMENT_BLOCKS {
+        if claims[0].slot < Slot(SEGMENT_BLOCKS) {
             break;
         }
         h.drain();
@@ -1300,13 +1300,13 @@ fn what_lies_beside_the_oldest_is_written_back_along_with_it() {
     let segments = |h: &Host, last| {
         let batch = planned_with_neighbours(h, last);
         let all: Vec<_> =
-            batch.items().iter().map(|item| (item.addr(), item.slot / SEGMENT_BLOCKS)).collect();
+            batch.items().iter().map(|item| (item.addr(), item.slot.segment(SEGMENT_BLOCKS))).collect();
         (all.iter().map(|&(addr, _)| addr).collect::<Vec<_>>(), all)
     };
     // On either side for 16 blocks at most: across what others have written, up to a gap.
     let (addrs, all) = segments(&h, goal);
     assert_eq!(addrs, (84..118).collect::<Vec<_>>());
-    assert!(all.iter().any(|&(_, segment)| segment > 1), "{all:?}");
+    assert!(all.iter().any(|&(_, segment)| segment > Segment(1)), "{all:?}");
     // Of a drain's time only: the neighbours came later.
     assert_eq!(segments(&h, Seq(1)).0, (100..115).collect::<Vec<_>>());
     // Not what is not durable, nor what is there in part only by now.
@@ -1367,7 +1367,7 @@ fn planning_goes_on_behind_what_is_being_written_back() {
     let mut written: Vec<(Planned, Vec<Item>)> = Vec::new();
     for addr in [0, 100, 200] {
         assert_eq!(plan(&h, &mut batch), (true, Some(addr)));
-        assert_eq!((batch.span().first, batch.span().count), ((addr / 100) as u32, 1));
+        assert_eq!((batch.span().first, batch.span().count), (Segment((addr / 100) as u32), 1));
         for item in batch.items() {
             h.write_item(&batch, item);
         }
@@ -1571,7 +1571,7 @@ fn relocate_but(h: &mut Host, unreadable: Option<u64>) -> Result<(), Wait> {
             });
             let at = (claim.offset + i) as usize * BLOCK;
             h.buffers[usize::from(claim.buffer)][at..at + BLOCK].copy_from_slice(&block);
-            h.engine.relocated(&claim, claim.slot + i, &batch, item, lost);
+            h.engine.relocated(&claim, claim.slot.plus(i), &batch, item, lost);
             done += 1;
         }
         h.engine.copied(&claim);
@@ -1674,7 +1674,7 @@ fn the_head_does_not_wait_for_who_reads() {
     }
     assert_eq!(checks.judge(slot, generation, [old]), Verdict::Intact, "the head is right before it");
     let claim = h.engine.claim(15).unwrap();
-    assert_eq!(claim.slot, slot - 3, "it is the head's now, whoever reads there");
+    assert_eq!(claim.slot, slot.minus(3), "it is the head's now, whoever reads there");
     // Nothing is stored yet, and what was read is still right; but nobody could tell for much longer.
     assert_eq!(checks.judge(slot, generation, [old]), Verdict::Gone);
     h.copy(&claim, 500 * BLOCK_SECTORS, 15 * BLOCK_SECTORS, 99);
@@ -1715,7 +1715,7 @@ fn relocation_leaves_out_what_was_reclaimed_while_it_read() {
     assert_eq!(claim.slot, { batch.items()[0].slot });
     assert!(!batch.items().iter().any(|item| h.engine.holds_item(&batch, item)));
     for (i, item) in (0..).zip(batch.items()) {
-        h.engine.relocated(&claim, claim.slot + i, &batch, item, Some(7));
+        h.engine.relocated(&claim, claim.slot.plus(i), &batch, item, Some(7));
     }
     h.engine.copied(&claim);
     assert_eq!(h.engine.state().dirty, 0, "nothing was moved");
@@ -1727,7 +1727,7 @@ fn relocation_leaves_out_what_was_reclaimed_while_it_read() {
         n += 15;
         h.write(n, 15, n);
         h.flush();
-        if h.slots_of(n + 14)[0].0 == item.slot {
+        if h.slots_of(n + 14)[0].0 == { item.slot } {
             break;
         }
         h.write_back();
@@ -1841,7 +1841,7 @@ fn a_record_that_rots_after_a_suspend_is_missed() {
             h.note();
             assert!(h.engine.note_durable().is_none(), "it is noted already");
         }
-        h.cache.poke(h.sector_of(claims[0].slot - 1), &[0x5a; SECTOR]);
+        h.cache.poke(h.sector_of(claims[0].slot.minus(1)), &[0x5a; SECTOR]);
         // One of the checkpoints may rot as well.
         for block in CHECKPOINT_BLOCKS.into_iter().filter(|_| suspend) {
             let mut h = twin(&h);
@@ -1929,7 +1929,7 @@ fn pieces_say_which_sectors_they_have() {
 fn a_run_is_as_long_as_it_can_be_and_no_longer() {
     let mut h = host();
     let run = |h: &mut Host, addr: u64, blocks: u64| match h.engine.lookup(addr * BLOCK_SECTORS, blocks * 8) {
-        Run::Cache { slot, blocks, .. } => (slot, blocks),
+        Run::Cache { slot, blocks, .. } => (slot.0, blocks),
         other => panic!("{other:?}"),
     };
     // Blocks 0 to 29 fill two segments, which lie one behind the other.
@@ -2048,7 +2048,7 @@ fn the_buffer_of_the_newest_segment_is_used_again() {
 fn map(h: &Host, writing: Span) -> String {
     let map: String = (0..h.sb.nr_segments)
         .map(|segment| {
-            let (kind, dirty) = h.engine.kind(segment, writing);
+            let (kind, dirty) = h.engine.kind(Segment(segment), writing);
             let mut cell = Cell::default();
             cell.add(kind, dirty, h.sb.segment_blocks);
             cell.shown().char()
@@ -2078,8 +2078,8 @@ fn the_map_shows_what_a_segment_is() {
     h.write(100, 10, 2);
     h.flush();
     assert_eq!(map(&h, none), "-398o...........");
-    assert_eq!(map(&h, Span { first: 1, count: 2 }), "-ww8o...........");
-    assert_eq!(map(&h, Span { first: 15, count: 4 }), "-ww8o...........", "the log comes round");
+    assert_eq!(map(&h, Span { first: Segment(1), count: 2 }), "-ww8o...........");
+    assert_eq!(map(&h, Span { first: Segment(15), count: 4 }), "-ww8o...........", "the log comes round");
     h.write_back();
     assert_eq!(map(&h, none), "----o...........");
     let checkpoint = h.engine.advance_tail(true).unwrap();
@@ -2114,23 +2114,23 @@ fn what_the_next_segment_held_is_forgotten_ahead_and_piece_by_piece() {
         h.write(i * 100, 15, i + 1);
         h.drain();
     }
-    assert_eq!(h.slots_of(3), [(4, 0xff)]);
-    assert_eq!(h.engine.to_prepare(100), 0..SEGMENT_BLOCKS);
+    assert_eq!(h.slots_of(3), [(Slot(4), 0xff)]);
+    assert_eq!(h.engine.to_prepare(100), Slot(0)..Slot(SEGMENT_BLOCKS));
     assert!(h.engine.prepare(5));
     // The header and four blocks.
     assert!((0..4).all(|addr| h.slots_of(addr).is_empty()));
-    assert_eq!(h.slots_of(4), [(5, 0xff)]);
-    assert_eq!(h.engine.to_prepare(3), 5..8);
+    assert_eq!(h.slots_of(4), [(Slot(5), 0xff)]);
+    assert_eq!(h.engine.to_prepare(3), Slot(5)..Slot(8));
     assert!(h.engine.prepare(100) && !h.engine.prepare(100));
     assert!((0..15).all(|addr| h.slots_of(addr).is_empty()));
     assert_eq!((h.read(0), h.read(14), h.slots_of(100).len()), (1, 1, 1));
     // It is opened, and the one behind it is next. That one is opened with what it still holds.
-    assert_eq!(h.write(1700, 15, 20)[0].slot, 1);
-    assert_eq!(h.engine.to_prepare(100), SEGMENT_BLOCKS..2 * SEGMENT_BLOCKS);
+    assert_eq!(h.write(1700, 15, 20)[0].slot, Slot(1));
+    assert_eq!(h.engine.to_prepare(100), Slot(SEGMENT_BLOCKS)..Slot(2 * SEGMENT_BLOCKS));
     assert!(h.engine.prepare(1) && h.slots_of(100).len() == 1);
-    assert_eq!(h.write(1800, 15, 21)[0].slot, SEGMENT_BLOCKS + 1);
+    assert_eq!(h.write(1800, 15, 21)[0].slot, Slot(SEGMENT_BLOCKS + 1));
     assert!((100..115).all(|addr| h.slots_of(addr).is_empty()));
-    assert_eq!(h.engine.to_prepare(1), 2 * SEGMENT_BLOCKS..2 * SEGMENT_BLOCKS + 1);
+    assert_eq!(h.engine.to_prepare(1), Slot(2 * SEGMENT_BLOCKS)..Slot(2 * SEGMENT_BLOCKS + 1));
     h.flush();
     h.crash().unwrap();
     assert_eq!((h.read(100), h.read(200), h.read(1700), h.read(1814)), (2, 3, 20, 21));
@@ -2140,7 +2140,7 @@ fn what_the_next_segment_held_is_forgotten_ahead_and_piece_by_piece() {
 
 /// The first sector of the header that begins a segment.
 fn beginning(h: &Host, segment: u32) -> u64 {
-    h.sector_of(segment * SEGMENT_BLOCKS)
+    h.sector_of(Segment(segment).first_slot(SEGMENT_BLOCKS))
 }
 
 #[test]
@@ -2150,8 +2150,8 @@ fn one_unreadable_sector_anywhere_but_in_a_header_costs_nothing() {
     h.write(900, 3, 9);
     h.flush();
     h.drain();
-    let first = h.write(0, 15, 1)[0].slot - 1;
-    assert_eq!(first % SEGMENT_BLOCKS, 0);
+    let first = h.write(0, 15, 1)[0].slot.minus(1);
+    assert_eq!(first.offset(SEGMENT_BLOCKS), 0);
     h.flush();
     h.write(100, 3, 2);
     h.flush();
@@ -2168,9 +2168,9 @@ fn one_unreadable_sector_anywhere_but_in_a_header_costs_nothing() {
         // The header of what was in flight, its data, and where the next segment would begin.
         sector,
         sector + BLOCK_SECTORS + 3,
-        h.sector_of(first + 2 * SEGMENT_BLOCKS),
+        h.sector_of(first.plus(2 * SEGMENT_BLOCKS)),
         // Data of a record that is known durable.
-        h.sector_of(first + 4) + 5,
+        h.sector_of(first.plus(4)) + 5,
     ];
     for bad in bad {
         let mut h = Host { cache: h.cache.clone(), backing: h.backing.clone(), ..host() };
@@ -2520,10 +2520,10 @@ fn a_header_that_is_lost_inside_the_log_is_named() {
     h.lose_power();
     for (bad, end) in [(0, Seq(1)), (SEGMENT_BLOCKS, Seq(2)), (2 * SEGMENT_BLOCKS, Seq(3))] {
         let mut h = Host { cache: h.cache.clone(), backing: h.backing.clone(), ..host() };
-        h.cache.lose(h.sector_of(bad) + 7);
+        h.cache.lose(h.sector_of(Slot(bad)) + 7);
         let damage = h.resume().unwrap_err();
         let Damage::Unreadable { end: found, slot, durable } = damage else { panic!("{damage:?}") };
-        assert_eq!((found, slot), (end, bad));
+        assert_eq!((found, slot), (end, Slot(bad)));
         assert!(durable >= end && damage.to_string().contains(&format!("slot {bad},")), "{damage}");
     }
 }
@@ -2562,7 +2562,7 @@ fn a_log_that_goes_into_a_large_area_that_is_lost_has_no_end() {
     for apart in [1, 3, 16] {
         assert_eq!(lose(FEW, apart).0, Ok(()), "{apart} blocks apart");
         let (end, lost) = lose(38, apart);
-        assert_eq!(end, Err(Damage::Area { end: Seq(2), slot: SEGMENT_BLOCKS }), "{apart} blocks apart");
+        assert_eq!(end, Err(Damage::Area { end: Seq(2), slot: Slot(SEGMENT_BLOCKS) }), "{apart} blocks apart");
         assert!(lost <= FEW + 1, "{lost} reads that fail");
     }
 }
@@ -2661,8 +2661,8 @@ fn where_nothing_can_be_read_behind_the_log_what_is_whole_counts() {
 fn look(h: &Host, lost: &mut Lost, now_ms: u64) -> Vec<bool> {
     let checks = h.engine.checks();
     let nr = h.sb.nr_segments;
-    let near = |slot: u32| {
-        let segment = slot / SEGMENT_BLOCKS;
+    let near = |slot: Slot| {
+        let segment = slot.segment(SEGMENT_BLOCKS);
         let around = Around::look(slot, nr * SEGMENT_BLOCKS, |place| {
             match h.cache.try_read(h.sector_of(place), BLOCK_SECTORS) {
                 Err(errno) => Sight::Error(Word::of(errno)),
@@ -2670,8 +2670,8 @@ fn look(h: &Host, lost: &mut Lost, now_ms: u64) -> Vec<bool> {
                 Ok(_) => Sight::Readable,
             }
         });
-        let see = |segment: u32| match (
-            h.cache.try_read(beginning(h, segment), BLOCK_SECTORS),
+        let see = |segment: Segment| match (
+            h.cache.try_read(beginning(h, segment.0), BLOCK_SECTORS),
             h.engine.record_at(segment),
         ) {
             (Err(errno), _) => Sight::Error(Word::of(errno)),
@@ -2681,7 +2681,7 @@ fn look(h: &Host, lost: &mut Lost, now_ms: u64) -> Vec<bool> {
             }
             _ => Sight::Wrong,
         };
-        let beside = [see((segment + nr - 1) % nr), see((segment + 1) % nr)];
+        let beside = [see(segment.before(nr)), see(segment.next(nr))];
         Near { own: see(segment), beside, around }
     };
     lost.begin(now_ms);
@@ -2722,7 +2722,7 @@ fn a_disk_that_is_locked_has_lost_nothing() {
     for part in [1..16, 1..9, 8..16, 4..12] {
         h.cache = sound.clone();
         let slots = SEGMENT_BLOCKS + part.start..SEGMENT_BLOCKS + part.end;
-        slots.for_each(|slot| h.cache.lose(h.sector_of(slot)));
+        slots.for_each(|slot| h.cache.lose(h.sector_of(Slot(slot))));
         let mut lost = Lost::new(100).unwrap();
         for second in 0..3600 {
             lost.hurry(second * 1000);

@@ -18,7 +18,7 @@ use writeboost::engine::log::{Claim, Io};
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::Batch;
 use writeboost::engine::{Engine, Entry};
-use writeboost::format::{Seq, BLOCK, BLOCK_SECTORS};
+use writeboost::format::{Seq, Slot, BLOCK, BLOCK_SECTORS};
 use writeboost::host::Shared;
 
 /// Checks `f` in all orders with at most `preemptions` preemptions, and says how many there were.
@@ -40,7 +40,7 @@ fn check(what: &str, preemptions: Option<usize>, f: impl Fn() + Sync + Send + 's
 
 /// A record that [`Engine::poll`] might hand out.
 fn record(seq: u64) -> Io {
-    Io::Record { seq: Seq(seq), slot: 0, blocks: 2, buffer: 0, offset: 0, fua: seq % 2 == 1 }
+    Io::Record { seq: Seq(seq), slot: Slot(0), blocks: 2, buffer: 0, offset: 0, fua: seq % 2 == 1 }
 }
 
 // Two records and a flush end while the commit thread looks: it learns of each once, sees what each did, and never sleeps
@@ -232,7 +232,7 @@ impl Volume {
         let mut engine = self.engine.lock().unwrap();
         for i in 0..claim.blocks {
             let entry = Entry { addr: addr + u64::from(i), mask: 0xff, crc: n };
-            engine.stored(claim, claim.slot + i, entry);
+            engine.stored(claim, claim.slot.plus(i), entry);
         }
         engine.copied(claim);
     }
@@ -254,7 +254,7 @@ impl Volume {
                             data,
                             "a torn record is sent"
                         );
-                        self.cache[(slot + i) as usize].store(data, Ordering::SeqCst);
+                        self.cache[slot.plus(i).index()].store(data, Ordering::SeqCst);
                     }
                     self.engine.lock().unwrap().record_done(seq, fua, true);
                 }
@@ -264,8 +264,8 @@ impl Volume {
     }
 
     /// What the cache device has in a slot at this moment.
-    fn on_device(&self, slot: u32) -> u32 {
-        self.cache[slot as usize].load(Ordering::SeqCst)
+    fn on_device(&self, slot: Slot) -> u32 {
+        self.cache[slot.index()].load(Ordering::SeqCst)
     }
 
     /// Fills whole segments, writes them and, without reading anything, calls them written back.
@@ -329,7 +329,7 @@ fn what_is_read_while_its_segment_is_opened_again_is_not_served() {
             })
         };
         let claim = volume.engine.lock().unwrap().claim(SEGMENT_BLOCKS).unwrap();
-        assert_eq!(claim.slot / SEGMENT_BLOCKS, slot / SEGMENT_BLOCKS);
+        assert_eq!(claim.slot.segment(SEGMENT_BLOCKS), slot.segment(SEGMENT_BLOCKS));
         volume.copy(&claim, 100, 99);
         volume.send();
         reader.join().unwrap();

@@ -9,7 +9,7 @@ mod sim;
 use sim::host::{Host, SEGMENT_BLOCKS};
 use sim::rng::Rng;
 use writeboost::engine::sleep::{Changed, Comparison};
-use writeboost::format::{Checkpoint, Held, Seq, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
+use writeboost::format::{Checkpoint, Held, Segment, Seq, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
 
 /// What the image finds on the cache device.
 fn compare(h: &Host) -> Result<(), Changed> {
@@ -182,7 +182,7 @@ fn a_checkpoint_with_the_right_number_must_be_the_same_in_all_else() {
         Checkpoint { epoch_start: cp.epoch_start.next(), ..cp },
         Checkpoint { durable: cp.durable.next(), ..cp },
         Checkpoint { tail: cp.tail.next(), durable: cp.durable.next(), ..cp },
-        Checkpoint { tail_segment: cp.tail_segment + 1, ..cp },
+        Checkpoint { tail_segment: Segment(cp.tail_segment.0 + 1), ..cp },
     ] {
         other.write_checkpoint(&wrong);
         let changed = Changed::Checkpoint { expected: cp.generation, found: Some(cp.generation) };

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use writeboost::{
-    format::{Checkpoint, Entry, RecordHeader, Seq, Superblock, BLOCK, SECTOR},
+    format::{Checkpoint, Entry, RecordHeader, Segment, Seq, Superblock, BLOCK, SECTOR},
     host::crc32c,
 };
 
@@ -129,7 +129,7 @@ fn checkpoint_example() {
         epoch_start: Seq(n("epoch_start")),
         tail: Seq(n("tail")),
         durable: Seq(n("durable")),
-        tail_segment: n("tail_segment") as u32,
+        tail_segment: Segment(n("tail_segment") as u32),
     };
     assert_eq!(Checkpoint::decode(&bytes, &superblock()), Ok(cp));
     assert_eq!(cp.encode(), bytes);

@@ -24,6 +24,7 @@
 
 use super::log::{Claim, Refused, Wait};
 use super::Engine;
+use crate::format::Segment;
 use crate::host::{OutOfMemory, Table};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -175,7 +176,7 @@ impl Engine {
     }
 
     /// The index forgets something of a segment that a replay may still find there.
-    pub(super) fn note_forgotten(&mut self, segment: u32) {
+    pub(super) fn note_forgotten(&mut self, segment: Segment) {
         self.forgot = self.forgot.max(self.last_seq(segment));
     }
 

@@ -376,6 +376,7 @@ impl Default for Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::Slot;
     use std::vec::Vec;
 
     fn collected(flights: &Flights) -> Vec<Landing> {
@@ -385,7 +386,7 @@ mod tests {
     }
 
     fn record(seq: u64, fua: bool) -> Io {
-        Io::Record { seq: Seq(seq), slot: 1, blocks: 2, buffer: 3, offset: 4, fua }
+        Io::Record { seq: Seq(seq), slot: Slot(1), blocks: 2, buffer: 3, offset: 4, fua }
     }
 
     #[test]

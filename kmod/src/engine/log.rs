@@ -10,8 +10,8 @@
 //! Group commit without a timer: while a commit is in flight, whoever wants the next one waits and its data gather
 //! in the open record.
 
-use super::{Engine, Entry, Failed, Was, RESERVED_SEGMENTS};
-use crate::format::{RecordHeader, Seq, BLOCK, WINDOW};
+use super::{Buffer, Engine, Entry, Failed, SegmentState, Was, RESERVED_SEGMENTS};
+use crate::format::{RecordHeader, Segment, Seq, Slot, BLOCK, WINDOW};
 use core::ops::Range;
 
 /// What has happened to a record.
@@ -30,7 +30,7 @@ pub(super) enum Stage {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Record {
     /// Slot of the header block; the data follow.
-    pub(super) first: u32,
+    pub(super) first: Slot,
     /// Data blocks claimed.
     blocks: u16,
     /// Claims whose data are not all copied.
@@ -44,7 +44,7 @@ pub struct Claim {
     /// The record.
     pub seq: Seq,
     /// First of the claimed slots.
-    pub slot: u32,
+    pub slot: Slot,
     /// Number of slots, at least 1 and at most what was asked for.
     pub blocks: u32,
     /// The RAM buffer to copy to.
@@ -80,7 +80,7 @@ pub enum Io {
         /// The record.
         seq: Seq,
         /// Slot of the header.
-        slot: u32,
+        slot: Slot,
         /// Blocks, header included.
         blocks: u32,
         /// The RAM buffer.
@@ -121,7 +121,7 @@ impl Engine {
 
     fn head_buffer(&self) -> u8 {
         // A head segment that accepts records always has its buffer: `open_segment` gives it one.
-        self.segments[self.head as usize].buffer.unwrap_or(0)
+        self.segments[self.head.index()].buffer.unwrap_or(0)
     }
 
     /// Whether one more record would be more than replay can hold.
@@ -166,10 +166,10 @@ impl Engine {
 
     /// Starts record `next_seq` at the head, where there is room for it.
     fn start_record(&mut self) {
-        let first = self.head * self.sb.segment_blocks + self.head_next;
+        let first = self.next_slot();
         let seq = self.next_seq;
         *self.record(seq) = Record { first, blocks: 0, writers: 0, stage: Stage::Filling };
-        self.segments[self.head as usize].pending += 1;
+        self.segments[self.head.index()].pending += 1;
         self.head_next += 1;
         self.next_seq = self.next_seq.next();
         self.open = true;
@@ -185,7 +185,7 @@ impl Engine {
 
     /// Grants room in the open record, which has some.
     fn grant(&mut self, blocks: u32) -> Claim {
-        let (segment_blocks, offset) = (self.sb.segment_blocks, self.head_next);
+        let (segment_blocks, offset, slot) = (self.sb.segment_blocks, self.head_next, self.next_slot());
         let (seq, blocks) = (self.newest(), blocks.min(segment_blocks - offset));
         let r = self.record(seq);
         r.blocks += blocks as u16;
@@ -194,17 +194,17 @@ impl Engine {
         if self.head_next == segment_blocks {
             self.open = false;
         }
-        Claim { seq, slot: self.head * segment_blocks + offset, blocks, buffer: self.head_buffer(), offset }
+        Claim { seq, slot, blocks, buffer: self.head_buffer(), offset }
     }
 
     /// The slots that [`Engine::prepare`] would begin with, at most so many; none when there is nothing to prepare. Before it takes
     /// the lock for that the host may have them looked at: [`super::Chains::warm_slot`].
-    pub fn to_prepare(&self, most: u32) -> Range<u32> {
+    pub fn to_prepare(&self, most: u32) -> Range<Slot> {
         // As in `open_segment`.
         let is_free = self.free_segments() > 1;
-        let first = self.next_segment(self.head) * self.sb.segment_blocks;
+        let first = self.first_slot(self.next_segment(self.head)).plus(self.prepared);
         let left = if is_free { self.sb.segment_blocks - self.prepared } else { 0 };
-        first + self.prepared..first + self.prepared + left.min(most)
+        first..first.plus(left.min(most))
     }
 
     /// Forgets what the next slots hold of the segment that will be opened next, at most so many. It is free, so all of that is on
@@ -212,12 +212,12 @@ impl Engine {
     /// that. Says whether there were any.
     pub fn prepare(&mut self, most: u32) -> bool {
         let slots = self.to_prepare(most);
-        self.prepared += slots.len() as u32;
+        self.prepared += slots.end.since(slots.start);
         let any = !slots.is_empty();
         if any {
             self.note_forgotten(self.next_segment(self.head));
         }
-        slots.for_each(|slot| self.index.remove(slot));
+        Slot::each(slots).for_each(|slot| self.index.remove(slot));
         any
     }
 
@@ -234,12 +234,12 @@ impl Engine {
         // Behind the last of them, and before anything is stored: who still reads there is not waited for.
         self.checks.open(next);
         if let Some(s) = self.buffers[usize::from(buffer)].segment.take() {
-            self.segments[s as usize].buffer = None;
+            self.segments[s.index()].buffer = None;
         }
-        if let Some(old) = self.segments[next as usize].buffer.take() {
+        if let Some(old) = self.segments[next.index()].buffer.take() {
             self.buffers[usize::from(old)].segment = None;
         }
-        let s = &mut self.segments[next as usize];
+        let s = &mut self.segments[next.index()];
         s.first_seq = self.next_seq;
         s.superseded_by = Seq::NONE;
         s.dirty = 0;
@@ -254,21 +254,23 @@ impl Engine {
 
     /// A buffer that holds nothing that is needed, or none.
     pub(super) fn free_buffer(&self) -> Option<u8> {
-        let idle = |b: &super::Buffer, segments: &[super::Segment], head: u32| {
-            b.pins == 0 && b.segment.is_none_or(|s| s != head && segments[s as usize].pending == 0)
+        let idle = |b: &Buffer, segments: &[SegmentState], head: Option<Segment>| {
+            b.pins == 0 && b.segment.is_none_or(|s| Some(s) != head && segments[s.index()].pending == 0)
         };
         // The head's buffer is only busy while the head accepts records.
-        let head = if self.head_is_full() { u32::MAX } else { self.head };
+        let head = (!self.head_is_full()).then_some(self.head);
         // That of the newest segment, unused ones last: it is most likely still in the processor's cache, and copying into
         // one that is not costs more than the few reads that would find the older segments in RAM.
+        let age =
+            |&i: &usize| self.buffers[i].segment.map_or(Seq::NONE, |s| self.segments[s.index()].first_seq);
         let i = (0..self.buffers.len())
             .filter(|&i| idle(&self.buffers[i], &self.segments, head))
-            .max_by_key(|&i| self.buffers[i].segment.map_or(Seq::NONE, |s| self.segments[s as usize].first_seq))?;
+            .max_by_key(age)?;
         Some(i as u8)
     }
 
     /// Records that `slot` of a claim now holds `entry`. Says where the block was in the cache before.
-    pub fn stored(&mut self, claim: &Claim, slot: u32, entry: Entry) -> Was {
+    pub fn stored(&mut self, claim: &Claim, slot: Slot, entry: Entry) -> Was {
         self.store(slot, entry, claim.seq)
     }
 
@@ -375,8 +377,8 @@ impl Engine {
             slot,
             blocks,
             // Its segment keeps its buffer while a record is pending.
-            buffer: self.segments[segment as usize].buffer.unwrap_or(0),
-            offset: slot - segment * self.sb.segment_blocks,
+            buffer: self.segments[segment.index()].buffer.unwrap_or(0),
+            offset: slot.offset(self.sb.segment_blocks),
             fua,
         })
     }
@@ -392,12 +394,12 @@ impl Engine {
             tail: self.tail_seq,
             blocks: r.blocks,
         };
-        h.encode(block, |i| self.index.entry(r.first + 1 + i as u32, self.checks.checksums()));
+        h.encode(block, |i| self.index.entry(r.first.plus(1 + i as u32), self.checks.checksums()));
     }
 
     /// Slot of the header and number of blocks, header included, of record `seq` if it is on the cache device and not known
     /// durable: what a failed flush may have lost.
-    pub fn volatile_record(&self, seq: Seq) -> Option<(u32, u32)> {
+    pub fn volatile_record(&self, seq: Seq) -> Option<(Slot, u32)> {
         let r = &self.records[seq.in_window()];
         (self.durable < seq && seq <= self.written).then_some((r.first, u32::from(r.blocks) + 1))
     }
@@ -415,8 +417,8 @@ impl Engine {
         }
         let r = self.record(seq);
         r.stage = Stage::Written;
-        let segment = r.first / self.sb.segment_blocks;
-        self.segments[segment as usize].pending -= 1;
+        let segment = r.first.segment(self.sb.segment_blocks);
+        self.segments[segment.index()].pending -= 1;
         while self.written < self.sent && self.record(self.written.next()).stage == Stage::Written {
             self.written = self.written.next();
         }

@@ -44,7 +44,7 @@ pub mod replay;
 pub mod runs;
 pub mod sleep;
 
-use crate::format::{Seq, Superblock, BLOCK_SECTORS, WINDOW};
+use crate::format::{Segment, Seq, Slot, Superblock, BLOCK_SECTORS, WINDOW};
 use crate::host::{OutOfMemory, Shared, Table};
 use bypass::Bypass;
 use checks::Checks;
@@ -60,7 +60,7 @@ pub const RESERVED_SEGMENTS: u32 = 4;
 
 /// What the engine knows of one segment.
 #[derive(Debug, Clone, Copy)]
-struct Segment {
+struct SegmentState {
     /// Sequence number of its first record.
     first_seq: Seq,
     /// Highest sequence number of a record that superseded sectors of this segment.
@@ -77,7 +77,7 @@ struct Segment {
 #[derive(Debug, Clone, Copy, Default)]
 struct Buffer {
     /// The segment whose image it holds.
-    segment: Option<u32>,
+    segment: Option<Segment>,
     /// Reads that copy from it.
     pins: u32,
 }
@@ -88,7 +88,7 @@ pub struct Engine {
     sb: Shared<Superblock>,
     index: Index,
     checks: Shared<Checks>,
-    segments: Table<Segment>,
+    segments: Table<SegmentState>,
     buffers: Table<Buffer>,
     /// Records from `durable + 1` to `next_seq - 1`, each at `seq % WINDOW`.
     records: Table<Record>,
@@ -108,7 +108,7 @@ pub struct Engine {
     forgot: Seq,
     bypass: Shared<Bypass>,
     /// The segment that new records go to, and the first block in it that no record has.
-    head: u32,
+    head: Segment,
     head_next: u32,
     /// So many slots of the segment behind the head, from its first on, hold nothing any more: see [`Engine::prepare`].
     prepared: u32,
@@ -129,7 +129,7 @@ pub struct Engine {
     paused: bool,
     failed: bool,
     /// The oldest segment that is not reclaimed, and its first sequence number.
-    tail: u32,
+    tail: Segment,
     tail_seq: Seq,
     /// The first sequence number of the log by the newest durable checkpoint.
     durable_tail: Seq,
@@ -215,7 +215,8 @@ impl Engine {
     fn empty(sb: &Superblock, nr_buffers: u8, secret: Secret) -> Result<Self, OutOfMemory> {
         let nr_slots = sb.nr_segments as usize * sb.segment_blocks as usize;
         let checks = Shared::new(Checks::new(sb.nr_segments, sb.segment_blocks)?)?;
-        let segment = Segment { first_seq: Seq::NONE, superseded_by: Seq::NONE, dirty: 0, pending: 0, buffer: None };
+        let (first_seq, superseded_by) = (Seq::NONE, Seq::NONE);
+        let segment = SegmentState { first_seq, superseded_by, dirty: 0, pending: 0, buffer: None };
         Ok(Self {
             index: Index::new(nr_slots, secret)?,
             checks,
@@ -231,7 +232,7 @@ impl Engine {
             older_tail: Seq::NONE,
             forgot: Seq::NONE,
             bypass: Shared::new(Bypass::new()?)?,
-            head: 0,
+            head: Segment(0),
             head_next: sb.segment_blocks,
             prepared: 0,
             next_seq: Seq::FIRST,
@@ -244,7 +245,7 @@ impl Engine {
             flushing: false,
             paused: false,
             failed: false,
-            tail: 0,
+            tail: Segment(0),
             tail_seq: Seq::FIRST,
             durable_tail: Seq::FIRST,
             used: 0,
@@ -276,7 +277,7 @@ impl Engine {
     }
 
     /// First sector on the cache device of the block in `slot`.
-    pub fn slot_sector(&self, slot: u32) -> u64 {
+    pub fn slot_sector(&self, slot: Slot) -> u64 {
         self.sb.slot_sector(slot)
     }
 
@@ -305,16 +306,21 @@ impl Engine {
         self.used - self.freeing.unwrap_or(0)
     }
 
-    fn next_segment(&self, segment: u32) -> u32 {
-        if segment + 1 == self.sb.nr_segments {
-            0
-        } else {
-            segment + 1
-        }
+    fn next_segment(&self, segment: Segment) -> Segment {
+        segment.next(self.sb.nr_segments)
     }
 
-    fn segment_of(&self, slot: u32) -> u32 {
-        slot / self.sb.segment_blocks
+    fn segment_of(&self, slot: Slot) -> Segment {
+        slot.segment(self.sb.segment_blocks)
+    }
+
+    fn first_slot(&self, segment: Segment) -> Slot {
+        segment.first_slot(self.sb.segment_blocks)
+    }
+
+    /// The first slot that no record has, if the head is not full.
+    fn next_slot(&self) -> Slot {
+        self.first_slot(self.head).plus(self.head_next)
     }
 
     /// The newest record.
@@ -323,24 +329,24 @@ impl Engine {
     }
 
     /// Highest sequence number of a record in a segment that is in use.
-    fn last_seq(&self, segment: u32) -> Seq {
+    fn last_seq(&self, segment: Segment) -> Seq {
         if segment == self.head {
             self.newest()
         } else {
-            self.segments[self.next_segment(segment) as usize].first_seq.before()
+            self.segments[self.next_segment(segment).index()].first_seq.before()
         }
     }
 
     /// Puts what record `seq` holds in `slot` into the index and the counts. Says where the block was before.
-    fn store(&mut self, slot: u32, entry: Entry, seq: Seq) -> Was {
+    fn store(&mut self, slot: Slot, entry: Entry, seq: Seq) -> Was {
         let (head, segment_blocks) = (self.head, self.sb.segment_blocks);
         // The order of the log: it comes round, and goes on behind its head with the oldest segment.
-        let place = |slot: u32| (slot / segment_blocks <= head, slot);
+        let place = |slot: Slot| (slot.segment(segment_blocks) <= head, slot);
         let own = place(slot);
         let newest = self.newest();
         let (segments, dirty) = (&mut self.segments, &mut self.dirty);
         self.checks.set_checksum(slot, entry.crc);
-        segments[(slot / segment_blocks) as usize].dirty += 1;
+        segments[slot.segment(segment_blocks).index()].dirty += 1;
         *dirty += 1;
         let was = self.index.insert(
             slot,
@@ -348,7 +354,7 @@ impl Engine {
             entry.mask,
             |other| place(other) > own,
             |o| {
-                let s = &mut segments[(o.slot / segment_blocks) as usize];
+                let s = &mut segments[o.slot.segment(segment_blocks).index()];
                 // Who superseded a slot of ours that was late is some record up to the newest.
                 s.superseded_by = s.superseded_by.max(if o.slot == slot { newest } else { seq });
                 if o.dead && o.dirty {
@@ -357,7 +363,7 @@ impl Engine {
                 }
             },
         );
-        match was.map(|slot| &self.segments[(slot / segment_blocks) as usize]) {
+        match was.map(|slot| &self.segments[self.segment_of(slot).index()]) {
             None => Was::Absent,
             Some(segment) if segment.buffer.is_some() => Was::InRam,
             Some(_) => Was::OnDevice,

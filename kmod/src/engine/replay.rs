@@ -31,7 +31,7 @@
 
 use super::places::Places;
 use super::{Engine, Entry, Secret};
-use crate::format::{Checkpoint, Chosen, RecordHeader, Seq, Superblock, BLOCK, WINDOW};
+use crate::format::{Checkpoint, Chosen, RecordHeader, Seq, Slot, Superblock, BLOCK, WINDOW};
 use crate::host::{OutOfMemory, Table};
 use crate::policy::lost::Loss;
 use core::fmt;
@@ -46,7 +46,7 @@ pub enum Want {
     /// `blocks` blocks from `slot` on: feed them to [`Replay::feed`].
     Read {
         /// Slot of the first block.
-        slot: u32,
+        slot: Slot,
         /// Number of blocks.
         blocks: u32,
     },
@@ -64,14 +64,14 @@ pub enum Damage {
         /// What the log is known to hold.
         durable: Seq,
         /// The slot that cannot be read: where its header should be.
-        slot: u32,
+        slot: Slot,
     },
     /// So much cannot be read, by the medium's own word, behind what is known of the log, that record `end` may have been durable.
     Area {
         /// The record that may be missing.
         end: Seq,
         /// Where its header should be.
-        slot: u32,
+        slot: Slot,
     },
     /// The log is known to be durable up to `durable`, but ends before record `end`.
     Short {
@@ -153,7 +153,7 @@ fn is_exhausted(checkpoint: &Checkpoint, next: Seq) -> bool {
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     header: RecordHeader,
-    slot: u32,
+    slot: Slot,
 }
 
 /// What the replay is waiting for.
@@ -172,7 +172,7 @@ enum Step {
     /// A block behind the header that cannot be read, and as many more: perhaps a later record knows what was durable.
     /// So many are lost so far.
     Seek {
-        slot: u32,
+        slot: Slot,
         left: u32,
         lost: u32,
     },
@@ -213,11 +213,11 @@ pub struct Replay {
     durable: Seq,
     epoch: u64,
     /// Where the next header is looked for first: a slot and whether it may be in this segment at all.
-    at: u32,
+    at: Slot,
     segments: u32,
     ahead: Beyond,
     /// The slots that could not be read and may have held the next record: behind the last one, or at the start of a segment.
-    unreadable: Option<u32>,
+    unreadable: Option<Slot>,
     /// What lies behind that was looked through.
     sought: bool,
     step: Step,
@@ -248,11 +248,11 @@ impl Replay {
         let tail = checkpoint.tail_segment;
         engine.tail = tail;
         engine.tail_seq = checkpoint.tail;
-        engine.head = if tail == 0 { sb.nr_segments - 1 } else { tail - 1 };
+        engine.head = tail.before(sb.nr_segments);
         engine.generation = checkpoint.generation;
         engine.places = Places::of(&chosen);
         Ok(Self {
-            at: tail * sb.segment_blocks,
+            at: tail.first_slot(sb.segment_blocks),
             engine,
             checkpoint,
             doubtful,
@@ -288,18 +288,18 @@ impl Replay {
             Step::Seek { slot, .. } => Want::Read { slot, blocks: 1 },
             Step::Ahead | Step::NextSegment => Want::Read { slot: self.next_start(), blocks: 1 },
             Step::Data | Step::Doubt(_) => match self.seen[self.apply.in_window()] {
-                Some(s) => Want::Read { slot: s.slot + 1, blocks: s.header.blocks.into() },
+                Some(s) => Want::Read { slot: s.slot.plus(1), blocks: s.header.blocks.into() },
                 None => Want::Flush,
             },
         }
     }
 
-    fn next_start(&self) -> u32 {
+    fn next_start(&self) -> Slot {
         if self.segments == 0 {
             return self.at;
         }
-        let segment = self.engine.segment_of(self.at - 1);
-        self.engine.next_segment(segment) * self.segment_blocks()
+        let segment = self.engine.segment_of(self.at.minus(1));
+        self.engine.first_slot(self.engine.next_segment(segment))
     }
 
     /// Records applied so far, and the number of the next: for showing progress.
@@ -357,16 +357,16 @@ impl Replay {
     }
 
     /// Goes on with the block behind `slot`, `left` of them, unless enough is known, or the medium has lost `lost` of them.
-    fn seek(&mut self, slot: u32, left: u32, lost: u32) -> Result<(), Damage> {
+    fn seek(&mut self, slot: Slot, left: u32, lost: u32) -> Result<(), Damage> {
         if left == 0 || self.durable >= self.see {
             return self.settle(true);
         }
         if let (true, Some(slot)) = (lost > FEW, self.unreadable) {
             return Err(Damage::Area { end: self.see, slot });
         }
-        let end = self.engine.sb.nr_segments * self.segment_blocks();
-        let slot = if slot + 1 < end { slot + 1 } else { 0 };
-        if slot == self.checkpoint.tail_segment * self.segment_blocks() {
+        let end = Slot(self.engine.sb.nr_segments * self.segment_blocks());
+        let slot = if slot.plus(1) < end { slot.plus(1) } else { Slot(0) };
+        if slot == self.engine.first_slot(self.checkpoint.tail_segment) {
             return self.settle(true);
         }
         self.step = Step::Seek { slot, left: left - 1, lost };
@@ -374,8 +374,8 @@ impl Replay {
     }
 
     /// Takes from a block behind a header that cannot be read what it knows durable, if it is the header of a later record.
-    fn note_later(&mut self, block: &[u8; BLOCK], slot: u32) -> Result<(), Damage> {
-        let offset = slot % self.segment_blocks();
+    fn note_later(&mut self, block: &[u8; BLOCK], slot: Slot) -> Result<(), Damage> {
+        let offset = slot.offset(self.segment_blocks());
         let Ok(h) = RecordHeader::decode(block, &self.engine.sb, offset) else { return Ok(()) };
         if h.epoch > self.checkpoint.epoch {
             return Err(Damage::Outdated { expected: self.see });
@@ -406,8 +406,8 @@ impl Replay {
         }
     }
 
-    fn acceptable(&self, block: &[u8; BLOCK], slot: u32) -> Result<Option<RecordHeader>, Damage> {
-        let offset = slot % self.segment_blocks();
+    fn acceptable(&self, block: &[u8; BLOCK], slot: Slot) -> Result<Option<RecordHeader>, Damage> {
+        let offset = slot.offset(self.segment_blocks());
         let Ok(h) = RecordHeader::decode(block, &self.engine.sb, offset) else { return Ok(None) };
         let cp = &self.checkpoint;
         // No record is written before the checkpoint of its epoch is durable. Going on from an older one would take the
@@ -440,7 +440,7 @@ impl Replay {
             && header.epoch + 1 < self.checkpoint.epoch
     }
 
-    fn accept(&mut self, block: &[u8; BLOCK], header: RecordHeader, slot: u32) -> Result<(), Damage> {
+    fn accept(&mut self, block: &[u8; BLOCK], header: RecordHeader, slot: Slot) -> Result<(), Damage> {
         let doubt = self.is_in_doubt(&header);
         self.unreadable = None;
         if self.step == Step::NextSegment {
@@ -453,7 +453,7 @@ impl Replay {
             let segment = self.engine.segment_of(slot);
             self.engine.head = segment;
             self.engine.used += 1;
-            self.engine.segments[segment as usize].first_seq = header.seq;
+            self.engine.segments[segment.index()].first_seq = header.seq;
         }
         // What this header knows durable is applied first: its place in the ring may be taken by such a record.
         self.durable = self.durable.max(header.durable);
@@ -464,8 +464,9 @@ impl Replay {
         self.seen[i] = Some(Seen { header, slot });
         self.epoch = header.epoch;
         self.see = self.see.next();
-        self.at = slot + 1 + u32::from(header.blocks);
-        let room = self.segment_blocks() - (self.at - 1) % self.segment_blocks() - 1;
+        let last = slot.plus(header.blocks.into());
+        self.at = last.plus(1);
+        let room = self.segment_blocks() - last.offset(self.segment_blocks()) - 1;
         // Of this epoch there are no two records with the same number.
         let ahead = self.step == Step::NextSegment && self.see < self.checkpoint.epoch_start;
         self.step = match room {
@@ -539,7 +540,7 @@ impl Replay {
         let Some(Seen { header, slot }) = self.seen[i].take() else { return };
         for k in 0..usize::from(header.blocks) {
             let entry = self.entry(i, k);
-            let slot = slot + 1 + k as u32;
+            let slot = slot.plus(1 + k as u32);
             if entry.mask != 0 {
                 self.engine.store(slot, entry, seq);
             }
@@ -577,9 +578,9 @@ impl Replay {
         let segment_blocks = self.segment_blocks();
         let e = &mut self.engine;
         // Segments in which only records behind the end were seen are not in use.
-        while e.used > 0 && e.segments[e.head as usize].first_seq >= end {
+        while e.used > 0 && e.segments[e.head.index()].first_seq >= end {
             e.used -= 1;
-            e.head = if e.head == 0 { e.sb.nr_segments - 1 } else { e.head - 1 };
+            e.head = e.head.before(e.sb.nr_segments);
         }
         // New records begin in a fresh segment: the old head has no RAM buffer.
         e.head_next = segment_blocks;

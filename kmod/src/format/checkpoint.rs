@@ -20,14 +20,14 @@ pub struct Checkpoint {
     /// Highest sequence number known durable when this was written: a log that ends before it is damaged.
     pub durable: Seq,
     /// Segment where the log begins.
-    pub tail_segment: u32,
+    pub tail_segment: Segment,
 }
 
 impl Checkpoint {
     /// The checkpoint of a log in which nothing was ever written.
     pub fn first(nonce: u64) -> Self {
         let (epoch_start, tail, durable) = (Seq::FIRST, Seq::FIRST, Seq::NONE);
-        Self { nonce, generation: 0, epoch: 0, epoch_start, tail, durable, tail_segment: 0 }
+        Self { nonce, generation: 0, epoch: 0, epoch_start, tail, durable, tail_segment: Segment(0) }
     }
 
     /// Block of the cache device that this checkpoint is written to, unless another one stands in for it:
@@ -50,7 +50,7 @@ impl Checkpoint {
         put(b, 40, &self.epoch_start.0.to_le_bytes());
         put(b, 48, &self.tail.0.to_le_bytes());
         put(b, 56, &self.durable.0.to_le_bytes());
-        put(b, 64, &self.tail_segment.to_le_bytes());
+        put(b, 64, &self.tail_segment.0.to_le_bytes());
         seal_sector(b);
     }
 
@@ -81,7 +81,7 @@ impl Checkpoint {
         }
         // It was empty at that moment. Where its next record would be depends on the size of the segments.
         for segment_blocks in MIN_SEGMENT_BLOCKS..=MAX_SEGMENT_BLOCKS {
-            let slots = u64::from(self.tail_segment).saturating_mul(u64::from(segment_blocks));
+            let slots = u64::from(self.tail_segment.0).saturating_mul(u64::from(segment_blocks));
             let sector = slots.saturating_add(FIRST_BLOCK.into()).saturating_mul(BLOCK_SECTORS);
             if sector.saturating_add(BLOCK_SECTORS) > sectors {
                 break;
@@ -106,7 +106,7 @@ impl Checkpoint {
             epoch_start: Seq(get_u64(b, 40)),
             tail: Seq(get_u64(b, 48)),
             durable: Seq(get_u64(b, 56)),
-            tail_segment: get_u32(b, 64),
+            tail_segment: Segment(get_u32(b, 64)),
         }
     }
 
@@ -120,7 +120,7 @@ impl Checkpoint {
         if cp.nonce != sb.nonce {
             return Err(Invalid::Field("nonce"));
         }
-        if cp.tail_segment >= sb.nr_segments {
+        if cp.tail_segment.0 >= sb.nr_segments {
             return Err(Invalid::Field("tail_segment"));
         }
         // Numbers near the end of u64 are never reached by counting: refusing them keeps all sums from overflowing.

@@ -69,8 +69,8 @@ impl Superblock {
     }
 
     /// First sector on the cache device of the block in `slot`.
-    pub fn slot_sector(&self, slot: u32) -> u64 {
-        (u64::from(self.first_block) + u64::from(slot)) * BLOCK_SECTORS
+    pub fn slot_sector(&self, slot: Slot) -> u64 {
+        (u64::from(self.first_block) + u64::from(slot.0)) * BLOCK_SECTORS
     }
 
     fn check(&self) -> Result<(), Invalid> {

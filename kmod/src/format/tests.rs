@@ -52,8 +52,8 @@ fn a_cache_device_is_used_up_to_its_last_whole_segment() {
             let sb = Superblock::new(min + more, 8, segment_blocks, [0; 16], 0).unwrap();
             let used = min + more / segment * segment;
             assert_eq!(sb.cache_sectors(), used, "{segment_blocks} {more}");
-            assert_eq!(sb.slot_sector(0), 2048);
-            assert_eq!(sb.slot_sector(sb.nr_segments * segment_blocks), used);
+            assert_eq!(sb.slot_sector(Slot(0)), 2048);
+            assert_eq!(sb.slot_sector(Slot(sb.nr_segments * segment_blocks)), used);
         }
     }
 }
@@ -220,7 +220,7 @@ fn checkpoint_limits() {
         Checkpoint { epoch_start: Seq(most), ..good },
         Checkpoint { epoch: most, ..good },
         Checkpoint { generation: most, ..good },
-        Checkpoint { tail_segment: sb.nr_segments - 1, ..good },
+        Checkpoint { tail_segment: Segment(sb.nr_segments - 1), ..good },
     ] {
         check(cp, None);
     }
@@ -243,7 +243,7 @@ fn checkpoint_limits() {
     ] {
         check(cp, Some("epoch"));
     }
-    check(Checkpoint { tail_segment: sb.nr_segments, ..good }, Some("tail_segment"));
+    check(Checkpoint { tail_segment: Segment(sb.nr_segments), ..good }, Some("tail_segment"));
 }
 
 #[test]

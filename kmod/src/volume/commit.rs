@@ -26,7 +26,7 @@ use super::faults::{trouble, Kind};
 use super::{bytes, Core, PerBio, Transfer, Volume};
 use crate::engine::flight::{Flights, Landing};
 use crate::engine::log::Io;
-use crate::format::{Checkpoint, RecordHeader, Seq, BLOCK, WINDOW};
+use crate::format::{Checkpoint, RecordHeader, Seq, Slot, BLOCK, WINDOW};
 use crate::host::{now_ms, should_stop, sleep_ms, Arc, Bio, BioList, EndIo, How, Result, Sleep, Table, EIO};
 use crate::policy::retry::{Next, Retry};
 use crate::policy::room::{Room, Wake};
@@ -329,7 +329,7 @@ impl Volume {
             t.read(&self.disks, &self.disks.cache, sector, (0, len), 0);
             t.finish()?;
             let is_there = t.pages.with(0, len, |header| {
-                let offset = slot.checked_rem(sb.segment_blocks).unwrap_or(0);
+                let offset = slot.offset(sb.segment_blocks);
                 let header = header.first_chunk().and_then(|b| RecordHeader::decode(b, &sb, offset).ok());
                 header.is_some_and(|h| {
                     (h.seq, h.epoch, u32::from(h.blocks).saturating_add(1)) == (seq, epoch, blocks)
@@ -351,12 +351,12 @@ impl Volume {
     ///
     /// # Errors
     /// `EIO` when the device still fails.
-    fn write_data_again(&self, slot: u32, blocks: u32) -> Result<bool> {
+    fn write_data_again(&self, slot: Slot, blocks: u32) -> Result<bool> {
         let t = &self.again;
         let mut at = 1;
         while at < blocks {
             let n = blocks.saturating_sub(at).min(AGAIN_BLOCKS.saturating_sub(1));
-            let (sector, part) = (self.slot_sector(slot.saturating_add(at)), (bytes(1), bytes(n)));
+            let (sector, part) = (self.slot_sector(slot.plus(at)), (bytes(1), bytes(n)));
             t.read(&self.disks, &self.disks.cache, sector, part, 0);
             t.finish()?;
             let first = at.saturating_sub(1) as usize;
@@ -529,10 +529,10 @@ impl Volume {
 
     /// Makes the slots `next`, of the segment that comes next, ready, so that the write that opens it is not kept for that, nor all
     /// others with it. Says whether there were any.
-    fn prepare(&self, next: Range<u32>) -> bool {
+    fn prepare(&self, next: Range<Slot>) -> bool {
         let any = !next.is_empty();
         if any {
-            next.for_each(|slot| self.chains.warm_slot(slot));
+            Slot::each(next).for_each(|slot| self.chains.warm_slot(slot));
             // The same ones, or those behind them, or none if the segment is open by now.
             self.core.lock().engine.prepare(PREPARED_AT_ONCE);
         }
@@ -550,7 +550,7 @@ impl Volume {
 
     /// Ends those whose data are durable, and goes on with the writes that found no room, or that the pace delays. Says when the
     /// next of these is to be let in, in milliseconds since boot, if the pace says so; and what [`Volume::prepare`] can do.
-    fn retry_deferred(self: &Arc<Self>) -> (Option<u64>, Range<u32>) {
+    fn retry_deferred(self: &Arc<Self>) -> (Option<u64>, Range<Slot>) {
         let mut was_high = false;
         let mut bounced = self.bounced.take();
         while let Some(bio) = bounced.pop() {

@@ -46,7 +46,7 @@ use crate::engine::checks::{Checks, Generation};
 use crate::engine::flight::Flights;
 use crate::engine::map::Span;
 use crate::engine::{Chains, Engine, State};
-use crate::format::{Checkpoint, Seq, Superblock, BLOCK, BLOCK_SECTORS};
+use crate::format::{Checkpoint, Segment, Seq, Slot, Superblock, BLOCK, BLOCK_SECTORS};
 use crate::host::{
     arc, boxed, mutex, now_ms, spinlock, synchronize, Arc, Asleep, BioList, BioQueue, BioStack, Box,
     Counters, Cursor, Event, Events, List, Mutex, Pages, QueueKind, Result, Service, Shared, Sleep, SpinLock,
@@ -85,7 +85,7 @@ pub struct PerBio {
     /// A write: sectors that are copied.
     done: u32,
     /// A read from the cache device: first slot and number of blocks, and as of when.
-    slot: u32,
+    slot: Slot,
     blocks: u32,
     generation: Generation,
     /// A flush or FUA write: what must become durable.
@@ -301,7 +301,7 @@ impl Volume {
             bounced: BioStack::new(),
             bypass_from_ms: AtomicU64::new(0),
             chains: engine.chains(),
-            first_sector: engine.slot_sector(0),
+            first_sector: engine.slot_sector(Slot(0)),
             segment_blocks: engine.superblock().segment_blocks,
             buffers,
             flights,
@@ -474,11 +474,11 @@ impl Volume {
     /// The segments that are being written back.
     fn writing(&self) -> Span {
         let writing = self.writing.load(Ordering::Relaxed);
-        Span { first: (writing >> 32) as u32, count: writing as u32 }
+        Span { first: Segment((writing >> 32) as u32), count: writing as u32 }
     }
 
     fn set_writing(&self, span: Span) {
-        self.writing.store(u64::from(span.first) << 32 | u64::from(span.count), Ordering::Relaxed);
+        self.writing.store(u64::from(span.first.0) << 32 | u64::from(span.count), Ordering::Relaxed);
     }
 
     /// How the cache is doing.
@@ -497,8 +497,8 @@ impl Volume {
     }
 
     /// First sector on the cache device of the block in `slot`; without the lock.
-    fn slot_sector(&self, slot: u32) -> u64 {
-        u64::from(slot).saturating_mul(BLOCK_SECTORS).saturating_add(self.first_sector)
+    fn slot_sector(&self, slot: Slot) -> u64 {
+        u64::from(slot.0).saturating_mul(BLOCK_SECTORS).saturating_add(self.first_sector)
     }
 
     /// The devices.

@@ -41,7 +41,7 @@ use super::{Disks, PerBio, Pool, Sent, Transfer, Transfers, Volume, MAPPED};
 use crate::engine::checks::Verdict;
 use crate::engine::read::{Piece, Pieces, Run};
 use crate::engine::Part;
-use crate::format::{Superblock, BLOCK, BLOCK_SECTORS, SECTOR};
+use crate::format::{Slot, Superblock, BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::host::{
     arc, crc32c, may_take_long, not_supported, now_ms, Arc, Bio, BioQueue, Cursor, Mapping, Outcome,
     QueueKind, Result, Returned, Serve, Service, EAGAIN, EIO,
@@ -325,7 +325,7 @@ impl Volume {
         }
     }
 
-    pub(super) fn cache_read_failed(&self, slot: u32) {
+    pub(super) fn cache_read_failed(&self, slot: Slot) {
         self.fault(Kind::CacheRead);
         if self.faults.may_log(Kind::CacheRead) {
             log_err!(

@@ -220,14 +220,14 @@ impl Volume {
             // Now, and not while everybody waits for the lock.
             entries.iter().for_each(|entry| self.chains.warm(entry.addr));
             let mut core = self.core.lock();
-            for (entry, slot) in entries.iter().zip(slot..) {
+            for (entry, slot) in entries.iter().zip(slot.onward()) {
                 let was = core.engine.stored(claim, slot, *entry);
                 // Counted when others do not wait for the lock any more.
                 if let Some(n) = found.get_mut(kind_of(was, entry) as usize) {
                     *n = u64::saturating_add(*n, 1);
                 }
             }
-            slot = slot.saturating_add(n);
+            slot = slot.plus(n);
             block = block.saturating_add(n);
             if block == end {
                 core.engine.copied(claim);

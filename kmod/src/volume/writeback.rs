@@ -30,7 +30,7 @@ use crate::engine::map::Span;
 use crate::engine::reclaim::{Batch, Item, Planned};
 use crate::engine::runs::{for_each_row, for_each_run, Run};
 use crate::engine::Engine;
-use crate::format::{Seq, BLOCK, BLOCK_SECTORS, SECTOR};
+use crate::format::{Seq, Slot, BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::host::{crc32c, hurry, now_ms, should_stop, Arc, Box, MutexGuard, Result, Sleep, Table};
 use crate::interface::table::MAX_BATCHED;
 use crate::policy::bad_blocks::{Halves, Pass, Step};
@@ -678,14 +678,14 @@ impl Volume {
                 return;
             }
             (first..first.saturating_add(blocks))
-                .zip(slot..)
+                .zip(slot.onward())
                 .for_each(|(i, slot)| self.read_again(t, i, slot));
         });
         t.wait();
     }
 
     /// Reads item number `i`, which is in this slot, once more, by itself.
-    fn read_again(&self, t: &Arc<Transfer>, i: usize, slot: u32) {
+    fn read_again(&self, t: &Arc<Transfer>, i: usize, slot: Slot) {
         t.forgive(i);
         t.read(&self.disks, &self.disks.cache, self.slot_sector(slot), (bytes(i as u32), BLOCK), i);
     }

@@ -11,7 +11,7 @@ use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Item};
 use writeboost::engine::replay::{Damage, Replay, Want};
 use writeboost::engine::{Engine, Entry, Part, Secret};
-use writeboost::format::{Checkpoint, Chosen, Held, Seq, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
+use writeboost::format::{Checkpoint, Chosen, Held, Seq, Slot, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
 use writeboost::host::crc32c;
 use writeboost::policy::lost::{insist, insist_or_loss};
 
@@ -72,12 +72,12 @@ impl Host {
         host
     }
 
-    pub fn sector_of(&self, slot: u32) -> u64 {
+    pub fn sector_of(&self, slot: Slot) -> u64 {
         self.engine.slot_sector(slot)
     }
 
     /// The slots that hold sectors of a block, and which sectors.
-    pub fn slots_of(&mut self, addr: u64) -> Vec<(u32, u8)> {
+    pub fn slots_of(&mut self, addr: u64) -> Vec<(Slot, u8)> {
         match self.engine.lookup(addr * BLOCK_SECTORS, BLOCK_SECTORS) {
             Run::Backing(_) => Vec::new(),
             Run::Cache { slot, .. } => vec![(slot, 0xff)],
@@ -101,7 +101,7 @@ impl Host {
             let (first, len) = (part.first as usize * SECTOR, part.sectors as usize * SECTOR);
             block[first..first + len].copy_from_slice(&filled(n, part.sectors.into()));
             let entry = Entry { addr: part.addr, mask: part.mask(), crc: crc32c(0, block) };
-            self.engine.stored(claim, claim.slot + i, entry);
+            self.engine.stored(claim, claim.slot.plus(i), entry);
             done += u64::from(part.sectors);
         }
         self.engine.copied(claim);
@@ -231,7 +231,7 @@ impl Host {
                 Ok(b) => replay.feed(&b)?,
                 Err(loss) => replay.feed_unreadable(loss)?,
             }
-            reads.push((slot, blocks));
+            reads.push((slot.0, blocks));
         }
         Ok((replay, reads))
     }
@@ -289,8 +289,8 @@ impl Host {
                 }
                 Run::Cache { slot, blocks, generation } => {
                     for i in 0..blocks {
-                        let b = self.cache.read(self.sector_of(slot + i), BLOCK_SECTORS);
-                        let verdict = self.engine.checks().judge(slot + i, generation, [crc32c(0, &b)]);
+                        let b = self.cache.read(self.sector_of(slot.plus(i)), BLOCK_SECTORS);
+                        let verdict = self.engine.checks().judge(slot.plus(i), generation, [crc32c(0, &b)]);
                         assert_eq!(verdict, Verdict::Intact);
                         for s in 0..BLOCK_SECTORS {
                             out.insert(at + s, number(&b[s as usize * SECTOR..]));

@@ -36,7 +36,7 @@ use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::Batch;
 use writeboost::engine::replay::{Replay, Want};
 use writeboost::engine::{Engine, Entry, Part, Secret};
-use writeboost::format::{Checkpoint, Held, Seq, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
+use writeboost::format::{Checkpoint, Held, Seq, Slot, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
 use writeboost::host::crc32c;
 
 /// Of the index: the same in each run.
@@ -387,7 +387,7 @@ impl Machine {
             block[to..to + SECTOR].copy_from_slice(&content(first + k, version));
         }
         let entry = Entry { addr: part.addr, mask: part.mask(), crc: crc32c(0, block) };
-        self.engine.stored(claim, claim.slot + i, entry);
+        self.engine.stored(claim, claim.slot.plus(i), entry);
         self.log.push(Logged { seq: claim.seq, sector: first, sectors: part.sectors.into(), version });
     }
 
@@ -430,7 +430,7 @@ impl Machine {
         batch
     }
 
-    fn block(&self, slot: u32) -> Vec<u8> {
+    fn block(&self, slot: Slot) -> Vec<u8> {
         let block = self.cache.read(block_sector(&self.sb, slot), BLOCK_SECTORS).into_owned();
         assert_eq!(crc32c(0, &block), self.engine.checks().checksum(slot), "checksum of slot {slot}");
         block
@@ -475,7 +475,7 @@ impl Machine {
                 let item = &items[at + i as usize];
                 let data = self.block(item.slot);
                 self.buffer(&claim, i).copy_from_slice(&data);
-                self.engine.relocated(&claim, claim.slot + i, &batch, item, None);
+                self.engine.relocated(&claim, claim.slot.plus(i), &batch, item, None);
             }
             self.engine.copied(&claim);
             at += claim.blocks as usize;
@@ -511,7 +511,7 @@ impl Machine {
                 }
                 Run::Cache { slot, blocks, .. } => {
                     for i in 0..blocks {
-                        let b = self.block(slot + i);
+                        let b = self.block(slot.plus(i));
                         for s in 0..BLOCK_SECTORS {
                             check(at + s, &b[s as usize * SECTOR..(s as usize + 1) * SECTOR]);
                         }

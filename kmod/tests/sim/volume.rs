@@ -43,7 +43,8 @@ use writeboost::engine::reclaim::{Batch, Item, Relocation};
 use writeboost::engine::replay::{Replay, Want};
 use writeboost::engine::{Engine, Entry, Part, Secret, RESERVED_SEGMENTS};
 use writeboost::format::{
-    Checkpoint, Held, RecordHeader, Seq, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, MIN_SEGMENTS,
+    Checkpoint, Held, RecordHeader, Segment, Seq, Slot, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
+    MIN_SEGMENTS,
 };
 use writeboost::host::{crc32c, Shared};
 use writeboost::policy::lost::{insist, insist_or_loss, Around, Lost, Near, Sight, Word};
@@ -193,13 +194,13 @@ enum Source {
     Ram {
         buffer: u8,
         block: u32,
-        slot: u32,
+        slot: Slot,
         crc: u32,
         addr: u64,
         mask: u8,
     },
     Cache {
-        slot: u32,
+        slot: Slot,
         blocks: u32,
         generation: Generation,
         addr: u64,
@@ -225,7 +226,7 @@ enum Job {
     },
     Record {
         seq: Seq,
-        slot: u32,
+        slot: Slot,
         buffer: u8,
         offset: u32,
         fua: bool,
@@ -288,7 +289,7 @@ impl Job {
     fn show(&self) -> String {
         match self {
             Job::Copy { op, claim, todo } => {
-                let (slot, part) = todo.last().map_or((0, None), |(i, part, _)| (claim.slot + i, Some(part)));
+                let (slot, part) = todo.last().map_or((Slot(0), None), |(i, part, _)| (claim.slot.plus(*i), Some(part)));
                 format!("write {op}: copies {part:?} to slot {slot}, record {}", claim.seq)
             }
             Job::Read { op, .. } => format!("read {op}: a part is done"),
@@ -458,7 +459,7 @@ pub struct Sim {
     base: Vec<u64>,
     floor: Vec<u64>,
     log: Vec<Logged>,
-    last_claim: (Seq, u32),
+    last_claim: (Seq, Slot),
     /// Highest record of an acknowledged write.
     acknowledged: Seq,
     /// Highest record that a completed flush or FUA write, or a resume, says is durable.
@@ -502,8 +503,8 @@ fn contents(sector: u64, sectors: u64, version: u64) -> Vec<u8> {
     (sector..sector + sectors).flat_map(|s| content(s, version)).collect()
 }
 
-pub fn block_sector(sb: &Superblock, slot: u32) -> u64 {
-    (u64::from(sb.first_block) + u64::from(slot)) * BLOCK_SECTORS
+pub fn block_sector(sb: &Superblock, slot: Slot) -> u64 {
+    (u64::from(sb.first_block) + u64::from(slot.0)) * BLOCK_SECTORS
 }
 
 /// How a life ends.
@@ -559,7 +560,7 @@ impl Sim {
             base: vec![0; n],
             floor: vec![0; n],
             log: Vec::new(),
-            last_claim: (Seq::NONE, 0),
+            last_claim: (Seq::NONE, Slot(0)),
             acknowledged: Seq::NONE,
             promised: Seq::NONE,
             counts: Counts::default(),
@@ -1054,7 +1055,7 @@ impl Sim {
         self.floor.clone_from(&self.base);
         self.promised = newest;
         self.acknowledged = newest;
-        self.last_claim = (newest, 0);
+        self.last_claim = (newest, Slot(0));
     }
 
     /// What the volume must hold after record `newest`.
@@ -1107,12 +1108,8 @@ impl Sim {
             Run::Cache { slot, blocks, generation } => {
                 let n = u64::from(blocks) * BLOCK_SECTORS;
                 assert!(n >= 1 && n <= sectors && part.first == 0);
-                let last = slot + blocks - 1;
-                assert_eq!(
-                    slot / self.sb.segment_blocks,
-                    last / self.sb.segment_blocks,
-                    "more than one segment"
-                );
+                let segment = |slot: Slot| slot.segment(self.sb.segment_blocks);
+                assert_eq!(segment(slot), segment(slot.plus(blocks - 1)), "more than one segment");
                 f(self, Source::Cache { slot, blocks, generation, addr: part.addr, mask: 0xff });
                 n
             }
@@ -1537,7 +1534,7 @@ impl Sim {
             (claim.seq, claim.slot) > self.last_claim || claim.seq > self.last_claim.0,
             "order of claims"
         );
-        assert_eq!(claim.offset, claim.slot % self.plan.segment_blocks);
+        assert_eq!(claim.offset, claim.slot.offset(self.plan.segment_blocks));
         assert!(claim.offset >= 1 && claim.offset + claim.blocks <= self.plan.segment_blocks);
         self.last_claim = (claim.seq, claim.slot);
         (self.idle_work, self.last_progress) = (0, self.counts.steps);
@@ -1595,7 +1592,7 @@ impl Sim {
                         block[k * SECTOR..(k + 1) * SECTOR].copy_from_slice(&content(sector, version));
                     }
                     let entry = Entry { addr: part.addr, mask: part.mask(), crc: crc32c(0, block) };
-                    self.engine.stored(&claim, claim.slot + i, entry);
+                    self.engine.stored(&claim, claim.slot.plus(i), entry);
                 }
                 if !todo.is_empty() {
                     self.jobs.push(Job::Copy { op, claim, todo });
@@ -1786,7 +1783,7 @@ impl Sim {
                 assert!(
                     blocks >= 2
                         && offset + blocks <= self.plan.segment_blocks
-                        && offset == slot % self.plan.segment_blocks
+                        && offset == slot.offset(self.plan.segment_blocks)
                 );
                 self.counts.records += 1;
                 self.counts.fua_records += u64::from(fua);
@@ -2044,8 +2041,8 @@ impl Sim {
         all
     }
 
-    fn near(&self, slot: u32) -> Near {
-        let (nr, segment) = (self.sb.nr_segments, slot / self.sb.segment_blocks);
+    fn near(&self, slot: Slot) -> Near {
+        let (nr, segment) = (self.sb.nr_segments, slot.segment(self.sb.segment_blocks));
         let around = Around::look(slot, nr * self.sb.segment_blocks, |place| {
             match self.cache.try_read(block_sector(&self.sb, place), BLOCK_SECTORS) {
                 Err(errno) => Sight::Error(Word::of(errno)),
@@ -2053,9 +2050,9 @@ impl Sim {
                 Ok(_) => Sight::Readable,
             }
         });
-        let see = |segment: u32| {
-            let block =
-                self.cache.try_read(block_sector(&self.sb, segment * self.sb.segment_blocks), BLOCK_SECTORS);
+        let see = |segment: Segment| {
+            let first = segment.first_slot(self.sb.segment_blocks);
+            let block = self.cache.try_read(block_sector(&self.sb, first), BLOCK_SECTORS);
             match (block, self.engine.record_at(segment)) {
                 (Err(errno), _) => Sight::Error(Word::of(errno)),
                 (Ok(_), None) => Sight::Readable,
@@ -2066,7 +2063,7 @@ impl Sim {
                 }
             }
         };
-        let beside = [see((segment + nr - 1) % nr), see((segment + 1) % nr)];
+        let beside = [see(segment.before(nr)), see(segment.next(nr))];
         Near { own: see(segment), beside, around }
     }
 
@@ -2104,7 +2101,7 @@ impl Sim {
             let w = &self.relocation.work[done + next as usize];
             let at = (claim.offset + next) as usize * BLOCK;
             self.buffers[usize::from(claim.buffer)][at..at + BLOCK].copy_from_slice(&w.data);
-            self.engine.relocated(&claim, claim.slot + next, &self.relocation.batch, &w.item, None);
+            self.engine.relocated(&claim, claim.slot.plus(next), &self.relocation.batch, &w.item, None);
             self.counts.relocated += 1;
             self.jobs.push(Job::RelocationCopy { claim, done, next: next + 1 });
             return;
