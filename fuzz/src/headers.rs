@@ -101,7 +101,7 @@ fn check_record(sb: &Superblock, b: &[u8; BLOCK], offset: u32) {
         same[64 + 12 * i + 6..][..2].fill(0);
         let e = RecordHeader::entry(b, i);
         for sector in (0..BLOCK_SECTORS).filter(|s| e.mask & 1 << s != 0) {
-            assert!(e.addr * BLOCK_SECTORS + sector < sb.backing_sectors);
+            assert!(e.addr.first_sector() + sector < sb.backing_sectors);
         }
     }
     same[64 + 12 * blocks..].fill(0);

@@ -11,7 +11,7 @@ use crate::bytes::{Sink, Source};
 use crate::device::{Device, SLOTS};
 use crate::fix_checksum;
 use writeboost::format::{
-    Checkpoint, Entry, RecordHeader, Segment, Seq, Superblock, BACKING_ID_LEN, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
+    Block, Checkpoint, Entry, RecordHeader, Segment, Seq, Superblock, BACKING_ID_LEN, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
     FIRST_BLOCK, MAX_ENTRIES, NAME_LEN, SECTOR,
 };
 use writeboost::host::crc32c;
@@ -333,7 +333,7 @@ impl Image {
                 durable: h.durable.0,
                 tail: h.tail.0,
                 torn,
-                entries: entries.iter().map(|e| (e.addr, e.mask)).collect(),
+                entries: entries.iter().map(|e| (e.addr.0, e.mask)).collect(),
             }));
         }
         Self { items, script: Vec::new() }
@@ -367,7 +367,8 @@ impl Record {
                 data[s * SECTOR..][..SECTOR].copy_from_slice(&sector_data(self.seq, addr, s));
             }
             let lost = self.torn >> 32 & bit(true, i) != 0;
-            encoded.push(Entry { addr, mask, crc: if lost { Entry::lost(&data) } else { crc32c(0, &data) } });
+            let crc = if lost { Entry::lost(&data) } else { crc32c(0, &data) };
+            encoded.push(Entry { addr: Block(addr), mask, crc });
             if self.torn & bit(true, i) != 0 {
                 data.fill(0xee);
             }

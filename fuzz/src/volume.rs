@@ -16,7 +16,7 @@ use writeboost::engine::reclaim::{Batch, Relocation};
 use writeboost::engine::replay::{self, Replay, Want};
 use writeboost::engine::{Engine, Entry, Part, Secret, State};
 use writeboost::format::{
-    Checkpoint, Chosen, Held, RecordHeader, Seq, Slot, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
+    Block, Checkpoint, Chosen, Held, RecordHeader, Seq, Slot, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
     SECTOR,
 };
 use writeboost::host::crc32c;
@@ -59,12 +59,12 @@ pub struct Volume {
     sb: Superblock,
     cache: Device,
     /// Blocks in which something was written back.
-    backing: BTreeMap<u64, [u64; BLOCK_SECTORS as usize]>,
+    backing: BTreeMap<Block, [u64; BLOCK_SECTORS as usize]>,
     engine: Engine,
     buffers: Vec<Vec<u8>>,
     batch: Batch,
     /// The blocks that are watched, and what they must hold.
-    expected: BTreeMap<u64, Contents>,
+    expected: BTreeMap<Block, Contents>,
     /// Blocks written.
     written: u64,
     /// There are records that nobody has written: of epochs that were still to come when it was opened first, or with numbers
@@ -225,7 +225,8 @@ impl Volume {
             let at = sector + out.len() as u64;
             let part = Part::first_of(at, end - at);
             let backing = |s: u64| {
-                Some(self.backing.get(&(s / BLOCK_SECTORS)).map_or(0, |b| b[(s % BLOCK_SECTORS) as usize]))
+                let block = self.backing.get(&Block::of_sector(s));
+                Some(block.map_or(0, |b| b[(s % BLOCK_SECTORS) as usize]))
             };
             match self.engine.lookup(at, end - at) {
                 Run::Backing(n) => {
@@ -263,7 +264,7 @@ impl Volume {
                         out.push(if held {
                             found[s as usize]
                         } else {
-                            backing(part.addr * BLOCK_SECTORS + s)
+                            backing(part.addr.first_sector() + s)
                         });
                     }
                 }
@@ -274,12 +275,12 @@ impl Volume {
     }
 
     /// First sector of a block and how many it has.
-    fn sectors_of(&self, addr: u64) -> (u64, u64) {
-        let first = addr * BLOCK_SECTORS;
+    fn sectors_of(&self, addr: Block) -> (u64, u64) {
+        let first = addr.first_sector();
         (first, (self.sb.backing_sectors - first).min(BLOCK_SECTORS))
     }
 
-    fn read_block(&mut self, addr: u64) -> Contents {
+    fn read_block(&mut self, addr: Block) -> Contents {
         let (first, n) = self.sectors_of(addr);
         let mut held = [Some(0); BLOCK_SECTORS as usize];
         held[..n as usize].copy_from_slice(&self.read(first, n));
@@ -296,9 +297,9 @@ impl Volume {
 
     /// A sector near one that the image has, or any.
     fn draw(&self, from: &mut Source<'_>) -> u64 {
-        let n = from.number();
+        let n = Block(from.number());
         let near = self.expected.range(n..).next().or(self.expected.first_key_value()).map_or(n, |(a, _)| *a);
-        (near * BLOCK_SECTORS).wrapping_add(from.byte().into()) % self.sb.backing_sectors
+        near.0.wrapping_mul(BLOCK_SECTORS).wrapping_add(from.byte().into()) % self.sb.backing_sectors
     }
 
     /// Does what the script says, at most `most` things, and then everything that must always be possible.
@@ -317,7 +318,7 @@ impl Volume {
                     let sector = self.draw(&mut from);
                     let sectors = (1 + u64::from(from.byte())).min(self.sb.backing_sectors - sector);
                     for (s, held) in (sector..).zip(self.read(sector, sectors)) {
-                        if let Some(expected) = self.expected.get(&(s / BLOCK_SECTORS)) {
+                        if let Some(expected) = self.expected.get(&Block::of_sector(s)) {
                             assert_eq!(held, expected[(s % BLOCK_SECTORS) as usize], "sector {s}");
                         }
                     }
@@ -329,7 +330,7 @@ impl Volume {
                 8 => self.note_durable(),
                 9 => {
                     let sector = self.draw(&mut from);
-                    self.forget(sector / BLOCK_SECTORS);
+                    self.forget(Block::of_sector(sector));
                 }
                 _ => {
                     self.flush();
@@ -459,7 +460,7 @@ impl Volume {
             let item = self.batch.items()[i];
             let Some(live) = self.engine.begin_item(&self.batch, &item) else { continue };
             assert!(live != 0 && live & !item.mask() == 0);
-            let first = item.addr() * BLOCK_SECTORS;
+            let first = item.addr().first_sector();
             let sectors = (0..BLOCK_SECTORS).filter(|s| live & 1 << s != 0);
             let b = self.intact(item.slot).map(<[u8]>::to_vec);
             if let Some(b) = b {
@@ -482,7 +483,7 @@ impl Volume {
     }
 
     /// Takes a block out of the cache, if it is clean there: what it holds stays the same.
-    fn forget(&mut self, addr: u64) {
+    fn forget(&mut self, addr: Block) {
         let (first, n) = self.sectors_of(addr);
         let before = self.read_block(addr);
         match self.engine.lookup(first, n) {
@@ -568,8 +569,8 @@ fn headers<'a>(sb: &'a Superblock, cache: &'a Device) -> impl Iterator<Item = (S
 }
 
 /// The blocks that some record on the device may hold, and the first and the last.
-fn watch(sb: &Superblock, cache: &Device) -> Vec<u64> {
-    let mut all = vec![0, (sb.backing_sectors - 1) / BLOCK_SECTORS];
+fn watch(sb: &Superblock, cache: &Device) -> Vec<Block> {
+    let mut all = vec![Block(0), Block::of_sector(sb.backing_sectors - 1)];
     for (slot, h) in headers(sb, cache) {
         let b = cache.block(u64::from(sb.first_block) + u64::from(slot.0)).first_chunk().unwrap();
         all.extend((0..h.blocks.into()).map(|i| RecordHeader::entry(b, i).addr));

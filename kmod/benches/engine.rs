@@ -19,7 +19,7 @@ use writeboost::engine::reclaim::Batch;
 use writeboost::engine::replay::{Replay, Want};
 use writeboost::engine::{Chains, Engine, Entry, Secret, RESERVED_SEGMENTS};
 use writeboost::format::{
-    Checkpoint, RecordHeader, Segment, Seq, Superblock, BLOCK, BLOCK_SECTORS, DEFAULT_SEGMENT_BLOCKS,
+    Block, Checkpoint, RecordHeader, Segment, Seq, Superblock, BLOCK, BLOCK_SECTORS, DEFAULT_SEGMENT_BLOCKS,
 };
 use writeboost::host::Shared;
 
@@ -74,7 +74,7 @@ impl Volume {
         let (durable, tail) = (seq.before(), Seq::FIRST);
         let header = RecordHeader { nonce: NONCE, seq, epoch: 0, durable, tail, blocks };
         let first = u64::from(segment.0) * u64::from(blocks);
-        header.encode(block, |i| Entry { addr: self.addr(first + i as u64), mask: 0xff, crc: i as u32 });
+        header.encode(block, |i| Entry { addr: Block(self.addr(first + i as u64)), mask: 0xff, crc: i as u32 });
     }
 
     fn checkpoint(&self) -> Checkpoint {
@@ -162,9 +162,9 @@ impl Host {
                 Err(Refused::Failed) => panic!("the log has failed"),
             }
         };
-        self.chains.warm(addr);
+        self.chains.warm(Block(addr));
         let mut engine = self.lock();
-        engine.stored(&claim, claim.slot, Entry { addr, mask: 0xff, crc: addr as u32 });
+        engine.stored(&claim, claim.slot, Entry { addr: Block(addr), mask: 0xff, crc: addr as u32 });
         engine.copied(&claim);
         let work = engine.has_work();
         drop(engine);
@@ -194,7 +194,7 @@ impl Host {
 
     /// Looks one block up; says whether it was cached.
     fn read(&self, addr: u64) -> bool {
-        self.chains.warm(addr);
+        self.chains.warm(Block(addr));
         let run = self.lock().lookup(addr * BLOCK_SECTORS, BLOCK_SECTORS);
         match black_box(run) {
             Run::Backing(_) => return false,

@@ -16,7 +16,7 @@ use writeboost::engine::reclaim::{Batch, Item, Planned, Relocation};
 use writeboost::engine::replay::{self, Damage, Replay, Want, FEW};
 use writeboost::engine::{Entry, RESERVED_SEGMENTS};
 use writeboost::format::{
-    Checkpoint, Held, RecordHeader, Segment, Seq, Slot, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR, WINDOW,
+    Block, Checkpoint, Held, RecordHeader, Segment, Seq, Slot, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR, WINDOW,
 };
 use writeboost::host::crc32c;
 use writeboost::policy::lost::{Around, Loss, Lost, Near, Sight, Word};
@@ -114,7 +114,7 @@ fn only_an_acceptable_header_of_a_later_epoch_makes_another_one_a_leftover() {
         // The number of record 2 again, at the start of the next segment, for another block.
         let header = RecordHeader { nonce: cp.nonce, seq: Seq(2), epoch: other, durable: Seq(1), tail: Seq(1), blocks: 1 };
         let mut bytes = [0; BLOCK];
-        header.encode(&mut bytes, |_| Entry { addr: 20, mask: 0xff, crc: crc32c(0, &block) });
+        header.encode(&mut bytes, |_| Entry { addr: Block(20), mask: 0xff, crc: crc32c(0, &block) });
         h.cache.poke(h.sector_of(Slot(SEGMENT_BLOCKS)), &bytes);
         h.cache.poke(h.sector_of(Slot(SEGMENT_BLOCKS + 1)), &block);
         let (replay, _) = h.replay().unwrap();
@@ -215,7 +215,7 @@ fn a_log_without_an_end_is_refused() {
             blocks: 15,
         };
         let mut block = [0; BLOCK];
-        header.encode(&mut block, |i| Entry { addr: i as u64, mask: 0xff, crc: 0 });
+        header.encode(&mut block, |i| Entry { addr: Block(i as u64), mask: 0xff, crc: 0 });
         h.cache.poke(h.sector_of(Slot((seq as u32 - 1) * SEGMENT_BLOCKS)), &block);
     }
     assert_eq!(h.crash(), Err(Damage::Endless));
@@ -834,7 +834,7 @@ fn writeback_goes_in_order_of_address() {
         h.write(addr, 1, addr);
     }
     h.flush();
-    let addrs: Vec<u64> = h.plan_writeback().items().iter().map(|item| item.addr()).collect();
+    let addrs: Vec<u64> = h.plan_writeback().items().iter().map(|item| item.addr().0).collect();
     assert_eq!(addrs, [2, 3, 4, 100, 500, 700, 1500]);
 }
 
@@ -1111,10 +1111,10 @@ fn what_was_relocated_when_the_log_failed_is_written_back_from_where_it_was() {
     h.write(3, 1, 4);
     h.write_sectors(4 * BLOCK_SECTORS, 2, 4).unwrap();
     h.engine.flush();
-    assert!(h.plan_writeback().items().iter().all(|item| item.addr() >= 50));
+    assert!(h.plan_writeback().items().iter().all(|item| item.addr() >= Block(50)));
     fail_record(&mut h);
     let batch = h.plan_writeback();
-    assert_eq!(batch.items().iter().filter(|item| item.addr() < 50).count(), 11);
+    assert_eq!(batch.items().iter().filter(|item| item.addr() < Block(50)).count(), 11);
     h.write_back();
     let backing = |h: &Host, sector: u64| u64::from(h.backing.stable(sector, 1)[0]);
     assert_eq!([0, 11, 50].map(|addr| backing(&h, addr * BLOCK_SECTORS)), [1, 1, 2]);
@@ -1152,7 +1152,7 @@ fn where_a_block_was_copied_to_is_forgotten_when_its_segment_is_opened_again() {
     fail_record(&mut h);
     let batch = h.plan_writeback();
     assert_eq!(batch.items().len(), 29);
-    assert!(batch.items().iter().all(|item| item.addr() != 1 && { item.slot } != old));
+    assert!(batch.items().iter().all(|item| item.addr() != Block(1) && { item.slot } != old));
 }
 
 #[test]
@@ -1168,7 +1168,7 @@ fn writeback_for_a_drain_takes_no_segment_that_begins_later() {
         let mut batch = Batch::new(100).unwrap();
         h.engine.begin_batch(&mut batch);
         while h.engine.plan_writeback(&mut batch, last) {}
-        batch.items().iter().map(|item| item.addr()).collect::<Vec<_>>()
+        batch.items().iter().map(|item| item.addr().0).collect::<Vec<_>>()
     };
     assert_eq!(planned(goal).len(), 30);
     assert_eq!(planned(goal.before()), (0..15).collect::<Vec<_>>());
@@ -1206,7 +1206,7 @@ fn an_item_of_a_segment_that_was_opened_again_is_left_alone() {
 /// A write goes around the cache, if it may; then the newest checkpoint rots, and the power fails. Says whether there was such a write
 /// and whether the log can be resumed then.
 fn bypasses_and_the_newest_checkpoint_rots(h: &mut Host, addr: u64, n: u64) -> (bool, bool) {
-    if !h.engine.lets_bypass() || h.engine.count_absent(addr, 1) != 1 {
+    if !h.engine.lets_bypass() || h.engine.count_absent(Block(addr), 1) != 1 {
         return (false, false);
     }
     h.backing.write(addr * BLOCK_SECTORS, &filled(n, BLOCK_SECTORS), true);
@@ -1300,7 +1300,7 @@ fn what_lies_beside_the_oldest_is_written_back_along_with_it() {
     let segments = |h: &Host, last| {
         let batch = planned_with_neighbours(h, last);
         let all: Vec<_> =
-            batch.items().iter().map(|item| (item.addr(), item.slot.segment(SEGMENT_BLOCKS))).collect();
+            batch.items().iter().map(|item| (item.addr().0, item.slot.segment(SEGMENT_BLOCKS))).collect();
         (all.iter().map(|&(addr, _)| addr).collect::<Vec<_>>(), all)
     };
     // On either side for 16 blocks at most: across what others have written, up to a gap.
@@ -1342,7 +1342,7 @@ fn what_is_planned_already_is_no_neighbour() {
     batch.sort();
     while h.engine.plan_neighbours(&mut batch, Seq::MAX) {}
     batch.sort();
-    let addrs: Vec<u64> = batch.items().iter().map(|item| item.addr()).collect();
+    let addrs: Vec<u64> = batch.items().iter().map(|item| item.addr().0).collect();
     assert_eq!(addrs, (115..145).collect::<Vec<_>>());
 }
 
@@ -1353,7 +1353,7 @@ fn planning_goes_on_behind_what_is_being_written_back() {
         h.engine.continue_batch(batch);
         let more = h.engine.plan_writeback(batch, Seq::MAX);
         batch.sort();
-        (more, batch.items().first().map(|item| item.addr()))
+        (more, batch.items().first().map(|item| item.addr().0))
     };
     // Five segments, and some of a sixth.
     for addr in 0..5 {
@@ -1459,7 +1459,7 @@ impl Parts {
                 for (item, live, data) in items {
                     for s in (0..BLOCK_SECTORS).filter(|s| live & 1 << s != 0) {
                         let bytes = &data[s as usize * SECTOR..][..SECTOR];
-                        h.backing.write(item.addr() * BLOCK_SECTORS + s, bytes, false);
+                        h.backing.write(item.addr().first_sector() + s, bytes, false);
                     }
                     self.unflushed.push((planned, item));
                 }
@@ -1565,7 +1565,7 @@ fn relocate_but(h: &mut Host, unreadable: Option<u64>) -> Result<(), Wait> {
         for i in 0..claim.blocks {
             let item = &batch.items()[done];
             let mut block = h.cache.read(h.sector_of(item.slot), BLOCK_SECTORS).to_vec();
-            let lost = (unreadable == Some(item.addr())).then(|| {
+            let lost = (unreadable == Some(item.addr().0)).then(|| {
                 block.fill(0);
                 Entry::lost(&block)
             });
@@ -1818,7 +1818,7 @@ fn a_lost_block_is_not_read_from_ram() {
 #[test]
 fn what_is_not_whole_is_not_taken_for_lost() {
     let block = [7; BLOCK];
-    let good = Entry { addr: 1, mask: 1, crc: crc32c(0, &block) };
+    let good = Entry { addr: Block(1), mask: 1, crc: crc32c(0, &block) };
     let lost = Entry { crc: Entry::lost(&block), ..good };
     assert!(good.is_stored_as(&block) && lost.is_stored_as(&block));
     let torn = [8; BLOCK];

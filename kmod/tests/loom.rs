@@ -18,7 +18,7 @@ use writeboost::engine::log::{Claim, Io};
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::Batch;
 use writeboost::engine::{Engine, Entry};
-use writeboost::format::{Seq, Slot, BLOCK, BLOCK_SECTORS};
+use writeboost::format::{Block, Seq, Slot, BLOCK, BLOCK_SECTORS};
 use writeboost::host::Shared;
 
 /// Checks `f` in all orders with at most `preemptions` preemptions, and says how many there were.
@@ -231,7 +231,7 @@ impl Volume {
         }
         let mut engine = self.engine.lock().unwrap();
         for i in 0..claim.blocks {
-            let entry = Entry { addr: addr + u64::from(i), mask: 0xff, crc: n };
+            let entry = Entry { addr: Block(addr + u64::from(i)), mask: 0xff, crc: n };
             engine.stored(claim, claim.slot.plus(i), entry);
         }
         engine.copied(claim);

@@ -11,7 +11,7 @@ use std::{
 use tempfile::TempDir;
 use writeboost::{
     format::{
-        Checkpoint, Entry, Held, RecordHeader, Seq, Superblock, BLOCK, CHECKPOINT_BLOCKS, FIRST_BLOCK, SECTOR,
+        Block, Checkpoint, Entry, Held, RecordHeader, Seq, Superblock, BLOCK, CHECKPOINT_BLOCKS, FIRST_BLOCK, SECTOR,
     },
     host::crc32c,
 };
@@ -79,7 +79,7 @@ impl Image {
         let (seq, durable, tail) = (Seq::FIRST, Seq::NONE, Seq::FIRST);
         let header = RecordHeader { nonce: sb.nonce, seq, epoch: 0, durable, tail, blocks: 1 };
         let mut b = [0; BLOCK];
-        header.encode(&mut b, |_| Entry { addr: 7, mask: 0xff, crc: crc32c(0, &block) ^ wrong });
+        header.encode(&mut b, |_| Entry { addr: Block(7), mask: 0xff, crc: crc32c(0, &block) ^ wrong });
         let at = u64::from(FIRST_BLOCK) * BLOCK as u64;
         self.file().write_all_at(&b, at).unwrap();
         self.file().write_all_at(&block, at + BLOCK as u64).unwrap();

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use writeboost::{
-    format::{Checkpoint, Entry, RecordHeader, Segment, Seq, Superblock, BLOCK, SECTOR},
+    format::{Block, Checkpoint, Entry, RecordHeader, Segment, Seq, Superblock, BLOCK, SECTOR},
     host::crc32c,
 };
 
@@ -151,7 +151,7 @@ fn record_example() {
         blocks: n("blocks") as u16,
     };
     let entry = |i: usize| Entry {
-        addr: n(&format!("entry {i} addr")),
+        addr: Block(n(&format!("entry {i} addr"))),
         mask: n(&format!("entry {i} mask")) as u8,
         crc: n(&format!("entry {i} crc")) as u32,
     };

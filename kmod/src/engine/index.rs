@@ -14,7 +14,7 @@
 //! - Only who has the engine's lock changes anything, or relies on what he finds. Without it a chain may be followed to have it in
 //!   the processor's cache later: see [`Chains`].
 
-use crate::format::{Entry, Slot};
+use crate::format::{Block, Entry, Slot};
 use crate::host::atomic::{AtomicU32, Ordering};
 use crate::host::{prefetch, random, OutOfMemory, Shared, Table};
 
@@ -54,10 +54,10 @@ impl Secret {
     }
 
     /// Which of `buckets` buckets, at most 2^32, the address belongs to.
-    fn bucket(self, addr: u64, buckets: usize) -> usize {
+    fn bucket(self, addr: Block, buckets: usize) -> usize {
         // One multiplication by a secret (Dietzfelbinger and others, 1997) keeps any two addresses apart, but not a row of them
         // with equal gaps, which filesystems are full of. So the result is folded, and multiplied once more.
-        let product = addr.wrapping_mul(self.0[0]);
+        let product = addr.0.wrapping_mul(self.0[0]);
         let hash = (product ^ product >> 32).wrapping_mul(self.0[1]) >> 32;
         // Of any number of buckets: a product takes the place of the remainder.
         (hash.wrapping_mul(buckets as u64) >> 32) as usize
@@ -82,8 +82,8 @@ struct Node {
 impl Node {
     const EMPTY: Self = Self { addr_low: 0, next: NONE, meta: 0 };
 
-    fn addr(&self) -> u64 {
-        u64::from(self.addr_low) | u64::from(self.meta & 0xff) << 32
+    fn addr(&self) -> Block {
+        Block(u64::from(self.addr_low) | u64::from(self.meta & 0xff) << 32)
     }
 
     fn live(&self) -> u8 {
@@ -149,12 +149,12 @@ pub struct Chains {
 }
 
 impl Chains {
-    fn bucket(&self, addr: u64) -> usize {
+    fn bucket(&self, addr: Block) -> usize {
         self.secret.bucket(addr, self.buckets.len())
     }
 
     /// The block `addr` will be asked for: its bucket is fetched while the caller does something else.
-    pub fn expect(&self, addr: u64) {
+    pub fn expect(&self, addr: Block) {
         if let Some(bucket) = self.buckets.get(self.bucket(addr)) {
             prefetch(bucket);
         }
@@ -169,7 +169,7 @@ impl Chains {
 
     /// As [`Chains::expect`], a moment before the lock is taken: goes along the chain. What is found is out of date at once, and
     /// good for nothing else.
-    pub fn warm(&self, addr: u64) {
+    pub fn warm(&self, addr: Block) {
         let Some(bucket) = self.buckets.get(self.bucket(addr)) else { return };
         let mut at = Slot(bucket.load(Ordering::Relaxed));
         for _ in 0..AHEAD {
@@ -231,7 +231,7 @@ impl Index {
     }
 
     /// The slot's address, live mask and whether it is dirty.
-    pub(super) fn get(&self, slot: Slot) -> (u64, u8, bool) {
+    pub(super) fn get(&self, slot: Slot) -> (Block, u8, bool) {
         let s = self.place(slot).get();
         (s.addr(), s.live(), s.meta & DIRTY != 0)
     }
@@ -243,7 +243,7 @@ impl Index {
     }
 
     /// Calls `f(slot, live mask)` for each slot that holds sectors of the block.
-    pub(super) fn find(&self, addr: u64, mut f: impl FnMut(Slot, u8)) {
+    pub(super) fn find(&self, addr: Block, mut f: impl FnMut(Slot, u8)) {
         let mut at = self.head(self.chains.bucket(addr));
         while at != NONE {
             let s = self.place(at).get();
@@ -267,7 +267,7 @@ impl Index {
     pub(super) fn insert(
         &mut self,
         slot: Slot,
-        addr: u64,
+        addr: Block,
         mask: u8,
         newer: impl Fn(Slot) -> bool,
         mut lost: impl FnMut(Overlap),
@@ -306,8 +306,8 @@ impl Index {
         }
         let place = self.place(slot);
         let mut s = place.get();
-        s.addr_low = addr as u32;
-        s.meta = (addr >> 32) as u32 & 0xff | u32::from(live) << 8 | u32::from(mask) << 16 | DIRTY;
+        s.addr_low = addr.0 as u32;
+        s.meta = (addr.0 >> 32) as u32 & 0xff | u32::from(live) << 8 | u32::from(mask) << 16 | DIRTY;
         if live != 0 {
             s.next = self.head(bucket);
         }
@@ -389,7 +389,7 @@ mod tests {
 
     fn found(ix: &Index, addr: u64) -> Vec<(u32, u8)> {
         let mut v = Vec::new();
-        ix.find(addr, |s, m| v.push((s.0, m)));
+        ix.find(Block(addr), |s, m| v.push((s.0, m)));
         v.sort_unstable();
         v
     }
@@ -397,10 +397,10 @@ mod tests {
     #[test]
     fn a_sector_is_live_in_one_slot_only() {
         let mut ix = Index::new(8, Secret::new([1, 2])).unwrap();
-        ix.insert(Slot(0), 5, 0xff, |_| false, |_| panic!());
-        ix.insert(Slot(1), 5, 0x0f, |_| false, |o| assert_eq!(o, Overlap { slot: Slot(0), dead: false, dirty: true }));
+        ix.insert(Slot(0), Block(5), 0xff, |_| false, |_| panic!());
+        ix.insert(Slot(1), Block(5), 0x0f, |_| false, |o| assert_eq!(o, Overlap { slot: Slot(0), dead: false, dirty: true }));
         assert_eq!(found(&ix, 5), [(0, 0xf0), (1, 0x0f)]);
-        ix.insert(Slot(2), 5, 0xff, |_| false, |o| assert!(o.dead));
+        ix.insert(Slot(2), Block(5), 0xff, |_| false, |o| assert!(o.dead));
         assert_eq!(found(&ix, 5), [(2, 0xff)]);
         assert_eq!(ix.get(Slot(0)).1, 0);
     }
@@ -408,20 +408,20 @@ mod tests {
     #[test]
     fn what_is_newer_in_the_log_stays() {
         let mut ix = Index::new(8, Secret::new([1, 2])).unwrap();
-        ix.insert(Slot(3), 9, 0x3c, |_| false, |_| panic!());
+        ix.insert(Slot(3), Block(9), 0x3c, |_| false, |_| panic!());
         let mut lost = Vec::new();
-        ix.insert(Slot(2), 9, 0xff, |s| s == Slot(3), |o| lost.push(o));
+        ix.insert(Slot(2), Block(9), 0xff, |s| s == Slot(3), |o| lost.push(o));
         assert_eq!(lost, [Overlap { slot: Slot(2), dead: false, dirty: true }]);
         assert_eq!(found(&ix, 9), [(2, 0xc3), (3, 0x3c)]);
-        ix.insert(Slot(1), 9, 0x18, |_| true, |o| assert!(o.dead && o.slot == Slot(1)));
+        ix.insert(Slot(1), Block(9), 0x18, |_| true, |o| assert!(o.dead && o.slot == Slot(1)));
         assert_eq!(found(&ix, 9), [(2, 0xc3), (3, 0x3c)]);
     }
 
     #[test]
     fn removal_keeps_the_rest_of_the_chain() {
         let mut ix = Index::new(2, Secret::new([1, 2])).unwrap();
-        ix.insert(Slot(0), 1, 0xff, |_| false, |_| ());
-        ix.insert(Slot(1), 1 << 39, 0x01, |_| false, |_| ());
+        ix.insert(Slot(0), Block(1), 0xff, |_| false, |_| ());
+        ix.insert(Slot(1), Block(1 << 39), 0x01, |_| false, |_| ());
         ix.remove(Slot(0));
         assert_eq!(found(&ix, 1), []);
         assert_eq!(found(&ix, 1 << 39), [(1, 1)]);
@@ -433,7 +433,7 @@ mod tests {
     /// How many of `addrs` share a bucket with most others, of so many buckets.
     fn longest(secret: Secret, buckets: usize, addrs: impl Iterator<Item = u64>) -> u32 {
         let mut chains = std::vec![0u32; buckets];
-        addrs.for_each(|addr| chains[secret.bucket(addr, buckets)] += 1);
+        addrs.for_each(|addr| chains[secret.bucket(Block(addr), buckets)] += 1);
         chains.into_iter().max().unwrap()
     }
 
@@ -452,7 +452,7 @@ mod tests {
     fn who_knows_one_secret_cannot_make_chains_under_another() {
         let known = Secret::new([0x1234_5678_9abc_def1, 0xfedc_ba98_7654_3211]);
         let own: Vec<u64> = (0..)
-            .filter(|&a| known.bucket(a, BUCKETS) == known.bucket(1, BUCKETS))
+            .filter(|&a| known.bucket(Block(a), BUCKETS) == known.bucket(Block(1), BUCKETS))
             .take(BUCKETS / 8)
             .collect();
         assert_eq!(longest(known, BUCKETS, own.iter().copied()), own.len() as u32);
@@ -491,15 +491,15 @@ mod tests {
                 let mask = (i % 7 * 37 + 1) as u8;
                 ix.insert(
                     Slot(i % 64),
-                    u64::from(i * i % 23),
+                    Block(u64::from(i * i % 23)),
                     mask,
                     |s| s.0 % 5 == 0,
                     |o| seen.push((o.slot, o.dead, 0)),
                 );
-                ix.chains().expect(u64::from(i));
-                ix.chains().warm(u64::from(i));
+                ix.chains().expect(Block(i.into()));
+                ix.chains().warm(Block(i.into()));
                 // In this order, too.
-                ix.find(u64::from(i % 23), |s, live| seen.push((s, false, live)));
+                ix.find(Block(u64::from(i % 23)), |s, live| seen.push((s, false, live)));
             }
             seen
         };

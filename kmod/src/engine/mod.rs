@@ -44,7 +44,7 @@ pub mod replay;
 pub mod runs;
 pub mod sleep;
 
-use crate::format::{Segment, Seq, Slot, Superblock, BLOCK_SECTORS, WINDOW};
+use crate::format::{Block, Segment, Seq, Slot, Superblock, BLOCK_SECTORS, WINDOW};
 use crate::host::{OutOfMemory, Shared, Table};
 use bypass::Bypass;
 use checks::Checks;
@@ -149,7 +149,7 @@ pub struct Failed;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
     /// Block number on the backing device.
-    pub addr: u64,
+    pub addr: Block,
     /// First sector within the block.
     pub first: u32,
     /// Number of sectors.
@@ -161,7 +161,7 @@ impl Part {
     pub fn first_of(sector: u64, sectors: u64) -> Self {
         let first = sector % BLOCK_SECTORS;
         Self {
-            addr: sector / BLOCK_SECTORS,
+            addr: Block::of_sector(sector),
             first: first as u32,
             sectors: sectors.min(BLOCK_SECTORS - first) as u32,
         }

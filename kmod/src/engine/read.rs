@@ -4,7 +4,7 @@
 
 use super::checks::Generation;
 use super::{Engine, Part};
-use crate::format::{Slot, BLOCK_SECTORS};
+use crate::format::{Block, Slot, BLOCK_SECTORS};
 
 /// Most blocks that one lookup looks at, so that the lock is held for a bounded time.
 const MAX_LOOKUP: u64 = 256;
@@ -125,7 +125,7 @@ impl Engine {
         n
     }
 
-    fn cache_run(&self, addr: u64, blocks: u64, slot: Slot) -> u32 {
+    fn cache_run(&self, addr: Block, blocks: u64, slot: Slot) -> u32 {
         // Behind a lost block in a segment that is in RAM there may be some that are not on the device yet.
         if self.segments[self.segment_of(slot).index()].buffer.is_some() {
             return 1;
@@ -134,7 +134,7 @@ impl Engine {
         // It ends before its segment does, if not earlier: the next segment begins with a header, which holds no block.
         while u64::from(n) < blocks {
             let mut next = None;
-            self.index.find(addr + u64::from(n), |s, live| next = Some((s, live)));
+            self.index.find(addr.plus(n.into()), |s, live| next = Some((s, live)));
             if next != Some((slot.plus(n), 0xff)) {
                 break;
             }

@@ -19,7 +19,7 @@ use super::map::Span;
 #[cfg(doc)]
 use super::RESERVED_SEGMENTS;
 use super::{Engine, Entry};
-use crate::format::{Checkpoint, Segment, Seq, Slot};
+use crate::format::{Block, Checkpoint, Segment, Seq, Slot};
 use crate::host::{OutOfMemory, Table};
 
 /// Relocation is worth it when it costs at most this part of the room that it makes.
@@ -59,15 +59,15 @@ pub struct Item {
 }
 
 impl Item {
-    fn new(addr: u64, mask: u8, slot: Slot) -> Self {
-        let key = addr << 8 | u64::from(mask);
+    fn new(addr: Block, mask: u8, slot: Slot) -> Self {
+        let key = addr.0 << 8 | u64::from(mask);
         Self { key_high: (key >> 32) as u16, key_low: key as u32, slot }
     }
 
     /// A whole block that is dirty.
     #[cfg(test)]
     pub fn at(addr: u64, slot: Slot) -> Self {
-        Self::new(addr, 0xff, slot)
+        Self::new(Block(addr), 0xff, slot)
     }
 
     /// Address and mask, in this order so that sorting by it sorts by address.
@@ -76,8 +76,8 @@ impl Item {
     }
 
     /// Block number on the backing device.
-    pub fn addr(&self) -> u64 {
-        self.key() >> 8
+    pub fn addr(&self) -> Block {
+        Block(self.key() >> 8)
     }
 
     /// The sectors of the block that were live in the slot.
@@ -290,7 +290,7 @@ impl Engine {
     /// Block number and sectors of what the durable slot holds and only the cache device has.
     ///
     /// When the log has failed, what relocation has moved may never be durable in its new place, and is still here.
-    fn unwritten(&self, slot: Slot) -> (u64, u8) {
+    fn unwritten(&self, slot: Slot) -> (Block, u8) {
         let (addr, live, dirty) = self.index.get(slot);
         if live != 0 && dirty {
             return (addr, live);
@@ -325,16 +325,19 @@ impl Engine {
             let behind = if i + 1 == batch.sorted { None } else { Some(batch.items[i + 1].addr()) };
             if before != Some(addr) {
                 // Behind what the one before is given.
-                let first = before.map_or(0, |before| before.saturating_add(NEIGHBOURS + 1));
+                let first = before.map_or(Block(0), |before| before.plus(NEIGHBOURS + 1));
                 let mut at = addr;
-                while at > first && addr - at < NEIGHBOURS && self.plan_neighbour(batch, at - 1, last) {
-                    at -= 1;
+                while at > first
+                    && addr.since(at) < NEIGHBOURS
+                    && self.plan_neighbour(batch, at.before(), last)
+                {
+                    at = at.before();
                 }
             }
-            let most = behind.unwrap_or(u64::MAX).min(addr + NEIGHBOURS + 1);
-            let mut at = addr + 1;
+            let most = behind.unwrap_or(Block::MAX).min(addr.plus(NEIGHBOURS + 1));
+            let mut at = addr.next();
             while at < most && self.plan_neighbour(batch, at, last) {
-                at += 1;
+                at = at.next();
             }
         }
         batch.looked = end;
@@ -342,7 +345,7 @@ impl Engine {
     }
 
     /// Adds what is dirty and durable of a block, as [`Engine::plan_neighbours`] says. Says whether there was anything.
-    fn plan_neighbour(&self, batch: &mut Batch, addr: u64, last: Seq) -> bool {
+    fn plan_neighbour(&self, batch: &mut Batch, addr: Block, last: Seq) -> bool {
         let planned = batch.len;
         self.index.find(addr, |slot, live| {
             let segment = self.segment_of(slot);
@@ -588,7 +591,7 @@ mod tests {
             let mut items: std::vec::Vec<_> = (0..len)
                 .map(|slot| {
                     lot = lot.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    Item::new(lot >> 33 & 0x1ff, (lot >> 24) as u8, Slot(slot))
+                    Item::new(Block(lot >> 33 & 0x1ff), (lot >> 24) as u8, Slot(slot))
                 })
                 .collect();
             // In any order, and once more, with some that are behind the others.

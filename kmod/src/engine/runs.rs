@@ -3,7 +3,7 @@
 //! What of a part is read or written as one piece.
 
 use super::reclaim::Item;
-use crate::format::{Slot, BLOCK, BLOCK_SECTORS, SECTOR};
+use crate::format::{Block, Slot, BLOCK, BLOCK_SECTORS, SECTOR};
 use core::ops::Range;
 
 /// Sectors that lie one behind the other both on the backing device and in the memory of a part, of which each item has a block.
@@ -21,11 +21,11 @@ pub struct Run {
 
 impl Run {
     /// From the first to the last of the sectors `mask`, which is not 0, of block `addr`, which is item number `item`.
-    pub fn of(item: usize, addr: u64, mask: u8) -> Self {
+    pub fn of(item: usize, addr: Block, mask: u8) -> Self {
         let (first, end) = (mask.trailing_zeros() as usize, 8 - mask.leading_zeros() as usize);
         Self {
             first: item,
-            sector: addr * BLOCK_SECTORS + first as u64,
+            sector: addr.first_sector() + first as u64,
             offset: item * BLOCK + first * SECTOR,
             len: (end - first) * SECTOR,
         }
@@ -128,7 +128,7 @@ mod tests {
             ]
         );
         assert!(runs([0; 5]).is_empty());
-        let run = Run::of(2, 10, 0b0111_1000);
+        let run = Run::of(2, Block(10), 0b0111_1000);
         assert_eq!((run.sector, run.offset, run.len), (83, 2 * BLOCK + 3 * SECTOR, 4 * SECTOR));
         assert_eq!(
             (run.behind(5).first, run.behind(5).offset - run.offset, run.behind(5).items()),

@@ -13,7 +13,7 @@ mod units;
 pub use checkpoint::{Checkpoint, Chosen, Held, Start};
 pub use record::{Entry, RecordHeader};
 pub use superblock::{Superblock, Uuid};
-pub use units::{Segment, Seq, Slot};
+pub use units::{Block, Segment, Seq, Slot};
 
 use crate::host::crc32c;
 use core::fmt;

@@ -8,7 +8,7 @@ use super::*;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Entry {
     /// Block number on the backing device.
-    pub addr: u64,
+    pub addr: Block,
     /// Bit `i` says that sector `i` of the block was written; 0 says that the entry holds nothing.
     pub mask: u8,
     /// CRC-32C of the block as stored; sectors that are not in the mask may hold anything. The complement of it when the
@@ -60,7 +60,7 @@ impl RecordHeader {
         for i in 0..usize::from(self.blocks) {
             let e = entry(i);
             let at = RECORD_FIXED + i * ENTRY;
-            put(b, at, &e.addr.to_le_bytes()[..5]);
+            put(b, at, &e.addr.0.to_le_bytes()[..5]);
             b[at + 5] = e.mask;
             put(b, at + 8, &e.crc.to_le_bytes());
         }
@@ -97,14 +97,14 @@ impl RecordHeader {
         if h.durable >= h.seq || h.seq.since(h.durable) > WINDOW {
             return Err(Invalid::Field("durable"));
         }
-        let last = sb.backing_sectors.div_ceil(BLOCK_SECTORS);
+        let end = Block(sb.backing_sectors.div_ceil(BLOCK_SECTORS));
         for i in 0..usize::from(h.blocks) {
             let e = Self::entry(b, i);
-            if e.addr >= last {
+            if e.addr >= end {
                 return Err(Invalid::Field("addr"));
             }
             // A block at the end of a backing device may be cut short: nothing can have been written behind it.
-            let sectors = (sb.backing_sectors - e.addr * BLOCK_SECTORS).min(BLOCK_SECTORS);
+            let sectors = (sb.backing_sectors - e.addr.first_sector()).min(BLOCK_SECTORS);
             if u64::from(e.mask) >> sectors != 0 {
                 return Err(Invalid::Field("mask"));
             }
@@ -124,6 +124,6 @@ impl RecordHeader {
         let at = RECORD_FIXED + i * ENTRY;
         let mut addr = [0; 8];
         addr[..5].copy_from_slice(&b[at..at + 5]);
-        Entry { addr: u64::from_le_bytes(addr), mask: b[at + 5], crc: get_u32(b, at + 8) }
+        Entry { addr: Block(u64::from_le_bytes(addr)), mask: b[at + 5], crc: get_u32(b, at + 8) }
     }
 }

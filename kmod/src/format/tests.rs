@@ -250,7 +250,7 @@ fn checkpoint_limits() {
 fn record_header_round_trip_and_ranges() {
     let sb = sb();
     let h = RecordHeader { nonce: 42, seq: Seq(70), epoch: 3, durable: Seq(60), tail: Seq(2), blocks: 127 };
-    let entry = |i: usize| Entry { addr: i as u64 * 900, mask: 0xff >> (i % 8), crc: i as u32 ^ 0xdead_beef };
+    let entry = |i: usize| Entry { addr: Block(i as u64 * 900), mask: 0xff >> (i % 8), crc: i as u32 ^ 0xdead_beef };
     let mut b = [0xaa; BLOCK];
     h.encode(&mut b, entry);
     assert_eq!(RecordHeader::decode(&b, &sb, 0), Ok(h));
@@ -270,11 +270,11 @@ fn record_header_round_trip_and_ranges() {
         assert_eq!(RecordHeader::decode(&b, &sb, 0), expected);
     }
     // 1,000,001 sectors: block 125,000 has one sector only.
-    h.encode(&mut b, |_| Entry { addr: 125_000, mask: 1, crc: 0 });
+    h.encode(&mut b, |_| Entry { addr: Block(125_000), mask: 1, crc: 0 });
     assert!(RecordHeader::decode(&b, &sb, 0).is_ok());
-    h.encode(&mut b, |_| Entry { addr: 125_000, mask: 2, crc: 0 });
+    h.encode(&mut b, |_| Entry { addr: Block(125_000), mask: 2, crc: 0 });
     assert_eq!(RecordHeader::decode(&b, &sb, 0), Err(Invalid::Field("mask")));
-    h.encode(&mut b, |_| Entry { addr: 125_001, mask: 1, crc: 0 });
+    h.encode(&mut b, |_| Entry { addr: Block(125_001), mask: 1, crc: 0 });
     assert_eq!(RecordHeader::decode(&b, &sb, 0), Err(Invalid::Field("addr")));
     // Without a superblock: whose it is, and no more.
     assert!(RecordHeader::is_of(&b, 42, Seq(70)));

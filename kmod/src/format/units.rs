@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What is counted in the log, each with a type of its own: so that no number of one kind passes for one of another.
+//! The numbers of records, segments, slots and blocks. Each kind has a type of its own, so that a number of
+//! one kind cannot be used as a number of another kind.
 //!
-//! On the cache device they are little-endian integers: `encode` and `decode` of what holds them convert. Sums saturate: what is read
-//! from a device is compared with its range before anything is added to it, so that no sum of a sound volume gets there.
+//! On the cache device these numbers are little-endian integers: `encode` and `decode` of the structures that
+//! hold them convert. Sums and differences saturate. A number that is read from a device is compared with its
+//! range before anything is added to it, so no sum gets to the end of its type.
 
-use super::WINDOW;
+use super::{BLOCK_SECTORS, WINDOW};
 use core::fmt;
 use core::ops::Range;
 
-/// The sequence number of a record: the records of one format are counted from 1, without gaps. [`Seq::NONE`] is before the first. A
-/// replay refuses numbers that are higher than any counting gets.
+/// The sequence number of a record. The records of one format are counted from 1, without gaps; 0 is
+/// [`Seq::NONE`]. A checkpoint holds at most 2^62, and a replay refuses numbers above 2^61, which no counting
+/// reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(transparent)]
 pub struct Seq(pub u64);
@@ -50,7 +53,8 @@ impl fmt::Display for Seq {
     }
 }
 
-/// A segment of the cache device, counted from 0. Behind the last one the log goes on with the first.
+/// A segment of the cache device, counted from 0 to below the superblock's `nr_segments`. Behind the last
+/// segment the log goes on with segment 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(transparent)]
 pub struct Segment(pub u32);
@@ -90,8 +94,8 @@ impl fmt::Display for Segment {
     }
 }
 
-/// A block of the segments, counted from 0, the first block of segment 0, to the last block of the last segment. `u32::MAX` is no slot
-/// of any cache device.
+/// A block of a segment. Slots are counted from 0, the first block of segment 0, through all segments. A
+/// superblock allows at most `u32::MAX` of them, so `u32::MAX` is no slot of any cache device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(transparent)]
 pub struct Slot(pub u32);
@@ -145,6 +149,53 @@ impl Slot {
 }
 
 impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// A block of the backing device, counted from 0: [`BLOCK_SECTORS`] sectors, of which the last block may lack
+/// some. The number is below [`MAX_BACKING_BLOCKS`](super::MAX_BACKING_BLOCKS): it has 40 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(transparent)]
+pub struct Block(pub u64);
+
+impl Block {
+    /// Behind every block.
+    pub const MAX: Self = Self(u64::MAX);
+
+    /// The block that a sector of the backing device lies in.
+    pub const fn of_sector(sector: u64) -> Self {
+        Self(sector / BLOCK_SECTORS)
+    }
+
+    /// Its first sector on the backing device.
+    pub const fn first_sector(self) -> u64 {
+        self.0.saturating_mul(BLOCK_SECTORS)
+    }
+
+    /// The block behind this one.
+    pub const fn next(self) -> Self {
+        self.plus(1)
+    }
+
+    /// The block before this one, or the first one.
+    pub const fn before(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+
+    /// The block that lies so many blocks behind it.
+    pub const fn plus(self, blocks: u64) -> Self {
+        Self(self.0.saturating_add(blocks))
+    }
+
+    /// How many blocks behind `other` it lies; 0 if it does not.
+    pub const fn since(self, other: Self) -> u64 {
+        self.0.saturating_sub(other.0)
+    }
+}
+
+impl fmt::Display for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)
     }

@@ -13,7 +13,7 @@
 use super::limits::Limits;
 use crate::engine::flight::{Doubts, Trust};
 use crate::engine::reclaim::Item;
-use crate::format::{Slot, BLOCK, BLOCK_SECTORS};
+use crate::format::{Block, Slot, BLOCK, BLOCK_SECTORS};
 use crate::host::{OutOfMemory, Shared, Table};
 
 /// Blocks of a part, at most: 1 MiB, what one bio can carry.
@@ -479,10 +479,11 @@ pub fn part_end(items: &[Item], from: usize, most: usize, unit: u64) -> usize {
     if end == items.len() {
         return end;
     }
-    let is_run = |&at: &usize| items[at - 1].addr() + 1 >= items[at].addr();
+    let is_run = |&at: &usize| items[at - 1].addr().next() >= items[at].addr();
     let mut ends = (from + 1..=end).rev().take_while(is_run);
+    let begins_unit = |addr: Block| addr.0 % unit.max(1) == 0;
     let at_unit =
-        ends.find(|&at| items[at - 1].addr() + 1 == items[at].addr() && items[at].addr() % unit.max(1) == 0);
+        ends.find(|&at| items[at - 1].addr().next() == items[at].addr() && begins_unit(items[at].addr()));
     if let Some(at) = at_unit {
         return at;
     }
@@ -688,7 +689,7 @@ mod tests {
     #[test]
     fn a_run_is_cut_where_the_device_likes_it() {
         let items: Vec<_> = (5..40).chain([41, 50, 50, 51, 52, 60]).map(|addr| Item::at(addr, Slot(1))).collect();
-        let end = |from, most, unit| items[part_end(&items, from, most, unit)].addr();
+        let end = |from, most, unit| items[part_end(&items, from, most, unit)].addr().0;
         assert_eq!([1, 8, 16].map(|unit| end(0, 20, unit)), [25, 24, 16]);
         // A gap is as good, and a unit that is longer than the part does not matter.
         assert_eq!((end(0, 35, 16), end(0, 20, 64), end(3, 4, 16)), (41, 25, 12));

@@ -392,7 +392,7 @@ impl Volume {
         part: &Part,
         may_be_far: bool,
     ) -> Result<Got> {
-        let sector = part.addr.saturating_mul(BLOCK_SECTORS).saturating_add(part.first.into());
+        let sector = part.addr.first_sector().saturating_add(part.first.into());
         let run = self.core.lock().engine.lookup(sector, part.sectors.into());
         let pieces = match run {
             Run::Backing(_) => Pieces::default(),

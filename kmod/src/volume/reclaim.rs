@@ -404,7 +404,7 @@ impl Volume {
 
     fn report_lost(&self, item: &Item) {
         self.block_lost();
-        let first = item.addr().saturating_mul(BLOCK_SECTORS);
+        let first = item.addr().first_sector();
         log_err!(
             "{}: block {} (sectors {} to {}) is lost: it cannot be read from the cache device any more; reads of it \
              fail until it is written again",

@@ -6,7 +6,7 @@ use super::{bytes, Core, PerBio, Sent, Volume, AROUND, FLUSHES, MAPPED};
 use crate::engine::bypass::{self, Tag};
 use crate::engine::log::{Claim, Refused, Wait};
 use crate::engine::{Entry, Part, Was};
-use crate::format::{Seq, BLOCK, BLOCK_SECTORS, SECTOR};
+use crate::format::{Block, Seq, BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::host::{crc32c, now_ms, Arc, Bio, Cursor, Mapping, Outcome, Result, Returned, EIO};
 use crate::interface::status::count;
 use crate::policy::room::Wake;
@@ -35,7 +35,7 @@ impl Volume {
             return None;
         }
         let (sector, blocks) = (bio.sector(), bio.sectors() / BLOCK_SECTORS);
-        let first = sector / BLOCK_SECTORS;
+        let first = Block::of_sector(sector);
         let is_fit = sector % BLOCK_SECTORS == 0 && blocks >= bypass::LEAST;
         if !is_fit || now_ms() < self.bypass_from_ms.load(Ordering::Relaxed) {
             return None;
@@ -54,7 +54,7 @@ impl Volume {
         }?;
         let mut found = 0;
         while found < blocks {
-            let next = first.saturating_add(found);
+            let next = first.plus(found);
             let n = blocks.saturating_sub(found).min(bypass::AT_ONCE);
             let absent = self.core.lock().engine.count_absent(next, n);
             found = found.saturating_add(absent);
@@ -110,7 +110,7 @@ impl Volume {
         };
         // It is as it came, and waits for room like others.
         if is_fault {
-            self.writeback_failed(sector / BLOCK_SECTORS);
+            self.writeback_failed(Block::of_sector(sector));
         }
         bio.take_back(sector, start);
         bio.set_fua(fua);
@@ -136,7 +136,8 @@ impl Volume {
             }
             let (first, left) = (sector.saturating_add(done), sectors.saturating_sub(done));
             let end = first.saturating_add(left).div_ceil(BLOCK_SECTORS);
-            let blocks = end.saturating_sub(first / BLOCK_SECTORS);
+            let block = Block::of_sector(first);
+            let blocks = Block(end).since(block);
             let claim = {
                 let mut core = self.core.lock();
                 // Nobody overtakes a write that waits. One that has begun goes on, unless the volume has become blind.
@@ -146,7 +147,7 @@ impl Volume {
                 let claim = if has_to_wait {
                     Err(Refused::Wait(Wait::Progress))
                 } else {
-                    core.engine.claim_at(first / BLOCK_SECTORS, blocks.min(u32::MAX.into()) as u32)
+                    core.engine.claim_at(block, blocks.min(u32::MAX.into()) as u32)
                 };
                 match claim {
                     Ok(claim) => {

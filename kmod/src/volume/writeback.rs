@@ -30,7 +30,7 @@ use crate::engine::map::Span;
 use crate::engine::reclaim::{Batch, Item, Planned};
 use crate::engine::runs::{for_each_row, for_each_run, Run};
 use crate::engine::Engine;
-use crate::format::{Seq, Slot, BLOCK, BLOCK_SECTORS, SECTOR};
+use crate::format::{Block, Seq, Slot, BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::host::{crc32c, hurry, now_ms, should_stop, Arc, Box, MutexGuard, Result, Sleep, Table};
 use crate::interface::table::MAX_BATCHED;
 use crate::policy::bad_blocks::{Halves, Pass, Step};
@@ -591,7 +591,7 @@ impl Volume {
         }
     }
 
-    pub(super) fn writeback_failed(&self, addr: u64) {
+    pub(super) fn writeback_failed(&self, addr: Block) {
         self.fault(Kind::BackingWrite);
         if self.faults.may_log(Kind::BackingWrite) {
             log_err!("{}: cannot write to the backing device near block {}", &*self.disks, addr);

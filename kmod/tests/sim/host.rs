@@ -300,7 +300,7 @@ impl Host {
                 }
                 Run::Pieces(pieces) => {
                     for s in (0..8).filter(|s| part.mask() & !pieces.mask() & 1 << s != 0) {
-                        let s = part.addr * BLOCK_SECTORS + s;
+                        let s = part.addr.first_sector() + s;
                         out.insert(s, number(&self.backing.read(s, 1)));
                     }
                     for p in pieces.as_slice() {
@@ -314,7 +314,7 @@ impl Host {
                         let verdict = self.engine.checks().judge(p.slot, p.generation, [crc32c(0, &b)]);
                         assert_eq!(verdict, Verdict::Intact);
                         for s in (0..8).filter(|s| p.mask & 1 << s != 0) {
-                            out.insert(part.addr * BLOCK_SECTORS + s, number(&b[s as usize * SECTOR..]));
+                            out.insert(part.addr.first_sector() + s, number(&b[s as usize * SECTOR..]));
                         }
                     }
                     at += u64::from(part.sectors);
@@ -346,7 +346,7 @@ impl Host {
         assert!(self.engine.holds_item(batch, item));
         for s in (0..8).filter(|s| live & 1 << s != 0) {
             let sector = &b[s as usize * SECTOR..][..SECTOR];
-            self.backing.write(item.addr() * BLOCK_SECTORS + s, sector, false);
+            self.backing.write(item.addr().first_sector() + s, sector, false);
         }
     }
 

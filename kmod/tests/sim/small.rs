@@ -381,7 +381,7 @@ impl Machine {
     fn copy(&mut self, claim: &Claim, i: u32, part: &Part, version: u64) {
         let block = self.buffer(claim, i);
         block.fill(0);
-        let first = part.addr * BLOCK_SECTORS + u64::from(part.first);
+        let first = part.addr.first_sector() + u64::from(part.first);
         for k in 0..u64::from(part.sectors) {
             let to = (part.first as usize + k as usize) * SECTOR;
             block[to..to + SECTOR].copy_from_slice(&content(first + k, version));
@@ -445,7 +445,7 @@ impl Machine {
             let Some(live) = self.engine.begin_item(&batch, item) else { continue };
             let block = self.block(item.slot);
             for i in (0..BLOCK_SECTORS).filter(|i| live & 1 << i != 0) {
-                let (sector, at) = (item.addr() * BLOCK_SECTORS + i, i as usize * SECTOR);
+                let (sector, at) = (item.addr().first_sector() + i, i as usize * SECTOR);
                 match writes.last_mut() {
                     Some((first, data)) if *first + (data.len() / SECTOR) as u64 == sector => {
                         data.extend_from_slice(&block[at..at + SECTOR]);
@@ -520,7 +520,7 @@ impl Machine {
                 }
                 Run::Pieces(pieces) => {
                     for s in (0..8).filter(|s| part.mask() & !pieces.mask() & 1 << s != 0) {
-                        let s = part.addr * BLOCK_SECTORS + s;
+                        let s = part.addr.first_sector() + s;
                         check(s, &self.backing.sector(s));
                     }
                     for p in pieces.as_slice() {
@@ -532,7 +532,7 @@ impl Machine {
                             None => self.block(p.slot),
                         };
                         for s in (0..8usize).filter(|s| p.mask & 1 << s != 0) {
-                            check(part.addr * BLOCK_SECTORS + s as u64, &b[s * SECTOR..(s + 1) * SECTOR]);
+                            check(part.addr.first_sector() + s as u64, &b[s * SECTOR..(s + 1) * SECTOR]);
                         }
                     }
                     at += u64::from(part.sectors);

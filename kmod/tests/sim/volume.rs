@@ -43,7 +43,7 @@ use writeboost::engine::reclaim::{Batch, Item, Relocation};
 use writeboost::engine::replay::{Replay, Want};
 use writeboost::engine::{Engine, Entry, Part, Secret, RESERVED_SEGMENTS};
 use writeboost::format::{
-    Checkpoint, Held, RecordHeader, Segment, Seq, Slot, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
+    Block, Checkpoint, Held, RecordHeader, Segment, Seq, Slot, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
     MIN_SEGMENTS,
 };
 use writeboost::host::{crc32c, Shared};
@@ -196,14 +196,14 @@ enum Source {
         block: u32,
         slot: Slot,
         crc: u32,
-        addr: u64,
+        addr: Block,
         mask: u8,
     },
     Cache {
         slot: Slot,
         blocks: u32,
         generation: Generation,
-        addr: u64,
+        addr: Block,
         mask: u8,
     },
     Backing {
@@ -831,7 +831,7 @@ impl Sim {
             assert_eq!(crc32c(0, &block), self.checks.checksum(slot), "checksum of slot {slot}");
             for i in (0..BLOCK_SECTORS).filter(|i| live & 1 << i != 0) {
                 let data = &block[i as usize * SECTOR..(i as usize + 1) * SECTOR];
-                self.backing.write(item.addr() * BLOCK_SECTORS + i, data, false);
+                self.backing.write(item.addr().first_sector() + i, data, false);
             }
         }
         self.backing.flush(self.backing.mark());
@@ -1134,7 +1134,7 @@ impl Sim {
                     f(self, from);
                 }
                 for i in (0..BLOCK_SECTORS).filter(|i| rest & 1 << i != 0) {
-                    f(self, Source::Backing { sector: part.addr * BLOCK_SECTORS + i, sectors: 1 });
+                    f(self, Source::Backing { sector: part.addr.first_sector() + i, sectors: 1 });
                 }
                 part.sectors.into()
             }
@@ -1147,7 +1147,7 @@ impl Sim {
             panic!("only segments are opened again")
         };
         self.counts.gone += 1;
-        let (first, end) = (addr * BLOCK_SECTORS, (addr + u64::from(blocks)) * BLOCK_SECTORS);
+        let (first, end) = (addr.first_sector(), addr.plus(blocks.into()).first_sector());
         let mut from = Vec::new();
         let mut at = first;
         while at < end {
@@ -1163,9 +1163,9 @@ impl Sim {
 
     /// A part of a read completes: the versions of its sectors. None when the log has come round meanwhile.
     fn fetch(&mut self, from: &Source) -> Option<Vec<(u64, u64)>> {
-        let of_block = |addr: u64, mask: u8, block: &[u8], out: &mut Vec<(u64, u64)>| {
+        let of_block = |addr: Block, mask: u8, block: &[u8], out: &mut Vec<(u64, u64)>| {
             for i in (0..BLOCK_SECTORS as usize).filter(|i| mask & 1 << i != 0) {
-                let sector = addr * BLOCK_SECTORS + i as u64;
+                let sector = addr.first_sector() + i as u64;
                 out.push((sector, version_of(sector, &block[i * SECTOR..(i + 1) * SECTOR])));
             }
         };
@@ -1184,8 +1184,8 @@ impl Sim {
                     Verdict::Gone => return None,
                     Verdict::Wrong => panic!("checksum of slot {slot} or one of {blocks}"),
                 }
-                for (addr, block) in (addr..).zip(all.chunks(BLOCK)) {
-                    of_block(addr, mask, block, &mut out);
+                for (i, block) in (0..).zip(all.chunks(BLOCK)) {
+                    of_block(addr.plus(i), mask, block, &mut out);
                 }
             }
             Source::Ram { buffer, block, slot, crc, addr, mask } => {
@@ -1446,8 +1446,9 @@ impl Sim {
             if w.copies > 0 && self.rng.one_in(2) {
                 return Some(w);
             }
-            let blocks = w.end.div_ceil(BLOCK_SECTORS) - w.next / BLOCK_SECTORS;
-            match self.engine.claim_at(w.next / BLOCK_SECTORS, blocks as u32) {
+            let first = Block::of_sector(w.next);
+            let blocks = Block(w.end.div_ceil(BLOCK_SECTORS)).since(first);
+            match self.engine.claim_at(first, blocks as u32) {
                 Ok(claim) => self.claimed(id, &mut w, claim, blocks),
                 Err(Refused::Wait(Wait::Space)) => {
                     self.counts.space_waits += 1;
@@ -1489,7 +1490,7 @@ impl Sim {
     /// Whether a write goes around the cache: then it does not go on for now.
     fn look_for_a_way(&mut self, id: u64, w: &mut Write) -> bool {
         let is_whole = w.next % BLOCK_SECTORS == 0 && w.end >= w.next + BLOCK_SECTORS;
-        let (first, blocks) = (w.next / BLOCK_SECTORS, (w.end - w.next) / BLOCK_SECTORS);
+        let (first, blocks) = (Block::of_sector(w.next), (w.end - w.next) / BLOCK_SECTORS);
         match w.way {
             Way::Open if is_whole && w.copies == 0 && self.engine.lets_bypass() => {
                 let tag = self.bypass.begin(first, blocks);
@@ -1497,7 +1498,7 @@ impl Sim {
             }
             Way::Looking(tag, looked) => {
                 let n = self.rng.range(1, 16).min(blocks - looked);
-                let absent = self.engine.count_absent(first + looked, n);
+                let absent = self.engine.count_absent(first.plus(looked), n);
                 let looked = looked + absent;
                 if absent == n && looked < blocks {
                     w.way = Way::Looking(tag, looked);
@@ -1588,7 +1589,7 @@ impl Sim {
                     let block = &mut self.buffers[usize::from(claim.buffer)][at..at + BLOCK];
                     block.fill(0);
                     for k in part.first as usize..(part.first + part.sectors) as usize {
-                        let sector = part.addr * BLOCK_SECTORS + k as u64;
+                        let sector = part.addr.first_sector() + k as u64;
                         block[k * SECTOR..(k + 1) * SECTOR].copy_from_slice(&content(sector, version));
                     }
                     let entry = Entry { addr: part.addr, mask: part.mask(), crc: crc32c(0, block) };
@@ -1933,11 +1934,11 @@ impl Sim {
                 }
                 let first = i;
                 while i < BLOCK_SECTORS as usize && w.live & 1 << i != 0 {
-                    let sector = w.item.addr() * BLOCK_SECTORS + i as u64;
+                    let sector = w.item.addr().first_sector() + i as u64;
                     assert!(to_write.insert(sector, ()).is_none(), "sector {sector} twice in a chunk");
                     i += 1;
                 }
-                let sector = w.item.addr() * BLOCK_SECTORS + first as u64;
+                let sector = w.item.addr().first_sector() + first as u64;
                 let data = w.data[first * SECTOR..i * SECTOR].to_vec();
                 self.jobs.push(Job::WritebackWrite { item, sector, data });
                 wb.pending += 1;
@@ -2036,7 +2037,7 @@ impl Sim {
         assert!(
             !all || gone.is_none(),
             "block {} is given up, and is only away",
-            gone.map_or(0, |w| w.item.addr())
+            gone.map_or(Block(0), |w| w.item.addr())
         );
         all
     }
