@@ -23,7 +23,7 @@
 //!   that is exhausted would wait for itself.
 
 use super::faults::{trouble, Kind};
-use super::{bytes, Core, PerBio, Transfer, Volume};
+use super::{bytes, Core, Errand, Transfer, Volume};
 use crate::engine::flight::{Flights, Landing};
 use crate::engine::log::Io;
 use crate::format::{Checkpoint, RecordHeader, Seq, Slot, BLOCK, WINDOW};
@@ -61,8 +61,8 @@ impl EndIo for Volume {
 }
 
 /// Takes a bio that waits until the log is durable up to `upto` at most, if there is one in front.
-fn pop_waiting(core: &mut Core, upto: Seq) -> Option<Bio<PerBio>> {
-    core.waiting.front().filter(|p| p.seq <= upto)?;
+fn pop_waiting(core: &mut Core, upto: Seq) -> Option<Bio<Errand>> {
+    core.waiting.front().filter(|errand| matches!(errand, Errand::Flush(seq) if *seq <= upto))?;
     core.waiting.pop()
 }
 
@@ -118,7 +118,7 @@ impl Attempts {
 
 impl Volume {
     /// Takes the flushes and FUA writes whose data are durable, or all of them with an error when the log has failed.
-    fn take_done(&self, core: &mut Core) -> (BioList<PerBio>, Result) {
+    fn take_done(&self, core: &mut Core) -> (BioList<Errand>, Result) {
         if core.engine.failed() {
             return (core.waiting.take(), Err(EIO));
         }
@@ -458,7 +458,7 @@ impl Volume {
     }
 
     /// Ends what [`Volume::take_done`] has taken.
-    fn end_done(&self, (mut done, result): (BioList<PerBio>, Result)) {
+    fn end_done(&self, (mut done, result): (BioList<Errand>, Result)) {
         if result.is_err() {
             self.trouble(trouble::CACHE_WRITE, true);
             let mut riders = self.riders.take();

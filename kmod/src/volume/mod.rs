@@ -8,6 +8,7 @@
 //! - `writeback`, `reclaim`: the threads that make room.
 //! - `resume`: from what is on the devices to a volume.
 //! - `disks`: I/O of our own.
+//! - `errand`: what a bio is under way for.
 //! - `room`: whether there is room, and who is woken by what: the machine of `policy/room.rs`.
 //! - `steering`: what decides how much is written back: options, or nobody.
 //! - `sleep`: the machine hibernates.
@@ -21,6 +22,7 @@
 
 mod commit;
 mod disks;
+mod errand;
 mod faults;
 mod read;
 mod reclaim;
@@ -35,21 +37,22 @@ mod write;
 mod writeback;
 
 pub use disks::{Disks, OwnTransfer, Pool, Transfer, Transfers};
+pub use errand::Errand;
 pub use faults::Kind;
 pub use read::Reader;
 pub use resume::open;
 pub use steering::Unsteered;
 use writeback::Pantry;
 
-use crate::engine::bypass::{Bypass, Tag};
-use crate::engine::checks::{Checks, Generation};
+use crate::engine::bypass::Bypass;
+use crate::engine::checks::Checks;
 use crate::engine::flight::Flights;
 use crate::engine::map::Span;
 use crate::engine::{Chains, Engine, State};
 use crate::format::{Checkpoint, Segment, Seq, Slot, Superblock, BLOCK, BLOCK_SECTORS};
 use crate::host::{
     arc, boxed, mutex, now_ms, spinlock, synchronize, Arc, Asleep, BioList, BioQueue, BioStack, Box,
-    Counters, Cursor, Event, Events, List, Mutex, Pages, QueueKind, Result, Service, Shared, Sleep, SpinLock,
+    Counters, Event, Events, List, Mutex, Pages, QueueKind, Result, Service, Shared, Sleep, SpinLock,
     Table, Thread, Work, EBUSY, EIO,
 };
 use crate::interface::status::{count, Counters as Counted};
@@ -76,46 +79,6 @@ fn bytes(blocks: u32) -> usize {
     (blocks as usize).saturating_mul(BLOCK)
 }
 
-/// What the target keeps beside each bio.
-#[derive(Clone, Copy, Default)]
-pub struct PerBio {
-    /// A write: how far its data are copied. A read from the cache device: where its data begin. A read that workers put
-    /// together: how far it is.
-    at: Option<Cursor>,
-    /// A write: sectors that are copied.
-    done: u32,
-    /// A read from the cache device: first slot and number of blocks, and as of when.
-    slot: Slot,
-    blocks: u32,
-    generation: Generation,
-    /// A flush or FUA write: what must become durable.
-    seq: Seq,
-    /// A read from the cache device: its first sector; the bio itself has forgotten that when it returns. A read that workers
-    /// put together: the first sector that is not read yet, and how many there are.
-    sector: u64,
-    left: u32,
-    /// It has been to the cache device, and came back wrong.
-    again: bool,
-    /// The device that it was sent to, as it is.
-    sent: Sent,
-    /// A write that goes around the cache: which one of those it is, and whether it was one with FUA before.
-    bypass: Tag,
-    fua: bool,
-    /// What had failed on the backing device before it was sent.
-    doubts: u32,
-}
-
-/// Where a bio is while it is neither ours nor ended.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Sent {
-    #[default]
-    Nowhere,
-    Backing,
-    Cache,
-    /// Around the cache.
-    Bypass,
-}
-
 /// What the lock protects.
 struct Core {
     engine: Engine,
@@ -124,11 +87,11 @@ struct Core {
     /// Who makes room, who gives up, and who is woken by what. See `room`.
     room: Machine,
     /// Flushes and FUA writes whose data are in the log, until it is durable up to them.
-    waiting: BioList<PerBio>,
+    waiting: BioList<Errand>,
     /// Writes that found no room.
-    deferred: BioList<PerBio>,
+    deferred: BioList<Errand>,
     /// Reads of a volume that is blind: see `sleep`.
-    held: BioList<PerBio>,
+    held: BioList<Errand>,
 }
 
 impl Core {
@@ -187,7 +150,7 @@ pub struct Volume {
     checks: Shared<Checks>,
     bypass: Shared<Bypass>,
     /// Writes that came back from there with an error: the log has to take them.
-    bounced: BioStack<PerBio>,
+    bounced: BioStack<Errand>,
     /// Until then none is sent there, in milliseconds since boot.
     bypass_from_ms: AtomicU64,
     chains: Shared<Chains>,
@@ -202,9 +165,9 @@ pub struct Volume {
     /// What has become of it. Held while something is sent, so that one at a time does that.
     attempts: Mutex<Attempts>,
     /// Flushes and FUA writes that wait for the commit that is under way.
-    riders: BioStack<PerBio>,
+    riders: BioStack<Errand>,
     /// Those whose commit is over, and who are to be ended.
-    arrived: BioStack<PerBio>,
+    arrived: BioStack<Errand>,
     core: SpinLock<Core>,
     /// The commit thread has something to do.
     commit: Event,
