@@ -327,7 +327,7 @@ impl Index {
     }
 
     /// Makes the slot clean; says whether it was live and dirty.
-    pub(super) fn clean(&mut self, slot: Slot) -> bool {
+    pub(super) fn mark_clean(&mut self, slot: Slot) -> bool {
         let place = self.place(slot);
         let s = place.get();
         place.set_meta(s.meta & !DIRTY);
@@ -425,9 +425,9 @@ mod tests {
         ix.remove(Slot(0));
         assert_eq!(found(&ix, 1), []);
         assert_eq!(found(&ix, 1 << 39), [(1, 1)]);
-        assert!(ix.clean(Slot(1)));
-        assert!(!ix.clean(Slot(1)));
-        assert!(!ix.clean(Slot(0)));
+        assert!(ix.mark_clean(Slot(1)));
+        assert!(!ix.mark_clean(Slot(1)));
+        assert!(!ix.mark_clean(Slot(0)));
     }
 
     /// How many of `addrs` share a bucket with most others, of so many buckets.

@@ -424,7 +424,7 @@ impl Engine {
                 return;
             }
             // The live mask can only have shrunk since, so all that is live was written.
-            if self.index.clean(slot) {
+            if self.index.mark_clean(slot) {
                 self.segments[segment.index()].dirty -= 1;
                 self.dirty -= 1;
                 return;

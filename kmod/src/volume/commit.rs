@@ -184,7 +184,7 @@ impl Volume {
         if any && attempts.any {
             let is_there =
                 attempts.any_failed() && this.flights.has_failed() || this.core.lock().engine.failed();
-            this.trouble(trouble::CACHE_WRITE, is_there);
+            this.note_trouble(trouble::CACHE_WRITE, is_there);
         }
         any
     }
@@ -203,14 +203,14 @@ impl Volume {
         // Or it is only a read that casts doubt on it.
         let has_failed = self.flights.has_failed();
         if has_failed {
-            self.fault(Kind::CacheWrite);
+            self.count_fault(Kind::CacheWrite);
         }
         let is_over = self.core.lock().engine.failed();
         match attempt.retry.failed() {
             Next::Again(pause) if !is_over => {
                 attempt.due = Some(now_ms().saturating_add(pause));
                 if has_failed {
-                    self.trouble(trouble::CACHE_WRITE, true);
+                    self.note_trouble(trouble::CACHE_WRITE, true);
                 }
                 return false;
             }
@@ -460,7 +460,7 @@ impl Volume {
     /// Ends what [`Volume::take_done`] has taken.
     fn end_done(&self, (mut done, result): (BioList<Errand>, Result)) {
         if result.is_err() {
-            self.trouble(trouble::CACHE_WRITE, true);
+            self.note_trouble(trouble::CACHE_WRITE, true);
             let mut riders = self.riders.take();
             while let Some(bio) = riders.pop() {
                 bio.end(result);
@@ -497,12 +497,12 @@ impl Volume {
             };
             if result.is_ok() {
                 if retry.has_failed() {
-                    self.trouble(trouble::CACHE_WRITE, false);
+                    self.note_trouble(trouble::CACHE_WRITE, false);
                 }
                 return result;
             }
-            self.trouble(trouble::CACHE_WRITE, true);
-            self.fault(Kind::CacheWrite);
+            self.note_trouble(trouble::CACHE_WRITE, true);
+            self.count_fault(Kind::CacheWrite);
             self.core.lock().engine.checkpoint_missed();
             match retry.failed() {
                 Next::Again(pause) => sleep_ms(pause as u32),
@@ -521,7 +521,7 @@ impl Volume {
             // As with a checkpoint.
             let ok = self.disks.write_sector(t, block, |_| ()).is_ok() && doubts.count() == before;
             if !ok {
-                self.fault(Kind::CacheWrite);
+                self.count_fault(Kind::CacheWrite);
             }
             self.core.lock().engine.checkpoint_blanked(block, ok);
         }

@@ -51,7 +51,7 @@ use crate::engine::map::Span;
 use crate::engine::{Chains, Engine, State};
 use crate::format::{Checkpoint, Segment, Seq, Slot, Superblock, BLOCK, BLOCK_SECTORS};
 use crate::host::{
-    arc, boxed, mutex, now_ms, spinlock, synchronize, Arc, Asleep, BioList, BioQueue, BioStack, Box,
+    arc, boxed, mutex, now_ms, spinlock, wait_for_io_ends, Arc, Asleep, BioList, BioQueue, BioStack, Box,
     Counters, Event, Events, List, Mutex, Pages, QueueKind, Result, Service, Shared, Sleep, SpinLock,
     Table, Thread, Work, EBUSY, EIO,
 };
@@ -348,7 +348,7 @@ impl Running {
             drop(thread);
         }
         self.volume.end_what_is_left();
-        synchronize();
+        wait_for_io_ends();
         // Of those that had returned by then some may have been put there just behind that.
         self.volume.end_bounced();
     }
@@ -370,7 +370,7 @@ const COUNTS: usize = AROUND as usize + 1;
 
 impl Volume {
     /// Counts each block that some sectors, which are not none, are in: `what` bits of [`count`] it is.
-    fn count(&self, what: u32, sector: u64, sectors: u64) {
+    fn count_blocks(&self, what: u32, sector: u64, sectors: u64) {
         let end = sector.saturating_add(sectors);
         let touched = end.div_ceil(BLOCK_SECTORS).saturating_sub(sector / BLOCK_SECTORS);
         let whole = (end / BLOCK_SECTORS).saturating_sub(sector.div_ceil(BLOCK_SECTORS));
@@ -587,7 +587,7 @@ impl Volume {
         loop {
             let checkpoint = self.core.lock().engine.note_durable();
             let Some(checkpoint) = checkpoint else { break };
-            self.write_checkpoint(&self.spare, &checkpoint);
+            self.write_checkpoint_or_fail(&self.spare, &checkpoint);
         }
         self.blank_stale(&self.spare);
     }
@@ -597,8 +597,8 @@ impl Volume {
         self.glance().is_suspended() || self.flags.depth.is_resting()
     }
 
-    /// Writes a checkpoint. Says whether it could.
-    fn write_checkpoint(&self, t: &Arc<Transfer>, checkpoint: &Checkpoint) -> bool {
+    /// Writes a checkpoint. If that cannot be done, the log has failed. Says whether it could.
+    fn write_checkpoint_or_fail(&self, t: &Arc<Transfer>, checkpoint: &Checkpoint) -> bool {
         let ok = self.insist_on_checkpoint(t, checkpoint).is_ok();
         self.core.lock().engine.checkpointed(ok);
         if !ok {

@@ -161,7 +161,7 @@ impl Volume {
             match run {
                 Run::Backing(n) if done == 0 => {
                     bio.accept(n);
-                    self.count(0, sector, n);
+                    self.count_blocks(0, sector, n);
                     *bio.data() = Errand::BackingRead;
                     bio.remap(&self.disks.backing, sector);
                     return Outcome::Remapped(bio.into_bio());
@@ -172,7 +172,7 @@ impl Volume {
                     if !bio.fits(&self.disks.cache) {
                         return self.read_by_workers(bio, at, sector, sectors as u32, true);
                     }
-                    self.count(count::HIT, sector, sectors);
+                    self.count_blocks(count::HIT, sector, sectors);
                     let at = bio.start();
                     *bio.data() = Errand::CacheRead(CacheRead { at, slot, blocks, generation, sector });
                     bio.remap(&self.disks.cache, self.slot_sector(slot));
@@ -201,7 +201,7 @@ impl Volume {
         }
         // What could be had from RAM is there; the rest comes as another bio.
         bio.accept(done);
-        self.count(count::HIT | count::IN_RAM, sector, done);
+        self.count_blocks(count::HIT | count::IN_RAM, sector, done);
         bio.into_bio().end(Ok(()));
         Outcome::Submitted
     }
@@ -215,7 +215,7 @@ impl Volume {
         sectors: u32,
         is_near: bool,
     ) -> Outcome<Errand> {
-        self.count(count::HIT, sector, sectors.into());
+        self.count_blocks(count::HIT, sector, sectors.into());
         *bio.data() = Errand::Assemble(Assemble { at, sector, left: sectors, again: false });
         let readers = if is_near { &self.near } else { &self.far };
         readers.push(bio.into_bio());
@@ -310,14 +310,14 @@ impl Volume {
     }
 
     fn backing_read_failed(&self) {
-        self.fault(Kind::BackingRead);
+        self.count_fault(Kind::BackingRead);
         if self.faults.may_log(Kind::BackingRead) {
             log_err!("{}: cannot read from the backing device", &*self.disks);
         }
     }
 
     pub(super) fn cache_read_failed(&self, slot: Slot) {
-        self.fault(Kind::CacheRead);
+        self.count_fault(Kind::CacheRead);
         if self.faults.may_log(Kind::CacheRead) {
             log_err!(
                 "{}: cannot read slot {} of the cache device: I/O error or wrong checksum",
@@ -428,7 +428,7 @@ impl Volume {
     fn is_elsewhere(&self, p: &Piece) -> bool {
         let elsewhere = self.core.lock().engine.forget(p.slot, p.generation, p.mask);
         if !elsewhere {
-            self.trouble(trouble::CACHE_READ, true);
+            self.note_trouble(trouble::CACHE_READ, true);
         }
         elsewhere
     }

@@ -97,7 +97,7 @@ impl Volume {
             self.wake(Wake::COMMIT);
         }
         let Some(checkpoint) = checkpoint else { return false };
-        let ok = self.write_checkpoint(t, &checkpoint);
+        let ok = self.write_checkpoint_or_fail(t, &checkpoint);
         self.wake(Wake::COMMIT | Wake::PROGRESS);
         self.blank_stale(t);
         ok
@@ -403,7 +403,7 @@ impl Volume {
     }
 
     fn report_lost(&self, item: &Item) {
-        self.block_lost();
+        self.count_lost_block();
         let first = item.addr().first_sector();
         log_err!(
             "{}: block {} (sectors {} to {}) is lost: it cannot be read from the cache device any more; reads of it \

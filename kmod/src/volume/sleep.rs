@@ -267,12 +267,12 @@ impl Volume {
                     return t.pages.with(0, BLOCK, |b| b.first_chunk().map(f)).flatten().map(Some).ok_or(EIO);
                 }
                 Ok(None) => {
-                    self.fault(Kind::CacheRead);
+                    self.count_fault(Kind::CacheRead);
                     return Ok(None);
                 }
                 Err(e) => match retry.failed() {
                     Next::Again(pause) if !should_stop() => {
-                        self.fault(Kind::CacheRead);
+                        self.count_fault(Kind::CacheRead);
                         sleep_ms(pause as u32);
                     }
                     Next::Again(_) | Next::Over => return Err(e),
@@ -345,7 +345,7 @@ impl Volume {
             let mut core = self.core.lock();
             depth.deepen(GONE);
             core.engine.give_up();
-            self.trouble(trouble::CHANGED, true);
+            self.note_trouble(trouble::CHANGED, true);
         }
         depth.is_restored.store(false, Ordering::SeqCst);
         if depth.is_thawed.load(Ordering::SeqCst) {

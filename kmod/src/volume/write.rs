@@ -113,7 +113,7 @@ impl Volume {
         self.end_bypass(tag);
         if !is_fault && !is_doubtful {
             // Nothing of it was in the cache. One that goes to the log now is counted there.
-            self.count(count::WRITE, sector, u64::from(blocks).saturating_mul(BLOCK_SECTORS));
+            self.count_blocks(count::WRITE, sector, u64::from(blocks).saturating_mul(BLOCK_SECTORS));
             self.counts.add(AROUND, blocks.into());
             return Returned::Ends(bio, result);
         }

@@ -153,7 +153,10 @@ impl Volume {
             self.tick(&mut tick);
             let worked = {
                 let busy = self.writeback_busy.lock();
-                !self.rests() && self.wants_writeback(&tick) && self.write_back(tools, &mut tick, busy)
+                !self.rests() && {
+                    self.commit_before_writeback(&tick);
+                    self.wants_writeback(&tick) && self.write_back(tools, &mut tick, busy)
+                }
             };
             if worked {
                 self.wake(Wake::RECLAIM | Wake::PROGRESS);
@@ -190,10 +193,11 @@ impl Volume {
         }
     }
 
-    fn wants_writeback(&self, tick: &Tick) -> bool {
+    /// For a drain, or when the volume is idle, asks that what is still in RAM become durable: only then can it be written
+    /// back. Waits for that if there is a drain.
+    fn commit_before_writeback(&self, tick: &Tick) {
         let draining = self.glance().is_draining();
         if draining || tick.idle {
-            // What is still in RAM has to be in the log first.
             let mut core = self.core.lock();
             let (seq, work) = core.adds_work(Engine::flush);
             let waits = core.engine.durable() < seq;
@@ -205,6 +209,10 @@ impl Volume {
                 let _ = self.wait_durable(seq, Sleep::Busy);
             }
         }
+    }
+
+    /// Whether there is a reason to write back now.
+    fn wants_writeback(&self, tick: &Tick) -> bool {
         if self.has_to_write_back() {
             return true;
         }
@@ -413,11 +421,11 @@ impl Volume {
     /// Notes what a pass means for the volume. Says whether there is perhaps more to do at once.
     fn conclude(&self, failures: &mut Failures, pass: &Pass, nothing: bool, over: bool) -> bool {
         failures.conclude(pass, now_ms());
-        self.trouble(trouble::BACKING_WRITE, failures.any_unwritten());
+        self.note_trouble(trouble::BACKING_WRITE, failures.any_unwritten());
         if failures.any_unreadable() {
-            self.trouble(trouble::CACHE_READ, true);
+            self.note_trouble(trouble::CACHE_READ, true);
         } else if self.state().dirty == 0 {
-            self.trouble(trouble::CACHE_READ, false);
+            self.note_trouble(trouble::CACHE_READ, false);
         }
         let is_stuck = pass.is_stuck();
         let ended = Ended {
@@ -583,7 +591,7 @@ impl Volume {
                 copy_sectors(rest, i, (t, i), mask & !whole[i]);
                 whole[i] = mask;
             } else {
-                self.fault(Kind::BackingRead);
+                self.count_fault(Kind::BackingRead);
                 self.writeback_failed(item.addr());
                 add_one(&mut pass.failed);
                 fates[i] = Fate::Lost;
@@ -592,7 +600,7 @@ impl Volume {
     }
 
     pub(super) fn writeback_failed(&self, addr: Block) {
-        self.fault(Kind::BackingWrite);
+        self.count_fault(Kind::BackingWrite);
         if self.faults.may_log(Kind::BackingWrite) {
             log_err!("{}: cannot write to the backing device near block {}", &*self.disks, addr);
         }
