@@ -81,6 +81,7 @@ impl Item {
     }
 
     /// The sectors of the block that were live in the slot.
+    #[allow(dead_code)] // For tests.
     pub fn mask(&self) -> u8 {
         self.key_low as u8
     }
@@ -150,6 +151,7 @@ impl Batch {
     }
 
     /// Number of segments all of whose dirty slots are in the batch; when the log has failed, all of those that are durable.
+    #[allow(dead_code)] // For tests.
     pub fn segments(&self) -> u32 {
         self.segments
     }

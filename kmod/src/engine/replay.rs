@@ -137,6 +137,7 @@ impl fmt::Display for Damage {
 
 /// Whether the log of volume `sb` has nothing in it, told from `block`, the first block of the checkpoint's tail segment,
 /// alone: without an index, for those who only want to know. In doubt it says no, and a replay decides.
+#[allow(dead_code)] // For the tools and tests.
 pub fn is_empty(sb: &Superblock, checkpoint: &Checkpoint, block: &[u8; BLOCK]) -> bool {
     let cp = checkpoint;
     cp.durable < cp.tail

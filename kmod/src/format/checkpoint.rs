@@ -37,6 +37,7 @@ impl Checkpoint {
     }
 
     /// The sector to write at the start of [`Checkpoint::block`].
+    #[allow(dead_code)] // For the tools and tests.
     pub fn encode(&self) -> [u8; SECTOR] {
         sector(|b| self.encode_into(b))
     }
@@ -204,6 +205,7 @@ impl Held {
     }
 
     /// The checkpoint, if it is one.
+    #[allow(dead_code)] // For tests.
     pub fn checkpoint(&self) -> Option<&Checkpoint> {
         match self {
             Self::Checkpoint(checkpoint) => Some(checkpoint),

@@ -344,6 +344,7 @@ impl Lanes {
     }
 
     /// Whether there are none at all.
+    #[allow(dead_code)] // Goes with `len`.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
