@@ -14,7 +14,7 @@ use crate::interface::report::{Query, MAX_CELLS};
 use crate::interface::status::{Named, Status};
 use crate::interface::table::{self, Options, TableError};
 use crate::policy::limits::{Limits, Unfit};
-use crate::volume::{open, Disks, Kind, PerBio, Running, Unsteered};
+use crate::volume::{open, Disks, Errand, Kind, Running, Unsteered};
 use core::ffi::CStr;
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
@@ -86,7 +86,7 @@ fn check_shapes(backing: &Device, cache: &Device) -> core::result::Result<(), Re
 impl Target for Writeboost {
     const NAME: &'static CStr = c"writeboost";
     const VERSION: [u32; 3] = [3, 0, 0];
-    type PerBio = PerBio;
+    type PerBio = Errand;
     type Question = Question;
 
     fn new(ti: &Construction<'_>, args: &Args<'_>) -> core::result::Result<Box<Self>, Refusal> {
@@ -113,7 +113,7 @@ impl Target for Writeboost {
         boxed(Self { running, _devices: devices, _volume: volume }).map_err(|e| (c"Not enough memory", e))
     }
 
-    fn map(&self, bio: Mapping<'_, PerBio>) -> Outcome<PerBio> {
+    fn map(&self, bio: Mapping<'_, Errand>) -> Outcome<Errand> {
         let volume = &self.running.volume;
         if volume.refuses(&bio) {
             bio.into_bio().end(Err(EIO));
@@ -128,8 +128,8 @@ impl Target for Writeboost {
         Outcome::Submitted
     }
 
-    fn end_io(&self, bio: Bio<PerBio>, result: Result) -> Returned<PerBio> {
-        self.running.volume.end_io(bio, result)
+    fn end_io(&self, bio: Bio<Errand>, result: Result) -> Returned<Errand> {
+        self.running.volume.bio_returned(bio, result)
     }
 
     fn suspending(&self, begins: bool) {
@@ -239,9 +239,9 @@ impl Writeboost {
             cursor: s.cursor.into(),
             cache_blocks: s.nr_slots,
             segments: s.nr_segments.into(),
-            current_id: s.newest,
-            last_flushed_id: s.durable,
-            last_writeback_id: s.tail - 1,
+            current_id: s.newest.0,
+            last_flushed_id: s.durable.0,
+            last_writeback_id: s.tail.before().0,
             dirty_blocks: s.dirty,
             counters: volume.counters(),
             partial_flushed: s.partial_records,

@@ -6,7 +6,7 @@
 
 #![deny(unsafe_op_in_unsafe_fn)]
 // `engine`, `format`, `host`, `interface`, `policy` and `volume` are public in the crate that cargo builds of
-// them.
+// them. What only that crate uses of them, its tests and the tools, says so by an `allow` of its own.
 #![allow(unreachable_pub)]
 
 use kernel::prelude::*;
@@ -20,16 +20,12 @@ macro_rules! log_info {
     ($($t:tt)*) => { kernel::pr_info!("{}\n", core::format_args!($($t)*)) };
 }
 
-#[allow(dead_code)]
 mod engine;
-#[allow(dead_code)]
 mod format;
 // What runs in interrupts is in the host and in the volume, and a panic there takes the machine with it: the kernel is built with checks
 // for overflow. So each calculation says what it does when it leaves its range. `cargo xtask test check::clippy_kmod` sees to it.
 mod host;
-#[allow(dead_code)]
 mod interface;
-#[allow(dead_code)]
 mod policy;
 mod target;
 #[deny(clippy::arithmetic_side_effects, clippy::panic, clippy::unwrap_used, clippy::expect_used)]

@@ -16,7 +16,8 @@ use writeboost::engine::reclaim::{Batch, Item, Planned, Relocation};
 use writeboost::engine::replay::{self, Damage, Replay, Want, FEW};
 use writeboost::engine::{Entry, RESERVED_SEGMENTS};
 use writeboost::format::{
-    Checkpoint, Held, RecordHeader, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR, WINDOW,
+    Block, Checkpoint, Held, RecordHeader, Segment, Seq, Slot, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
+    SECTOR, WINDOW,
 };
 use writeboost::host::crc32c;
 use writeboost::policy::lost::{Around, Loss, Lost, Near, Sight, Word};
@@ -43,16 +44,16 @@ fn a_leftover_behind_a_gap_stays_unreachable() {
     assert_eq!(h.poll().len(), 1);
     h.write(200, 11, 3);
     let three = h.poll();
-    assert!(matches!(three[..], [Io::Record { seq: 3, fua: false, .. }]), "{three:?}");
+    assert!(matches!(three[..], [Io::Record { seq: Seq(3), fua: false, .. }]), "{three:?}");
     let (sector, bytes) = h.bytes_of(&three[0]);
     h.cache.write(sector, &bytes, true);
     h.crash().unwrap();
-    assert_eq!(h.engine.state().newest, 1);
+    assert_eq!(h.engine.state().newest, Seq(1));
     // Exactly as large as the one that was lost, and in the same place: the old record 3 lies right behind it.
     h.write(300, 3, 4);
     h.flush();
     h.crash().unwrap();
-    assert_eq!(h.engine.state().newest, 2);
+    assert_eq!(h.engine.state().newest, Seq(2));
     assert_eq!([h.read(100), h.read(200), h.read(300)], [0, 0, 4]);
 }
 
@@ -68,14 +69,14 @@ fn a_spoilt_record_does_not_come_back_when_its_number_is_known_durable() {
     let (sector, bytes) = h.bytes_of(&io[0]);
     h.cache.write(sector, &bytes[..BLOCK], true);
     h.crash().unwrap();
-    assert_eq!(h.engine.state().newest, 1);
+    assert_eq!(h.engine.state().newest, Seq(1));
     h.write(10, 3, 3);
     h.write(20, 3, 3);
     h.flush();
     // At the first resume the epoch keeps it away; at the next its number is older than the epoch.
     for _ in 0..4 {
         h.crash().unwrap();
-        assert_eq!(h.engine.state().newest, 2);
+        assert_eq!(h.engine.state().newest, Seq(2));
         assert_eq!([h.read(0), h.read(10), h.read(20)], [1, 3, 3]);
     }
     // Nor when more follows in several epochs, some of it in the same way.
@@ -90,7 +91,7 @@ fn a_spoilt_record_does_not_come_back_when_its_number_is_known_durable() {
         h.crash().unwrap();
     }
     h.resume().unwrap();
-    assert_eq!(h.engine.state().newest, 8);
+    assert_eq!(h.engine.state().newest, Seq(8));
     assert_eq!([h.read(0), h.read(10), h.read(40), h.read(90)], [1, 3, 4, 9]);
 }
 
@@ -108,18 +109,25 @@ fn only_an_acceptable_header_of_a_later_epoch_makes_another_one_a_leftover() {
     h.crash().unwrap();
     h.crash().unwrap();
     let cp = h.checkpoint();
-    assert_eq!((cp.epoch, cp.epoch_start), (epoch + 2, 3));
+    assert_eq!((cp.epoch, cp.epoch_start), (epoch + 2, Seq(3)));
     let block = 5u64.to_le_bytes().repeat(BLOCK / 8);
     for other in epoch - 1..=epoch + 2 {
         // The number of record 2 again, at the start of the next segment, for another block.
-        let header = RecordHeader { nonce: cp.nonce, seq: 2, epoch: other, durable: 1, tail: 1, blocks: 1 };
+        let header = RecordHeader {
+            nonce: cp.nonce,
+            seq: Seq(2),
+            epoch: other,
+            durable: Seq(1),
+            tail: Seq(1),
+            blocks: 1,
+        };
         let mut bytes = [0; BLOCK];
-        header.encode(&mut bytes, |_| Entry { addr: 20, mask: 0xff, crc: crc32c(0, &block) });
-        h.cache.poke(h.sector_of(SEGMENT_BLOCKS), &bytes);
-        h.cache.poke(h.sector_of(SEGMENT_BLOCKS + 1), &block);
+        header.encode(&mut bytes, |_| Entry { addr: Block(20), mask: 0xff, crc: crc32c(0, &block) });
+        h.cache.poke(h.sector_of(Slot(SEGMENT_BLOCKS)), &bytes);
+        h.cache.poke(h.sector_of(Slot(SEGMENT_BLOCKS + 1)), &block);
         let (replay, _) = h.replay().unwrap();
         h.engine = replay.finish().0;
-        assert_eq!(h.engine.state().newest, 2);
+        assert_eq!(h.engine.state().newest, Seq(2));
         let found = [h.read(10), h.read(20)];
         assert_eq!(found, if other == epoch + 1 { [0, 5] } else { [2, 0] }, "{other} beside {epoch}");
     }
@@ -140,7 +148,7 @@ fn a_torn_checkpoint_leaves_the_one_before() {
     assert_ne!(cp.block(), h.checkpoint().block());
     h.cache.poke(cp.block() * BLOCK_SECTORS, &[0x5a; SECTOR]);
     h.crash().unwrap();
-    assert_eq!(h.engine.state().tail, 1);
+    assert_eq!(h.engine.state().tail, Seq(1));
     for n in 0..8 {
         assert_eq!(h.read(n * 15 + 14), n + 1);
     }
@@ -162,7 +170,7 @@ fn a_checkpoint_that_is_older_than_the_log_is_refused() {
     h.cache.poke(CHECKPOINT_BLOCKS[0] * BLOCK_SECTORS, &[0x5a; SECTOR]);
     h.cache.poke(CHECKPOINT_BLOCKS[1] * BLOCK_SECTORS, &older.encode());
     assert!(h.checkpoint().epoch < newest.epoch);
-    assert_eq!(h.crash(), Err(Damage::Outdated { expected: 2 }));
+    assert_eq!(h.crash(), Err(Damage::Outdated { expected: Seq(2) }));
 }
 
 #[test]
@@ -174,8 +182,8 @@ fn a_log_that_ends_too_early_is_refused() {
     h.flush();
     // The checkpoint of the resume knows both.
     h.crash().unwrap();
-    h.cache.poke(h.sector_of(claims[0].slot - 1), &[0; SECTOR]);
-    assert_eq!(h.crash(), Err(Damage::Short { end: 2, durable: 2 }));
+    h.cache.poke(h.sector_of(claims[0].slot.minus(1)), &[0; SECTOR]);
+    assert_eq!(h.crash(), Err(Damage::Short { end: Seq(2), durable: Seq(2) }));
 }
 
 #[test]
@@ -198,8 +206,8 @@ fn a_header_knows_that_the_record_before_was_durable() {
     h.write(20, 15, 2);
     let second = h.flush();
     let (_, bytes) = h.bytes_of(&second[0]);
-    h.cache.poke(h.sector_of(0), &bytes);
-    assert_eq!(h.crash(), Err(Damage::Overwritten { expected: 1, found: 2 }));
+    h.cache.poke(h.sector_of(Slot(0)), &bytes);
+    assert_eq!(h.crash(), Err(Damage::Overwritten { expected: Seq(1), found: Seq(2) }));
 }
 
 #[test]
@@ -208,24 +216,24 @@ fn a_log_without_an_end_is_refused() {
     for seq in 1..=16 {
         let header = RecordHeader {
             nonce: h.sb.nonce,
-            seq,
+            seq: Seq(seq),
             epoch: h.checkpoint().epoch,
-            durable: seq - 1,
-            tail: 1,
+            durable: Seq(seq - 1),
+            tail: Seq(1),
             blocks: 15,
         };
         let mut block = [0; BLOCK];
-        header.encode(&mut block, |i| Entry { addr: i as u64, mask: 0xff, crc: 0 });
-        h.cache.poke(h.sector_of((seq as u32 - 1) * SEGMENT_BLOCKS), &block);
+        header.encode(&mut block, |i| Entry { addr: Block(i as u64), mask: 0xff, crc: 0 });
+        h.cache.poke(h.sector_of(Slot((seq as u32 - 1) * SEGMENT_BLOCKS)), &block);
     }
     assert_eq!(h.crash(), Err(Damage::Endless));
 }
 
 #[test]
 fn data_are_checked_of_what_is_not_known_durable() {
-    for (spoilt, newest) in [(1, 3), (2, 1), (3, 2)] {
+    for (spoilt, newest) in [(1, Seq(3)), (2, Seq(1)), (3, Seq(2))] {
         let mut h = host();
-        let mut slots = vec![0];
+        let mut slots = vec![Slot(0)];
         slots.push(h.write(0, 15, 1)[0].slot);
         h.flush();
         for n in 2..4 {
@@ -233,17 +241,17 @@ fn data_are_checked_of_what_is_not_known_durable() {
             let io = h.poll();
             h.complete(&io[0]);
         }
-        assert_eq!(h.engine.durable(), 1);
+        assert_eq!(h.engine.durable(), Seq(1));
         // All reach the disk.
         h.cache.flush(h.cache.mark());
-        let mut sector = h.cache.read(h.sector_of(slots[spoilt] + 14), 1).to_vec();
+        let mut sector = h.cache.read(h.sector_of(slots[spoilt].plus(14)), 1).to_vec();
         sector[100] ^= 1;
-        h.cache.poke(h.sector_of(slots[spoilt] + 14), &sector);
+        h.cache.poke(h.sector_of(slots[spoilt].plus(14)), &sector);
         h.crash().unwrap();
         assert_eq!(h.engine.state().newest, newest);
         if spoilt == 1 {
             // It was promised and stays in the log; the reader sees the checksum.
-            let slot = slots[1] + 14;
+            let slot = slots[1].plus(14);
             let block = h.cache.read(h.sector_of(slot), BLOCK_SECTORS);
             assert_ne!(crc32c(0, &block), h.engine.checks().checksum(slot));
         }
@@ -284,7 +292,7 @@ fn a_torn_header_of_more_than_a_sector_is_none() {
     h.write(40, 1, 2);
     h.drain();
     // Until the log comes round to it.
-    while h.checkpoint().tail_segment != 0 {
+    while h.checkpoint().tail_segment != Segment(0) {
         h.write(1000, 63, 3);
         h.drain();
     }
@@ -316,16 +324,16 @@ fn a_missing_record_is_not_jumped_over() {
     assert_eq!(io.len(), 3);
     h.complete(&io[0]);
     h.complete(&io[1]);
-    h.engine.want(3);
+    h.engine.want(Seq(3));
     let flush = h.poll();
-    assert!(matches!(flush[..], [Io::Flush { upto: 3 }]), "{flush:?}");
+    assert!(matches!(flush[..], [Io::Flush { upto: Seq(3) }]), "{flush:?}");
     h.complete(&flush[0]);
     let cp = h.engine.note_durable().unwrap();
     h.write_checkpoint(&cp);
     h.complete(&io[2]);
     h.cache.flush(h.cache.mark());
-    h.cache.poke(h.sector_of(lost - 1), &[0x5a; SECTOR]);
-    assert_eq!(h.crash(), Err(Damage::Short { end: 2, durable: 3 }));
+    h.cache.poke(h.sector_of(lost.minus(1)), &[0x5a; SECTOR]);
+    assert_eq!(h.crash(), Err(Damage::Short { end: Seq(2), durable: Seq(3) }));
 }
 
 #[test]
@@ -337,7 +345,7 @@ fn replay_reads_no_more_than_it_must() {
         h.flush();
     }
     let (replay, reads) = h.replay().unwrap();
-    assert_eq!(replay.progress(), (6, 7));
+    assert_eq!(replay.progress(), (6, Seq(7)));
     // The header behind each record, else that of the next segment; the data of the last, which nobody knows durable.
     let headers = [(0, 1), (4, 1), (10, 1), (16, 1), (32, 1), (35, 1), (38, 1), (48, 1)];
     assert_eq!(reads, [&headers[..], &[(36, 2)]].concat());
@@ -345,11 +353,11 @@ fn replay_reads_no_more_than_it_must() {
     // A segment of earlier epochs may end with a leftover: the next one's start tells, where more can follow of them.
     let ahead = [&headers[..1], &[(16, 1)], &headers[1..5], &[(48, 1)], &headers[5..]].concat();
     let (replay, reads) = h.replay().unwrap();
-    assert_eq!((replay.progress(), &reads), ((6, 7), &ahead));
+    assert_eq!((replay.progress(), &reads), ((6, Seq(7)), &ahead));
     h.write(80, 2, 2);
     h.flush();
     let (replay, reads) = h.replay().unwrap();
-    assert_eq!(replay.progress(), (7, 8));
+    assert_eq!(replay.progress(), (7, Seq(8)));
     assert_eq!(reads, [&ahead[..], &[(51, 1), (64, 1), (49, 2)]].concat());
     h.crash().unwrap();
     // No number of this epoch was given before.
@@ -359,10 +367,13 @@ fn replay_reads_no_more_than_it_must() {
 #[test]
 fn damage_says_what_is_damaged() {
     for (damage, words) in [
-        (Damage::Unreadable { end: 39, durable: 40, slot: 17 }, &["record 39", "slot 17", "up to 40"][..]),
-        (Damage::Short { end: 41, durable: 42 }, &["record 41 is missing", "up to 42"][..]),
-        (Damage::Overwritten { expected: 43, found: 44 }, &["record 44", "where record 43"]),
-        (Damage::Outdated { expected: 45 }, &["newest checkpoint", "record 45"]),
+        (
+            Damage::Unreadable { end: Seq(39), durable: Seq(40), slot: Slot(17) },
+            &["record 39", "slot 17", "up to 40"][..],
+        ),
+        (Damage::Short { end: Seq(41), durable: Seq(42) }, &["record 41 is missing", "up to 42"][..]),
+        (Damage::Overwritten { expected: Seq(43), found: Seq(44) }, &["record 44", "where record 43"]),
+        (Damage::Outdated { expected: Seq(45) }, &["newest checkpoint", "record 45"]),
         (Damage::Endless, &["no end"]),
         (Damage::Exhausted, &["higher than any log"]),
     ] {
@@ -381,7 +392,7 @@ fn a_log_that_has_counted_too_far_is_refused() {
         for cp in [
             Checkpoint { generation: n, ..now },
             Checkpoint { epoch: n, ..now },
-            Checkpoint { tail: n, durable: n - 1, ..now },
+            Checkpoint { tail: Seq(n), durable: Seq(n - 1), ..now },
         ] {
             assert_eq!(Checkpoint::decode(&cp.encode(), &h.sb), Ok(cp));
             let mut replay = Replay::new(&h.sb, cp, 1).unwrap();
@@ -401,7 +412,7 @@ fn a_log_that_has_counted_too_far_is_refused() {
 
 /// Whether the log looks empty from its first block alone. It must not look so when there is something in it.
 fn looks_empty(h: &Host, cp: &Checkpoint) -> bool {
-    let block = h.cache.read(h.sector_of(cp.tail_segment * h.sb.segment_blocks), BLOCK_SECTORS);
+    let block = h.cache.read(h.sector_of(cp.tail_segment.first_slot(h.sb.segment_blocks)), BLOCK_SECTORS);
     replay::is_empty(&h.sb, cp, block[..].first_chunk().unwrap())
 }
 
@@ -418,7 +429,7 @@ fn an_empty_log_is_told_from_its_first_block() {
     assert!(!looks_empty(&h, &h.checkpoint()), "the checkpoint knows of it");
     // It would, even if the record had gone.
     let known = h.checkpoint();
-    assert_eq!((known.tail, known.durable), (1, 1));
+    assert_eq!((known.tail, known.durable), (Seq(1), Seq(1)));
     assert!(!replay::is_empty(&h.sb, &known, &[0; BLOCK]));
     // At the tail of a log that has come round lies what was there before.
     let mut leftovers = 0;
@@ -432,7 +443,7 @@ fn an_empty_log_is_told_from_its_first_block() {
         h.drain();
         let cp = h.checkpoint();
         assert!(looks_empty(&h, &cp));
-        let block = h.cache.read(h.sector_of(cp.tail_segment * SEGMENT_BLOCKS), BLOCK_SECTORS);
+        let block = h.cache.read(h.sector_of(cp.tail_segment.first_slot(SEGMENT_BLOCKS)), BLOCK_SECTORS);
         if let Ok(old) = RecordHeader::decode(block[..].first_chunk().unwrap(), &h.sb, 0) {
             assert!(old.seq < cp.tail);
             leftovers += 1;
@@ -470,7 +481,7 @@ fn fua_is_not_enough_when_older_records_are_not_durable() {
     let seq = h.write(20, 1, 2)[0].seq;
     h.engine.want(seq);
     let io = h.pump();
-    assert!(matches!(io[..], [Io::Record { fua: false, .. }, Io::Flush { upto: 2 }]), "{io:?}");
+    assert!(matches!(io[..], [Io::Record { fua: false, .. }, Io::Flush { upto: Seq(2) }]), "{io:?}");
     h.crash().unwrap();
     assert_eq!([h.read(0), h.read(20)], [1, 2]);
 }
@@ -481,20 +492,20 @@ fn nobody_pays_for_a_flush_that_nobody_asked_for() {
     for n in 1..=3 * WINDOW {
         h.write(n % 8, 1, n);
         // More than there is means all there is.
-        h.engine.want(if n % 2 == 0 { u64::MAX } else { n });
+        h.engine.want(if n % 2 == 0 { Seq::MAX } else { Seq(n) });
         assert!(matches!(h.pump()[..], [Io::Record { fua: true, .. }]));
         assert_eq!(h.engine.durable(), h.engine.state().newest);
         h.write_back();
         h.move_tail(false);
     }
-    assert_eq!(h.engine.state().partial_records + h.engine.state().newest / 8, 3 * WINDOW);
+    assert_eq!(h.engine.state().partial_records + h.engine.state().newest.0 / 8, 3 * WINDOW);
     // A record is sent when it is full, and stays in the device's write cache.
     for n in 0..3 {
         h.write(100 * n, 15, 1);
         let io = h.pump();
         assert!(io.iter().all(|io| matches!(io, Io::Record { fua: false, .. })), "{io:?}");
     }
-    assert_eq!(h.engine.durable(), 3 * WINDOW);
+    assert_eq!(h.engine.durable(), Seq(3 * WINDOW));
 }
 
 #[test]
@@ -551,19 +562,19 @@ fn what_a_failed_flush_may_have_lost_can_be_written_again() {
         Io::Flush { .. } => None,
     };
     let volatile =
-        |h: &Host| (0..=durable + WINDOW).map(|seq| h.engine.volatile_record(seq)).collect::<Vec<_>>();
-    let mut expected = vec![None; (durable + WINDOW) as usize + 1];
-    expected[durable as usize + 1] = place(&records[0]);
+        |h: &Host| (0..=durable.0 + WINDOW).map(|n| h.engine.volatile_record(Seq(n))).collect::<Vec<_>>();
+    let mut expected = vec![None; (durable.0 + WINDOW) as usize + 1];
+    expected[durable.0 as usize + 1] = place(&records[0]);
     assert_eq!(volatile(&h), expected, "neither what is durable nor what is under way");
     h.complete(&records[1]);
-    expected[durable as usize + 2] = place(&records[1]);
+    expected[durable.0 as usize + 2] = place(&records[1]);
     assert_eq!(volatile(&h), expected);
     // The device says that it has lost some, or does not say, and loses them; what it is given again is all there is.
     for (slot, blocks) in expected.iter().flatten() {
         let (sector, sectors) = (h.sector_of(*slot), u64::from(*blocks) * BLOCK_SECTORS);
         let record = h.cache.read(sector, sectors).to_vec();
         let header = record.first_chunk::<BLOCK>().unwrap();
-        let decoded = RecordHeader::decode(header, &h.sb, slot % SEGMENT_BLOCKS).unwrap();
+        let decoded = RecordHeader::decode(header, &h.sb, slot.offset(SEGMENT_BLOCKS)).unwrap();
         assert_eq!((decoded.epoch, u32::from(decoded.blocks) + 1), (h.engine.epoch(), *blocks));
         h.cache.write(sector, &record, true);
     }
@@ -587,7 +598,7 @@ fn flushes_during_a_commit_share_the_next_one() {
     }
     h.complete(&first[0]);
     let second = h.pump();
-    assert!(matches!(second[..], [Io::Record { seq: 2, blocks: 8, fua: true, .. }]), "{second:?}");
+    assert!(matches!(second[..], [Io::Record { seq: Seq(2), blocks: 8, fua: true, .. }]), "{second:?}");
     assert!(wanted.iter().all(|&w| w <= h.engine.durable()));
 }
 
@@ -597,9 +608,9 @@ fn a_commit_leaves_open_what_it_does_not_need() {
     let seq = h.write(0, 15, 1)[0].seq;
     let open = h.write(20, 1, 2)[0];
     h.engine.want(seq);
-    assert!(matches!(h.pump()[..], [Io::Record { seq: 1, fua: true, .. }]));
+    assert!(matches!(h.pump()[..], [Io::Record { seq: Seq(1), fua: true, .. }]));
     let more = h.write(30, 1, 3)[0];
-    assert_eq!((more.seq, more.slot), (open.seq, open.slot + 1));
+    assert_eq!((more.seq, more.slot), (open.seq, open.slot.plus(1)));
     h.flush();
     h.crash().unwrap();
     assert_eq!([h.read(0), h.read(20), h.read(30)], [1, 2, 3]);
@@ -646,13 +657,13 @@ fn what_follows_a_failed_record_is_not_durable() {
     let io = h.poll();
     assert_eq!(io.len(), 3);
     h.complete(&io[2]);
-    h.engine.record_done(2, false, false);
+    h.engine.record_done(Seq(2), false, false);
     h.complete(&io[0]);
     assert_eq!(h.engine.poll(), None);
-    assert_eq!((h.engine.durable(), seq), (0, 3));
+    assert_eq!((h.engine.durable(), seq), (Seq::NONE, Seq(3)));
     h.cache.flush(h.cache.mark());
     h.crash().unwrap();
-    assert_eq!(h.engine.state().newest, 1);
+    assert_eq!(h.engine.state().newest, Seq(1));
 }
 
 #[test]
@@ -664,8 +675,8 @@ fn a_failed_flush_acknowledges_nothing_any_more() {
     let io = h.poll();
     h.complete(&io[0]);
     h.complete(&io[1]);
-    assert_eq!(h.poll(), [Io::Flush { upto: 2 }]);
-    h.engine.flush_done(2, false);
+    assert_eq!(h.poll(), [Io::Flush { upto: Seq(2) }]);
+    h.engine.flush_done(Seq(2), false);
     assert!(h.engine.failed() && h.engine.durable() < seq);
     assert_eq!(h.engine.poll(), None);
 }
@@ -725,15 +736,15 @@ fn no_more_than_a_window_is_not_durable() {
         }
         assert!(n <= WINDOW);
     }
-    assert_eq!((n, h.engine.durable()), (WINDOW, 0));
+    assert_eq!((n, h.engine.durable()), (WINDOW, Seq::NONE));
     assert_eq!(flushes.len(), 1, "half of the window was not durable, and nobody asked");
     h.complete(&flushes[0]);
-    assert!(h.engine.durable() > WINDOW / 2);
+    assert!(h.engine.durable() > Seq(WINDOW / 2));
     h.write(0, 1, 1000);
     // All that landed replays: the last of it with its data checked.
     h.cache.flush(h.cache.mark());
     h.crash().unwrap();
-    assert_eq!(h.engine.state().newest, WINDOW);
+    assert_eq!(h.engine.state().newest, Seq(WINDOW));
     assert_eq!([h.read(0), h.read((n - 1) * 15)], [1, n]);
 }
 
@@ -744,7 +755,7 @@ fn a_large_write_crosses_records_and_segments() {
     let claims = h.write_sectors(3, 50 * 8, 2).unwrap();
     let blocks: Vec<u32> = claims.iter().map(|c| c.blocks).collect();
     assert_eq!(blocks, [11, 15, 15, 10]);
-    assert!(claims.windows(2).all(|c| c[0].seq + 1 == c[1].seq));
+    assert!(claims.windows(2).all(|c| c[0].seq.next() == c[1].seq));
     h.flush();
     h.crash().unwrap();
     assert_eq!(h.read_sectors(0, 3), [0; 3]);
@@ -788,7 +799,7 @@ fn the_last_two_blocks_of_a_segment_hold_a_record() {
         let mut h = host();
         h.write(0, blocks, 1);
         h.flush();
-        assert_eq!(h.write(100, 1, 2)[0].slot, slot);
+        assert_eq!(h.write(100, 1, 2)[0].slot, Slot(slot));
         h.flush();
         h.crash().unwrap();
         assert_eq!([h.read(0), h.read(blocks - 1), h.read(100)], [1, 1, 2]);
@@ -811,10 +822,10 @@ fn relocation_keeps_to_the_window_too() {
             h.flush();
         }
     }
-    assert_eq!((h.engine.durable(), flushes.len()), (3, 1));
+    assert_eq!((h.engine.durable(), flushes.len()), (Seq(3), 1));
     // There is room for one record more.
     relocate(&mut h).unwrap();
-    assert_eq!(h.engine.state().newest, 3 + WINDOW);
+    assert_eq!(h.engine.state().newest, Seq(3 + WINDOW));
     assert_eq!(relocate(&mut h), Err(Wait::Progress));
     assert_eq!(h.engine.claim(1), Err(Refused::Wait(Wait::Progress)));
     h.complete(&flushes[0]);
@@ -834,7 +845,7 @@ fn writeback_goes_in_order_of_address() {
         h.write(addr, 1, addr);
     }
     h.flush();
-    let addrs: Vec<u64> = h.plan_writeback().items().iter().map(|item| item.addr()).collect();
+    let addrs: Vec<u64> = h.plan_writeback().items().iter().map(|item| item.addr().0).collect();
     assert_eq!(addrs, [2, 3, 4, 100, 500, 700, 1500]);
 }
 
@@ -872,9 +883,9 @@ fn an_idle_head_stays_the_head_unless_all_is_drained() {
     h.flush();
     h.write_back();
     assert!(h.engine.advance_tail(false).is_none());
-    assert_eq!(h.write(10, 5, 2)[0].slot, 7);
+    assert_eq!(h.write(10, 5, 2)[0].slot, Slot(7));
     h.drain();
-    assert_eq!(h.write(20, 5, 3)[0].slot, SEGMENT_BLOCKS + 1);
+    assert_eq!(h.write(20, 5, 3)[0].slot, Slot(SEGMENT_BLOCKS + 1));
 }
 
 /// Sends a record that cannot be written: the log fails.
@@ -898,7 +909,7 @@ fn checkpoints_go_one_at_a_time_and_end_with_the_log() {
     let (first, rest) = batch.items().split_at(15);
     first.iter().for_each(|item| h.engine.written_back(&batch, item));
     let cp = h.engine.advance_tail(false).unwrap();
-    assert_eq!(cp.tail, 2);
+    assert_eq!(cp.tail, Seq(2));
     // Meanwhile there is more to say.
     rest.iter().for_each(|item| h.engine.written_back(&batch, item));
     h.write(100, 1, 5);
@@ -909,7 +920,7 @@ fn checkpoints_go_one_at_a_time_and_end_with_the_log() {
     h.engine.checkpointed(true);
     let free = h.engine.state().free_segments;
     let cp = h.engine.advance_tail(false).unwrap();
-    assert_eq!(cp.tail, 5);
+    assert_eq!(cp.tail, Seq(5));
     h.write_checkpoint(&cp);
     h.engine.checkpointed(true);
     assert_eq!(h.engine.state().free_segments, free + 3);
@@ -1039,7 +1050,7 @@ fn a_segment_waits_for_the_record_that_superseded_it() {
     assert_eq!(h.engine.state().dirty, 15);
     assert!(h.engine.advance_tail(false).is_none());
     // It has asked for it.
-    assert_eq!(h.pump(), [Io::Flush { upto: 2 }]);
+    assert_eq!(h.pump(), [Io::Flush { upto: Seq(2) }]);
     assert!(h.engine.advance_tail(false).is_some());
     h.crash().unwrap();
     assert_eq!(h.read(14), 2);
@@ -1058,9 +1069,9 @@ fn a_segment_waits_for_who_was_newer_already_when_it_was_filled() {
     h.complete(&io[0]);
     h.engine.want(old.seq);
     let io = h.poll();
-    assert!(matches!(io[..], [Io::Flush { upto: 1 }]), "{io:?}");
+    assert!(matches!(io[..], [Io::Flush { upto: Seq(1) }]), "{io:?}");
     h.complete(&io[0]);
-    assert_eq!(h.engine.durable(), 1);
+    assert_eq!(h.engine.durable(), Seq(1));
     assert!(h.engine.advance_tail(false).is_none());
     h.crash().unwrap();
     assert_eq!(h.read(14), 1);
@@ -1111,10 +1122,10 @@ fn what_was_relocated_when_the_log_failed_is_written_back_from_where_it_was() {
     h.write(3, 1, 4);
     h.write_sectors(4 * BLOCK_SECTORS, 2, 4).unwrap();
     h.engine.flush();
-    assert!(h.plan_writeback().items().iter().all(|item| item.addr() >= 50));
+    assert!(h.plan_writeback().items().iter().all(|item| item.addr() >= Block(50)));
     fail_record(&mut h);
     let batch = h.plan_writeback();
-    assert_eq!(batch.items().iter().filter(|item| item.addr() < 50).count(), 11);
+    assert_eq!(batch.items().iter().filter(|item| item.addr() < Block(50)).count(), 11);
     h.write_back();
     let backing = |h: &Host, sector: u64| u64::from(h.backing.stable(sector, 1)[0]);
     assert_eq!([0, 11, 50].map(|addr| backing(&h, addr * BLOCK_SECTORS)), [1, 1, 2]);
@@ -1135,9 +1146,9 @@ fn where_a_block_was_copied_to_is_forgotten_when_its_segment_is_opened_again() {
     let old = h.slots_of(1)[0].0;
     relocate(&mut h).unwrap();
     let copy = h.slots_of(1)[0].0;
-    assert_eq!((old, copy), (2, 2 * SEGMENT_BLOCKS + 1));
+    assert_eq!((old, copy), (Slot(2), Slot(2 * SEGMENT_BLOCKS + 1)));
     h.drain();
-    while h.write(200, 1, 3)[0].slot / SEGMENT_BLOCKS != 15 {
+    while h.write(200, 1, 3)[0].slot.segment(SEGMENT_BLOCKS) != Segment(15) {
         h.drain();
     }
     h.drain();
@@ -1152,7 +1163,7 @@ fn where_a_block_was_copied_to_is_forgotten_when_its_segment_is_opened_again() {
     fail_record(&mut h);
     let batch = h.plan_writeback();
     assert_eq!(batch.items().len(), 29);
-    assert!(batch.items().iter().all(|item| item.addr() != 1 && item.slot != old));
+    assert!(batch.items().iter().all(|item| item.addr() != Block(1) && { item.slot } != old));
 }
 
 #[test]
@@ -1168,11 +1179,11 @@ fn writeback_for_a_drain_takes_no_segment_that_begins_later() {
         let mut batch = Batch::new(100).unwrap();
         h.engine.begin_batch(&mut batch);
         while h.engine.plan_writeback(&mut batch, last) {}
-        batch.items().iter().map(|item| item.addr()).collect::<Vec<_>>()
+        batch.items().iter().map(|item| item.addr().0).collect::<Vec<_>>()
     };
     assert_eq!(planned(goal).len(), 30);
-    assert_eq!(planned(goal - 1), (0..15).collect::<Vec<_>>());
-    assert!(planned(goal - 2).is_empty());
+    assert_eq!(planned(goal.before()), (0..15).collect::<Vec<_>>());
+    assert!(planned(goal.before().before()).is_empty());
 }
 
 #[test]
@@ -1190,7 +1201,7 @@ fn an_item_of_a_segment_that_was_opened_again_is_left_alone() {
     loop {
         n += 1;
         let claims = h.write(100, 15, n);
-        if claims[0].slot < SEGMENT_BLOCKS {
+        if claims[0].slot < Slot(SEGMENT_BLOCKS) {
             break;
         }
         h.drain();
@@ -1206,7 +1217,7 @@ fn an_item_of_a_segment_that_was_opened_again_is_left_alone() {
 /// A write goes around the cache, if it may; then the newest checkpoint rots, and the power fails. Says whether there was such a write
 /// and whether the log can be resumed then.
 fn bypasses_and_the_newest_checkpoint_rots(h: &mut Host, addr: u64, n: u64) -> (bool, bool) {
-    if !h.engine.lets_bypass() || h.engine.count_absent(addr, 1) != 1 {
+    if !h.engine.lets_bypass() || h.engine.count_absent(Block(addr), 1) != 1 {
         return (false, false);
     }
     h.backing.write(addr * BLOCK_SECTORS, &filled(n, BLOCK_SECTORS), true);
@@ -1244,7 +1255,7 @@ fn what_bypassed_the_cache_does_not_come_back_old_by_the_other_checkpoint() {
                 4 => {
                     // Some segments become clean.
                     h.engine.begin_batch(&mut batch);
-                    (0..rng.range(1, 4)).for_each(|_| _ = h.engine.plan_writeback(&mut batch, u64::MAX));
+                    (0..rng.range(1, 4)).for_each(|_| _ = h.engine.plan_writeback(&mut batch, Seq::MAX));
                     batch.sort();
                     let items = batch.items().to_vec();
                     items.iter().for_each(|item| h.write_item(&batch, item));
@@ -1279,7 +1290,7 @@ fn what_bypassed_the_cache_does_not_come_back_old_by_the_other_checkpoint() {
 }
 
 /// A batch of the oldest segment, with its neighbours.
-fn planned_with_neighbours(h: &Host, last: u64) -> Batch {
+fn planned_with_neighbours(h: &Host, last: Seq) -> Batch {
     let mut batch = Batch::new(1000).unwrap();
     h.engine.begin_batch(&mut batch);
     assert!(h.engine.plan_writeback(&mut batch, last));
@@ -1300,26 +1311,26 @@ fn what_lies_beside_the_oldest_is_written_back_along_with_it() {
     let segments = |h: &Host, last| {
         let batch = planned_with_neighbours(h, last);
         let all: Vec<_> =
-            batch.items().iter().map(|item| (item.addr(), item.slot / SEGMENT_BLOCKS)).collect();
+            batch.items().iter().map(|item| (item.addr().0, item.slot.segment(SEGMENT_BLOCKS))).collect();
         (all.iter().map(|&(addr, _)| addr).collect::<Vec<_>>(), all)
     };
     // On either side for 16 blocks at most: across what others have written, up to a gap.
     let (addrs, all) = segments(&h, goal);
     assert_eq!(addrs, (84..118).collect::<Vec<_>>());
-    assert!(all.iter().any(|&(_, segment)| segment > 1), "{all:?}");
+    assert!(all.iter().any(|&(_, segment)| segment > Segment(1)), "{all:?}");
     // Of a drain's time only: the neighbours came later.
-    assert_eq!(segments(&h, 1).0, (100..115).collect::<Vec<_>>());
+    assert_eq!(segments(&h, Seq(1)).0, (100..115).collect::<Vec<_>>());
     // Not what is not durable, nor what is there in part only by now.
     h.write(118, 2, 2);
-    assert_eq!(segments(&h, u64::MAX).0, addrs);
+    assert_eq!(segments(&h, Seq::MAX).0, addrs);
     // What is superseded comes from its new place, once.
     h.write(110, 8, 3);
     h.flush();
-    let (addrs, all) = segments(&h, u64::MAX);
+    let (addrs, all) = segments(&h, Seq::MAX);
     assert_eq!(addrs, (84..126).collect::<Vec<_>>());
     assert_eq!(all.iter().filter(|&&(addr, _)| addr == 112).count(), 1);
     // All of it becomes clean, and stays so when the log comes round.
-    let batch = planned_with_neighbours(&h, u64::MAX);
+    let batch = planned_with_neighbours(&h, Seq::MAX);
     let dirty = h.engine.state().dirty;
     batch.items().iter().for_each(|item| h.write_item(&batch, item));
     h.backing.flush(h.backing.mark());
@@ -1336,13 +1347,13 @@ fn what_is_planned_already_is_no_neighbour() {
     }
     let mut batch = Batch::new(1000).unwrap();
     h.engine.begin_batch(&mut batch);
-    assert!(h.engine.plan_writeback(&mut batch, u64::MAX));
+    assert!(h.engine.plan_writeback(&mut batch, Seq::MAX));
     h.engine.continue_batch(&mut batch);
-    assert!(h.engine.plan_writeback(&mut batch, u64::MAX));
+    assert!(h.engine.plan_writeback(&mut batch, Seq::MAX));
     batch.sort();
-    while h.engine.plan_neighbours(&mut batch, u64::MAX) {}
+    while h.engine.plan_neighbours(&mut batch, Seq::MAX) {}
     batch.sort();
-    let addrs: Vec<u64> = batch.items().iter().map(|item| item.addr()).collect();
+    let addrs: Vec<u64> = batch.items().iter().map(|item| item.addr().0).collect();
     assert_eq!(addrs, (115..145).collect::<Vec<_>>());
 }
 
@@ -1351,9 +1362,9 @@ fn planning_goes_on_behind_what_is_being_written_back() {
     let mut h = host();
     let plan = |h: &Host, batch: &mut Batch| {
         h.engine.continue_batch(batch);
-        let more = h.engine.plan_writeback(batch, u64::MAX);
+        let more = h.engine.plan_writeback(batch, Seq::MAX);
         batch.sort();
-        (more, batch.items().first().map(|item| item.addr()))
+        (more, batch.items().first().map(|item| item.addr().0))
     };
     // Five segments, and some of a sixth.
     for addr in 0..5 {
@@ -1367,7 +1378,7 @@ fn planning_goes_on_behind_what_is_being_written_back() {
     let mut written: Vec<(Planned, Vec<Item>)> = Vec::new();
     for addr in [0, 100, 200] {
         assert_eq!(plan(&h, &mut batch), (true, Some(addr)));
-        assert_eq!((batch.span().first, batch.span().count), ((addr / 100) as u32, 1));
+        assert_eq!((batch.span().first, batch.span().count), (Segment((addr / 100) as u32), 1));
         for item in batch.items() {
             h.write_item(&batch, item);
         }
@@ -1423,7 +1434,7 @@ impl Parts {
             } else {
                 h.engine.continue_batch(&mut self.batch);
             }
-            h.engine.plan_writeback(&mut self.batch, u64::MAX);
+            h.engine.plan_writeback(&mut self.batch, Seq::MAX);
             self.batch.sort();
             (self.at, self.plan) = (0, self.plan + 1);
         }
@@ -1459,7 +1470,7 @@ impl Parts {
                 for (item, live, data) in items {
                     for s in (0..BLOCK_SECTORS).filter(|s| live & 1 << s != 0) {
                         let bytes = &data[s as usize * SECTOR..][..SECTOR];
-                        h.backing.write(item.addr() * BLOCK_SECTORS + s, bytes, false);
+                        h.backing.write(item.addr().first_sector() + s, bytes, false);
                     }
                     self.unflushed.push((planned, item));
                 }
@@ -1565,13 +1576,13 @@ fn relocate_but(h: &mut Host, unreadable: Option<u64>) -> Result<(), Wait> {
         for i in 0..claim.blocks {
             let item = &batch.items()[done];
             let mut block = h.cache.read(h.sector_of(item.slot), BLOCK_SECTORS).to_vec();
-            let lost = (unreadable == Some(item.addr())).then(|| {
+            let lost = (unreadable == Some(item.addr().0)).then(|| {
                 block.fill(0);
                 Entry::lost(&block)
             });
             let at = (claim.offset + i) as usize * BLOCK;
             h.buffers[usize::from(claim.buffer)][at..at + BLOCK].copy_from_slice(&block);
-            h.engine.relocated(&claim, claim.slot + i, &batch, item, lost);
+            h.engine.relocated(&claim, claim.slot.plus(i), &batch, item, lost);
             done += 1;
         }
         h.engine.copied(&claim);
@@ -1674,7 +1685,7 @@ fn the_head_does_not_wait_for_who_reads() {
     }
     assert_eq!(checks.judge(slot, generation, [old]), Verdict::Intact, "the head is right before it");
     let claim = h.engine.claim(15).unwrap();
-    assert_eq!(claim.slot, slot - 3, "it is the head's now, whoever reads there");
+    assert_eq!(claim.slot, slot.minus(3), "it is the head's now, whoever reads there");
     // Nothing is stored yet, and what was read is still right; but nobody could tell for much longer.
     assert_eq!(checks.judge(slot, generation, [old]), Verdict::Gone);
     h.copy(&claim, 500 * BLOCK_SECTORS, 15 * BLOCK_SECTORS, 99);
@@ -1715,7 +1726,7 @@ fn relocation_leaves_out_what_was_reclaimed_while_it_read() {
     assert_eq!(claim.slot, { batch.items()[0].slot });
     assert!(!batch.items().iter().any(|item| h.engine.holds_item(&batch, item)));
     for (i, item) in (0..).zip(batch.items()) {
-        h.engine.relocated(&claim, claim.slot + i, &batch, item, Some(7));
+        h.engine.relocated(&claim, claim.slot.plus(i), &batch, item, Some(7));
     }
     h.engine.copied(&claim);
     assert_eq!(h.engine.state().dirty, 0, "nothing was moved");
@@ -1727,7 +1738,7 @@ fn relocation_leaves_out_what_was_reclaimed_while_it_read() {
         n += 15;
         h.write(n, 15, n);
         h.flush();
-        if h.slots_of(n + 14)[0].0 == item.slot {
+        if h.slots_of(n + 14)[0].0 == { item.slot } {
             break;
         }
         h.write_back();
@@ -1756,7 +1767,7 @@ fn a_lost_block_lets_the_tail_pass_and_never_comes_back() {
     h.crash().unwrap();
     assert_eq!(h.engine.state().newest, newest, "all of it is there");
     h.move_tail(false);
-    assert!(h.engine.state().tail > 1, "it has passed");
+    assert!(h.engine.state().tail > Seq::FIRST, "it has passed");
     for _ in 0..3 {
         assert_eq!(h.engine.state().dirty, 17);
         assert_eq!([h.read(2), h.read(4), h.read(20)], [1; 3]);
@@ -1818,7 +1829,7 @@ fn a_lost_block_is_not_read_from_ram() {
 #[test]
 fn what_is_not_whole_is_not_taken_for_lost() {
     let block = [7; BLOCK];
-    let good = Entry { addr: 1, mask: 1, crc: crc32c(0, &block) };
+    let good = Entry { addr: Block(1), mask: 1, crc: crc32c(0, &block) };
     let lost = Entry { crc: Entry::lost(&block), ..good };
     assert!(good.is_stored_as(&block) && lost.is_stored_as(&block));
     let torn = [8; BLOCK];
@@ -1841,15 +1852,15 @@ fn a_record_that_rots_after_a_suspend_is_missed() {
             h.note();
             assert!(h.engine.note_durable().is_none(), "it is noted already");
         }
-        h.cache.poke(h.sector_of(claims[0].slot - 1), &[0x5a; SECTOR]);
+        h.cache.poke(h.sector_of(claims[0].slot.minus(1)), &[0x5a; SECTOR]);
         // One of the checkpoints may rot as well.
         for block in CHECKPOINT_BLOCKS.into_iter().filter(|_| suspend) {
             let mut h = twin(&h);
             h.cache.lose(block * BLOCK_SECTORS);
-            assert_eq!(h.crash(), Err(Damage::Short { end: 2, durable: 2 }), "block {block}");
+            assert_eq!(h.crash(), Err(Damage::Short { end: Seq(2), durable: Seq(2) }), "block {block}");
         }
         // Without the checkpoint of the suspend nobody can know.
-        let end = if suspend { Err(Damage::Short { end: 2, durable: 2 }) } else { Ok(()) };
+        let end = if suspend { Err(Damage::Short { end: Seq(2), durable: Seq(2) }) } else { Ok(()) };
         assert_eq!(h.crash(), end);
     }
 }
@@ -1885,7 +1896,7 @@ fn a_drained_log_is_empty_and_stays_so() {
     for _ in 0..3 {
         h.crash().unwrap();
         let s = h.engine.state();
-        assert_eq!((s.dirty, s.free_segments, s.tail, s.newest), (0, 16, tail, tail - 1));
+        assert_eq!((s.dirty, s.free_segments, s.tail, s.newest), (0, 16, tail, tail.before()));
     }
     for n in 2..200 {
         h.write(n % 30, 20, n);
@@ -1929,7 +1940,7 @@ fn pieces_say_which_sectors_they_have() {
 fn a_run_is_as_long_as_it_can_be_and_no_longer() {
     let mut h = host();
     let run = |h: &mut Host, addr: u64, blocks: u64| match h.engine.lookup(addr * BLOCK_SECTORS, blocks * 8) {
-        Run::Cache { slot, blocks, .. } => (slot, blocks),
+        Run::Cache { slot, blocks, .. } => (slot.0, blocks),
         other => panic!("{other:?}"),
     };
     // Blocks 0 to 29 fill two segments, which lie one behind the other.
@@ -2048,7 +2059,7 @@ fn the_buffer_of_the_newest_segment_is_used_again() {
 fn map(h: &Host, writing: Span) -> String {
     let map: String = (0..h.sb.nr_segments)
         .map(|segment| {
-            let (kind, dirty) = h.engine.kind(segment, writing);
+            let (kind, dirty) = h.engine.kind(Segment(segment), writing);
             let mut cell = Cell::default();
             cell.add(kind, dirty, h.sb.segment_blocks);
             cell.shown().char()
@@ -2078,8 +2089,8 @@ fn the_map_shows_what_a_segment_is() {
     h.write(100, 10, 2);
     h.flush();
     assert_eq!(map(&h, none), "-398o...........");
-    assert_eq!(map(&h, Span { first: 1, count: 2 }), "-ww8o...........");
-    assert_eq!(map(&h, Span { first: 15, count: 4 }), "-ww8o...........", "the log comes round");
+    assert_eq!(map(&h, Span { first: Segment(1), count: 2 }), "-ww8o...........");
+    assert_eq!(map(&h, Span { first: Segment(15), count: 4 }), "-ww8o...........", "the log comes round");
     h.write_back();
     assert_eq!(map(&h, none), "----o...........");
     let checkpoint = h.engine.advance_tail(true).unwrap();
@@ -2114,23 +2125,23 @@ fn what_the_next_segment_held_is_forgotten_ahead_and_piece_by_piece() {
         h.write(i * 100, 15, i + 1);
         h.drain();
     }
-    assert_eq!(h.slots_of(3), [(4, 0xff)]);
-    assert_eq!(h.engine.to_prepare(100), 0..SEGMENT_BLOCKS);
+    assert_eq!(h.slots_of(3), [(Slot(4), 0xff)]);
+    assert_eq!(h.engine.to_prepare(100), Slot(0)..Slot(SEGMENT_BLOCKS));
     assert!(h.engine.prepare(5));
     // The header and four blocks.
     assert!((0..4).all(|addr| h.slots_of(addr).is_empty()));
-    assert_eq!(h.slots_of(4), [(5, 0xff)]);
-    assert_eq!(h.engine.to_prepare(3), 5..8);
+    assert_eq!(h.slots_of(4), [(Slot(5), 0xff)]);
+    assert_eq!(h.engine.to_prepare(3), Slot(5)..Slot(8));
     assert!(h.engine.prepare(100) && !h.engine.prepare(100));
     assert!((0..15).all(|addr| h.slots_of(addr).is_empty()));
     assert_eq!((h.read(0), h.read(14), h.slots_of(100).len()), (1, 1, 1));
     // It is opened, and the one behind it is next. That one is opened with what it still holds.
-    assert_eq!(h.write(1700, 15, 20)[0].slot, 1);
-    assert_eq!(h.engine.to_prepare(100), SEGMENT_BLOCKS..2 * SEGMENT_BLOCKS);
+    assert_eq!(h.write(1700, 15, 20)[0].slot, Slot(1));
+    assert_eq!(h.engine.to_prepare(100), Slot(SEGMENT_BLOCKS)..Slot(2 * SEGMENT_BLOCKS));
     assert!(h.engine.prepare(1) && h.slots_of(100).len() == 1);
-    assert_eq!(h.write(1800, 15, 21)[0].slot, SEGMENT_BLOCKS + 1);
+    assert_eq!(h.write(1800, 15, 21)[0].slot, Slot(SEGMENT_BLOCKS + 1));
     assert!((100..115).all(|addr| h.slots_of(addr).is_empty()));
-    assert_eq!(h.engine.to_prepare(1), 2 * SEGMENT_BLOCKS..2 * SEGMENT_BLOCKS + 1);
+    assert_eq!(h.engine.to_prepare(1), Slot(2 * SEGMENT_BLOCKS)..Slot(2 * SEGMENT_BLOCKS + 1));
     h.flush();
     h.crash().unwrap();
     assert_eq!((h.read(100), h.read(200), h.read(1700), h.read(1814)), (2, 3, 20, 21));
@@ -2140,7 +2151,7 @@ fn what_the_next_segment_held_is_forgotten_ahead_and_piece_by_piece() {
 
 /// The first sector of the header that begins a segment.
 fn beginning(h: &Host, segment: u32) -> u64 {
-    h.sector_of(segment * SEGMENT_BLOCKS)
+    h.sector_of(Segment(segment).first_slot(SEGMENT_BLOCKS))
 }
 
 #[test]
@@ -2150,8 +2161,8 @@ fn one_unreadable_sector_anywhere_but_in_a_header_costs_nothing() {
     h.write(900, 3, 9);
     h.flush();
     h.drain();
-    let first = h.write(0, 15, 1)[0].slot - 1;
-    assert_eq!(first % SEGMENT_BLOCKS, 0);
+    let first = h.write(0, 15, 1)[0].slot.minus(1);
+    assert_eq!(first.offset(SEGMENT_BLOCKS), 0);
     h.flush();
     h.write(100, 3, 2);
     h.flush();
@@ -2168,16 +2179,16 @@ fn one_unreadable_sector_anywhere_but_in_a_header_costs_nothing() {
         // The header of what was in flight, its data, and where the next segment would begin.
         sector,
         sector + BLOCK_SECTORS + 3,
-        h.sector_of(first + 2 * SEGMENT_BLOCKS),
+        h.sector_of(first.plus(2 * SEGMENT_BLOCKS)),
         // Data of a record that is known durable.
-        h.sector_of(first + 4) + 5,
+        h.sector_of(first.plus(4)) + 5,
     ];
     for bad in bad {
         let mut h = Host { cache: h.cache.clone(), backing: h.backing.clone(), ..host() };
         h.cache.poke(sector, &header_only);
         h.cache.lose(bad);
         h.resume().unwrap_or_else(|e| panic!("sector {bad}: {e}"));
-        assert_eq!(h.engine.state().newest, 3, "sector {bad}");
+        assert_eq!(h.engine.state().newest, Seq(3), "sector {bad}");
         assert_eq!([h.read(100), h.read(102), h.read(200)], [2, 2, 0], "sector {bad}");
         h.write(300, 3, 4);
         h.flush();
@@ -2307,7 +2318,7 @@ fn a_resume_never_writes_to_the_only_checkpoint() {
                 h.cache.lose(block * BLOCK_SECTORS);
             }
             h.resume().unwrap_or_else(|e| panic!("{lost:?}, write {last}: {e}"));
-            assert_eq!((h.read(0), h.engine.state().newest), (1, 1), "{lost:?}, write {last}");
+            assert_eq!((h.read(0), h.engine.state().newest), (1, Seq(1)), "{lost:?}, write {last}");
             live_on(&mut h, &format!("{lost:?}, write {last}"));
             if cut.is_none() {
                 assert!(last >= 2);
@@ -2518,12 +2529,12 @@ fn a_header_that_is_lost_inside_the_log_is_named() {
     h.write(300, 3, 4);
     h.flush();
     h.lose_power();
-    for (bad, end) in [(0, 1), (SEGMENT_BLOCKS, 2), (2 * SEGMENT_BLOCKS, 3)] {
+    for (bad, end) in [(0, Seq(1)), (SEGMENT_BLOCKS, Seq(2)), (2 * SEGMENT_BLOCKS, Seq(3))] {
         let mut h = Host { cache: h.cache.clone(), backing: h.backing.clone(), ..host() };
-        h.cache.lose(h.sector_of(bad) + 7);
+        h.cache.lose(h.sector_of(Slot(bad)) + 7);
         let damage = h.resume().unwrap_err();
         let Damage::Unreadable { end: found, slot, durable } = damage else { panic!("{damage:?}") };
-        assert_eq!((found, slot), (end, bad));
+        assert_eq!((found, slot), (end, Slot(bad)));
         assert!(durable >= end && damage.to_string().contains(&format!("slot {bad},")), "{damage}");
     }
 }
@@ -2562,7 +2573,11 @@ fn a_log_that_goes_into_a_large_area_that_is_lost_has_no_end() {
     for apart in [1, 3, 16] {
         assert_eq!(lose(FEW, apart).0, Ok(()), "{apart} blocks apart");
         let (end, lost) = lose(38, apart);
-        assert_eq!(end, Err(Damage::Area { end: 2, slot: SEGMENT_BLOCKS }), "{apart} blocks apart");
+        assert_eq!(
+            end,
+            Err(Damage::Area { end: Seq(2), slot: Slot(SEGMENT_BLOCKS) }),
+            "{apart} blocks apart"
+        );
         assert!(lost <= FEW + 1, "{lost} reads that fail");
     }
 }
@@ -2596,7 +2611,7 @@ fn any_number_of_blocks_behind_the_log_may_not_match() {
     h.lose_power();
     h.cache.go_away(beginning(&h, 1)..beginning(&h, 5), MISMATCH);
     let damage = h.resume().unwrap_err();
-    assert!(matches!(damage, Damage::Unreadable { end: 2, durable: 2.., .. }), "{damage:?}");
+    assert!(matches!(damage, Damage::Unreadable { end: Seq(2), durable: Seq(2..), .. }), "{damage:?}");
 }
 
 /// What is lost of the data of earlier records says nothing of the log's end.
@@ -2613,7 +2628,7 @@ fn what_is_looked_through_behind_the_log_ends_at_its_tail() {
     }
     h.cache.lose(beginning(&h, 6));
     h.resume().unwrap();
-    assert_eq!((h.engine.state().newest, h.read(514)), (6, 6));
+    assert_eq!((h.engine.state().newest, h.read(514)), (Seq(6), 6));
 }
 
 /// Segment 0 holds record 1 and, of a life that a crash has ended, the header of record 2 with or without its data.
@@ -2628,7 +2643,7 @@ fn with_a_second_record(whole: bool) -> Host {
     let len = if whole { bytes.len() } else { BLOCK };
     h.cache.write(sector, &bytes[..len], true);
     h.crash().unwrap();
-    assert_eq!(h.engine.state().newest, if whole { 2 } else { 1 });
+    assert_eq!(h.engine.state().newest, Seq(if whole { 2 } else { 1 }));
     h
 }
 
@@ -2642,7 +2657,7 @@ fn where_a_later_record_cannot_be_read_one_that_was_spoilt_does_not_come_back() 
     assert_eq!([h.read(10), h.read(20)], [0, 3]);
     h.lose_power();
     h.cache.lose(beginning(&h, 1));
-    assert!(matches!(h.resume(), Err(Damage::Unreadable { end: 2, durable: 2, .. })));
+    assert!(matches!(h.resume(), Err(Damage::Unreadable { end: Seq(2), durable: Seq(2), .. })));
 }
 
 #[test]
@@ -2653,7 +2668,7 @@ fn where_nothing_can_be_read_behind_the_log_what_is_whole_counts() {
     }
     h.cache.lose(beginning(&h, 1));
     h.crash().unwrap();
-    assert_eq!((h.engine.state().newest, h.read(0), h.read(10)), (2, 1, 2));
+    assert_eq!((h.engine.state().newest, h.read(0), h.read(10)), (Seq(2), 1, 2));
 }
 
 /// What relocation does, as the kernel's host does it, to the dirty blocks of the oldest segments: reads them, and asks
@@ -2661,8 +2676,8 @@ fn where_nothing_can_be_read_behind_the_log_what_is_whole_counts() {
 fn look(h: &Host, lost: &mut Lost, now_ms: u64) -> Vec<bool> {
     let checks = h.engine.checks();
     let nr = h.sb.nr_segments;
-    let near = |slot: u32| {
-        let segment = slot / SEGMENT_BLOCKS;
+    let near = |slot: Slot| {
+        let segment = slot.segment(SEGMENT_BLOCKS);
         let around = Around::look(slot, nr * SEGMENT_BLOCKS, |place| {
             match h.cache.try_read(h.sector_of(place), BLOCK_SECTORS) {
                 Err(errno) => Sight::Error(Word::of(errno)),
@@ -2670,8 +2685,8 @@ fn look(h: &Host, lost: &mut Lost, now_ms: u64) -> Vec<bool> {
                 Ok(_) => Sight::Readable,
             }
         });
-        let see = |segment: u32| match (
-            h.cache.try_read(beginning(h, segment), BLOCK_SECTORS),
+        let see = |segment: Segment| match (
+            h.cache.try_read(beginning(h, segment.0), BLOCK_SECTORS),
             h.engine.record_at(segment),
         ) {
             (Err(errno), _) => Sight::Error(Word::of(errno)),
@@ -2681,7 +2696,7 @@ fn look(h: &Host, lost: &mut Lost, now_ms: u64) -> Vec<bool> {
             }
             _ => Sight::Wrong,
         };
-        let beside = [see((segment + nr - 1) % nr), see((segment + 1) % nr)];
+        let beside = [see(segment.before(nr)), see(segment.next(nr))];
         Near { own: see(segment), beside, around }
     };
     lost.begin(now_ms);
@@ -2722,7 +2737,7 @@ fn a_disk_that_is_locked_has_lost_nothing() {
     for part in [1..16, 1..9, 8..16, 4..12] {
         h.cache = sound.clone();
         let slots = SEGMENT_BLOCKS + part.start..SEGMENT_BLOCKS + part.end;
-        slots.for_each(|slot| h.cache.lose(h.sector_of(slot)));
+        slots.for_each(|slot| h.cache.lose(h.sector_of(Slot(slot))));
         let mut lost = Lost::new(100).unwrap();
         for second in 0..3600 {
             lost.hurry(second * 1000);

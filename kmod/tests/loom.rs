@@ -18,7 +18,7 @@ use writeboost::engine::log::{Claim, Io};
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::Batch;
 use writeboost::engine::{Engine, Entry};
-use writeboost::format::{BLOCK, BLOCK_SECTORS};
+use writeboost::format::{Block, Seq, Slot, BLOCK, BLOCK_SECTORS};
 use writeboost::host::Shared;
 
 /// Checks `f` in all orders with at most `preemptions` preemptions, and says how many there were.
@@ -40,7 +40,7 @@ fn check(what: &str, preemptions: Option<usize>, f: impl Fn() + Sync + Send + 's
 
 /// A record that [`Engine::poll`] might hand out.
 fn record(seq: u64) -> Io {
-    Io::Record { seq, slot: 0, blocks: 2, buffer: 0, offset: 0, fua: seq % 2 == 1 }
+    Io::Record { seq: Seq(seq), slot: Slot(0), blocks: 2, buffer: 0, offset: 0, fua: seq % 2 == 1 }
 }
 
 // Two records and a flush end while the commit thread looks: it learns of each once, sees what each did, and never sleeps
@@ -52,7 +52,7 @@ fn landings() {
         let commit = Arc::new(Event::new());
         // What an I/O does to memory: the device reads the buffer, the bio is given back.
         let bios: [Arc<Cell<u32>>; 2] = std::array::from_fn(|_| Arc::new(Cell::new("a bio", 0)));
-        let io = [record(1), Io::Flush { upto: 7 }];
+        let io = [record(1), Io::Flush { upto: Seq(7) }];
         let ends: Vec<_> = io
             .iter()
             .zip(&bios)
@@ -74,11 +74,11 @@ fn landings() {
             for landing in &landed[before..] {
                 match *landing {
                     Landing::Record { seq, fua, ok } => {
-                        assert_eq!((seq, fua, ok), (1, true, true));
+                        assert_eq!((seq, fua, ok), (Seq(1), true, true));
                         assert_eq!(bios[0].read(), 1);
                     }
                     Landing::Flush { upto, ok } => {
-                        assert_eq!((upto, ok), (7, true));
+                        assert_eq!((upto, ok), (Seq(7), true));
                         assert_eq!(bios[1].read(), 1);
                     }
                 }
@@ -125,7 +125,7 @@ fn who_sends_watches() {
             seen = commit.count();
             flights.collect(|landing| landed.push(landing));
         }
-        assert_eq!(landed, [Landing::Record { seq: 1, fua: true, ok: true }]);
+        assert_eq!(landed, [Landing::Record { seq: Seq(1), fua: true, ok: true }]);
         assert_eq!(bio.read(), 1);
         end.join().unwrap();
     });
@@ -157,7 +157,7 @@ fn a_flight_is_used_again() {
                     commit.wait(seen);
                 }
             }
-            assert_eq!(landed, Some(Landing::Record { seq, fua: true, ok: seq == 3 }));
+            assert_eq!(landed, Some(Landing::Record { seq: Seq(seq), fua: true, ok: seq == 3 }));
             // No join: that would order what the flight has to order.
             bio.write(0);
             drop(end);
@@ -231,8 +231,8 @@ impl Volume {
         }
         let mut engine = self.engine.lock().unwrap();
         for i in 0..claim.blocks {
-            let entry = Entry { addr: addr + u64::from(i), mask: 0xff, crc: n };
-            engine.stored(claim, claim.slot + i, entry);
+            let entry = Entry { addr: Block(addr + u64::from(i)), mask: 0xff, crc: n };
+            engine.stored(claim, claim.slot.plus(i), entry);
         }
         engine.copied(claim);
     }
@@ -254,7 +254,7 @@ impl Volume {
                             data,
                             "a torn record is sent"
                         );
-                        self.cache[(slot + i) as usize].store(data, Ordering::SeqCst);
+                        self.cache[slot.plus(i).index()].store(data, Ordering::SeqCst);
                     }
                     self.engine.lock().unwrap().record_done(seq, fua, true);
                 }
@@ -264,8 +264,8 @@ impl Volume {
     }
 
     /// What the cache device has in a slot at this moment.
-    fn on_device(&self, slot: u32) -> u32 {
-        self.cache[slot as usize].load(Ordering::SeqCst)
+    fn on_device(&self, slot: Slot) -> u32 {
+        self.cache[slot.index()].load(Ordering::SeqCst)
     }
 
     /// Fills whole segments, writes them and, without reading anything, calls them written back.
@@ -285,7 +285,7 @@ impl Volume {
         let mut batch = Batch::new((NR_SEGMENTS * SEGMENT_BLOCKS) as usize).unwrap();
         let mut engine = self.engine.lock().unwrap();
         engine.begin_batch(&mut batch);
-        while engine.plan_writeback(&mut batch, u64::MAX) {}
+        while engine.plan_writeback(&mut batch, Seq::MAX) {}
         for item in batch.items() {
             engine.begin_item(&batch, item).unwrap();
             engine.written_back(&batch, item);
@@ -329,7 +329,7 @@ fn what_is_read_while_its_segment_is_opened_again_is_not_served() {
             })
         };
         let claim = volume.engine.lock().unwrap().claim(SEGMENT_BLOCKS).unwrap();
-        assert_eq!(claim.slot / SEGMENT_BLOCKS, slot / SEGMENT_BLOCKS);
+        assert_eq!(claim.slot.segment(SEGMENT_BLOCKS), slot.segment(SEGMENT_BLOCKS));
         volume.copy(&claim, 100, 99);
         volume.send();
         reader.join().unwrap();
@@ -348,7 +348,7 @@ fn an_item_whose_segment_is_opened_again_is_left_out() {
         {
             let engine = volume.engine.lock().unwrap();
             engine.begin_batch(&mut batch);
-            while engine.plan_writeback(&mut batch, u64::MAX) {}
+            while engine.plan_writeback(&mut batch, Seq::MAX) {}
         }
         let item = batch.items()[0];
         assert!(volume.engine.lock().unwrap().begin_item(&batch, &item).is_some());

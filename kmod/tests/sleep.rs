@@ -9,7 +9,7 @@ mod sim;
 use sim::host::{Host, SEGMENT_BLOCKS};
 use sim::rng::Rng;
 use writeboost::engine::sleep::{Changed, Comparison};
-use writeboost::format::{Checkpoint, Held, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
+use writeboost::format::{Checkpoint, Held, Segment, Seq, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
 
 /// What the image finds on the cache device.
 fn compare(h: &Host) -> Result<(), Changed> {
@@ -126,7 +126,11 @@ fn a_record_behind_the_head_is_noticed() {
         other.write(100, 1, 3);
         other.flush();
         assert_eq!(other.checkpoint(), newest, "no checkpoint tells");
-        assert_eq!(come_back(&mut image, &other), Err(Changed::Appended { found: 2 }), "{blocks} {open}");
+        assert_eq!(
+            come_back(&mut image, &other),
+            Err(Changed::Appended { found: Seq(2) }),
+            "{blocks} {open}"
+        );
     }
 }
 
@@ -164,7 +168,7 @@ fn an_older_state_of_the_device_is_noticed() {
     };
     // The checkpoint is the same, and the last record is not there.
     let mut image = with_one_more();
-    assert_eq!(come_back(&mut image, &some_writes()), Err(Changed::Missing { expected: newest + 1 }));
+    assert_eq!(come_back(&mut image, &some_writes()), Err(Changed::Missing { expected: newest.next() }));
     // There is an older checkpoint.
     let mut image = with_one_more();
     image.drain();
@@ -179,10 +183,10 @@ fn a_checkpoint_with_the_right_number_must_be_the_same_in_all_else() {
     let cp = other.checkpoint();
     for wrong in [
         Checkpoint { epoch: cp.epoch + 1, ..cp },
-        Checkpoint { epoch_start: cp.epoch_start + 1, ..cp },
-        Checkpoint { durable: cp.durable + 1, ..cp },
-        Checkpoint { tail: cp.tail + 1, durable: cp.durable + 1, ..cp },
-        Checkpoint { tail_segment: cp.tail_segment + 1, ..cp },
+        Checkpoint { epoch_start: cp.epoch_start.next(), ..cp },
+        Checkpoint { durable: cp.durable.next(), ..cp },
+        Checkpoint { tail: cp.tail.next(), durable: cp.durable.next(), ..cp },
+        Checkpoint { tail_segment: Segment(cp.tail_segment.0 + 1), ..cp },
     ] {
         other.write_checkpoint(&wrong);
         let changed = Changed::Checkpoint { expected: cp.generation, found: Some(cp.generation) };

@@ -11,7 +11,7 @@ use std::{
 use tempfile::TempDir;
 use writeboost::{
     format::{
-        Checkpoint, Entry, Held, RecordHeader, Superblock, BLOCK, CHECKPOINT_BLOCKS, FIRST_BLOCK, SECTOR,
+        Block, Checkpoint, Entry, Held, RecordHeader, Seq, Superblock, BLOCK, CHECKPOINT_BLOCKS, FIRST_BLOCK, SECTOR,
     },
     host::crc32c,
 };
@@ -76,9 +76,10 @@ impl Image {
     fn write_record(&self, data: u8, wrong: u32) {
         let sb = self.superblock();
         let block = [data; BLOCK];
-        let header = RecordHeader { nonce: sb.nonce, seq: 1, epoch: 0, durable: 0, tail: 1, blocks: 1 };
+        let (seq, durable, tail) = (Seq::FIRST, Seq::NONE, Seq::FIRST);
+        let header = RecordHeader { nonce: sb.nonce, seq, epoch: 0, durable, tail, blocks: 1 };
         let mut b = [0; BLOCK];
-        header.encode(&mut b, |_| Entry { addr: 7, mask: 0xff, crc: crc32c(0, &block) ^ wrong });
+        header.encode(&mut b, |_| Entry { addr: Block(7), mask: 0xff, crc: crc32c(0, &block) ^ wrong });
         let at = u64::from(FIRST_BLOCK) * BLOCK as u64;
         self.file().write_all_at(&b, at).unwrap();
         self.file().write_all_at(&block, at + BLOCK as u64).unwrap();

@@ -10,7 +10,7 @@ use crate::{
 use uuid::Uuid;
 use writeboost::engine::replay::{is_empty, Damage, Replay, Want};
 use writeboost::format::{
-    Checkpoint, Chosen, Held, Invalid, Start, Superblock, BLOCK, CHECKPOINT_BLOCKS, FIRST_BLOCK, SECTOR,
+    Checkpoint, Chosen, Held, Invalid, Slot, Start, Superblock, BLOCK, CHECKPOINT_BLOCKS, FIRST_BLOCK, SECTOR,
 };
 
 /// Bytes at the start of a device that are zero on a blank one: the area that belongs to the superblock.
@@ -155,7 +155,7 @@ fn log(device: &Device, sb: &Superblock, depth: Depth) -> Result<Log, DeviceErro
     if cp.durable < cp.tail {
         let mut block = [0; BLOCK];
         let is_there =
-            device.read_if_there(&mut block, slot_offset(sb, cp.tail_segment * sb.segment_blocks))?;
+            device.read_if_there(&mut block, slot_offset(sb, cp.tail_segment.first_slot(sb.segment_blocks)))?;
         if is_there && is_empty(sb, &cp, &block) {
             return Ok(Log::Clean);
         }
@@ -200,6 +200,6 @@ fn count(device: &Device, sb: &Superblock, chosen: Chosen) -> Result<Log, Device
 }
 
 /// Byte offset of a slot on the cache device.
-fn slot_offset(sb: &Superblock, slot: u32) -> u64 {
-    (u64::from(sb.first_block) + u64::from(slot)) * BLOCK as u64
+fn slot_offset(sb: &Superblock, slot: Slot) -> u64 {
+    (u64::from(sb.first_block) + u64::from(slot.0)) * BLOCK as u64
 }

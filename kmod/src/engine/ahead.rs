@@ -9,7 +9,7 @@
 //! # Invariant
 //! A place that [`Ahead::look`] names was in a batch that it asked for before, and no batch since has used that memory.
 
-use crate::format::Superblock;
+use crate::format::{Segment, Slot, Superblock};
 use crate::host::{OutOfMemory, Table};
 
 /// A segment with so many records or more, beside the first, has many; so does a small one of which an eighth are headers.
@@ -18,7 +18,7 @@ const MANY: u32 = 8;
 /// and whatever is read ahead is dropped when that changes.
 const LASTING: u32 = 8;
 /// No segment.
-const NONE: u32 = u32::MAX;
+const NONE: Segment = Segment(u32::MAX);
 
 /// What is read from one segment in one go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct Piece {
     /// Which one, below the number of blocks of the memory.
     pub index: u32,
     /// Slot of its first block.
-    pub slot: u32,
+    pub slot: Slot,
     /// Number of blocks.
     pub blocks: u32,
     /// Block of the memory where they belong.
@@ -59,16 +59,16 @@ pub struct Ahead {
     /// Blocks of each piece: 1, or a segment's.
     piece_blocks: u32,
     /// Segment of each piece, by index.
-    held: Table<u32>,
+    held: Table<Segment>,
     /// The newest batch: its first segment, index of its first piece, and number.
-    batch: (u32, u32, u32),
+    batch: (Segment, u32, u32),
     /// Pieces of the next batch.
     window: u32,
     /// The segment whose inner records were wanted last, and how many of them.
-    segment: u32,
+    segment: Segment,
     inner: u32,
     /// The segment whose beginning was wanted last, and how many have begun since one had many records.
-    newest: u32,
+    newest: Segment,
     begun: u32,
 }
 
@@ -84,7 +84,7 @@ impl Ahead {
             room,
             piece_blocks: 1,
             held: Table::new(room as usize, |_| NONE)?,
-            batch: (0, 0, 0),
+            batch: (Segment(0), 0, 0),
             window: 1,
             segment: NONE,
             inner: 0,
@@ -98,8 +98,8 @@ impl Ahead {
     }
 
     /// Where `blocks` blocks from `slot` on are to be found, which the replay wants now.
-    pub fn look(&mut self, slot: u32, blocks: u32) -> Look {
-        let (segment, offset) = (slot / self.segment_blocks, slot % self.segment_blocks);
+    pub fn look(&mut self, slot: Slot, blocks: u32) -> Look {
+        let (segment, offset) = (slot.segment(self.segment_blocks), slot.offset(self.segment_blocks));
         self.note(segment, offset);
         let begins = offset == 0;
         let whole = self.begun <= LASTING;
@@ -118,7 +118,7 @@ impl Ahead {
     }
 
     /// Takes notice of how many records segments have.
-    fn note(&mut self, segment: u32, offset: u32) {
+    fn note(&mut self, segment: Segment, offset: u32) {
         if offset == 0 {
             // A replay may want to know how the next segment begins before it goes on in this one, and wants that again then.
             if segment != self.newest {
@@ -137,11 +137,11 @@ impl Ahead {
         }
     }
 
-    fn plan(&mut self, segment: u32, piece_blocks: u32) -> u32 {
+    fn plan(&mut self, segment: Segment, piece_blocks: u32) -> u32 {
         if piece_blocks != self.piece_blocks {
             self.piece_blocks = piece_blocks;
             self.held.fill(NONE);
-            self.batch = (0, 0, 0);
+            self.batch = (Segment(0), 0, 0);
             self.window = 1;
         }
         let pieces = self.pieces();
@@ -153,7 +153,7 @@ impl Ahead {
         self.window = (self.window * 2).min(self.room);
         for i in 0..count {
             let p = self.piece(i);
-            self.held[p.index as usize] = p.slot / self.segment_blocks;
+            self.held[p.index as usize] = p.slot.segment(self.segment_blocks);
         }
         count
     }
@@ -164,7 +164,7 @@ impl Ahead {
         let index = (first + i) % self.pieces();
         Piece {
             index,
-            slot: (segment + i) % self.nr_segments * self.segment_blocks,
+            slot: Segment((segment.0 + i) % self.nr_segments).first_slot(self.segment_blocks),
             blocks: self.piece_blocks,
             at: index * self.piece_blocks,
         }
@@ -185,7 +185,7 @@ mod tests {
     /// A host whose memory knows which slot each of its blocks is of; counts how often it waits for the device, reads and blocks.
     struct Host {
         ahead: Ahead,
-        memory: Vec<u32>,
+        memory: Vec<Slot>,
         waits: u32,
         reads: u32,
         blocks: u32,
@@ -200,20 +200,22 @@ mod tests {
             let mut sb = Superblock::new(1 << 30, 1 << 30, segment_blocks, [0; 16], 1).unwrap();
             sb.nr_segments = nr_segments;
             let ahead = Ahead::new(&sb, ROOM).unwrap();
-            Self { ahead, memory: vec![NONE; ROOM as usize], waits: 0, reads: 0, blocks: 0 }
+            Self { ahead, memory: vec![Slot(u32::MAX); ROOM as usize], waits: 0, reads: 0, blocks: 0 }
         }
 
-        fn want(&mut self, slot: u32, blocks: u32) {
+        fn want(&mut self, slot: Slot, blocks: u32) {
             let mut look = self.ahead.look(slot, blocks);
             if let Look::Batch(count) = look {
                 self.waits += 1;
                 for i in 0..count {
                     let p = self.ahead.piece(i);
                     assert!(
-                        p.index < ROOM && p.at + p.blocks <= ROOM && p.slot % self.ahead.segment_blocks == 0
+                        p.index < ROOM
+                            && p.at + p.blocks <= ROOM
+                            && p.slot.offset(self.ahead.segment_blocks) == 0
                     );
                     for k in 0..p.blocks {
-                        self.memory[(p.at + k) as usize] = p.slot + k;
+                        self.memory[(p.at + k) as usize] = p.slot.plus(k);
                     }
                     self.reads += 1;
                     self.blocks += p.blocks;
@@ -223,7 +225,10 @@ mod tests {
             }
             match look {
                 Look::Memory { at, .. } => {
-                    assert!((0..blocks).all(|k| self.memory[(at + k) as usize] == slot + k), "slot {slot}");
+                    assert!(
+                        (0..blocks).all(|k| self.memory[(at + k) as usize] == slot.plus(k)),
+                        "slot {slot}"
+                    );
                 }
                 _ => {
                     self.waits += 1;
@@ -238,12 +243,12 @@ mod tests {
         fn replay(&mut self, first: u32, segments: u32, peeks: bool, sizes: impl Fn(u32) -> u32) {
             let (all, blocks) = (self.ahead.nr_segments, self.ahead.segment_blocks);
             for i in 0..segments {
-                let start = (first + i) % all * blocks;
+                let start = Segment((first + i) % all).first_slot(blocks);
                 let mut at = 0;
                 while at + 2 <= blocks {
-                    self.want(start + at, 1);
+                    self.want(start.plus(at), 1);
                     if at == 0 && peeks {
-                        self.want((first + i + 1) % all * blocks, 1);
+                        self.want(Segment((first + i + 1) % all).first_slot(blocks), 1);
                     }
                     at += sizes(i);
                 }
@@ -298,7 +303,7 @@ mod tests {
     #[test]
     fn an_empty_log_is_one_block() {
         let mut h = Host::new();
-        h.want(77 * BLOCKS, 1);
+        h.want(Slot(77 * BLOCKS), 1);
         assert_eq!((h.waits, h.blocks), (1, 1));
     }
 
@@ -320,7 +325,7 @@ mod tests {
             let used = all.min(600) - 1;
             h.replay(seed * 15, used, seed % 2 == 0, sizes);
             // The data of a record at the end.
-            h.want((seed * 15 + used - 1) % all * blocks + 1, blocks - 1);
+            h.want(Segment((seed * 15 + used - 1) % all).first_slot(blocks).plus(1), blocks - 1);
         }
     }
 }

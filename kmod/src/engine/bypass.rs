@@ -24,6 +24,7 @@
 
 use super::log::{Claim, Refused, Wait};
 use super::Engine;
+use crate::format::{Block, Segment};
 use crate::host::{OutOfMemory, Table};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -69,7 +70,7 @@ impl Bypass {
 
     /// A write of `blocks` blocks from block `first` on is about to be under way; none if there are too many, or one of the same
     /// blocks is. With the lock.
-    pub fn begin(&self, first: u64, blocks: u64) -> Option<Tag> {
+    pub fn begin(&self, first: Block, blocks: u64) -> Option<Tag> {
         if self.overlaps(first, blocks) {
             return None;
         }
@@ -82,15 +83,15 @@ impl Bypass {
         Some(Tag(i as u32))
     }
 
-    fn range(first: u64, blocks: u64) -> Option<u64> {
-        let fits = blocks != 0 && blocks >> LEN_BITS == 0 && first.leading_zeros() >= LEN_BITS;
-        fits.then_some(first << LEN_BITS | blocks)
+    fn range(first: Block, blocks: u64) -> Option<u64> {
+        let fits = blocks != 0 && blocks >> LEN_BITS == 0 && first.0.leading_zeros() >= LEN_BITS;
+        fits.then_some(first.0 << LEN_BITS | blocks)
     }
 
     /// It has only its first `blocks` blocks, which are fewer.
     pub fn shorten(&self, tag: Tag, blocks: u64) {
         let Some(range) = self.ranges.get(tag.0 as usize) else { return };
-        let first = range.load(Ordering::Relaxed) >> LEN_BITS;
+        let first = Block(range.load(Ordering::Relaxed) >> LEN_BITS);
         if let Some(shorter) = Self::range(first, blocks) {
             range.store(shorter, Ordering::SeqCst);
         }
@@ -127,7 +128,7 @@ impl Bypass {
     }
 
     /// Whether a write of these blocks has to wait for one that is under way; then [`Bypass::end`] says so. With the lock.
-    pub fn is_in_the_way(&self, first: u64, blocks: u64) -> bool {
+    pub fn is_in_the_way(&self, first: Block, blocks: u64) -> bool {
         if self.under_way.load(Ordering::SeqCst) == 0 {
             return false;
         }
@@ -136,12 +137,12 @@ impl Bypass {
         self.overlaps(first, blocks)
     }
 
-    fn overlaps(&self, first: u64, blocks: u64) -> bool {
-        let end = first.saturating_add(blocks);
+    fn overlaps(&self, first: Block, blocks: u64) -> bool {
+        let end = first.plus(blocks);
         self.ranges.iter().any(|range| {
             let range = range.load(Ordering::SeqCst);
-            let (from, len) = (range >> LEN_BITS, range & ((1 << LEN_BITS) - 1));
-            len != 0 && from < end && first < from + len
+            let (from, len) = (Block(range >> LEN_BITS), range & ((1 << LEN_BITS) - 1));
+            len != 0 && from < end && first < from.plus(len)
         })
     }
 }
@@ -161,21 +162,21 @@ impl Engine {
     }
 
     /// How many of the blocks `first..first + blocks`, from the first on, no replay finds anything of.
-    pub fn count_absent(&self, first: u64, blocks: u64) -> u64 {
+    pub fn count_absent(&self, first: Block, blocks: u64) -> u64 {
         // In the same hold of the lock: the index may have forgotten something since the last one.
         if !self.knows_all() {
             return 0;
         }
-        let is_absent = |addr: &u64| {
+        let is_absent = |&n: &u64| {
             let mut absent = true;
-            self.index.find(*addr, |_, _| absent = false);
+            self.index.find(first.plus(n), |_, _| absent = false);
             absent
         };
-        (first..first.saturating_add(blocks)).take_while(is_absent).count() as u64
+        (0..blocks).take_while(is_absent).count() as u64
     }
 
     /// The index forgets something of a segment that a replay may still find there.
-    pub(super) fn note_forgotten(&mut self, segment: u32) {
+    pub(super) fn note_forgotten(&mut self, segment: Segment) {
         self.forgot = self.forgot.max(self.last_seq(segment));
     }
 
@@ -183,7 +184,7 @@ impl Engine {
     ///
     /// # Errors
     /// As there; also while one of them is on its way around the cache.
-    pub fn claim_at(&mut self, first: u64, blocks: u32) -> Result<Claim, Refused> {
+    pub fn claim_at(&mut self, first: Block, blocks: u32) -> Result<Claim, Refused> {
         if self.bypass.is_in_the_way(first, blocks.into()) {
             return Err(Refused::Wait(Wait::Progress));
         }
@@ -198,8 +199,8 @@ mod tests {
     #[test]
     fn who_writes_the_same_waits() {
         let bypass = Bypass::new().unwrap();
-        assert!(bypass.is_idle() && !bypass.is_in_the_way(0, u64::MAX));
-        let tag = bypass.begin(100, 16).unwrap();
+        assert!(bypass.is_idle() && !bypass.is_in_the_way(Block(0), u64::MAX));
+        let tag = bypass.begin(Block(100), 16).unwrap();
         for (first, blocks, waits) in [
             (100, 1, true),
             (115, 1, true),
@@ -208,28 +209,28 @@ mod tests {
             (90, 11, true),
             (0, 1000, true),
         ] {
-            assert_eq!(bypass.is_in_the_way(first, blocks), waits, "{first}+{blocks}");
+            assert_eq!(bypass.is_in_the_way(Block(first), blocks), waits, "{first}+{blocks}");
         }
-        assert_eq!([bypass.begin(115, 20), bypass.begin(0, 101)], [None; 2]);
-        let other = bypass.begin(0, 1).unwrap();
-        assert!(bypass.is_in_the_way(0, 1) && !bypass.is_in_the_way(1, 99));
+        assert_eq!([bypass.begin(Block(115), 20), bypass.begin(Block(0), 101)], [None; 2]);
+        let other = bypass.begin(Block(0), 1).unwrap();
+        assert!(bypass.is_in_the_way(Block(0), 1) && !bypass.is_in_the_way(Block(1), 99));
         bypass.shorten(tag, 4);
-        assert!(!bypass.is_in_the_way(104, 12) && bypass.is_in_the_way(103, 12));
+        assert!(!bypass.is_in_the_way(Block(104), 12) && bypass.is_in_the_way(Block(103), 12));
         // Whoever ends one is told that somebody waits, once.
         assert_eq!([bypass.end(tag), bypass.end(other)], [true, false]);
-        assert!(bypass.is_idle() && !bypass.is_in_the_way(0, 1000));
+        assert!(bypass.is_idle() && !bypass.is_in_the_way(Block(0), 1000));
     }
 
     #[test]
     fn those_before_a_moment_are_awaited() {
         let bypass = Bypass::new().unwrap();
         assert!(bypass.have_ended(0));
-        let [a, b] = [0, 100].map(|first| bypass.begin(first, 10).unwrap());
+        let [a, b] = [0, 100].map(|first| bypass.begin(Block(first), 10).unwrap());
         let moment = bypass.begun();
         assert!(!bypass.have_ended(moment) && bypass.have_ended(0));
         // What begins later, in the place of the first, does not matter; the second does.
         assert!(bypass.end(a));
-        let c = bypass.begin(0, 10).unwrap();
+        let c = bypass.begin(Block(0), 10).unwrap();
         assert_eq!(c, a);
         assert!(!bypass.have_ended(moment));
         assert!(bypass.end(b));
@@ -241,13 +242,16 @@ mod tests {
     #[test]
     fn there_is_an_end_of_places_and_of_numbers() {
         let bypass = Bypass::new().unwrap();
-        let tags: std::vec::Vec<_> = (0..MOST as u64).map(|i| bypass.begin(i, 1).unwrap()).collect();
-        assert_eq!(bypass.begin(1000, 1), None);
+        let tags: std::vec::Vec<_> = (0..MOST as u64).map(|i| bypass.begin(Block(i), 1).unwrap()).collect();
+        assert_eq!(bypass.begin(Block(1000), 1), None);
         bypass.end(tags[7]);
-        assert_eq!(bypass.begin(1000, 1), Some(tags[7]));
+        assert_eq!(bypass.begin(Block(1000), 1), Some(tags[7]));
         tags.iter().for_each(|&tag| _ = bypass.end(tag));
-        assert_eq!([bypass.begin(0, 0), bypass.begin(0, 1 << 24), bypass.begin(1 << 40, 1)], [None; 3]);
-        assert!(bypass.begin((1 << 40) - 1, (1 << 24) - 1).is_some());
-        assert!(bypass.is_in_the_way((1 << 40) + 5, 1));
+        assert_eq!(
+            [bypass.begin(Block(0), 0), bypass.begin(Block(0), 1 << 24), bypass.begin(Block(1 << 40), 1)],
+            [None; 3]
+        );
+        assert!(bypass.begin(Block((1 << 40) - 1), (1 << 24) - 1).is_some());
+        assert!(bypass.is_in_the_way(Block((1 << 40) + 5), 1));
     }
 }

@@ -20,6 +20,7 @@
 //! The generation has 32 bits. To come round, the log would have to do so 4 billion times during one read.
 
 use super::index::Checksums;
+use crate::format::{Segment, Slot};
 use crate::host::atomic::{AtomicU32, Ordering};
 use crate::host::{OutOfMemory, Table};
 
@@ -58,9 +59,9 @@ impl Checks {
 
     /// CRC-32C of the block in a slot: of the one that a lookup has found there only under the engine's lock, or for who
     /// finds out behind it that the segment was not opened again.
-    pub fn checksum(&self, slot: u32) -> u32 {
+    pub fn checksum(&self, slot: Slot) -> u32 {
         // Acquire: pairs with `set_checksum`.
-        self.checksums[slot as usize].load(Ordering::Acquire)
+        self.checksums[slot.index()].load(Ordering::Acquire)
     }
 
     pub(super) fn checksums(&self) -> &Checksums {
@@ -68,26 +69,26 @@ impl Checks {
     }
 
     /// Under the engine's lock.
-    pub(super) fn set_checksum(&self, slot: u32, crc: u32) {
+    pub(super) fn set_checksum(&self, slot: Slot, crc: u32) {
         // Release: who sees it sees that the segment was opened.
-        self.checksums[slot as usize].store(crc, Ordering::Release);
+        self.checksums[slot.index()].store(crc, Ordering::Release);
     }
 
     /// The generation of the segment of `slot`. Under the engine's lock.
-    pub(super) fn generation(&self, slot: u32) -> Generation {
-        Generation(self.generations[(slot / self.segment_blocks) as usize].load(Ordering::Relaxed))
+    pub(super) fn generation(&self, slot: Slot) -> Generation {
+        Generation(self.generations[slot.segment(self.segment_blocks).index()].load(Ordering::Relaxed))
     }
 
     /// The segment, in which the index has nothing any more, is opened again. Under the engine's lock.
-    pub(super) fn open(&self, segment: u32) {
-        let generation = &self.generations[segment as usize];
+    pub(super) fn open(&self, segment: Segment) {
+        let generation = &self.generations[segment.index()];
         generation.store(generation.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
     /// Judges blocks with the checksums `crcs` that were read from `slot` on, all in one segment, which a lookup has found
     /// there under `generation`.
-    pub fn judge(&self, slot: u32, generation: Generation, crcs: impl IntoIterator<Item = u32>) -> Verdict {
-        let match_all = (slot..).zip(crcs).all(|(slot, crc)| self.checksum(slot) == crc);
+    pub fn judge(&self, slot: Slot, generation: Generation, crcs: impl IntoIterator<Item = u32>) -> Verdict {
+        let match_all = slot.onward().zip(crcs).all(|(slot, crc)| self.checksum(slot) == crc);
         // Behind the checksums: see the invariants.
         if self.generation(slot) != generation {
             Verdict::Gone

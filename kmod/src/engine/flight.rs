@@ -16,7 +16,7 @@
 //!   under way, for FUA may be a write and a flush.
 
 use super::log::Io;
-use crate::format::WINDOW;
+use crate::format::{Seq, WINDOW};
 use crate::host::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::host::{OutOfMemory, Shared, Table};
 use crate::policy::lost::Word;
@@ -70,7 +70,7 @@ pub enum Landing {
     /// For [`super::Engine::record_done`].
     Record {
         /// The record.
-        seq: u64,
+        seq: Seq,
         /// Whether it was written with FUA.
         fua: bool,
         /// Whether it went well.
@@ -79,7 +79,7 @@ pub enum Landing {
     /// For [`super::Engine::flush_done`].
     Flush {
         /// What is durable now.
-        upto: u64,
+        upto: Seq,
         /// Whether it went well.
         ok: bool,
     },
@@ -218,8 +218,11 @@ impl Flights {
     /// The thread is about to submit `io`. Answers with the tag that [`Flights::land`] wants back.
     pub fn take_off(&self, io: &Io) -> usize {
         let (tag, what) = match *io {
-            Io::Record { seq, fua, .. } => ((seq * 2 + u64::from(fua)) as usize, seq * 2 + u64::from(fua)),
-            Io::Flush { upto } => (FLUSH, upto),
+            Io::Record { seq, fua, .. } => {
+                let tag = seq.0 * 2 + u64::from(fua);
+                (tag as usize, tag)
+            }
+            Io::Flush { upto } => (FLUSH, upto.0),
         };
         self.of(tag).take_off(what, self.trust.doubts.count());
         tag
@@ -320,11 +323,11 @@ impl Flights {
     pub fn collect(&self, mut f: impl FnMut(Landing)) {
         for flight in self.records.iter() {
             if let Some((tag, ok)) = flight.collect() {
-                f(Landing::Record { seq: tag / 2, fua: tag & 1 != 0, ok });
+                f(Landing::Record { seq: Seq(tag / 2), fua: tag & 1 != 0, ok });
             }
         }
         if let Some((upto, ok)) = self.flush.collect() {
-            f(Landing::Flush { upto, ok });
+            f(Landing::Flush { upto: Seq(upto), ok });
         }
     }
 
@@ -373,6 +376,7 @@ impl Default for Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::Slot;
     use std::vec::Vec;
 
     fn collected(flights: &Flights) -> Vec<Landing> {
@@ -382,7 +386,7 @@ mod tests {
     }
 
     fn record(seq: u64, fua: bool) -> Io {
-        Io::Record { seq, slot: 1, blocks: 2, buffer: 3, offset: 4, fua }
+        Io::Record { seq: Seq(seq), slot: Slot(1), blocks: 2, buffer: 3, offset: 4, fua }
     }
 
     #[test]
@@ -395,7 +399,7 @@ mod tests {
             let tags: Vec<(u64, usize)> = (first..first + WINDOW)
                 .map(|seq| (seq, flights.take_off(&record(seq, is_fua(seq)))))
                 .collect();
-            let flush = flights.take_off(&Io::Flush { upto: first });
+            let flush = flights.take_off(&Io::Flush { upto: Seq(first) });
             assert!(collected(&flights).is_empty());
             // From the last to the first.
             for &(seq, tag) in tags.iter().rev() {
@@ -403,7 +407,7 @@ mod tests {
                 flights.land(tag, is_ok(seq));
                 assert_eq!(
                     collected(&flights),
-                    [Landing::Record { seq, fua: is_fua(seq), ok: is_ok(seq) }],
+                    [Landing::Record { seq: Seq(seq), fua: is_fua(seq), ok: is_ok(seq) }],
                     "{first}"
                 );
                 assert!(collected(&flights).is_empty());
@@ -412,8 +416,8 @@ mod tests {
             for ok in [true, false] {
                 flights.land(flush, ok);
                 assert!(!flights.is_flying());
-                assert_eq!(collected(&flights), [Landing::Flush { upto: first, ok }]);
-                assert_eq!(flights.take_off(&Io::Flush { upto: first }), flush);
+                assert_eq!(collected(&flights), [Landing::Flush { upto: Seq(first), ok }]);
+                assert_eq!(flights.take_off(&Io::Flush { upto: Seq(first) }), flush);
             }
             flights.land(flush, true);
             assert_eq!(collected(&flights).len(), 1);
@@ -423,7 +427,7 @@ mod tests {
     #[test]
     fn no_commit_is_believed_that_returns_after_a_failure() {
         let flights = Flights::new(Doubts::new().unwrap()).unwrap();
-        let [plain, fua, flush] = [record(1, false), record(2, true), Io::Flush { upto: 1 }];
+        let [plain, fua, flush] = [record(1, false), record(2, true), Io::Flush { upto: Seq(1) }];
         // What is under way when another record, or a checkpoint, fails.
         for checkpoint in [false, true] {
             let tags = [&plain, &fua, &flush].map(|io| flights.take_off(io));
@@ -447,7 +451,7 @@ mod tests {
     #[test]
     fn reads_cast_doubt_until_that_is_no_use() {
         let flights = Flights::new(Doubts::new().unwrap()).unwrap();
-        let flush = Io::Flush { upto: 4 };
+        let flush = Io::Flush { upto: Seq(4) };
         let (eio, enodata) = (5, 61);
         flights.doubts().add_by_read(enodata, 1000);
         assert!(flights.is_believed(flights.take_off(&flush), true), "the medium has answered");

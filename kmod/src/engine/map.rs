@@ -3,6 +3,7 @@
 //! What the segments are, for people to look at: in cells of a map that may be much smaller than the cache.
 
 use super::Engine;
+use crate::format::Segment;
 use crate::interface::report;
 
 /// What a segment is.
@@ -25,16 +26,15 @@ pub enum Kind {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Span {
     /// The oldest one.
-    pub first: u32,
+    pub first: Segment,
     /// How many.
     pub count: u32,
 }
 
 impl Span {
     /// Whether the segment is among them, on a cache device of so many segments.
-    fn has(self, segment: u32, nr_segments: u32) -> bool {
-        let behind = u64::from(segment) + u64::from(nr_segments) - u64::from(self.first);
-        behind % u64::from(nr_segments) < self.count.into()
+    fn has(self, segment: Segment, nr_segments: u32) -> bool {
+        segment.since(self.first, nr_segments) < self.count
     }
 }
 
@@ -71,16 +71,15 @@ impl Cell {
 
 impl Engine {
     /// What `segment` is, and how many of its blocks are dirty, when those of `writing` are being written back.
-    pub fn kind(&self, segment: u32, writing: Span) -> (Kind, u32) {
+    pub fn kind(&self, segment: Segment, writing: Span) -> (Kind, u32) {
         let n = self.sb.nr_segments;
-        let dirty = u32::from(self.segments[segment as usize].dirty);
+        let dirty = u32::from(self.segments[segment.index()].dirty);
         let freeing = self.freeing.unwrap_or(0);
         // From the oldest one that cannot be written yet.
-        let behind =
-            (u64::from(segment) + u64::from(n) - u64::from(self.tail) + u64::from(freeing)) % u64::from(n);
-        let kind = if behind >= self.used.into() {
+        let behind = (segment.since(self.tail, n) + freeing) % n;
+        let kind = if behind >= self.used {
             Kind::Free
-        } else if behind < freeing.into() {
+        } else if behind < freeing {
             Kind::Clean
         } else if segment == self.head || self.last_seq(segment) > self.durable {
             Kind::Open

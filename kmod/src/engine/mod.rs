@@ -46,7 +46,7 @@ pub mod replay;
 pub mod runs;
 pub mod sleep;
 
-use crate::format::{Superblock, BLOCK_SECTORS, WINDOW};
+use crate::format::{Block, Segment, Seq, Slot, Superblock, BLOCK_SECTORS, WINDOW};
 use crate::host::{OutOfMemory, Shared, Table};
 use bypass::Bypass;
 use checks::Checks;
@@ -62,11 +62,11 @@ pub const RESERVED_SEGMENTS: u32 = 4;
 
 /// What the engine knows of one segment.
 #[derive(Debug, Clone, Copy)]
-struct Segment {
+struct SegmentState {
     /// Sequence number of its first record.
-    first_seq: u64,
+    first_seq: Seq,
     /// Highest sequence number of a record that superseded sectors of this segment.
-    superseded_by: u64,
+    superseded_by: Seq,
     /// Slots that are live and dirty.
     dirty: u16,
     /// Records that were opened here and are not yet on the cache device.
@@ -79,7 +79,7 @@ struct Segment {
 #[derive(Debug, Clone, Copy, Default)]
 struct Buffer {
     /// The segment whose image it holds.
-    segment: Option<u32>,
+    segment: Option<Segment>,
     /// Reads that copy from it.
     pins: u32,
 }
@@ -90,52 +90,52 @@ pub struct Engine {
     sb: Shared<Superblock>,
     index: Index,
     checks: Shared<Checks>,
-    segments: Table<Segment>,
+    segments: Table<SegmentState>,
     buffers: Table<Buffer>,
     /// Records from `durable + 1` to `next_seq - 1`, each at `seq % WINDOW`.
     records: Table<Record>,
     epoch: u64,
-    epoch_start: u64,
+    epoch_start: Seq,
     generation: u64,
     /// How far the log is durable, by the newest checkpoint.
-    noted: u64,
+    noted: Seq,
     /// Where the log begins, and how far it is durable, by the newest checkpoint and by the one before, which is in another slot.
-    /// 0: nobody knows.
-    told: [(u64, u64); 2],
+    /// [`Seq::NONE`]: nobody knows.
+    told: [(Seq, Seq); 2],
     /// Where checkpoints go.
     places: Places,
     /// The same by the one before that, which a checkpoint that is under way takes the place of.
-    older_tail: u64,
+    older_tail: Seq,
     /// The newest record that the index has forgotten something of, or a later number: of a segment that a replay has left
     /// out, the number of the record that was found there.
-    forgot: u64,
+    forgot: Seq,
     bypass: Shared<Bypass>,
     /// The segment that new records go to, and the first block in it that no record has.
-    head: u32,
+    head: Segment,
     head_next: u32,
     /// So many slots of the segment behind the head, from its first on, hold nothing any more: see [`Engine::prepare`].
     prepared: u32,
     /// Sequence number of the next record to open.
-    next_seq: u64,
+    next_seq: Seq,
     /// The record that accepts claims: always `next_seq - 1`.
     open: bool,
     /// All records up to here were handed out for writing.
-    sent: u64,
-    written: u64,
-    durable: u64,
+    sent: Seq,
+    written: Seq,
+    durable: Seq,
     /// Somebody waits until the log is durable up to here.
-    wanted: u64,
+    wanted: Seq,
     /// The commit in flight makes the log durable up to here, which it is not yet.
-    commit: Option<u64>,
+    commit: Option<Seq>,
     flushing: bool,
     /// Claims wait because a relocation waits for the writers to finish.
     paused: bool,
     failed: bool,
     /// The oldest segment that is not reclaimed, and its first sequence number.
-    tail: u32,
-    tail_seq: u64,
+    tail: Segment,
+    tail_seq: Seq,
     /// The first sequence number of the log by the newest durable checkpoint.
-    durable_tail: u64,
+    durable_tail: Seq,
     /// Segments from the durable tail to the head.
     used: u32,
     /// A checkpoint was handed out and is not yet durable: segments that it frees.
@@ -152,7 +152,7 @@ pub struct Failed;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
     /// Block number on the backing device.
-    pub addr: u64,
+    pub addr: Block,
     /// First sector within the block.
     pub first: u32,
     /// Number of sectors.
@@ -164,7 +164,7 @@ impl Part {
     pub fn first_of(sector: u64, sectors: u64) -> Self {
         let first = sector % BLOCK_SECTORS;
         Self {
-            addr: sector / BLOCK_SECTORS,
+            addr: Block::of_sector(sector),
             first: first as u32,
             sectors: sectors.min(BLOCK_SECTORS - first) as u32,
         }
@@ -201,11 +201,11 @@ pub struct State {
     /// Blocks of the head segment that records have taken.
     pub cursor: u32,
     /// Sequence number of the newest record.
-    pub newest: u64,
+    pub newest: Seq,
     /// Highest sequence number on stable storage.
-    pub durable: u64,
+    pub durable: Seq,
     /// Oldest sequence number not yet reclaimed.
-    pub tail: u64,
+    pub tail: Seq,
     /// Records that were written before they were as large as their segment allowed.
     pub partial_records: u64,
     /// The log has failed.
@@ -218,7 +218,8 @@ impl Engine {
     fn empty(sb: &Superblock, nr_buffers: u8, secret: Secret) -> Result<Self, OutOfMemory> {
         let nr_slots = sb.nr_segments as usize * sb.segment_blocks as usize;
         let checks = Shared::new(Checks::new(sb.nr_segments, sb.segment_blocks)?)?;
-        let segment = Segment { first_seq: 0, superseded_by: 0, dirty: 0, pending: 0, buffer: None };
+        let (first_seq, superseded_by) = (Seq::NONE, Seq::NONE);
+        let segment = SegmentState { first_seq, superseded_by, dirty: 0, pending: 0, buffer: None };
         Ok(Self {
             index: Index::new(nr_slots, secret)?,
             checks,
@@ -226,30 +227,30 @@ impl Engine {
             buffers: Table::new(nr_buffers.into(), |_| Buffer::default())?,
             records: Table::new(WINDOW as usize, |_| Record::default())?,
             epoch: 0,
-            epoch_start: 0,
+            epoch_start: Seq::NONE,
             generation: 0,
-            noted: 0,
-            told: [(0, 0); 2],
+            noted: Seq::NONE,
+            told: [(Seq::NONE, Seq::NONE); 2],
             places: Places::default(),
-            older_tail: 0,
-            forgot: 0,
+            older_tail: Seq::NONE,
+            forgot: Seq::NONE,
             bypass: Shared::new(Bypass::new()?)?,
-            head: 0,
+            head: Segment(0),
             head_next: sb.segment_blocks,
             prepared: 0,
-            next_seq: 1,
+            next_seq: Seq::FIRST,
             open: false,
-            sent: 0,
-            written: 0,
-            durable: 0,
-            wanted: 0,
+            sent: Seq::NONE,
+            written: Seq::NONE,
+            durable: Seq::NONE,
+            wanted: Seq::NONE,
             commit: None,
             flushing: false,
             paused: false,
             failed: false,
-            tail: 0,
-            tail_seq: 1,
-            durable_tail: 1,
+            tail: Segment(0),
+            tail_seq: Seq::FIRST,
+            durable_tail: Seq::FIRST,
             used: 0,
             freeing: None,
             dirty: 0,
@@ -279,7 +280,7 @@ impl Engine {
     }
 
     /// First sector on the cache device of the block in `slot`.
-    pub fn slot_sector(&self, slot: u32) -> u64 {
+    pub fn slot_sector(&self, slot: Slot) -> u64 {
         self.sb.slot_sector(slot)
     }
 
@@ -291,7 +292,7 @@ impl Engine {
             nr_segments: self.sb.nr_segments,
             free_segments: self.free_segments(),
             cursor: self.head_next,
-            newest: self.next_seq - 1,
+            newest: self.newest(),
             durable: self.durable,
             tail: self.tail_seq,
             partial_records: self.partial_records,
@@ -308,37 +309,47 @@ impl Engine {
         self.used - self.freeing.unwrap_or(0)
     }
 
-    fn next_segment(&self, segment: u32) -> u32 {
-        if segment + 1 == self.sb.nr_segments {
-            0
-        } else {
-            segment + 1
-        }
+    fn next_segment(&self, segment: Segment) -> Segment {
+        segment.next(self.sb.nr_segments)
     }
 
-    fn segment_of(&self, slot: u32) -> u32 {
-        slot / self.sb.segment_blocks
+    fn segment_of(&self, slot: Slot) -> Segment {
+        slot.segment(self.sb.segment_blocks)
+    }
+
+    fn first_slot(&self, segment: Segment) -> Slot {
+        segment.first_slot(self.sb.segment_blocks)
+    }
+
+    /// The first slot that no record has, if the head is not full.
+    fn next_slot(&self) -> Slot {
+        self.first_slot(self.head).plus(self.head_next)
+    }
+
+    /// The newest record.
+    fn newest(&self) -> Seq {
+        self.next_seq.before()
     }
 
     /// Highest sequence number of a record in a segment that is in use.
-    fn last_seq(&self, segment: u32) -> u64 {
+    fn last_seq(&self, segment: Segment) -> Seq {
         if segment == self.head {
-            self.next_seq - 1
+            self.newest()
         } else {
-            self.segments[self.next_segment(segment) as usize].first_seq.saturating_sub(1)
+            self.segments[self.next_segment(segment).index()].first_seq.before()
         }
     }
 
     /// Puts what record `seq` holds in `slot` into the index and the counts. Says where the block was before.
-    fn store(&mut self, slot: u32, entry: Entry, seq: u64) -> Was {
+    fn store(&mut self, slot: Slot, entry: Entry, seq: Seq) -> Was {
         let (head, segment_blocks) = (self.head, self.sb.segment_blocks);
         // The order of the log: it comes round, and goes on behind its head with the oldest segment.
-        let place = |slot: u32| (slot / segment_blocks <= head, slot);
+        let place = |slot: Slot| (slot.segment(segment_blocks) <= head, slot);
         let own = place(slot);
-        let newest = self.next_seq - 1;
+        let newest = self.newest();
         let (segments, dirty) = (&mut self.segments, &mut self.dirty);
         self.checks.set_checksum(slot, entry.crc);
-        segments[(slot / segment_blocks) as usize].dirty += 1;
+        segments[slot.segment(segment_blocks).index()].dirty += 1;
         *dirty += 1;
         let was = self.index.insert(
             slot,
@@ -346,7 +357,7 @@ impl Engine {
             entry.mask,
             |other| place(other) > own,
             |o| {
-                let s = &mut segments[(o.slot / segment_blocks) as usize];
+                let s = &mut segments[o.slot.segment(segment_blocks).index()];
                 // Who superseded a slot of ours that was late is some record up to the newest.
                 s.superseded_by = s.superseded_by.max(if o.slot == slot { newest } else { seq });
                 if o.dead && o.dirty {
@@ -355,7 +366,7 @@ impl Engine {
                 }
             },
         );
-        match was.map(|slot| &self.segments[(slot / segment_blocks) as usize]) {
+        match was.map(|slot| &self.segments[self.segment_of(slot).index()]) {
             None => Was::Absent,
             Some(segment) if segment.buffer.is_some() => Was::InRam,
             Some(_) => Was::OnDevice,

@@ -20,7 +20,7 @@
 //!   had then. A suspend tries again where checkpoints belong ([`Engine::forgive_slots`]): there an older module looks, too.
 
 use super::Engine;
-use crate::format::{Checkpoint, Chosen, CHECKPOINT_BLOCKS, CHECKPOINT_SLOTS};
+use crate::format::{Checkpoint, Chosen, Seq, CHECKPOINT_BLOCKS, CHECKPOINT_SLOTS};
 use core::fmt;
 
 /// The slots of one volume's checkpoints.
@@ -248,7 +248,7 @@ impl Opening {
                 return Err(Unwritable);
             }
             engine.places.abandon();
-            engine.told = [engine.told[1], (0, 0)];
+            engine.told = [engine.told[1], (Seq::NONE, Seq::NONE)];
             // What is in the other slots stays: it is all there is beside the one.
             self.step = Step::Done;
             return Ok(());

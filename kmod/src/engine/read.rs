@@ -4,7 +4,7 @@
 
 use super::checks::Generation;
 use super::{Engine, Part};
-use crate::format::BLOCK_SECTORS;
+use crate::format::{Block, Slot, BLOCK_SECTORS};
 
 /// Most blocks that one lookup looks at, so that the lock is held for a bounded time.
 const MAX_LOOKUP: u64 = 256;
@@ -13,7 +13,7 @@ const MAX_LOOKUP: u64 = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Piece {
     /// The slot.
-    pub slot: u32,
+    pub slot: Slot,
     /// The generation of its segment: what is read from the slot is judged by [`super::checks::Checks::judge`].
     pub generation: Generation,
     /// Which sectors of the block.
@@ -36,7 +36,7 @@ impl Pieces {
     }
 
     /// The sectors `mask`, of which a lookup has found all in `slot` under `generation`, on the cache device.
-    pub fn one(slot: u32, generation: Generation, mask: u8) -> Self {
+    pub fn one(slot: Slot, generation: Generation, mask: u8) -> Self {
         let mut p = Self { len: 1, ..Self::default() };
         p.list[0] = Piece { slot, generation, mask, ram: None };
         p
@@ -57,7 +57,7 @@ pub enum Run {
     /// read there is judged by [`super::checks::Checks::judge`].
     Cache {
         /// Slot of the first block.
-        slot: u32,
+        slot: Slot,
         /// Number of blocks.
         blocks: u32,
         /// The generation of their segment.
@@ -81,10 +81,10 @@ impl Engine {
             let segment = self.segment_of(slot);
             // What stands for a lost block must be read from the device, where its checksum gives it away: what is in RAM
             // is not checked.
-            let ram = self.segments[segment as usize]
+            let ram = self.segments[segment.index()]
                 .buffer
                 .filter(|_| !self.index.is_lost(slot))
-                .map(|b| (b, slot - segment * self.sb.segment_blocks));
+                .map(|b| (b, slot.offset(self.sb.segment_blocks)));
             *piece = Piece { slot, generation: self.checks.generation(slot), mask: live & want, ram };
             p.len += 1;
         });
@@ -125,17 +125,17 @@ impl Engine {
         n
     }
 
-    fn cache_run(&self, addr: u64, blocks: u64, slot: u32) -> u32 {
+    fn cache_run(&self, addr: Block, blocks: u64, slot: Slot) -> u32 {
         // Behind a lost block in a segment that is in RAM there may be some that are not on the device yet.
-        if self.segments[self.segment_of(slot) as usize].buffer.is_some() {
+        if self.segments[self.segment_of(slot).index()].buffer.is_some() {
             return 1;
         }
         let mut n = 1;
         // It ends before its segment does, if not earlier: the next segment begins with a header, which holds no block.
         while u64::from(n) < blocks {
             let mut next = None;
-            self.index.find(addr + u64::from(n), |s, live| next = Some((s, live)));
-            if next != Some((slot + n, 0xff)) {
+            self.index.find(addr.plus(n.into()), |s, live| next = Some((s, live)));
+            if next != Some((slot.plus(n), 0xff)) {
                 break;
             }
             n += 1;
@@ -146,7 +146,7 @@ impl Engine {
     /// Takes `slot`, which a lookup has found under `generation` and which cannot be read, out of the index if it is clean:
     /// the backing device has what it holds. Says whether a new lookup finds the sectors `mask` of its block in another
     /// place, because of that or because they have been superseded meanwhile.
-    pub fn forget(&mut self, slot: u32, generation: Generation, mask: u8) -> bool {
+    pub fn forget(&mut self, slot: Slot, generation: Generation, mask: u8) -> bool {
         if self.checks.generation(slot) != generation {
             return true;
         }

@@ -19,7 +19,7 @@ use super::map::Span;
 #[cfg(doc)]
 use super::RESERVED_SEGMENTS;
 use super::{Engine, Entry};
-use crate::format::{Checkpoint, WINDOW};
+use crate::format::{Block, Checkpoint, Segment, Seq, Slot};
 use crate::host::{OutOfMemory, Table};
 
 /// Relocation is worth it when it costs at most this part of the room that it makes.
@@ -55,19 +55,19 @@ pub struct Item {
     key_high: u16,
     key_low: u32,
     /// The slot.
-    pub slot: u32,
+    pub slot: Slot,
 }
 
 impl Item {
-    fn new(addr: u64, mask: u8, slot: u32) -> Self {
-        let key = addr << 8 | u64::from(mask);
+    fn new(addr: Block, mask: u8, slot: Slot) -> Self {
+        let key = addr.0 << 8 | u64::from(mask);
         Self { key_high: (key >> 32) as u16, key_low: key as u32, slot }
     }
 
     /// A whole block that is dirty.
     #[cfg(test)]
-    pub fn at(addr: u64, slot: u32) -> Self {
-        Self::new(addr, 0xff, slot)
+    pub fn at(addr: u64, slot: Slot) -> Self {
+        Self::new(Block(addr), 0xff, slot)
     }
 
     /// Address and mask, in this order so that sorting by it sorts by address.
@@ -76,11 +76,12 @@ impl Item {
     }
 
     /// Block number on the backing device.
-    pub fn addr(&self) -> u64 {
-        self.key() >> 8
+    pub fn addr(&self) -> Block {
+        Block(self.key() >> 8)
     }
 
     /// The sectors of the block that were live in the slot.
+    #[allow(dead_code)] // For tests.
     pub fn mask(&self) -> u8 {
         self.key_low as u8
     }
@@ -88,7 +89,7 @@ impl Item {
 
 /// When items were planned: their slots may have been used again since. The sequence number of the next record then.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Planned(u64);
+pub struct Planned(Seq);
 
 impl From<&Batch> for Planned {
     fn from(batch: &Batch) -> Self {
@@ -101,8 +102,8 @@ impl From<&Batch> for Planned {
 pub struct Batch {
     items: Table<Item>,
     len: usize,
-    first: u32,
-    next: u32,
+    first: Segment,
+    next: Segment,
     segments: u32,
     /// Segments from the tail to the first.
     skipped: u32,
@@ -121,8 +122,8 @@ impl Batch {
         Ok(Self {
             items: Table::new(slots, |_| Item::default())?,
             len: 0,
-            first: 0,
-            next: 0,
+            first: Segment(0),
+            next: Segment(0),
             segments: 0,
             skipped: 0,
             planned: Planned::default(),
@@ -150,6 +151,7 @@ impl Batch {
     }
 
     /// Number of segments all of whose dirty slots are in the batch; when the log has failed, all of those that are durable.
+    #[allow(dead_code)] // For tests.
     pub fn segments(&self) -> u32 {
         self.segments
     }
@@ -194,12 +196,8 @@ fn sort(items: &mut [Item]) {
 
 impl Engine {
     /// How many segments the tail has to pass to get there.
-    pub(super) fn behind_tail(&self, segment: u32) -> u32 {
-        if segment >= self.tail {
-            segment - self.tail
-        } else {
-            segment + self.sb.nr_segments - self.tail
-        }
+    pub(super) fn behind_tail(&self, segment: Segment) -> u32 {
+        segment.since(self.tail, self.sb.nr_segments)
     }
 
     /// Empties the batch; planning begins at the tail.
@@ -226,7 +224,7 @@ impl Engine {
 
     /// Comes by up to [`CLEAN_AT_ONCE`] segments that hold nothing dirty, and adds all dirty slots of the one behind them to
     /// the batch. Says whether it got any further.
-    fn plan_segments(&self, batch: &mut Batch, last: u64, with_head: bool) -> bool {
+    fn plan_segments(&self, batch: &mut Batch, last: Seq, with_head: bool) -> bool {
         let planned = batch.len;
         // Of a failed log each slot is looked at.
         let most = if self.failed { CLEAN_AT_ONCE / 8 } else { CLEAN_AT_ONCE };
@@ -245,19 +243,19 @@ impl Engine {
     /// there is room for them. Says whether it did.
     ///
     /// When the log has failed, some record will never be durable; of the segment that it lies in, those before it are taken.
-    fn plan_segment(&self, batch: &mut Batch, last: u64, with_head: bool) -> bool {
+    fn plan_segment(&self, batch: &mut Batch, last: Seq, with_head: bool) -> bool {
         let segment = batch.next;
         if batch.skipped + batch.segments >= self.in_log()
             || (segment == self.head && !with_head)
-            || self.segments[segment as usize].first_seq > last
+            || self.segments[segment.index()].first_seq > last
             // Opened since the batch was begun: what it holds would be taken for what has come instead of that.
-            || self.segments[segment as usize].first_seq >= batch.planned.0
+            || self.segments[segment.index()].first_seq >= batch.planned.0
         {
             return false;
         }
-        let (first, end) = (segment * self.sb.segment_blocks, self.durable_end(segment));
-        let blocks = end - first;
-        let dirty = self.segments[segment as usize].dirty;
+        let (first, end) = (self.first_slot(segment), self.durable_end(segment));
+        let blocks = end.since(first);
+        let dirty = self.segments[segment.index()].dirty;
         let most = if self.failed { blocks } else { dirty.into() };
         if (blocks != self.sb.segment_blocks && !self.failed)
             || blocks == 0
@@ -267,7 +265,7 @@ impl Engine {
         }
         // Of a failed log, what relocation has moved out of a segment may be dirty there all the same.
         if dirty != 0 || self.failed {
-            for slot in first..end {
+            for slot in Slot::each(first..end) {
                 let (addr, mask) = self.unwritten(slot);
                 if mask != 0 {
                     batch.items[batch.len] = Item::new(addr, mask, slot);
@@ -281,20 +279,20 @@ impl Engine {
     }
 
     /// The slot behind the last durable record of a segment that is in use: its end, if all of them are.
-    fn durable_end(&self, segment: u32) -> u32 {
+    fn durable_end(&self, segment: Segment) -> Slot {
         if self.last_seq(segment) <= self.durable {
-            (segment + 1) * self.sb.segment_blocks
-        } else if self.segments[segment as usize].first_seq > self.durable {
-            segment * self.sb.segment_blocks
+            self.first_slot(segment).plus(self.sb.segment_blocks)
+        } else if self.segments[segment.index()].first_seq > self.durable {
+            self.first_slot(segment)
         } else {
-            self.records[((self.durable + 1) % WINDOW) as usize].first
+            self.records[self.durable.next().in_window()].first
         }
     }
 
     /// Block number and sectors of what the durable slot holds and only the cache device has.
     ///
     /// When the log has failed, what relocation has moved may never be durable in its new place, and is still here.
-    fn unwritten(&self, slot: u32) -> (u64, u8) {
+    fn unwritten(&self, slot: Slot) -> (Block, u8) {
         let (addr, live, dirty) = self.index.get(slot);
         if live != 0 && dirty {
             return (addr, live);
@@ -310,7 +308,7 @@ impl Engine {
 
     /// Adds the dirty slots of the next segment that has some to a batch for writeback, if the segment begins with record `last`
     /// at the latest. Says whether there may be more: call until not. The lock may be let go in between.
-    pub fn plan_writeback(&self, batch: &mut Batch, last: u64) -> bool {
+    pub fn plan_writeback(&self, batch: &mut Batch, last: Seq) -> bool {
         self.plan_segments(batch, last, true)
     }
 
@@ -318,7 +316,7 @@ impl Engine {
     /// backing device: a device that seeks writes it along at next to no cost, and it need not be written later. Not what
     /// begins with a record behind `last`. Says whether there may be more: call until not, then sort again. The lock may be let
     /// go in between.
-    pub fn plan_neighbours(&self, batch: &mut Batch, last: u64) -> bool {
+    pub fn plan_neighbours(&self, batch: &mut Batch, last: Seq) -> bool {
         if self.failed {
             return false;
         }
@@ -329,16 +327,19 @@ impl Engine {
             let behind = if i + 1 == batch.sorted { None } else { Some(batch.items[i + 1].addr()) };
             if before != Some(addr) {
                 // Behind what the one before is given.
-                let first = before.map_or(0, |before| before.saturating_add(NEIGHBOURS + 1));
+                let first = before.map_or(Block(0), |before| before.plus(NEIGHBOURS + 1));
                 let mut at = addr;
-                while at > first && addr - at < NEIGHBOURS && self.plan_neighbour(batch, at - 1, last) {
-                    at -= 1;
+                while at > first
+                    && addr.since(at) < NEIGHBOURS
+                    && self.plan_neighbour(batch, at.before(), last)
+                {
+                    at = at.before();
                 }
             }
-            let most = behind.unwrap_or(u64::MAX).min(addr + NEIGHBOURS + 1);
-            let mut at = addr + 1;
+            let most = behind.unwrap_or(Block::MAX).min(addr.plus(NEIGHBOURS + 1));
+            let mut at = addr.next();
             while at < most && self.plan_neighbour(batch, at, last) {
-                at += 1;
+                at = at.next();
             }
         }
         batch.looked = end;
@@ -346,11 +347,11 @@ impl Engine {
     }
 
     /// Adds what is dirty and durable of a block, as [`Engine::plan_neighbours`] says. Says whether there was anything.
-    fn plan_neighbour(&self, batch: &mut Batch, addr: u64, last: u64) -> bool {
+    fn plan_neighbour(&self, batch: &mut Batch, addr: Block, last: Seq) -> bool {
         let planned = batch.len;
         self.index.find(addr, |slot, live| {
             let segment = self.segment_of(slot);
-            let s = &self.segments[segment as usize];
+            let s = &self.segments[segment.index()];
             let (_, _, dirty) = self.index.get(slot);
             // What planning has come by is in the batch, or was in one that is under way.
             let is_young = self.behind_tail(segment) >= batch.skipped + batch.segments;
@@ -367,12 +368,12 @@ impl Engine {
     /// Adds the dirty slots of the next segment that has some to a batch for relocation. Says whether there may be more: call
     /// until not, then ask [`Engine::judge_relocation`]. The lock may be let go in between.
     pub fn plan_relocation(&self, batch: &mut Batch) -> bool {
-        self.plan_segments(batch, u64::MAX, false)
+        self.plan_segments(batch, Seq::MAX, false)
     }
 
     /// Whether relocating the batch makes room.
     pub fn judge_relocation(&self, batch: &Batch) -> Relocation {
-        if self.failed || batch.len == 0 || self.segments[self.tail as usize].dirty == 0 {
+        if self.failed || batch.len == 0 || self.segments[self.tail.index()].dirty == 0 {
             return Relocation::Waits;
         }
         // What is looked at, and the log as a whole, which counts because a stretch in which all is dirty costs as much
@@ -400,7 +401,7 @@ impl Engine {
     /// Whether the item's slot still holds what it did when it was planned: its segment may have been reclaimed and
     /// opened again since. Asked when the item was read and compared with its checksum, which may be another one's if not.
     pub fn holds_item(&self, planned: impl Into<Planned>, item: &Item) -> bool {
-        self.segments[self.segment_of(item.slot) as usize].first_seq < planned.into().0
+        self.segments[self.segment_of(item.slot).index()].first_seq < planned.into().0
     }
 
     /// Begins work on an item: the sectors that are still live and dirty in its slot. `None` when there is nothing left to
@@ -416,16 +417,17 @@ impl Engine {
     /// What [`Engine::begin_item`] said is live of the item is on the backing device, which was flushed since.
     pub fn written_back(&mut self, planned: impl Into<Planned>, item: &Item) {
         let planned = planned.into();
-        let mut slot = item.slot;
+        let first = item.slot;
+        let mut slot = first;
         loop {
             let segment = self.segment_of(slot);
             // The slots that follow were opened later, and so will be opened again later.
-            if slot == item.slot && !self.holds_item(planned, item) {
+            if slot == first && !self.holds_item(planned, item) {
                 return;
             }
             // The live mask can only have shrunk since, so all that is live was written.
-            if self.index.clean(slot) {
-                self.segments[segment as usize].dirty -= 1;
+            if self.index.mark_clean(slot) {
+                self.segments[segment.index()].dirty -= 1;
                 self.dirty -= 1;
                 return;
             }
@@ -448,7 +450,7 @@ impl Engine {
     pub fn claim_relocation(&mut self, blocks: u32) -> Result<Claim, Wait> {
         self.close();
         self.paused = true;
-        if self.failed || self.has_writers() || self.next_seq > self.durable + WINDOW {
+        if self.failed || self.has_writers() || self.is_window_full() {
             return Err(Wait::Progress);
         }
         if self.head_is_full() {
@@ -472,7 +474,7 @@ impl Engine {
     pub fn relocated(
         &mut self,
         claim: &Claim,
-        slot: u32,
+        slot: Slot,
         batch: &Batch,
         item: &Item,
         lost: Option<u32>,
@@ -493,11 +495,9 @@ impl Engine {
 
     /// The number of the record that begins a segment of the log, if it is known durable: its header is there, unless the cache
     /// device has lost it. Of other segments nobody knows what they begin with.
-    pub fn record_at(&self, segment: u32) -> Option<u64> {
-        let nr = self.sb.nr_segments;
-        let first_seq = self.segments.get(segment as usize)?.first_seq;
-        let behind_tail = (segment + nr - self.tail) % nr;
-        (behind_tail < self.in_log() && first_seq <= self.durable).then_some(first_seq)
+    pub fn record_at(&self, segment: Segment) -> Option<Seq> {
+        let first_seq = self.segments.get(segment.index())?.first_seq;
+        (self.behind_tail(segment) < self.in_log() && first_seq <= self.durable).then_some(first_seq)
     }
 
     /// Moves the tail over all segments that hold nothing dirty. Returns the checkpoint that makes it so: write it
@@ -512,7 +512,7 @@ impl Engine {
         }
         let mut freeing = 0;
         while freeing < self.used.min(PASSED_AT_ONCE) {
-            let s = self.segments[self.tail as usize];
+            let s = self.segments[self.tail.index()];
             let is_head = self.tail == self.head;
             // A head that is not idle has a record that is not durable.
             if s.dirty != 0 || self.last_seq(self.tail) > self.durable || (is_head && !whole) {
@@ -526,7 +526,7 @@ impl Engine {
                 self.head_next = self.sb.segment_blocks;
             }
             freeing += 1;
-            self.tail_seq = self.last_seq(self.tail) + 1;
+            self.tail_seq = self.last_seq(self.tail).next();
             self.tail = self.next_segment(self.tail);
         }
         if freeing == 0 && !self.places.is_lost {
@@ -575,7 +575,7 @@ impl Engine {
 
     /// Whether all records up to `goal` have left the log: they will not be replayed, whatever becomes of the power. What the
     /// tail says is not enough, for the checkpoint that says so too may still be on its way, and fail.
-    pub fn has_left_log(&self, goal: u64) -> bool {
+    pub fn has_left_log(&self, goal: Seq) -> bool {
         self.durable_tail > goal
     }
 }
@@ -593,7 +593,7 @@ mod tests {
             let mut items: std::vec::Vec<_> = (0..len)
                 .map(|slot| {
                     lot = lot.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    Item::new(lot >> 33 & 0x1ff, (lot >> 24) as u8, slot)
+                    Item::new(Block(lot >> 33 & 0x1ff), (lot >> 24) as u8, Slot(slot))
                 })
                 .collect();
             // In any order, and once more, with some that are behind the others.
@@ -605,7 +605,7 @@ mod tests {
                 assert_eq!(keys(&items), keys(&wanted));
                 let mut slots: std::vec::Vec<_> = items.iter().map(|item| item.slot).collect();
                 slots.sort();
-                assert!(slots.iter().zip(0..).all(|(&slot, i)| slot == i), "each is still there");
+                assert!(slots.iter().zip(0..).all(|(&slot, i)| slot == Slot(i)), "each is still there");
                 let some = items.len() / 10;
                 items.rotate_left(some);
             }

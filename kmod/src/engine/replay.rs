@@ -31,7 +31,7 @@
 
 use super::places::Places;
 use super::{Engine, Entry, Secret};
-use crate::format::{Checkpoint, Chosen, RecordHeader, Superblock, BLOCK, WINDOW};
+use crate::format::{Checkpoint, Chosen, RecordHeader, Seq, Slot, Superblock, BLOCK, WINDOW};
 use crate::host::{OutOfMemory, Table};
 use crate::policy::lost::Loss;
 use core::fmt;
@@ -46,7 +46,7 @@ pub enum Want {
     /// `blocks` blocks from `slot` on: feed them to [`Replay::feed`].
     Read {
         /// Slot of the first block.
-        slot: u32,
+        slot: Slot,
         /// Number of blocks.
         blocks: u32,
     },
@@ -60,37 +60,37 @@ pub enum Damage {
     /// A block cannot be read by the medium's own word, and what it should hold, record `end`, is known durable.
     Unreadable {
         /// The record that is missing.
-        end: u64,
+        end: Seq,
         /// What the log is known to hold.
-        durable: u64,
+        durable: Seq,
         /// The slot that cannot be read: where its header should be.
-        slot: u32,
+        slot: Slot,
     },
     /// So much cannot be read, by the medium's own word, behind what is known of the log, that record `end` may have been durable.
     Area {
         /// The record that may be missing.
-        end: u64,
+        end: Seq,
         /// Where its header should be.
-        slot: u32,
+        slot: Slot,
     },
     /// The log is known to be durable up to `durable`, but ends before record `end`.
     Short {
         /// The first record that is missing.
-        end: u64,
+        end: Seq,
         /// What the log is known to hold.
-        durable: u64,
+        durable: Seq,
     },
     /// Where record `expected` should be lies the later one `found` of the same epoch.
     Overwritten {
         /// The record that should be there.
-        expected: u64,
+        expected: Seq,
         /// The one that is.
-        found: u64,
+        found: Seq,
     },
     /// Where record `expected` should be lies one of a later epoch than the checkpoint's: the newest checkpoint is lost.
     Outdated {
         /// The record that should be there.
-        expected: u64,
+        expected: Seq,
     },
     /// The log fills more segments than there are.
     Endless,
@@ -137,6 +137,7 @@ impl fmt::Display for Damage {
 
 /// Whether the log of volume `sb` has nothing in it, told from `block`, the first block of the checkpoint's tail segment,
 /// alone: without an index, for those who only want to know. In doubt it says no, and a replay decides.
+#[allow(dead_code)] // For the tools and tests.
 pub fn is_empty(sb: &Superblock, checkpoint: &Checkpoint, block: &[u8; BLOCK]) -> bool {
     let cp = checkpoint;
     cp.durable < cp.tail
@@ -145,15 +146,15 @@ pub fn is_empty(sb: &Superblock, checkpoint: &Checkpoint, block: &[u8; BLOCK]) -
 }
 
 /// Whether some count is too high to go on with, `next` being that of the next record.
-fn is_exhausted(checkpoint: &Checkpoint, next: u64) -> bool {
-    next.max(checkpoint.generation).max(checkpoint.epoch) > MOST
+fn is_exhausted(checkpoint: &Checkpoint, next: Seq) -> bool {
+    next.0.max(checkpoint.generation).max(checkpoint.epoch) > MOST
 }
 
 /// Where a header was found: its block, decoded header and slot.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     header: RecordHeader,
-    slot: u32,
+    slot: Slot,
 }
 
 /// What the replay is waiting for.
@@ -172,7 +173,7 @@ enum Step {
     /// A block behind the header that cannot be read, and as many more: perhaps a later record knows what was durable.
     /// So many are lost so far.
     Seek {
-        slot: u32,
+        slot: Slot,
         left: u32,
         lost: u32,
     },
@@ -192,7 +193,7 @@ enum Beyond {
     /// Nothing that matters.
     Nothing,
     /// Its sequence number and epoch.
-    Record(u64, u64),
+    Record(Seq, u64),
     /// It cannot be read.
     Unreadable,
 }
@@ -208,16 +209,16 @@ pub struct Replay {
     headers: Table<u8>,
     seen: Table<Option<Seen>>,
     /// Next sequence number to apply, and to see.
-    apply: u64,
-    see: u64,
-    durable: u64,
+    apply: Seq,
+    see: Seq,
+    durable: Seq,
     epoch: u64,
     /// Where the next header is looked for first: a slot and whether it may be in this segment at all.
-    at: u32,
+    at: Slot,
     segments: u32,
     ahead: Beyond,
     /// The slots that could not be read and may have held the next record: behind the last one, or at the start of a segment.
-    unreadable: Option<u32>,
+    unreadable: Option<Slot>,
     /// What lies behind that was looked through.
     sought: bool,
     step: Step,
@@ -248,11 +249,11 @@ impl Replay {
         let tail = checkpoint.tail_segment;
         engine.tail = tail;
         engine.tail_seq = checkpoint.tail;
-        engine.head = if tail == 0 { sb.nr_segments - 1 } else { tail - 1 };
+        engine.head = tail.before(sb.nr_segments);
         engine.generation = checkpoint.generation;
         engine.places = Places::of(&chosen);
         Ok(Self {
-            at: tail * sb.segment_blocks,
+            at: tail.first_slot(sb.segment_blocks),
             engine,
             checkpoint,
             doubtful,
@@ -287,24 +288,24 @@ impl Replay {
             Step::Next => Want::Read { slot: self.at, blocks: 1 },
             Step::Seek { slot, .. } => Want::Read { slot, blocks: 1 },
             Step::Ahead | Step::NextSegment => Want::Read { slot: self.next_start(), blocks: 1 },
-            Step::Data | Step::Doubt(_) => match self.seen[(self.apply % WINDOW) as usize] {
-                Some(s) => Want::Read { slot: s.slot + 1, blocks: s.header.blocks.into() },
+            Step::Data | Step::Doubt(_) => match self.seen[self.apply.in_window()] {
+                Some(s) => Want::Read { slot: s.slot.plus(1), blocks: s.header.blocks.into() },
                 None => Want::Flush,
             },
         }
     }
 
-    fn next_start(&self) -> u32 {
+    fn next_start(&self) -> Slot {
         if self.segments == 0 {
             return self.at;
         }
-        let segment = self.engine.segment_of(self.at - 1);
-        self.engine.next_segment(segment) * self.segment_blocks()
+        let segment = self.engine.segment_of(self.at.minus(1));
+        self.engine.first_slot(self.engine.next_segment(segment))
     }
 
     /// Records applied so far, and the number of the next: for showing progress.
-    pub fn progress(&self) -> (u64, u64) {
-        (self.apply - self.checkpoint.tail, self.apply)
+    pub fn progress(&self) -> (u64, Seq) {
+        (self.apply.since(self.checkpoint.tail), self.apply)
     }
 
     /// Takes the blocks that [`Replay::want`] asked for.
@@ -357,16 +358,16 @@ impl Replay {
     }
 
     /// Goes on with the block behind `slot`, `left` of them, unless enough is known, or the medium has lost `lost` of them.
-    fn seek(&mut self, slot: u32, left: u32, lost: u32) -> Result<(), Damage> {
+    fn seek(&mut self, slot: Slot, left: u32, lost: u32) -> Result<(), Damage> {
         if left == 0 || self.durable >= self.see {
             return self.settle(true);
         }
         if let (true, Some(slot)) = (lost > FEW, self.unreadable) {
             return Err(Damage::Area { end: self.see, slot });
         }
-        let end = self.engine.sb.nr_segments * self.segment_blocks();
-        let slot = if slot + 1 < end { slot + 1 } else { 0 };
-        if slot == self.checkpoint.tail_segment * self.segment_blocks() {
+        let end = Slot(self.engine.sb.nr_segments * self.segment_blocks());
+        let slot = if slot.plus(1) < end { slot.plus(1) } else { Slot(0) };
+        if slot == self.engine.first_slot(self.checkpoint.tail_segment) {
             return self.settle(true);
         }
         self.step = Step::Seek { slot, left: left - 1, lost };
@@ -374,8 +375,8 @@ impl Replay {
     }
 
     /// Takes from a block behind a header that cannot be read what it knows durable, if it is the header of a later record.
-    fn note_later(&mut self, block: &[u8; BLOCK], slot: u32) -> Result<(), Damage> {
-        let offset = slot % self.segment_blocks();
+    fn note_later(&mut self, block: &[u8; BLOCK], slot: Slot) -> Result<(), Damage> {
+        let offset = slot.offset(self.segment_blocks());
         let Ok(h) = RecordHeader::decode(block, &self.engine.sb, offset) else { return Ok(()) };
         if h.epoch > self.checkpoint.epoch {
             return Err(Damage::Outdated { expected: self.see });
@@ -406,8 +407,8 @@ impl Replay {
         }
     }
 
-    fn acceptable(&self, block: &[u8; BLOCK], slot: u32) -> Result<Option<RecordHeader>, Damage> {
-        let offset = slot % self.segment_blocks();
+    fn acceptable(&self, block: &[u8; BLOCK], slot: Slot) -> Result<Option<RecordHeader>, Damage> {
+        let offset = slot.offset(self.segment_blocks());
         let Ok(h) = RecordHeader::decode(block, &self.engine.sb, offset) else { return Ok(None) };
         let cp = &self.checkpoint;
         // No record is written before the checkpoint of its epoch is durable. Going on from an older one would take the
@@ -440,7 +441,7 @@ impl Replay {
             && header.epoch + 1 < self.checkpoint.epoch
     }
 
-    fn accept(&mut self, block: &[u8; BLOCK], header: RecordHeader, slot: u32) -> Result<(), Damage> {
+    fn accept(&mut self, block: &[u8; BLOCK], header: RecordHeader, slot: Slot) -> Result<(), Damage> {
         let doubt = self.is_in_doubt(&header);
         self.unreadable = None;
         if self.step == Step::NextSegment {
@@ -453,19 +454,20 @@ impl Replay {
             let segment = self.engine.segment_of(slot);
             self.engine.head = segment;
             self.engine.used += 1;
-            self.engine.segments[segment as usize].first_seq = header.seq;
+            self.engine.segments[segment.index()].first_seq = header.seq;
         }
         // What this header knows durable is applied first: its place in the ring may be taken by such a record.
         self.durable = self.durable.max(header.durable);
         self.settle(false)?;
-        let i = (header.seq % WINDOW) as usize;
+        let i = header.seq.in_window();
         // One array of bytes, not one of blocks: a block would be made on the kernel's small stack.
         self.headers[i * BLOCK..(i + 1) * BLOCK].copy_from_slice(block);
         self.seen[i] = Some(Seen { header, slot });
         self.epoch = header.epoch;
-        self.see += 1;
-        self.at = slot + 1 + u32::from(header.blocks);
-        let room = self.segment_blocks() - (self.at - 1) % self.segment_blocks() - 1;
+        self.see = self.see.next();
+        let last = slot.plus(header.blocks.into());
+        self.at = last.plus(1);
+        let room = self.segment_blocks() - last.offset(self.segment_blocks()) - 1;
         // Of this epoch there are no two records with the same number.
         let ahead = self.step == Step::NextSegment && self.see < self.checkpoint.epoch_start;
         self.step = match room {
@@ -473,7 +475,7 @@ impl Replay {
             _ if ahead => Step::Ahead,
             _ => Step::Next,
         };
-        if doubt && self.apply + 1 == self.see {
+        if doubt && self.apply.next() == self.see {
             let then = if self.step == Step::NextSegment { Resumed::NextSegment } else { Resumed::Next };
             self.step = Step::Doubt(then);
             return Ok(());
@@ -491,7 +493,7 @@ impl Replay {
             return self.settle(false);
         }
         // It is what a crash has left. The one that counts lies in the next segment.
-        if let Some(Seen { slot, .. }) = self.seen[(self.apply % WINDOW) as usize].take() {
+        if let Some(Seen { slot, .. }) = self.seen[self.apply.in_window()].take() {
             self.at = slot;
         }
         self.see = self.apply;
@@ -534,12 +536,12 @@ impl Replay {
 
     fn apply_next(&mut self) {
         let seq = self.apply;
-        let i = (seq % WINDOW) as usize;
-        self.apply += 1;
+        let i = seq.in_window();
+        self.apply = seq.next();
         let Some(Seen { header, slot }) = self.seen[i].take() else { return };
         for k in 0..usize::from(header.blocks) {
             let entry = self.entry(i, k);
-            let slot = slot + 1 + k as u32;
+            let slot = slot.plus(1 + k as u32);
             if entry.mask != 0 {
                 self.engine.store(slot, entry, seq);
             }
@@ -548,7 +550,7 @@ impl Replay {
 
     /// Whether these are the data of the next record to apply.
     fn is_intact(&self, blocks: &[u8]) -> bool {
-        let i = (self.apply % WINDOW) as usize;
+        let i = self.apply.in_window();
         let n = self.seen[i].map_or(0, |s| usize::from(s.header.blocks));
         blocks.len() == n * BLOCK
             && blocks.chunks_exact(BLOCK).enumerate().all(|(k, block)| self.entry(i, k).is_stored_as(block))
@@ -577,17 +579,17 @@ impl Replay {
         let segment_blocks = self.segment_blocks();
         let e = &mut self.engine;
         // Segments in which only records behind the end were seen are not in use.
-        while e.used > 0 && e.segments[e.head as usize].first_seq >= end {
+        while e.used > 0 && e.segments[e.head.index()].first_seq >= end {
             e.used -= 1;
-            e.head = if e.head == 0 { e.sb.nr_segments - 1 } else { e.head - 1 };
+            e.head = e.head.before(e.sb.nr_segments);
         }
         // New records begin in a fresh segment: the old head has no RAM buffer.
         e.head_next = segment_blocks;
         e.next_seq = end;
-        e.sent = end - 1;
-        e.written = end - 1;
-        e.durable = end - 1;
-        e.wanted = 0;
+        e.sent = end.before();
+        e.written = end.before();
+        e.durable = end.before();
+        e.wanted = Seq::NONE;
         // A checkpoint that cannot be read now may have these numbers, and records of its epoch may be behind the end.
         e.generation += 2 * u64::from(self.doubtful);
         e.epoch = self.checkpoint.epoch + 1 + u64::from(self.doubtful);

@@ -3,7 +3,7 @@
 //! What of a part is read or written as one piece.
 
 use super::reclaim::Item;
-use crate::format::{BLOCK, BLOCK_SECTORS, SECTOR};
+use crate::format::{Block, Slot, BLOCK, BLOCK_SECTORS, SECTOR};
 use core::ops::Range;
 
 /// Sectors that lie one behind the other both on the backing device and in the memory of a part, of which each item has a block.
@@ -21,11 +21,11 @@ pub struct Run {
 
 impl Run {
     /// From the first to the last of the sectors `mask`, which is not 0, of block `addr`, which is item number `item`.
-    pub fn of(item: usize, addr: u64, mask: u8) -> Self {
+    pub fn of(item: usize, addr: Block, mask: u8) -> Self {
         let (first, end) = (mask.trailing_zeros() as usize, 8 - mask.leading_zeros() as usize);
         Self {
             first: item,
-            sector: addr * BLOCK_SECTORS + first as u64,
+            sector: addr.first_sector() + first as u64,
             offset: item * BLOCK + first * SECTOR,
             len: (end - first) * SECTOR,
         }
@@ -73,15 +73,17 @@ pub fn for_each_run(items: &[Item], todo: &[u8], mut f: impl FnMut(&Run)) {
 /// The number of the first item, its slot, and how many items there are, of each row of them whose numbers and slots both follow
 /// one another, at most so many.
 pub fn for_each_row(
-    items: impl Iterator<Item = (usize, u32)>,
+    items: impl Iterator<Item = (usize, Slot)>,
     most: usize,
-    mut f: impl FnMut(usize, u32, usize),
+    mut f: impl FnMut(usize, Slot, usize),
 ) {
-    let mut row: Option<(usize, u32, usize)> = None;
+    let mut row: Option<(usize, Slot, usize)> = None;
     for (i, slot) in items {
         match &mut row {
             Some((first, first_slot, n))
-                if i == *first + *n && u64::from(slot) == u64::from(*first_slot) + *n as u64 && *n < most =>
+                if i == *first + *n
+                    && u64::from(slot.0) == u64::from(first_slot.0) + *n as u64
+                    && *n < most =>
             {
                 *n += 1;
             }
@@ -104,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_run_goes_on_over_blocks_and_ends_at_a_gap() {
-        let items = [3, 4, 5, 7, 7].map(|addr| Item::at(addr, 0));
+        let items = [3, 4, 5, 7, 7].map(|addr| Item::at(addr, Slot(0)));
         let runs = |todo: [u8; 5]| {
             let mut runs = Vec::new();
             for_each_run(&items, &todo, |run| {
@@ -128,7 +130,7 @@ mod tests {
             ]
         );
         assert!(runs([0; 5]).is_empty());
-        let run = Run::of(2, 10, 0b0111_1000);
+        let run = Run::of(2, Block(10), 0b0111_1000);
         assert_eq!((run.sector, run.offset, run.len), (83, 2 * BLOCK + 3 * SECTOR, 4 * SECTOR));
         assert_eq!(
             (run.behind(5).first, run.behind(5).offset - run.offset, run.behind(5).items()),
@@ -140,7 +142,8 @@ mod tests {
     fn rows_of_slots() {
         let rows = |items: &[(usize, u32)], most| {
             let mut rows = Vec::new();
-            for_each_row(items.iter().copied(), most, |i, slot, n| rows.push((i, slot, n)));
+            let items = items.iter().map(|&(i, slot)| (i, Slot(slot)));
+            for_each_row(items, most, |i, slot, n| rows.push((i, slot.0, n)));
             rows
         };
         let items = [(0, 10), (1, 11), (2, 13), (4, 14), (5, 15), (6, 16), (7, 17)];

@@ -21,7 +21,7 @@
 //!   made as soon as the machine is awake.
 
 use super::Engine;
-use crate::format::{Checkpoint, Held, RecordHeader, BLOCK, CHECKPOINT_BLOCKS, CHECKPOINT_SLOTS, WINDOW};
+use crate::format::{Checkpoint, Held, RecordHeader, Seq, Slot, BLOCK, CHECKPOINT_BLOCKS, CHECKPOINT_SLOTS};
 use core::fmt;
 
 /// How the cache device differs from what memory has left there.
@@ -37,12 +37,12 @@ pub enum Changed {
     /// There is a record that this engine has not written.
     Appended {
         /// Its sequence number.
-        found: u64,
+        found: Seq,
     },
     /// A durable record is not there.
     Missing {
         /// Its sequence number.
-        expected: u64,
+        expected: Seq,
     },
     /// The medium cannot give back what would tell.
     Unreadable,
@@ -88,7 +88,7 @@ impl Comparison {
     }
 
     /// Compares what `slot`, one of [`Engine::telling_slots`], holds; `None` when the medium cannot give it back.
-    pub fn block(&mut self, engine: &Engine, slot: u32, block: Option<&[u8; BLOCK]>) {
+    pub fn block(&mut self, engine: &Engine, slot: Slot, block: Option<&[u8; BLOCK]>) {
         self.note(block.is_none(), block.map_or(Ok(()), |block| engine.compare_block(slot, block)));
     }
 
@@ -116,7 +116,7 @@ impl Comparison {
     pub fn conclude(&self, engine: &mut Engine) -> Result<(), Changed> {
         self.verdict()?;
         if self.before.is_some_and(|slot| engine.places.lose(slot)) {
-            engine.told = [engine.told[1], (0, 0)];
+            engine.told = [engine.told[1], (Seq::NONE, Seq::NONE)];
         }
         Ok(())
     }
@@ -160,26 +160,26 @@ impl Engine {
     }
 
     /// The slots whose blocks [`Comparison::block`] has to be shown.
-    pub fn telling_slots(&self) -> [Option<u32>; 3] {
-        let next = self.sent + 1;
+    pub fn telling_slots(&self) -> [Option<Slot>; 3] {
+        let next = self.sent.next();
         let own = if next < self.next_seq {
-            Some(self.records[(next % WINDOW) as usize].first)
+            Some(self.records[next.in_window()].first)
         } else {
-            (!self.head_is_full()).then(|| self.head * self.sb.segment_blocks + self.head_next)
+            (!self.head_is_full()).then(|| self.next_slot())
         };
-        let behind = self.next_segment(self.head) * self.sb.segment_blocks;
+        let behind = self.first_slot(self.next_segment(self.head));
         [own, Some(behind), self.last_durable()]
     }
 
     /// Where the last record lies that is known durable, if that is one of this life which is still known.
-    fn last_durable(&self) -> Option<u32> {
+    fn last_durable(&self) -> Option<Slot> {
         // The place in the ring may have been taken by the newest record.
-        let known = self.durable >= self.epoch_start && self.next_seq <= self.durable + WINDOW;
-        known.then(|| self.records[(self.durable % WINDOW) as usize].first)
+        let known = self.durable >= self.epoch_start && !self.is_window_full();
+        known.then(|| self.records[self.durable.in_window()].first)
     }
 
-    fn compare_block(&self, slot: u32, block: &[u8; BLOCK]) -> Result<(), Changed> {
-        let found = RecordHeader::decode(block, &self.sb, slot % self.sb.segment_blocks).ok();
+    fn compare_block(&self, slot: Slot, block: &[u8; BLOCK]) -> Result<(), Changed> {
+        let found = RecordHeader::decode(block, &self.sb, slot.offset(self.sb.segment_blocks)).ok();
         if let Some(h) = found.filter(|h| h.epoch >= self.epoch && h.seq > self.sent) {
             return Err(Changed::Appended { found: h.seq });
         }

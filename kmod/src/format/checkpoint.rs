@@ -14,19 +14,20 @@ pub struct Checkpoint {
     /// Counts the resumes of this format; records carry it.
     pub epoch: u64,
     /// First sequence number of this epoch: records from here on must carry `epoch`, those before it an older one.
-    pub epoch_start: u64,
+    pub epoch_start: Seq,
     /// Oldest sequence number not yet written back; its record is the first of segment `tail_segment`.
-    pub tail: u64,
+    pub tail: Seq,
     /// Highest sequence number known durable when this was written: a log that ends before it is damaged.
-    pub durable: u64,
+    pub durable: Seq,
     /// Segment where the log begins.
-    pub tail_segment: u32,
+    pub tail_segment: Segment,
 }
 
 impl Checkpoint {
     /// The checkpoint of a log in which nothing was ever written.
     pub fn first(nonce: u64) -> Self {
-        Self { nonce, generation: 0, epoch: 0, epoch_start: 1, tail: 1, durable: 0, tail_segment: 0 }
+        let (epoch_start, tail, durable) = (Seq::FIRST, Seq::FIRST, Seq::NONE);
+        Self { nonce, generation: 0, epoch: 0, epoch_start, tail, durable, tail_segment: Segment(0) }
     }
 
     /// Block of the cache device that this checkpoint is written to, unless another one stands in for it:
@@ -36,6 +37,7 @@ impl Checkpoint {
     }
 
     /// The sector to write at the start of [`Checkpoint::block`].
+    #[allow(dead_code)] // For the tools and tests.
     pub fn encode(&self) -> [u8; SECTOR] {
         sector(|b| self.encode_into(b))
     }
@@ -46,10 +48,10 @@ impl Checkpoint {
         put(b, 16, &self.nonce.to_le_bytes());
         put(b, 24, &self.generation.to_le_bytes());
         put(b, 32, &self.epoch.to_le_bytes());
-        put(b, 40, &self.epoch_start.to_le_bytes());
-        put(b, 48, &self.tail.to_le_bytes());
-        put(b, 56, &self.durable.to_le_bytes());
-        put(b, 64, &self.tail_segment.to_le_bytes());
+        put(b, 40, &self.epoch_start.0.to_le_bytes());
+        put(b, 48, &self.tail.0.to_le_bytes());
+        put(b, 56, &self.durable.0.to_le_bytes());
+        put(b, 64, &self.tail_segment.0.to_le_bytes());
         seal_sector(b);
     }
 
@@ -80,7 +82,7 @@ impl Checkpoint {
         }
         // It was empty at that moment. Where its next record would be depends on the size of the segments.
         for segment_blocks in MIN_SEGMENT_BLOCKS..=MAX_SEGMENT_BLOCKS {
-            let slots = u64::from(self.tail_segment).saturating_mul(u64::from(segment_blocks));
+            let slots = u64::from(self.tail_segment.0).saturating_mul(u64::from(segment_blocks));
             let sector = slots.saturating_add(FIRST_BLOCK.into()).saturating_mul(BLOCK_SECTORS);
             if sector.saturating_add(BLOCK_SECTORS) > sectors {
                 break;
@@ -102,10 +104,10 @@ impl Checkpoint {
             nonce: get_u64(b, 16),
             generation: get_u64(b, 24),
             epoch: get_u64(b, 32),
-            epoch_start: get_u64(b, 40),
-            tail: get_u64(b, 48),
-            durable: get_u64(b, 56),
-            tail_segment: get_u32(b, 64),
+            epoch_start: Seq(get_u64(b, 40)),
+            tail: Seq(get_u64(b, 48)),
+            durable: Seq(get_u64(b, 56)),
+            tail_segment: Segment(get_u32(b, 64)),
         }
     }
 
@@ -119,15 +121,18 @@ impl Checkpoint {
         if cp.nonce != sb.nonce {
             return Err(Invalid::Field("nonce"));
         }
-        if cp.tail_segment >= sb.nr_segments {
+        if cp.tail_segment.0 >= sb.nr_segments {
             return Err(Invalid::Field("tail_segment"));
         }
         // Numbers near the end of u64 are never reached by counting: refusing them keeps all sums from overflowing.
         let sane = 1 << 62;
-        if cp.tail == 0 || cp.tail > sane || cp.durable > sane || cp.tail > cp.durable + 1 {
+        let sane_seq = Seq(sane);
+        if cp.tail == Seq::NONE || cp.tail > sane_seq || cp.durable > sane_seq || cp.tail > cp.durable.next()
+        {
             return Err(Invalid::Field("tail"));
         }
-        if cp.epoch_start == 0 || cp.epoch_start > sane || cp.epoch > sane || cp.generation > sane {
+        if cp.epoch_start == Seq::NONE || cp.epoch_start > sane_seq || cp.epoch > sane || cp.generation > sane
+        {
             return Err(Invalid::Field("epoch"));
         }
         Ok(cp)
@@ -202,6 +207,7 @@ impl Held {
     }
 
     /// The checkpoint, if it is one.
+    #[allow(dead_code)] // For tests.
     pub fn checkpoint(&self) -> Option<&Checkpoint> {
         match self {
             Self::Checkpoint(checkpoint) => Some(checkpoint),

@@ -8,10 +8,12 @@
 mod checkpoint;
 mod record;
 mod superblock;
+mod units;
 
 pub use checkpoint::{Checkpoint, Chosen, Held, Start};
 pub use record::{Entry, RecordHeader};
 pub use superblock::{Superblock, Uuid};
+pub use units::{Block, Segment, Seq, Slot};
 
 use crate::host::crc32c;
 use core::fmt;

@@ -69,8 +69,8 @@ impl Superblock {
     }
 
     /// First sector on the cache device of the block in `slot`.
-    pub fn slot_sector(&self, slot: u32) -> u64 {
-        (u64::from(self.first_block) + u64::from(slot)) * BLOCK_SECTORS
+    pub fn slot_sector(&self, slot: Slot) -> u64 {
+        (u64::from(self.first_block) + u64::from(slot.0)) * BLOCK_SECTORS
     }
 
     fn check(&self) -> Result<(), Invalid> {
@@ -98,11 +98,13 @@ impl Superblock {
     }
 
     /// Name of the volume; empty when it has none.
+    #[allow(dead_code)] // For the tools and tests.
     pub fn name(&self) -> &str {
         text(&self.name).unwrap_or("")
     }
 
     /// Identity of the backing device; empty when none was known.
+    #[allow(dead_code)] // For the tools and tests.
     pub fn backing_id(&self) -> &str {
         text(&self.backing_id).unwrap_or("")
     }
@@ -111,6 +113,7 @@ impl Superblock {
     ///
     /// # Errors
     /// [`Invalid::Field`] when it is longer than [`NAME_LEN`] bytes or holds control characters.
+    #[allow(dead_code)] // For the tools and tests.
     pub fn set_name(&mut self, name: &str) -> Result<(), Invalid> {
         self.name = padded(name).ok_or(Invalid::Field("name"))?;
         Ok(())
@@ -120,12 +123,14 @@ impl Superblock {
     ///
     /// # Errors
     /// [`Invalid::Field`] when it is longer than [`BACKING_ID_LEN`] bytes or holds control characters.
+    #[allow(dead_code)] // For the tools and tests.
     pub fn set_backing_id(&mut self, id: &str) -> Result<(), Invalid> {
         self.backing_id = padded(id).ok_or(Invalid::Field("backing_id"))?;
         Ok(())
     }
 
     /// The sector to write at the start of the cache device.
+    #[allow(dead_code)] // For the tools and tests.
     pub fn encode(&self) -> [u8; SECTOR] {
         sector(|b| self.encode_into(b))
     }

@@ -52,8 +52,8 @@ fn a_cache_device_is_used_up_to_its_last_whole_segment() {
             let sb = Superblock::new(min + more, 8, segment_blocks, [0; 16], 0).unwrap();
             let used = min + more / segment * segment;
             assert_eq!(sb.cache_sectors(), used, "{segment_blocks} {more}");
-            assert_eq!(sb.slot_sector(0), 2048);
-            assert_eq!(sb.slot_sector(sb.nr_segments * segment_blocks), used);
+            assert_eq!(sb.slot_sector(Slot(0)), 2048);
+            assert_eq!(sb.slot_sector(Slot(sb.nr_segments * segment_blocks)), used);
         }
     }
 }
@@ -108,8 +108,8 @@ fn checkpoint_round_trip_and_choice() {
     let sb = sb();
     let mut a = Checkpoint::first(42);
     a.generation = 6;
-    a.durable = 9;
-    let b = Checkpoint { generation: 7, tail: 10, ..a };
+    a.durable = Seq(9);
+    let b = Checkpoint { generation: 7, tail: Seq(10), ..a };
     assert_eq!(Checkpoint::decode(&a.encode(), &sb), Ok(a));
     let held = |sector: [u8; SECTOR]| Held::of(Some(&sector), &sb);
     let (blank, unreadable) = (held([0; SECTOR]), Held::of(None, &sb));
@@ -206,51 +206,52 @@ fn a_device_with_a_superblock_is_known_by_it() {
 fn checkpoint_limits() {
     let sb = sb();
     let most = 1 << 62;
-    let good = Checkpoint { tail: 5, durable: 7, ..Checkpoint::first(42) };
+    let good = Checkpoint { tail: Seq(5), durable: Seq(7), ..Checkpoint::first(42) };
     let check = |cp: Checkpoint, field: Option<&'static str>| {
         let expected = field.map_or(Ok(cp), |f| Err(Invalid::Field(f)));
         assert_eq!(Checkpoint::decode(&cp.encode(), &sb), expected);
     };
     for cp in [
-        Checkpoint { tail: 1, durable: 0, ..good },
-        Checkpoint { tail: 8, ..good },
-        Checkpoint { durable: most, ..good },
-        Checkpoint { tail: most, durable: most, ..good },
-        Checkpoint { epoch_start: 1, epoch: 0, generation: 0, ..good },
-        Checkpoint { epoch_start: most, ..good },
+        Checkpoint { tail: Seq(1), durable: Seq(0), ..good },
+        Checkpoint { tail: Seq(8), ..good },
+        Checkpoint { durable: Seq(most), ..good },
+        Checkpoint { tail: Seq(most), durable: Seq(most), ..good },
+        Checkpoint { epoch_start: Seq(1), epoch: 0, generation: 0, ..good },
+        Checkpoint { epoch_start: Seq(most), ..good },
         Checkpoint { epoch: most, ..good },
         Checkpoint { generation: most, ..good },
-        Checkpoint { tail_segment: sb.nr_segments - 1, ..good },
+        Checkpoint { tail_segment: Segment(sb.nr_segments - 1), ..good },
     ] {
         check(cp, None);
     }
     for cp in [
-        Checkpoint { tail: 0, ..good },
-        Checkpoint { tail: 9, ..good },
-        Checkpoint { durable: most + 1, ..good },
-        Checkpoint { durable: u64::MAX, ..good },
-        Checkpoint { tail: most + 1, durable: most, ..good },
-        Checkpoint { tail: u64::MAX, durable: most, ..good },
+        Checkpoint { tail: Seq(0), ..good },
+        Checkpoint { tail: Seq(9), ..good },
+        Checkpoint { durable: Seq(most + 1), ..good },
+        Checkpoint { durable: Seq(u64::MAX), ..good },
+        Checkpoint { tail: Seq(most + 1), durable: Seq(most), ..good },
+        Checkpoint { tail: Seq(u64::MAX), durable: Seq(most), ..good },
     ] {
         check(cp, Some("tail"));
     }
     for cp in [
-        Checkpoint { epoch_start: 0, ..good },
-        Checkpoint { epoch_start: most + 1, ..good },
+        Checkpoint { epoch_start: Seq(0), ..good },
+        Checkpoint { epoch_start: Seq(most + 1), ..good },
         Checkpoint { epoch: most + 1, ..good },
         Checkpoint { generation: most + 1, ..good },
-        Checkpoint { epoch_start: u64::MAX, epoch: u64::MAX, generation: u64::MAX, ..good },
+        Checkpoint { epoch_start: Seq(u64::MAX), epoch: u64::MAX, generation: u64::MAX, ..good },
     ] {
         check(cp, Some("epoch"));
     }
-    check(Checkpoint { tail_segment: sb.nr_segments, ..good }, Some("tail_segment"));
+    check(Checkpoint { tail_segment: Segment(sb.nr_segments), ..good }, Some("tail_segment"));
 }
 
 #[test]
 fn record_header_round_trip_and_ranges() {
     let sb = sb();
-    let h = RecordHeader { nonce: 42, seq: 70, epoch: 3, durable: 60, tail: 2, blocks: 127 };
-    let entry = |i: usize| Entry { addr: i as u64 * 900, mask: 0xff >> (i % 8), crc: i as u32 ^ 0xdead_beef };
+    let h = RecordHeader { nonce: 42, seq: Seq(70), epoch: 3, durable: Seq(60), tail: Seq(2), blocks: 127 };
+    let entry =
+        |i: usize| Entry { addr: Block(i as u64 * 900), mask: 0xff >> (i % 8), crc: i as u32 ^ 0xdead_beef };
     let mut b = [0xaa; BLOCK];
     h.encode(&mut b, entry);
     assert_eq!(RecordHeader::decode(&b, &sb, 0), Ok(h));
@@ -264,29 +265,29 @@ fn record_header_round_trip_and_ranges() {
         assert_eq!(RecordHeader::decode(&b, &sb, offset).is_ok(), fits, "{blocks} at {offset}");
     }
     for (durable, good) in [(5, false), (6, true), (69, true), (70, false), (71, false)] {
-        let h = RecordHeader { durable, ..h };
+        let h = RecordHeader { durable: Seq(durable), ..h };
         h.encode(&mut b, entry);
         let expected = if good { Ok(h) } else { Err(Invalid::Field("durable")) };
         assert_eq!(RecordHeader::decode(&b, &sb, 0), expected);
     }
     // 1,000,001 sectors: block 125,000 has one sector only.
-    h.encode(&mut b, |_| Entry { addr: 125_000, mask: 1, crc: 0 });
+    h.encode(&mut b, |_| Entry { addr: Block(125_000), mask: 1, crc: 0 });
     assert!(RecordHeader::decode(&b, &sb, 0).is_ok());
-    h.encode(&mut b, |_| Entry { addr: 125_000, mask: 2, crc: 0 });
+    h.encode(&mut b, |_| Entry { addr: Block(125_000), mask: 2, crc: 0 });
     assert_eq!(RecordHeader::decode(&b, &sb, 0), Err(Invalid::Field("mask")));
-    h.encode(&mut b, |_| Entry { addr: 125_001, mask: 1, crc: 0 });
+    h.encode(&mut b, |_| Entry { addr: Block(125_001), mask: 1, crc: 0 });
     assert_eq!(RecordHeader::decode(&b, &sb, 0), Err(Invalid::Field("addr")));
     // Without a superblock: whose it is, and no more.
-    assert!(RecordHeader::is_of(&b, 42, 70));
-    assert!(!RecordHeader::is_of(&b, 41, 70) && !RecordHeader::is_of(&b, 42, 71));
+    assert!(RecordHeader::is_of(&b, 42, Seq(70)));
+    assert!(!RecordHeader::is_of(&b, 41, Seq(70)) && !RecordHeader::is_of(&b, 42, Seq(71)));
     for at in [0, BLOCK - 1] {
         b[at] ^= 1;
-        assert!(!RecordHeader::is_of(&b, 42, 70));
+        assert!(!RecordHeader::is_of(&b, 42, Seq(70)));
         b[at] ^= 1;
     }
     let mut other = b;
     other[..4].copy_from_slice(b"WBrd");
     let crc = crc_without(&other, RECORD_CRC);
     put(&mut other, RECORD_CRC, &crc.to_le_bytes());
-    assert!(!RecordHeader::is_of(&other, 42, 70));
+    assert!(!RecordHeader::is_of(&other, 42, Seq(70)));
 }

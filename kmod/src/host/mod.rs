@@ -16,7 +16,7 @@
 //! - **Events.** An [`Event`] counts. Who waits looks at the count first, then at what the event is about, and then waits for
 //!   another count: so nothing is missed. It is notified in any context.
 //! - **Threads.** A [`Thread`] runs its [`Work`] until [`should_stop`]; dropping it tells it to stop, and waits for that.
-//! - **Ends.** What a device returns ends in any context, also in one that must not wait: [`EndIo`], `Volume::end_io`. [`synchronize`]
+//! - **Ends.** What a device returns ends in any context, also in one that must not wait: [`EndIo`], `Volume::bio_returned`. [`wait_for_io_ends`]
 //!   waits until every end that was under way is over.
 //! - **Devices.** A [`Device`] is open as long as it is there. A [`BioSet`] sends I/O of our own and never fails for want of memory; it may
 //!   wait for I/O of the same set.
@@ -52,8 +52,8 @@ pub use this::{
 };
 // Locks, events, threads and time.
 pub use this::{
-    hurry, is_hibernating, may_take_long, now_ms, should_stop, sleep_ms, synchronize, Asleep, Event, InUse,
-    Key, Mutex, MutexGuard, Sleep, Sleeper, SpinLock, Thread, Work, LOOKS_FOR_BUGS,
+    hurry, is_hibernating, may_take_long, now_ms, should_stop, sleep_ms, wait_for_io_ends, Asleep, Event,
+    InUse, Key, Mutex, MutexGuard, Sleep, Sleeper, SpinLock, Thread, Work, LOOKS_FOR_BUGS,
 };
 pub(crate) use this::{mutex, spinlock};
 // Errors.

@@ -24,6 +24,7 @@ impl Who {
     }
 
     /// Who steers, by the number in the status.
+    #[allow(dead_code)] // For the tools and tests.
     pub fn of(number: u64) -> Option<Self> {
         [Self::Hand, Self::Daemon].into_iter().find(|&who| u64::from(Self::number(Some(who))) == number)
     }

@@ -73,6 +73,7 @@ impl Cell {
     }
 
     /// What a character of the map means.
+    #[allow(dead_code)] // For the tools and tests.
     pub fn of(c: char) -> Option<Self> {
         Some(match c {
             '.' => Cell::Free,
@@ -144,6 +145,7 @@ impl Report {
     ///
     /// # Errors
     /// [`ReportError`].
+    #[allow(dead_code)] // For the tools and tests.
     pub fn parse(line: &str) -> Result<(Self, &str), ReportError<'_>> {
         // The kernel ends the answer with a NUL.
         let mut words = line.trim_end_matches('\0').split_ascii_whitespace();

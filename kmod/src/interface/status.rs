@@ -28,6 +28,7 @@ pub mod count {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters(pub [u64; count::NUMBER]);
 
+#[allow(dead_code)] // For the tools and tests.
 impl Counters {
     /// The words for the bits of counter `i`, such as `write hit buffer full`.
     pub fn words(i: u32) -> [&'static str; 4] {
@@ -98,9 +99,11 @@ pub enum State {
 
 impl State {
     /// All of them; the index is the number in the status.
+    #[allow(dead_code)] // For the tools and tests.
     pub const ALL: [Self; 3] = [Self::Ok, Self::Degraded, Self::Failed];
 
     /// The state by its number.
+    #[allow(dead_code)] // For the tools and tests.
     pub fn of(number: u64) -> Option<Self> {
         Self::ALL.get(usize::try_from(number).ok()?).copied()
     }
@@ -337,6 +340,7 @@ impl Status {
     ///
     /// # Errors
     /// [`StatusError`].
+    #[allow(dead_code)] // For the tools and tests.
     pub fn parse<'a>(
         line: &'a str,
         mut other: impl FnMut(&'a str, &'a str),

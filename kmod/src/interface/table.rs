@@ -175,6 +175,7 @@ fn parse(name: &str, value: &str) -> Result<(usize, u32), OptionError> {
 
 impl Options {
     /// All options, in the order in which status shows them.
+    #[allow(dead_code)] // For the tools and tests.
     pub fn known() -> &'static [Known] {
         &KNOWN
     }
@@ -287,6 +288,7 @@ pub fn options<'a>(words: impl ExactSizeIterator<Item = Option<&'a str>>) -> Res
 
 /// A table line as it is shown: its devices, and the options that were given.
 #[derive(Debug, Clone)]
+#[allow(dead_code)] // For the tools and tests.
 pub struct Table<'a> {
     /// The backing device.
     pub backing: &'a str,
@@ -298,6 +300,7 @@ pub struct Table<'a> {
 
 impl<'a> Table<'a> {
     /// Reads a line. `None` when it has no two devices, or its words are not as many as it says.
+    #[allow(dead_code)] // For the tools and tests.
     pub fn parse(line: &'a str) -> Option<Self> {
         let mut words = Words::of(line);
         let (backing, cache) = (words.next()??, words.next()??);

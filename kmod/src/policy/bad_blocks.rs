@@ -141,6 +141,7 @@ impl Failures {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::Block;
     use std::vec::Vec;
 
     /// What is found bad of `len` blocks when just these cannot be written, and the writes that it took.
@@ -219,7 +220,7 @@ mod tests {
         // Only the flush has failed.
         failures.conclude(&Pass { written: 1, failed: 1, dead: true, ..Pass::default() }, 2000);
         assert!(failures.device.has_failed() && !failures.alive);
-        failures.add(7, true, 0);
+        failures.add(Block(7), true, 0);
         assert!(failures.any_unreadable());
     }
 

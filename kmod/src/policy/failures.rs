@@ -4,6 +4,7 @@
 
 use super::retry::Pause;
 use super::room::Purpose;
+use crate::format::Block;
 use crate::host::{OutOfMemory, Table};
 
 /// What has failed is tried again after so many milliseconds at last.
@@ -35,7 +36,7 @@ pub struct Failures {
 /// A block that could not be written back.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Bad {
-    addr: u64,
+    addr: Block,
     pause: Pause,
     /// It could not be read from the cache device.
     pub unreadable: bool,
@@ -89,17 +90,17 @@ impl Failures {
         self.all = Pause::default();
     }
 
-    fn find(&self, addr: u64) -> Option<usize> {
+    fn find(&self, addr: Block) -> Option<usize> {
         self.bad[..self.len].iter().position(|b| b.addr == addr)
     }
 
     /// Whether it is too early to try the block again.
-    pub fn is_early(&self, addr: u64, now: u64) -> bool {
+    pub fn is_early(&self, addr: Block, now: u64) -> bool {
         self.len != 0 && self.find(addr).is_some_and(|i| self.bad[i].pause.is_on(now))
     }
 
     /// The block has failed. When there are too many to remember, it is tried again sooner than it should be.
-    pub fn add(&mut self, addr: u64, unreadable: bool, now: u64) {
+    pub fn add(&mut self, addr: Block, unreadable: bool, now: u64) {
         let i = match self.find(addr) {
             Some(i) => i,
             None if self.len < MAX_BAD => {
@@ -117,7 +118,7 @@ impl Failures {
     }
 
     /// The block is written back.
-    pub fn remove(&mut self, addr: u64) {
+    pub fn remove(&mut self, addr: Block) {
         if let Some(i) = self.find(addr) {
             self.len -= 1;
             self.bad[i] = self.bad[self.len];
@@ -128,6 +129,7 @@ impl Failures {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::Seq;
     use crate::policy::room::Room;
 
     #[test]
@@ -137,19 +139,19 @@ mod tests {
         let mut now = 5;
         let mut pauses = std::vec::Vec::new();
         for _ in 0..8 {
-            failures.add(7, false, now);
-            let end = (now..).find(|&at| !failures.is_early(7, at)).unwrap();
+            failures.add(Block(7), false, now);
+            let end = (now..).find(|&at| !failures.is_early(Block(7), at)).unwrap();
             pauses.push(end - now);
             now = end;
         }
         assert_eq!(pauses, [1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
-        assert!(failures.any() && failures.bad().len() == 1 && !failures.is_early(8, now));
-        failures.add(7, true, now);
-        assert!(failures.bad()[0].unreadable && failures.is_early(7, now));
+        assert!(failures.any() && failures.bad().len() == 1 && !failures.is_early(Block(8), now));
+        failures.add(Block(7), true, now);
+        assert!(failures.bad()[0].unreadable && failures.is_early(Block(7), now));
         failures.forget_pauses();
-        assert!(!failures.is_early(7, now) && failures.any());
-        failures.remove(7);
-        failures.remove(7);
+        assert!(!failures.is_early(Block(7), now) && failures.any());
+        failures.remove(Block(7));
+        failures.remove(Block(7));
         assert!(!failures.any());
     }
 
@@ -163,7 +165,7 @@ mod tests {
         assert!(!failures.begin(&room.pass_begins(), 999));
         assert!(failures.begin(&room.pass_begins(), 1000), "the pause is over");
         failures.device.begin(1000, LAST_DEVICE_PAUSE_MS);
-        let _ = room.drain_begins(1);
+        let _ = room.drain_begins(Seq(1));
         assert!(failures.begin(&room.pass_begins(), 1000), "somebody has asked for it");
         failures.all.begin(1000, LAST_DEVICE_PAUSE_MS);
         assert!(!failures.begin(&room.pass_begins(), 1000));
@@ -177,10 +179,12 @@ mod tests {
     fn as_many_as_there_is_room_for() {
         let mut failures = Failures::new().unwrap();
         for addr in 0..MAX_BAD as u64 + 3 {
-            failures.add(addr, false, 0);
+            failures.add(Block(addr), false, 0);
         }
         assert_eq!(failures.bad().len(), MAX_BAD);
-        assert!(failures.is_early(MAX_BAD as u64 - 1, 0) && !failures.is_early(MAX_BAD as u64, 0));
+        assert!(
+            failures.is_early(Block(MAX_BAD as u64 - 1), 0) && !failures.is_early(Block(MAX_BAD as u64), 0)
+        );
     }
 
     #[test]

@@ -28,6 +28,7 @@
 //! too ([`Around`]): what a medium loses is a handful of blocks; where more cannot be read, a device is not what it was, and
 //! may be so again.
 
+use crate::format::Slot;
 use crate::host::{OutOfMemory, Table};
 
 /// What the error of a read says, from what says least to what says most.
@@ -158,13 +159,13 @@ impl Around {
     /// Looks at what is around `slot` on a device with so many of them, from near to far, until it is clear that it is no evidence.
     /// `see` is [`Sight::Right`] for what matches a checksum that is known, and [`Sight::Readable`] for what does not:
     /// nothing else is known of most.
-    pub fn look(slot: u32, nr_slots: u32, mut see: impl FnMut(u32) -> Sight) -> Self {
+    pub fn look(slot: Slot, nr_slots: u32, mut see: impl FnMut(Slot) -> Sight) -> Self {
         let mut around = Self::default();
-        for place in (1..=REACH).flat_map(|d| [slot.checked_sub(d), slot.checked_add(d)]).flatten() {
+        for place in (1..=REACH).flat_map(|d| [slot.0.checked_sub(d), slot.0.checked_add(d)]).flatten() {
             if place >= nr_slots {
                 continue;
             }
-            match see(place) {
+            match see(Slot(place)) {
                 Sight::Error(Word::Medium) => around.lost += 1,
                 Sight::Error(Word::Away) => around.is_away = true,
                 Sight::Right => (around.is_right, around.is_readable) = (true, true),
@@ -229,7 +230,7 @@ impl Near {
 /// A block that cannot be read.
 #[derive(Debug, Clone, Copy, Default)]
 struct Suspect {
-    slot: u32,
+    slot: Slot,
     crc: u32,
     /// Since when each look was evidence, in milliseconds since boot, and how many there were.
     since_ms: u64,
@@ -301,17 +302,17 @@ impl Lost {
 
     /// Whether a block that cannot be read is to be looked at in this round: it is known already, or of the handful that is
     /// waited for. If not, it is not given up in this round either.
-    pub fn wants(&self, slot: u32, crc: u32) -> bool {
+    pub fn wants(&self, slot: Slot, crc: u32) -> bool {
         let waiting = self.suspects[..self.len].iter().filter(|s| !s.ripe).count();
         self.find(slot, crc).is_some() || (waiting < HANDFUL && self.len < self.suspects.len())
     }
 
-    fn find(&self, slot: u32, crc: u32) -> Option<usize> {
+    fn find(&self, slot: Slot, crc: u32) -> Option<usize> {
         self.suspects[..self.len].iter().position(|s| s.slot == slot && s.crc == crc)
     }
 
     /// A block, which [`Lost::wants`], was seen like this, and its neighbours. Says whether it is lost.
-    pub fn look(&mut self, slot: u32, crc: u32, block: Sight, near: &Near) -> bool {
+    pub fn look(&mut self, slot: Slot, crc: u32, block: Sight, near: &Near) -> bool {
         let now = self.now_ms;
         let lasts = if self.hurries(now) { HURRY_MS } else { LASTS_MS };
         let i = self.find(slot, crc).unwrap_or_else(|| {
@@ -436,7 +437,7 @@ mod tests {
         let mut look = |now: u64| {
             lost.resume(now);
             lost.begin(now);
-            let is_lost = lost.look(7, 70, Sight::Error(Word::Medium), &near);
+            let is_lost = lost.look(Slot(7), 70, Sight::Error(Word::Medium), &near);
             lost.end(now);
             is_lost
         };
@@ -457,9 +458,9 @@ mod tests {
                 continue;
             }
             lost.begin(now);
-            assert!(lost.wants(7, 70));
+            assert!(lost.wants(Slot(7), 70));
             let (block, near) = sight(now - 1_000_000);
-            let is_lost = lost.look(7, 70, block, &near);
+            let is_lost = lost.look(Slot(7), 70, block, &near);
             lost.end(now);
             if is_lost {
                 return Some(now - 1_000_000);
@@ -536,9 +537,9 @@ mod tests {
     fn what_is_around_it_is_looked_at_from_near_to_far() {
         let seen = |slot, nr_slots, see: &dyn Fn(u32) -> Sight| {
             let mut places = std::vec::Vec::new();
-            let around = Around::look(slot, nr_slots, |place| {
-                places.push(place);
-                see(place)
+            let around = Around::look(Slot(slot), nr_slots, |place| {
+                places.push(place.0);
+                see(place.0)
             });
             (around, places)
         };
@@ -581,7 +582,7 @@ mod tests {
             looks += 1;
             lost.resume(now);
             lost.begin(now);
-            let is_lost = lost.look(7, 70, MEDIUM, &GOOD);
+            let is_lost = lost.look(Slot(7), 70, MEDIUM, &GOOD);
             lost.end(now);
             is_lost
         });
@@ -617,7 +618,7 @@ mod tests {
         for now in (0u64..).map(|i| i * 120_000) {
             lost.begin(now);
             looks += 1;
-            let is_lost = lost.look(7, 70, MEDIUM, &GOOD);
+            let is_lost = lost.look(Slot(7), 70, MEDIUM, &GOOD);
             lost.end(now);
             if is_lost {
                 break;
@@ -634,7 +635,7 @@ mod tests {
         while gone.len() < 20 {
             lost.begin(now);
             let mut ripe = 0;
-            for slot in 0..20 {
+            for slot in (0..20).map(Slot) {
                 if lost.wants(slot, 1) && lost.look(slot, 1, MEDIUM, &GOOD) {
                     ripe += 1;
                     if !gone.contains(&(slot, now)) && gone.iter().all(|&(s, _)| s != slot) {
@@ -649,7 +650,7 @@ mod tests {
             now += PAUSE_MS;
         }
         for (i, &(slot, at)) in gone.iter().enumerate() {
-            assert_eq!(slot as usize, i);
+            assert_eq!(slot.index(), i);
             assert!(at >= (i / HANDFUL + 1) as u64 * LASTS_MS, "{i}: {at}");
         }
         assert!(now < 4 * LASTS_MS);
@@ -661,14 +662,14 @@ mod tests {
     fn what_is_not_seen_any_more_is_forgotten() {
         let mut lost = of_one();
         lost.begin(0);
-        lost.look(7, 70, MEDIUM, &GOOD);
-        lost.look(8, 80, MEDIUM, &GOOD);
+        lost.look(Slot(7), 70, MEDIUM, &GOOD);
+        lost.look(Slot(8), 80, MEDIUM, &GOOD);
         lost.end(0);
         assert!(lost.is_early(FIRST_PAUSE_MS - 1) && !lost.is_early(FIRST_PAUSE_MS));
         // Of another block in the same slot nothing is known.
         lost.begin(LASTS_MS);
         for _ in 0..LOOKS {
-            assert!(!lost.look(8, 81, MEDIUM, &GOOD));
+            assert!(!lost.look(Slot(8), 81, MEDIUM, &GOOD));
         }
         lost.end(LASTS_MS);
         assert_eq!(lost.count(), 1);
@@ -682,13 +683,13 @@ mod tests {
     fn waiting_is_not_in_vain_when_it_is_over_soon() {
         let mut lost = of_one();
         lost.begin(0);
-        lost.look(7, 70, MEDIUM, &GOOD);
+        lost.look(Slot(7), 70, MEDIUM, &GOOD);
         assert!(!lost.is_over_within(10_000) && lost.is_over_within(LASTS_MS));
         lost.end(0);
         lost.begin(LASTS_MS - 10_000);
-        lost.look(7, 70, MEDIUM, &GOOD);
+        lost.look(Slot(7), 70, MEDIUM, &GOOD);
         assert!(lost.is_over_within(10_000));
-        lost.look(8, 80, AWAY, &GOOD);
+        lost.look(Slot(8), 80, AWAY, &GOOD);
         assert!(!lost.is_over_within(10_000));
         lost.end(LASTS_MS - 10_000);
         assert!(!of_one().is_over_within(u64::MAX));

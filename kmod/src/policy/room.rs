@@ -33,6 +33,7 @@
 
 use super::retry::LASTS_MS;
 use crate::engine::reclaim::Relocation;
+use crate::format::Seq;
 use core::num::NonZeroU32;
 use core::ops::{BitOr, BitOrAssign};
 
@@ -150,7 +151,7 @@ enum Writeback {
 struct Drains {
     count: NonZeroU32,
     /// The newest record that one of them is for.
-    goal: u64,
+    goal: Seq,
 }
 
 /// How often there was reason to hope that what has failed would go well now: by a drain, or a resume.
@@ -161,13 +162,13 @@ pub struct Hopes(u64);
 /// A drain that is under way. It is given back to [`Room::drain_ends`].
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
-    goal: u64,
+    goal: Seq,
     carried: u64,
 }
 
 impl Ticket {
     /// The newest record that the drain is for.
-    pub fn goal(&self) -> u64 {
+    pub fn goal(&self) -> Seq {
         self.goal
     }
 }
@@ -221,7 +222,7 @@ pub struct Purpose {
     /// Writes wait for room, or will soon, and relocation makes none.
     pub urgent: bool,
     /// The newest record that drains are for, if there are any.
-    pub drain: Option<u64>,
+    pub drain: Option<Seq>,
     /// What there was to hope when it began.
     pub hopes: Hopes,
     /// How often the cache had run full by then.
@@ -546,7 +547,7 @@ impl Room {
     ///
     /// # Errors
     /// [`Busy`].
-    pub fn drain_begins(&mut self, goal: u64) -> Result<(Ticket, Wake), Busy> {
+    pub fn drain_begins(&mut self, goal: Seq) -> Result<(Ticket, Wake), Busy> {
         let Life::Running { .. } = self.life else { return Err(Busy) };
         self.drains = Some(match self.drains {
             None => Drains { count: NonZeroU32::MIN, goal },
@@ -649,7 +650,7 @@ mod tests {
     }
 
     fn drain(room: &mut Room, goal: u64) -> Ticket {
-        room.drain_begins(goal).unwrap().0
+        room.drain_begins(Seq(goal)).unwrap().0
     }
 
     /// A pass that was begun now, and has got nothing done.
@@ -815,7 +816,7 @@ mod tests {
         let ticket = drain(&mut room, 7);
         let (course, wake) = room.relocation_judged(Relocation::MakesRoom);
         assert!(course == Course::Rest && wake.has(Wake::WRITEBACK | Wake::ALARM));
-        let purpose = Purpose { urgent: true, drain: Some(7), hopes: room.hopes, fulls: 1 };
+        let purpose = Purpose { urgent: true, drain: Some(Seq(7)), hopes: room.hopes, fulls: 1 };
         assert_eq!(room.pass_begins(), purpose);
         let left = Left { dirty: 5, ..Left::default() };
         assert_eq!(room.drain(&ticket, &left), Drain::Waits(Wake::WRITEBACK | Wake::RECLAIM));
@@ -903,12 +904,12 @@ mod tests {
     #[test]
     fn a_suspend_waits_for_no_drain() {
         let mut room = Room::default();
-        assert_eq!(room.drain_begins(1), Err(Busy), "not resumed yet");
+        assert_eq!(room.drain_begins(Seq(1)), Err(Busy), "not resumed yet");
         let _ = room.resumes(true);
         let ticket = drain(&mut room, 1);
         assert!(room.leaves().has(Wake::PROGRESS) && room.glance().is_leaving());
         assert_eq!(room.drain(&ticket, &Left { has_left: true, ..Left::default() }), Drain::Busy);
-        assert_eq!(room.drain_begins(2), Err(Busy));
+        assert_eq!(room.drain_begins(Seq(2)), Err(Busy));
         let _ = room.stays();
         assert!(matches!(room.drain(&ticket, &Left::default()), Drain::Waits(_)), "not after all");
         let _ = room.leaves();

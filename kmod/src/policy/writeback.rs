@@ -13,7 +13,7 @@
 use super::limits::Limits;
 use crate::engine::flight::{Doubts, Trust};
 use crate::engine::reclaim::Item;
-use crate::format::{BLOCK, BLOCK_SECTORS};
+use crate::format::{Block, Slot, BLOCK, BLOCK_SECTORS};
 use crate::host::{OutOfMemory, Shared, Table};
 
 /// Blocks of a part, at most: 1 MiB, what one bio can carry.
@@ -344,6 +344,7 @@ impl Lanes {
     }
 
     /// Whether there are none at all.
+    #[allow(dead_code)] // Goes with `len`.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -409,8 +410,8 @@ impl UnderWay {
     }
 
     /// The slot is under way from now on. Says whether it was not before.
-    pub fn begin(&mut self, slot: u32) -> bool {
-        let (word, bit) = (&mut self.bits[(slot / 64) as usize], 1 << (slot % 64));
+    pub fn begin(&mut self, slot: Slot) -> bool {
+        let (word, bit) = (&mut self.bits[slot.index() / 64], 1 << (slot.0 % 64));
         let is_new = *word & bit == 0;
         *word |= bit;
         self.count += u64::from(is_new);
@@ -418,8 +419,8 @@ impl UnderWay {
     }
 
     /// It is not any more.
-    pub fn end(&mut self, slot: u32) {
-        let (word, bit) = (&mut self.bits[(slot / 64) as usize], 1 << (slot % 64));
+    pub fn end(&mut self, slot: Slot) {
+        let (word, bit) = (&mut self.bits[slot.index() / 64], 1 << (slot.0 % 64));
         self.count -= u64::from(*word & bit != 0);
         *word &= !bit;
     }
@@ -479,10 +480,11 @@ pub fn part_end(items: &[Item], from: usize, most: usize, unit: u64) -> usize {
     if end == items.len() {
         return end;
     }
-    let is_run = |&at: &usize| items[at - 1].addr() + 1 >= items[at].addr();
+    let is_run = |&at: &usize| items[at - 1].addr().next() >= items[at].addr();
     let mut ends = (from + 1..=end).rev().take_while(is_run);
+    let begins_unit = |addr: Block| addr.0 % unit.max(1) == 0;
     let at_unit =
-        ends.find(|&at| items[at - 1].addr() + 1 == items[at].addr() && items[at].addr() % unit.max(1) == 0);
+        ends.find(|&at| items[at - 1].addr().next() == items[at].addr() && begins_unit(items[at].addr()));
     if let Some(at) = at_unit {
         return at;
     }
@@ -651,13 +653,13 @@ mod tests {
     #[test]
     fn a_slot_is_under_way_once() {
         let mut slots = UnderWay::new(130).unwrap();
-        assert!([0, 63, 64, 129].iter().all(|&slot| slots.begin(slot)));
-        assert!([0, 63, 64, 129].iter().all(|&slot| !slots.begin(slot)));
-        slots.end(63);
-        slots.end(63);
-        assert_eq!([0, 63].map(|slot| slots.begin(slot)), [false, true]);
+        assert!([0, 63, 64, 129].iter().all(|&slot| slots.begin(Slot(slot))));
+        assert!([0, 63, 64, 129].iter().all(|&slot| !slots.begin(Slot(slot))));
+        slots.end(Slot(63));
+        slots.end(Slot(63));
+        assert_eq!([0, 63].map(|slot| slots.begin(Slot(slot))), [false, true]);
         slots.end_all();
-        assert!([0, 63, 64, 129].iter().all(|&slot| slots.begin(slot)));
+        assert!([0, 63, 64, 129].iter().all(|&slot| slots.begin(Slot(slot))));
     }
 
     #[test]
@@ -669,7 +671,7 @@ mod tests {
 
     #[test]
     fn a_block_is_in_one_part() {
-        let items: Vec<_> = [1, 1, 2, 3, 3, 3, 4, 5, 5].map(|addr| Item::at(addr, 1)).into();
+        let items: Vec<_> = [1, 1, 2, 3, 3, 3, 4, 5, 5].map(|addr| Item::at(addr, Slot(1))).into();
         let ends = |most| {
             let mut ends = Vec::new();
             let mut at = 0;
@@ -687,8 +689,9 @@ mod tests {
 
     #[test]
     fn a_run_is_cut_where_the_device_likes_it() {
-        let items: Vec<_> = (5..40).chain([41, 50, 50, 51, 52, 60]).map(|addr| Item::at(addr, 1)).collect();
-        let end = |from, most, unit| items[part_end(&items, from, most, unit)].addr();
+        let items: Vec<_> =
+            (5..40).chain([41, 50, 50, 51, 52, 60]).map(|addr| Item::at(addr, Slot(1))).collect();
+        let end = |from, most, unit| items[part_end(&items, from, most, unit)].addr().0;
         assert_eq!([1, 8, 16].map(|unit| end(0, 20, unit)), [25, 24, 16]);
         // A gap is as good, and a unit that is longer than the part does not matter.
         assert_eq!((end(0, 35, 16), end(0, 20, 64), end(3, 4, 16)), (41, 25, 12));

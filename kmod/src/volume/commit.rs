@@ -23,10 +23,10 @@
 //!   that is exhausted would wait for itself.
 
 use super::faults::{trouble, Kind};
-use super::{bytes, Core, PerBio, Transfer, Volume};
+use super::{bytes, Core, Errand, Transfer, Volume};
 use crate::engine::flight::{Flights, Landing};
 use crate::engine::log::Io;
-use crate::format::{Checkpoint, RecordHeader, BLOCK, WINDOW};
+use crate::format::{Checkpoint, RecordHeader, Seq, Slot, BLOCK, WINDOW};
 use crate::host::{now_ms, should_stop, sleep_ms, Arc, Bio, BioList, EndIo, How, Result, Sleep, Table, EIO};
 use crate::policy::retry::{Next, Retry};
 use crate::policy::room::{Room, Wake};
@@ -61,8 +61,8 @@ impl EndIo for Volume {
 }
 
 /// Takes a bio that waits until the log is durable up to `upto` at most, if there is one in front.
-fn pop_waiting(core: &mut Core, upto: u64) -> Option<Bio<PerBio>> {
-    core.waiting.front().filter(|p| p.seq <= upto)?;
+fn pop_waiting(core: &mut Core, upto: Seq) -> Option<Bio<Errand>> {
+    core.waiting.front().filter(|errand| matches!(errand, Errand::Flush(seq) if *seq <= upto))?;
     core.waiting.pop()
 }
 
@@ -91,7 +91,7 @@ impl Attempts {
 
     fn of(&mut self, io: &Io) -> &mut Attempt {
         match *io {
-            Io::Record { seq, .. } => &mut self.records[(seq % WINDOW) as usize],
+            Io::Record { seq, .. } => &mut self.records[seq.in_window()],
             Io::Flush { .. } => &mut self.flush,
         }
     }
@@ -118,7 +118,7 @@ impl Attempts {
 
 impl Volume {
     /// Takes the flushes and FUA writes whose data are durable, or all of them with an error when the log has failed.
-    fn take_done(&self, core: &mut Core) -> (BioList<PerBio>, Result) {
+    fn take_done(&self, core: &mut Core) -> (BioList<Errand>, Result) {
         if core.engine.failed() {
             return (core.waiting.take(), Err(EIO));
         }
@@ -174,7 +174,7 @@ impl Volume {
         let mut any = false;
         this.flights.collect(|landing| {
             let (attempt, ok) = match landing {
-                Landing::Record { seq, ok, .. } => (&mut attempts.records[(seq % WINDOW) as usize], ok),
+                Landing::Record { seq, ok, .. } => (&mut attempts.records[seq.in_window()], ok),
                 Landing::Flush { ok, .. } => (&mut attempts.flush, ok),
             };
             let settled = this.settle_or_wait(attempt, ok);
@@ -184,7 +184,7 @@ impl Volume {
         if any && attempts.any {
             let is_there =
                 attempts.any_failed() && this.flights.has_failed() || this.core.lock().engine.failed();
-            this.trouble(trouble::CACHE_WRITE, is_there);
+            this.note_trouble(trouble::CACHE_WRITE, is_there);
         }
         any
     }
@@ -203,14 +203,14 @@ impl Volume {
         // Or it is only a read that casts doubt on it.
         let has_failed = self.flights.has_failed();
         if has_failed {
-            self.fault(Kind::CacheWrite);
+            self.count_fault(Kind::CacheWrite);
         }
         let is_over = self.core.lock().engine.failed();
         match attempt.retry.failed() {
             Next::Again(pause) if !is_over => {
                 attempt.due = Some(now_ms().saturating_add(pause));
                 if has_failed {
-                    self.trouble(trouble::CACHE_WRITE, true);
+                    self.note_trouble(trouble::CACHE_WRITE, true);
                 }
                 return false;
             }
@@ -310,7 +310,7 @@ impl Volume {
         let (sb, epoch, first) = {
             let core = self.core.lock();
             let e = &core.engine;
-            (e.superblock().clone(), e.epoch(), e.durable().saturating_add(1))
+            (e.superblock().clone(), e.epoch(), e.durable().next())
         };
         // Whatever fails from now on makes the next flush suspect again.
         self.flights.trust();
@@ -321,7 +321,7 @@ impl Volume {
                 log_info!(
                     "{}: after an error, {} records were written again before they are flushed",
                     &*self.disks,
-                    seq.saturating_sub(first)
+                    seq.since(first)
                 );
                 return Ok(true);
             };
@@ -329,7 +329,7 @@ impl Volume {
             t.read(&self.disks, &self.disks.cache, sector, (0, len), 0);
             t.finish()?;
             let is_there = t.pages.with(0, len, |header| {
-                let offset = slot.checked_rem(sb.segment_blocks).unwrap_or(0);
+                let offset = slot.offset(sb.segment_blocks);
                 let header = header.first_chunk().and_then(|b| RecordHeader::decode(b, &sb, offset).ok());
                 header.is_some_and(|h| {
                     (h.seq, h.epoch, u32::from(h.blocks).saturating_add(1)) == (seq, epoch, blocks)
@@ -341,7 +341,7 @@ impl Volume {
             }
             t.write(&self.disks, &self.disks.cache, sector, (0, len), false, 0);
             t.finish()?;
-            seq = seq.saturating_add(1);
+            seq = seq.next();
         }
     }
 
@@ -351,12 +351,12 @@ impl Volume {
     ///
     /// # Errors
     /// `EIO` when the device still fails.
-    fn write_data_again(&self, slot: u32, blocks: u32) -> Result<bool> {
+    fn write_data_again(&self, slot: Slot, blocks: u32) -> Result<bool> {
         let t = &self.again;
         let mut at = 1;
         while at < blocks {
             let n = blocks.saturating_sub(at).min(AGAIN_BLOCKS.saturating_sub(1));
-            let (sector, part) = (self.slot_sector(slot.saturating_add(at)), (bytes(1), bytes(n)));
+            let (sector, part) = (self.slot_sector(slot.plus(at)), (bytes(1), bytes(n)));
             t.read(&self.disks, &self.disks.cache, sector, part, 0);
             t.finish()?;
             let first = at.saturating_sub(1) as usize;
@@ -458,9 +458,9 @@ impl Volume {
     }
 
     /// Ends what [`Volume::take_done`] has taken.
-    fn end_done(&self, (mut done, result): (BioList<PerBio>, Result)) {
+    fn end_done(&self, (mut done, result): (BioList<Errand>, Result)) {
         if result.is_err() {
-            self.trouble(trouble::CACHE_WRITE, true);
+            self.note_trouble(trouble::CACHE_WRITE, true);
             let mut riders = self.riders.take();
             while let Some(bio) = riders.pop() {
                 bio.end(result);
@@ -497,12 +497,12 @@ impl Volume {
             };
             if result.is_ok() {
                 if retry.has_failed() {
-                    self.trouble(trouble::CACHE_WRITE, false);
+                    self.note_trouble(trouble::CACHE_WRITE, false);
                 }
                 return result;
             }
-            self.trouble(trouble::CACHE_WRITE, true);
-            self.fault(Kind::CacheWrite);
+            self.note_trouble(trouble::CACHE_WRITE, true);
+            self.count_fault(Kind::CacheWrite);
             self.core.lock().engine.checkpoint_missed();
             match retry.failed() {
                 Next::Again(pause) => sleep_ms(pause as u32),
@@ -521,7 +521,7 @@ impl Volume {
             // As with a checkpoint.
             let ok = self.disks.write_sector(t, block, |_| ()).is_ok() && doubts.count() == before;
             if !ok {
-                self.fault(Kind::CacheWrite);
+                self.count_fault(Kind::CacheWrite);
             }
             self.core.lock().engine.checkpoint_blanked(block, ok);
         }
@@ -529,10 +529,10 @@ impl Volume {
 
     /// Makes the slots `next`, of the segment that comes next, ready, so that the write that opens it is not kept for that, nor all
     /// others with it. Says whether there were any.
-    fn prepare(&self, next: Range<u32>) -> bool {
+    fn prepare(&self, next: Range<Slot>) -> bool {
         let any = !next.is_empty();
         if any {
-            next.for_each(|slot| self.chains.warm_slot(slot));
+            Slot::each(next).for_each(|slot| self.chains.warm_slot(slot));
             // The same ones, or those behind them, or none if the segment is open by now.
             self.core.lock().engine.prepare(PREPARED_AT_ONCE);
         }
@@ -550,7 +550,7 @@ impl Volume {
 
     /// Ends those whose data are durable, and goes on with the writes that found no room, or that the pace delays. Says when the
     /// next of these is to be let in, in milliseconds since boot, if the pace says so; and what [`Volume::prepare`] can do.
-    fn retry_deferred(self: &Arc<Self>) -> (Option<u64>, Range<u32>) {
+    fn retry_deferred(self: &Arc<Self>) -> (Option<u64>, Range<Slot>) {
         let mut was_high = false;
         let mut bounced = self.bounced.take();
         while let Some(bio) = bounced.pop() {

@@ -5,8 +5,8 @@
 use crate::engine::flight::{Doubts, Pending};
 use crate::format::BLOCK;
 use crate::host::{
-    arc, now_ms, spinlock, synchronize, Arc, BioSet, Device, EndIo, Error, Event, How, Pages, Result, Shared,
-    Sleep, SpinLock, Table, ENOMEM,
+    arc, now_ms, spinlock, wait_for_io_ends, Arc, BioSet, Device, EndIo, Error, Event, How, Pages, Result,
+    Shared, Sleep, SpinLock, Table, ENOMEM,
 };
 use crate::policy::lost::Word;
 use core::fmt;
@@ -336,7 +336,7 @@ impl Deref for OwnTransfer {
 
 impl Drop for OwnTransfer {
     fn drop(&mut self) {
-        synchronize();
+        wait_for_io_ends();
     }
 }
 
@@ -394,7 +394,7 @@ impl Transfers {
 impl Drop for Transfers {
     fn drop(&mut self) {
         // As for an `OwnTransfer`, once for all.
-        synchronize();
+        wait_for_io_ends();
     }
 }
 

@@ -104,20 +104,20 @@ impl Fullness {
 
 impl Volume {
     /// Counts an error. In any context.
-    pub(super) fn fault(&self, kind: Kind) {
+    pub(super) fn count_fault(&self, kind: Kind) {
         self.faults.counts[kind as usize].fetch_add(1, Ordering::Relaxed);
         self.wake(Wake::ALARM);
     }
 
     /// Counts a dirty block that was given up.
-    pub(super) fn block_lost(&self) {
+    pub(super) fn count_lost_block(&self) {
         self.faults.lost.fetch_add(1, Ordering::Relaxed);
-        self.trouble(trouble::CACHE_READ, true);
+        self.note_trouble(trouble::CACHE_READ, true);
         self.wake(Wake::ALARM);
     }
 
     /// Notes that there is such `trouble`, or that there is none any more. In any context.
-    pub(super) fn trouble(&self, trouble: u32, is_there: bool) {
+    pub(super) fn note_trouble(&self, trouble: u32, is_there: bool) {
         let before = if is_there {
             self.faults.trouble.fetch_or(trouble, Ordering::Relaxed)
         } else {

@@ -8,6 +8,7 @@
 //! - `writeback`, `reclaim`: the threads that make room.
 //! - `resume`: from what is on the devices to a volume.
 //! - `disks`: I/O of our own.
+//! - `errand`: what a bio is under way for.
 //! - `room`: whether there is room, and who is woken by what: the machine of `policy/room.rs`.
 //! - `steering`: what decides how much is written back: options, or nobody.
 //! - `sleep`: the machine hibernates.
@@ -21,6 +22,7 @@
 
 mod commit;
 mod disks;
+mod errand;
 mod faults;
 mod read;
 mod reclaim;
@@ -35,6 +37,7 @@ mod write;
 mod writeback;
 
 pub use disks::{Disks, OwnTransfer, Pool, Transfer, Transfers};
+pub use errand::Errand;
 pub use faults::Kind;
 pub use read::Reader;
 pub use resume::open;
@@ -42,16 +45,16 @@ pub use steering::Unsteered;
 use writeback::Pantry;
 
 use crate::engine::audit::Broken;
-use crate::engine::bypass::{Bypass, Tag};
-use crate::engine::checks::{Checks, Generation};
+use crate::engine::bypass::Bypass;
+use crate::engine::checks::Checks;
 use crate::engine::flight::Flights;
 use crate::engine::map::Span;
 use crate::engine::{Chains, Engine, State};
-use crate::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS};
+use crate::format::{Checkpoint, Segment, Seq, Slot, Superblock, BLOCK, BLOCK_SECTORS};
 use crate::host::{
-    arc, boxed, mutex, now_ms, spinlock, synchronize, Arc, Asleep, BioList, BioQueue, BioStack, Box,
-    Counters, Cursor, Event, Events, List, Mutex, Pages, QueueKind, Result, Service, Shared, Sleep, SpinLock,
-    Table, Thread, Work, EBUSY, EIO, LOOKS_FOR_BUGS,
+    arc, boxed, mutex, now_ms, spinlock, wait_for_io_ends, Arc, Asleep, BioList, BioQueue, BioStack, Box,
+    Counters, Event, Events, List, Mutex, Pages, QueueKind, Result, Service, Shared, Sleep, SpinLock, Table,
+    Thread, Work, EBUSY, EIO, LOOKS_FOR_BUGS,
 };
 use crate::interface::status::{count, Counters as Counted};
 use crate::interface::table::Options;
@@ -77,46 +80,6 @@ fn bytes(blocks: u32) -> usize {
     (blocks as usize).saturating_mul(BLOCK)
 }
 
-/// What the target keeps beside each bio.
-#[derive(Clone, Copy, Default)]
-pub struct PerBio {
-    /// A write: how far its data are copied. A read from the cache device: where its data begin. A read that workers put
-    /// together: how far it is.
-    at: Option<Cursor>,
-    /// A write: sectors that are copied.
-    done: u32,
-    /// A read from the cache device: first slot and number of blocks, and as of when.
-    slot: u32,
-    blocks: u32,
-    generation: Generation,
-    /// A flush or FUA write: what must become durable.
-    seq: u64,
-    /// A read from the cache device: its first sector; the bio itself has forgotten that when it returns. A read that workers
-    /// put together: the first sector that is not read yet, and how many there are.
-    sector: u64,
-    left: u32,
-    /// It has been to the cache device, and came back wrong.
-    again: bool,
-    /// The device that it was sent to, as it is.
-    sent: Sent,
-    /// A write that goes around the cache: which one of those it is, and whether it was one with FUA before.
-    bypass: Tag,
-    fua: bool,
-    /// What had failed on the backing device before it was sent.
-    doubts: u32,
-}
-
-/// Where a bio is while it is neither ours nor ended.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Sent {
-    #[default]
-    Nowhere,
-    Backing,
-    Cache,
-    /// Around the cache.
-    Bypass,
-}
-
 /// What the lock protects.
 struct Core {
     engine: Engine,
@@ -125,11 +88,11 @@ struct Core {
     /// Who makes room, who gives up, and who is woken by what. See `room`.
     room: Machine,
     /// Flushes and FUA writes whose data are in the log, until it is durable up to them.
-    waiting: BioList<PerBio>,
+    waiting: BioList<Errand>,
     /// Writes that found no room.
-    deferred: BioList<PerBio>,
+    deferred: BioList<Errand>,
     /// Reads of a volume that is blind: see `sleep`.
-    held: BioList<PerBio>,
+    held: BioList<Errand>,
 }
 
 impl Core {
@@ -188,7 +151,7 @@ pub struct Volume {
     checks: Shared<Checks>,
     bypass: Shared<Bypass>,
     /// Writes that came back from there with an error: the log has to take them.
-    bounced: BioStack<PerBio>,
+    bounced: BioStack<Errand>,
     /// Until then none is sent there, in milliseconds since boot.
     bypass_from_ms: AtomicU64,
     chains: Shared<Chains>,
@@ -203,9 +166,9 @@ pub struct Volume {
     /// What has become of it. Held while something is sent, so that one at a time does that.
     attempts: Mutex<Attempts>,
     /// Flushes and FUA writes that wait for the commit that is under way.
-    riders: BioStack<PerBio>,
+    riders: BioStack<Errand>,
     /// Those whose commit is over, and who are to be ended.
-    arrived: BioStack<PerBio>,
+    arrived: BioStack<Errand>,
     core: SpinLock<Core>,
     /// The commit thread has something to do.
     commit: Event,
@@ -302,7 +265,7 @@ impl Volume {
             bounced: BioStack::new(),
             bypass_from_ms: AtomicU64::new(0),
             chains: engine.chains(),
-            first_sector: engine.slot_sector(0),
+            first_sector: engine.slot_sector(Slot(0)),
             segment_blocks: engine.superblock().segment_blocks,
             buffers,
             flights,
@@ -386,7 +349,7 @@ impl Running {
             drop(thread);
         }
         self.volume.end_what_is_left();
-        synchronize();
+        wait_for_io_ends();
         // Of those that had returned by then some may have been put there just behind that.
         self.volume.end_bounced();
     }
@@ -408,7 +371,7 @@ const COUNTS: usize = AROUND as usize + 1;
 
 impl Volume {
     /// Counts each block that some sectors, which are not none, are in: `what` bits of [`count`] it is.
-    fn count(&self, what: u32, sector: u64, sectors: u64) {
+    fn count_blocks(&self, what: u32, sector: u64, sectors: u64) {
         let end = sector.saturating_add(sectors);
         let touched = end.div_ceil(BLOCK_SECTORS).saturating_sub(sector / BLOCK_SECTORS);
         let whole = (end / BLOCK_SECTORS).saturating_sub(sector.div_ceil(BLOCK_SECTORS));
@@ -475,11 +438,11 @@ impl Volume {
     /// The segments that are being written back.
     fn writing(&self) -> Span {
         let writing = self.writing.load(Ordering::Relaxed);
-        Span { first: (writing >> 32) as u32, count: writing as u32 }
+        Span { first: Segment((writing >> 32) as u32), count: writing as u32 }
     }
 
     fn set_writing(&self, span: Span) {
-        self.writing.store(u64::from(span.first) << 32 | u64::from(span.count), Ordering::Relaxed);
+        self.writing.store(u64::from(span.first.0) << 32 | u64::from(span.count), Ordering::Relaxed);
     }
 
     /// How the cache is doing.
@@ -498,8 +461,8 @@ impl Volume {
     }
 
     /// First sector on the cache device of the block in `slot`; without the lock.
-    fn slot_sector(&self, slot: u32) -> u64 {
-        u64::from(slot).saturating_mul(BLOCK_SECTORS).saturating_add(self.first_sector)
+    fn slot_sector(&self, slot: Slot) -> u64 {
+        u64::from(slot.0).saturating_mul(BLOCK_SECTORS).saturating_add(self.first_sector)
     }
 
     /// The devices.
@@ -533,7 +496,7 @@ impl Volume {
         self.wait_durable(seq, sleep)
     }
 
-    fn wait_durable(&self, seq: u64, sleep: Sleep) -> Result {
+    fn wait_durable(&self, seq: Seq, sleep: Sleep) -> Result {
         loop {
             let seen = self.progress.count();
             {
@@ -625,7 +588,7 @@ impl Volume {
         loop {
             let checkpoint = self.core.lock().engine.note_durable();
             let Some(checkpoint) = checkpoint else { break };
-            self.write_checkpoint(&self.spare, &checkpoint);
+            self.write_checkpoint_or_fail(&self.spare, &checkpoint);
         }
         self.blank_stale(&self.spare);
         if LOOKS_FOR_BUGS {
@@ -650,8 +613,8 @@ impl Volume {
         self.glance().is_suspended() || self.flags.depth.is_resting()
     }
 
-    /// Writes a checkpoint. Says whether it could.
-    fn write_checkpoint(&self, t: &Arc<Transfer>, checkpoint: &Checkpoint) -> bool {
+    /// Writes a checkpoint. If that cannot be done, the log has failed. Says whether it could.
+    fn write_checkpoint_or_fail(&self, t: &Arc<Transfer>, checkpoint: &Checkpoint) -> bool {
         let ok = self.insist_on_checkpoint(t, checkpoint).is_ok();
         self.core.lock().engine.checkpointed(ok);
         if !ok {

@@ -36,12 +36,13 @@
 //! lost, unless somebody has written it once more meanwhile. So it goes on only while the block is overwritten and the log
 //! comes round faster than the device reads one block, each time.
 
+use super::errand::{Assemble, CacheRead};
 use super::faults::{trouble, Kind};
-use super::{Disks, PerBio, Pool, Sent, Transfer, Transfers, Volume, MAPPED};
+use super::{Disks, Errand, Pool, Transfer, Transfers, Volume, MAPPED};
 use crate::engine::checks::Verdict;
 use crate::engine::read::{Piece, Pieces, Run};
 use crate::engine::Part;
-use crate::format::{Superblock, BLOCK, BLOCK_SECTORS, SECTOR};
+use crate::format::{Slot, Superblock, BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::host::{
     arc, crc32c, may_take_long, not_supported, now_ms, Arc, Bio, BioQueue, Cursor, Mapping, Outcome,
     QueueKind, Result, Returned, Serve, Service, EAGAIN, EIO,
@@ -74,7 +75,7 @@ pub struct Readers {
 
 impl Readers {
     /// Has a worker read what `bio` wants.
-    pub(super) fn push(&self, bio: Bio<PerBio>) {
+    pub(super) fn push(&self, bio: Bio<Errand>) {
         self.queue.push(bio);
     }
 
@@ -119,9 +120,9 @@ impl Reader {
 }
 
 impl Serve for Reader {
-    type PerBio = PerBio;
+    type PerBio = Errand;
 
-    fn serve(&self, bio: Bio<PerBio>) {
+    fn serve(&self, bio: Bio<Errand>) {
         match self.task {
             Task::Check => self.volume.check_late(bio),
             Task::ReadNear => self.volume.read_near(bio),
@@ -142,7 +143,7 @@ enum Got {
 
 impl Volume {
     /// Takes a read.
-    pub fn read(&self, mut bio: Mapping<'_, PerBio>) -> Outcome<PerBio> {
+    pub fn read(&self, mut bio: Mapping<'_, Errand>) -> Outcome<Errand> {
         self.counts.add(MAPPED, 1);
         let (sector, sectors) = (bio.sector(), bio.sectors());
         let mut at = bio.start();
@@ -160,8 +161,8 @@ impl Volume {
             match run {
                 Run::Backing(n) if done == 0 => {
                     bio.accept(n);
-                    self.count(0, sector, n);
-                    bio.data().sent = Sent::Backing;
+                    self.count_blocks(0, sector, n);
+                    *bio.data() = Errand::BackingRead;
                     bio.remap(&self.disks.backing, sector);
                     return Outcome::Remapped(bio.into_bio());
                 }
@@ -171,15 +172,9 @@ impl Volume {
                     if !bio.fits(&self.disks.cache) {
                         return self.read_by_workers(bio, at, sector, sectors as u32, true);
                     }
-                    self.count(count::HIT, sector, sectors);
-                    let start = bio.start();
-                    let data = bio.data();
-                    data.at = Some(start);
-                    data.slot = slot;
-                    data.blocks = blocks;
-                    data.generation = generation;
-                    data.sector = sector;
-                    data.sent = Sent::Cache;
+                    self.count_blocks(count::HIT, sector, sectors);
+                    let at = bio.start();
+                    *bio.data() = Errand::CacheRead(CacheRead { at, slot, blocks, generation, sector });
                     bio.remap(&self.disks.cache, self.slot_sector(slot));
                     return Outcome::Remapped(bio.into_bio());
                 }
@@ -206,7 +201,7 @@ impl Volume {
         }
         // What could be had from RAM is there; the rest comes as another bio.
         bio.accept(done);
-        self.count(count::HIT | count::IN_RAM, sector, done);
+        self.count_blocks(count::HIT | count::IN_RAM, sector, done);
         bio.into_bio().end(Ok(()));
         Outcome::Submitted
     }
@@ -214,24 +209,21 @@ impl Volume {
     /// Leaves a bio that wants `sectors` from `sector` on, and whose data begin at `at`, to workers.
     fn read_by_workers(
         &self,
-        mut bio: Mapping<'_, PerBio>,
+        mut bio: Mapping<'_, Errand>,
         at: Cursor,
         sector: u64,
         sectors: u32,
         is_near: bool,
-    ) -> Outcome<PerBio> {
-        self.count(count::HIT, sector, sectors.into());
-        let data = bio.data();
-        data.at = Some(at);
-        data.sector = sector;
-        data.left = sectors;
+    ) -> Outcome<Errand> {
+        self.count_blocks(count::HIT, sector, sectors.into());
+        *bio.data() = Errand::Assemble(Assemble { at, sector, left: sectors, again: false });
         let readers = if is_near { &self.near } else { &self.far };
         readers.push(bio.into_bio());
         Outcome::Submitted
     }
 
     /// Copies those of the pieces that are in RAM to the bio, whose part `part` begins at `at`.
-    fn copy_from_ram(&self, bio: &Bio<PerBio>, at: Cursor, part: &Part, pieces: &Pieces) {
+    fn copy_from_ram(&self, bio: &Bio<Errand>, at: Cursor, part: &Part, pieces: &Pieces) {
         for p in pieces.as_slice() {
             let Some((buffer, block)) = p.ram else { continue };
             self.buffers[usize::from(buffer)].with(super::bytes(block), BLOCK, |from| {
@@ -255,32 +247,32 @@ impl Volume {
         }
     }
 
-    /// A bio has returned or was ended: checks what came from the cache device. In any context.
-    pub fn end_io(&self, mut bio: Bio<PerBio>, result: Result) -> Returned<PerBio> {
-        let sent = core::mem::take(&mut bio.data().sent);
-        let blocks = bio.data().blocks;
+    /// A bio has returned from the device that it was sent to, or was ended: checks what came from the cache device. In any
+    /// context.
+    pub fn bio_returned(&self, mut bio: Bio<Errand>, result: Result) -> Returned<Errand> {
+        let errand = core::mem::take(bio.data());
         // Who must not wait is told that he would have to, or that he cannot be told, which is no error. Nor is it one that a
         // device has no time for what nobody waits for: device-mapper, for one, while it is suspended.
         let would_wait = |e| (e == EAGAIN || e == not_supported()) && !bio.may_wait();
         let is_fault = result.is_err_and(|e| !bio.is_ahead() && !would_wait(e));
-        match (sent, result) {
-            (Sent::Bypass, _) => return self.bypassed(bio, result, is_fault),
-            (Sent::Backing, Err(e)) if is_fault => {
+        match (errand, result) {
+            (Errand::Bypass(bypassing), _) => return self.bypassed(bio, &bypassing, result, is_fault),
+            (Errand::BackingRead, Err(e)) if is_fault => {
                 self.disks.backing_doubts.add_by_read(e.to_errno(), now_ms());
                 self.backing_read_failed();
             }
-            (Sent::Cache, Err(e)) if is_fault => {
+            (Errand::CacheRead(read), Err(e)) if is_fault => {
                 self.disks.cache_doubts.add_by_read(e.to_errno(), now_ms());
-                bio.data().again = true;
-                self.put_together(bio);
+                self.put_together(bio, &read, true);
                 return Returned::Kept;
             }
-            (Sent::Cache, Ok(())) if blocks > CHECKED_AT_ONCE && !may_take_long() => {
+            (Errand::CacheRead(read), Ok(())) if read.blocks > CHECKED_AT_ONCE && !may_take_long() => {
+                *bio.data() = Errand::Check(read);
                 self.checking.push(bio);
                 return Returned::Kept;
             }
-            (Sent::Cache, Ok(())) => {
-                return match self.check(bio) {
+            (Errand::CacheRead(read), Ok(())) => {
+                return match self.check(bio, &read) {
                     Some(bio) => Returned::Ends(bio, Ok(())),
                     None => Returned::Kept,
                 }
@@ -291,42 +283,41 @@ impl Volume {
     }
 
     /// Checks a read that came from the cache device. If it cannot be served so, workers have it now. In any context.
-    fn check(&self, mut bio: Bio<PerBio>) -> Option<Bio<PerBio>> {
-        let &mut PerBio { at, slot, blocks, generation, .. } = bio.data();
-        let verdict = at.map(|mut at| {
-            let crcs = (0..blocks).map(|_| bio.crc32c(&mut at, BLOCK));
-            self.checks.judge(slot, generation, crcs)
-        });
-        if verdict == Some(Verdict::Intact) {
+    fn check(&self, bio: Bio<Errand>, read: &CacheRead) -> Option<Bio<Errand>> {
+        let mut at = read.at;
+        let crcs = (0..read.blocks).map(|_| bio.crc32c(&mut at, BLOCK));
+        let verdict = self.checks.judge(read.slot, read.generation, crcs);
+        if verdict == Verdict::Intact {
             return Some(bio);
         }
-        bio.data().again = verdict == Some(Verdict::Wrong);
-        self.put_together(bio);
+        self.put_together(bio, read, verdict == Verdict::Wrong);
         None
     }
 
-    fn check_late(&self, bio: Bio<PerBio>) {
-        if let Some(bio) = self.check(bio) {
+    fn check_late(&self, mut bio: Bio<Errand>) {
+        let Errand::Check(read) = core::mem::take(bio.data()) else { return bio.end(Err(EIO)) };
+        if let Some(bio) = self.check(bio, &read) {
             bio.end(Ok(()));
         }
     }
 
-    /// Has workers read what a device has returned. In any context.
-    fn put_together(&self, mut bio: Bio<PerBio>) {
-        let data = bio.data();
-        data.left = data.blocks.saturating_mul(BLOCK_SECTORS as u32);
+    /// Has workers read what the cache device has returned; `again` if that was wrong. In any context.
+    fn put_together(&self, mut bio: Bio<Errand>, read: &CacheRead, again: bool) {
+        let &CacheRead { at, blocks, sector, .. } = read;
+        let left = blocks.saturating_mul(BLOCK_SECTORS as u32);
+        *bio.data() = Errand::Assemble(Assemble { at, sector, left, again });
         self.near.push(bio);
     }
 
     fn backing_read_failed(&self) {
-        self.fault(Kind::BackingRead);
+        self.count_fault(Kind::BackingRead);
         if self.faults.may_log(Kind::BackingRead) {
             log_err!("{}: cannot read from the backing device", &*self.disks);
         }
     }
 
-    pub(super) fn cache_read_failed(&self, slot: u32) {
-        self.fault(Kind::CacheRead);
+    pub(super) fn cache_read_failed(&self, slot: Slot) {
+        self.count_fault(Kind::CacheRead);
         if self.faults.may_log(Kind::CacheRead) {
             log_err!(
                 "{}: cannot read slot {} of the cache device: I/O error or wrong checksum",
@@ -337,62 +328,69 @@ impl Volume {
     }
 
     /// A worker's turn with a read.
-    fn read_near(&self, bio: Bio<PerBio>) {
+    fn read_near(&self, bio: Bio<Errand>) {
         let Some(mut bio) = self.let_read(bio) else { return };
+        let Errand::Assemble(mut rest) = *bio.data() else { return bio.end(Err(EIO)) };
         let got = self.near.transfers.with(|t| {
             for _ in 1..TURN {
-                let got = self.read_next(t, &mut bio, false);
-                if !matches!(got, Ok(Got::All)) || bio.data().left == 0 {
+                let got = self.read_next(t, &bio, &mut rest, false);
+                if !matches!(got, Ok(Got::All)) || rest.left == 0 {
                     return got;
                 }
             }
-            self.read_next(t, &mut bio, false)
+            self.read_next(t, &bio, &mut rest, false)
         });
-        self.go_on_reading(bio, got);
+        self.go_on_reading(bio, rest, got);
     }
 
     /// The turn of a worker that may wait for the backing device.
-    fn read_far(&self, bio: Bio<PerBio>) {
+    fn read_far(&self, bio: Bio<Errand>) {
         let Some(mut bio) = self.let_read(bio) else { return };
-        let got = self.far.transfers.with(|t| self.read_next(t, &mut bio, true));
-        self.go_on_reading(bio, got);
+        let Errand::Assemble(mut rest) = *bio.data() else { return bio.end(Err(EIO)) };
+        let got = self.far.transfers.with(|t| self.read_next(t, &bio, &mut rest, true));
+        self.go_on_reading(bio, rest, got);
     }
 
     /// Behind a turn.
-    fn go_on_reading(&self, mut bio: Bio<PerBio>, got: Result<Got>) {
+    fn go_on_reading(&self, mut bio: Bio<Errand>, rest: Assemble, got: Result<Got>) {
+        *bio.data() = Errand::Assemble(rest);
         match got {
             Err(e) => bio.end(Err(e)),
-            Ok(Got::All) if bio.data().left == 0 => bio.end(Ok(())),
+            Ok(Got::All) if rest.left == 0 => bio.end(Ok(())),
             Ok(Got::All | Got::Elsewhere) => self.near.push(bio),
             Ok(Got::NeedsBacking) => self.far.push(bio),
         }
     }
 
     /// Reads the next of the blocks that the bio wants.
-    fn read_next(&self, t: &Arc<Transfer>, bio: &mut Bio<PerBio>, may_be_far: bool) -> Result<Got> {
-        let &mut PerBio { at: Some(mut at), sector, left, .. } = bio.data() else { return Err(EIO) };
-        let part = Part::first_of(sector, left.into());
-        let got = self.read_part(t, bio, at, &part, may_be_far)?;
+    fn read_next(
+        &self,
+        t: &Arc<Transfer>,
+        bio: &Bio<Errand>,
+        rest: &mut Assemble,
+        may_be_far: bool,
+    ) -> Result<Got> {
+        let part = Part::first_of(rest.sector, rest.left.into());
+        let got = self.read_part(t, bio, rest, &part, may_be_far)?;
         if let Got::All = got {
-            bio.skip(&mut at, bytes(part.sectors));
-            let data = bio.data();
-            data.at = Some(at);
-            data.sector = sector.saturating_add(part.sectors.into());
-            data.left = left.saturating_sub(part.sectors);
+            bio.skip(&mut rest.at, bytes(part.sectors));
+            rest.sector = rest.sector.saturating_add(part.sectors.into());
+            rest.left = rest.left.saturating_sub(part.sectors);
         }
         Ok(got)
     }
 
-    /// Reads `part`, which lies within one block, to where `at` is in the bio.
+    /// Reads `part`, the next one of the rest, which lies within one block.
     fn read_part(
         &self,
         t: &Arc<Transfer>,
-        bio: &mut Bio<PerBio>,
-        at: Cursor,
+        bio: &Bio<Errand>,
+        rest: &Assemble,
         part: &Part,
         may_be_far: bool,
     ) -> Result<Got> {
-        let sector = part.addr.saturating_mul(BLOCK_SECTORS).saturating_add(part.first.into());
+        let &Assemble { at, again, .. } = rest;
+        let sector = part.addr.first_sector().saturating_add(part.first.into());
         let run = self.core.lock().engine.lookup(sector, part.sectors.into());
         let pieces = match run {
             Run::Backing(_) => Pieces::default(),
@@ -402,11 +400,10 @@ impl Volume {
         // First, so that nobody waits for a buffer while a device is waited for.
         self.copy_from_ram(bio, at, part, &pieces);
         self.unpin(&pieces);
-        let rest = part.mask() & !pieces.mask();
-        if rest != 0 && !may_be_far {
+        let missing = part.mask() & !pieces.mask();
+        if missing != 0 && !may_be_far {
             return Ok(Got::NeedsBacking);
         }
-        let again = bio.data().again;
         for p in pieces.as_slice().iter().filter(|p| p.ram.is_none()) {
             match self.read_slot(t, bio, at, part, p) {
                 Verdict::Intact => {
@@ -417,12 +414,12 @@ impl Volume {
                 Verdict::Wrong => return Err(EIO),
             }
         }
-        if rest != 0 {
+        if missing != 0 {
             // All of the part is read, and only what is nowhere else is copied.
             let part_of_page = (bytes(part.first), bytes(part.sectors));
             t.read(&self.disks, &self.disks.backing, sector, part_of_page, 0);
             t.finish().inspect_err(|_| self.backing_read_failed())?;
-            t.pages.with(0, BLOCK, |from| copy_sectors(bio, at, part, rest, from));
+            t.pages.with(0, BLOCK, |from| copy_sectors(bio, at, part, missing, from));
         }
         Ok(Got::All)
     }
@@ -431,13 +428,13 @@ impl Volume {
     fn is_elsewhere(&self, p: &Piece) -> bool {
         let elsewhere = self.core.lock().engine.forget(p.slot, p.generation, p.mask);
         if !elsewhere {
-            self.trouble(trouble::CACHE_READ, true);
+            self.note_trouble(trouble::CACHE_READ, true);
         }
         elsewhere
     }
 
     /// Reads a piece of `part` from the cache device to where `at` is in the bio.
-    fn read_slot(&self, t: &Arc<Transfer>, bio: &Bio<PerBio>, at: Cursor, part: &Part, p: &Piece) -> Verdict {
+    fn read_slot(&self, t: &Arc<Transfer>, bio: &Bio<Errand>, at: Cursor, part: &Part, p: &Piece) -> Verdict {
         for attempt in 0..2 {
             t.read(&self.disks, &self.disks.cache, self.slot_sector(p.slot), (0, BLOCK), 0);
             let is_read = t.finish().is_ok();
@@ -464,7 +461,7 @@ impl Volume {
 }
 
 /// Copies the sectors `mask` of the block `from` to the bio, whose part `part` begins at `at`.
-fn copy_sectors(bio: &Bio<PerBio>, mut at: Cursor, part: &Part, mask: u8, from: &[u8]) {
+fn copy_sectors(bio: &Bio<Errand>, mut at: Cursor, part: &Part, mask: u8, from: &[u8]) {
     let Some(from) = from.get(bytes(part.first)..) else { return };
     if mask == part.mask() {
         bio.write(&mut at, &from[..from.len().min(bytes(part.sectors))]);

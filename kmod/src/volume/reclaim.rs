@@ -8,7 +8,7 @@ use crate::engine::checks::Verdict;
 use crate::engine::log::{Claim, Wait};
 use crate::engine::reclaim::{Batch, Item};
 use crate::engine::Entry;
-use crate::format::{RecordHeader, BLOCK, BLOCK_SECTORS};
+use crate::format::{RecordHeader, Segment, Seq, Slot, BLOCK, BLOCK_SECTORS};
 use crate::host::{crc32c, now_ms, should_stop, Arc, Result, Sleep, Table};
 use crate::policy::lost::{Around, Lost, Near, Sight, Word, HURRY_LASTS_MS, LASTS_MS, REACH, WATCHED};
 use crate::policy::room::{Course, Room, Wake, PATIENCE_MS};
@@ -97,7 +97,7 @@ impl Volume {
             self.wake(Wake::COMMIT);
         }
         let Some(checkpoint) = checkpoint else { return false };
-        let ok = self.write_checkpoint(t, &checkpoint);
+        let ok = self.write_checkpoint_or_fail(t, &checkpoint);
         self.wake(Wake::COMMIT | Wake::PROGRESS);
         self.blank_stale(t);
         ok
@@ -272,7 +272,7 @@ impl Volume {
         lost.begin(now_ms());
         let mut all = true;
         // Blocks of a segment lie one behind the other.
-        let mut headers: Option<(u32, [Sight; NEAR])> = None;
+        let mut headers: Option<(Segment, [Sight; NEAR])> = None;
         for (item, found) in batch.items().iter().zip(found.iter()) {
             let Found::Unreadable(sight) = *found else { continue };
             let crc = self.checks.checksum(item.slot);
@@ -284,7 +284,7 @@ impl Volume {
             if self.leaves(is_needed) {
                 return false;
             }
-            let segment = item.slot.checked_div(self.segment_blocks).unwrap_or(0);
+            let segment = item.slot.segment(self.segment_blocks);
             let [own, before, behind] = match headers {
                 Some((of, headers)) if of == segment => headers,
                 _ => headers.insert((segment, self.look_at_headers(t, segment))).1,
@@ -308,24 +308,22 @@ impl Volume {
     }
 
     /// Looks at the headers of a segment and of those beside it. Uses the blocks of `t` behind those of a batch.
-    fn look_at_headers(&self, t: &Arc<Transfer>, segment: u32) -> [Sight; NEAR] {
+    fn look_at_headers(&self, t: &Arc<Transfer>, segment: Segment) -> [Sight; NEAR] {
         let (nonce, nr) = {
             let core = self.core.lock();
             let sb = core.engine.superblock();
             (sb.nonce, sb.nr_segments)
         };
         let first = (t.pages.len() / BLOCK).saturating_sub(NEAR.saturating_add(AROUND));
-        let before = segment.checked_sub(1).unwrap_or(nr.saturating_sub(1));
-        let behind = segment.saturating_add(1);
-        let places = [segment, before, if behind < nr { behind } else { 0 }];
+        let places = [segment, segment.before(nr), segment.next(nr)];
         let known = places.map(|s| self.core.lock().engine.record_at(s));
         for (s, at) in places.iter().zip(first..) {
             t.forgive(at);
-            let sector = self.slot_sector(s.saturating_mul(self.segment_blocks));
+            let sector = self.slot_sector(s.first_slot(self.segment_blocks));
             t.read(&self.disks, &self.disks.cache, sector, (at.saturating_mul(BLOCK), BLOCK), at);
         }
         t.wait();
-        let see = |at: usize, known: Option<u64>| match (t.error(at), known) {
+        let see = |at: usize, known: Option<Seq>| match (t.error(at), known) {
             (Some(e), _) => Sight::Error(Word::of(e.to_errno())),
             (None, None) => Sight::Readable,
             (None, Some(seq)) => {
@@ -345,17 +343,17 @@ impl Volume {
 
     /// Looks at the blocks directly beside one that cannot be read, unless it [leaves](Self::leaves). Uses the last blocks of
     /// `t`.
-    fn look_around(&self, t: &Arc<Transfer>, slot: u32, is_needed: bool) -> Option<Around> {
+    fn look_around(&self, t: &Arc<Transfer>, slot: Slot, is_needed: bool) -> Option<Around> {
         let nr_slots = u32::try_from(self.state().nr_slots).unwrap_or(u32::MAX);
         let room = (t.pages.len() / BLOCK).saturating_sub(AROUND);
         // What is before it, and what is behind: first and last slot, and where these go.
-        let first = slot.saturating_sub(REACH);
-        let behind = slot.saturating_add(1);
+        let first = slot.minus(REACH);
+        let behind = slot.plus(1);
         let sides = [
-            (first, slot.saturating_sub(first), room),
-            (behind, nr_slots.saturating_sub(behind).min(REACH), room.saturating_add(REACH as usize)),
+            (first, slot.since(first), room),
+            (behind, Slot(nr_slots).since(behind).min(REACH), room.saturating_add(REACH as usize)),
         ];
-        let read = |first: u32, blocks: u32, at: usize| {
+        let read = |first: Slot, blocks: u32, at: usize| {
             t.forgive(at);
             let part = (at.saturating_mul(BLOCK), bytes(blocks));
             t.read(&self.disks, &self.disks.cache, self.slot_sector(first), part, at);
@@ -368,7 +366,7 @@ impl Volume {
         let around = Around::look(slot, nr_slots, |place| {
             let i = usize::from(place > slot);
             let (first, _, at) = sides[i];
-            let at = at.saturating_add(place.saturating_sub(first) as usize);
+            let at = at.saturating_add(place.since(first) as usize);
             if !whole[i] {
                 if self.leaves(is_needed) {
                     is_whole = false;
@@ -405,8 +403,8 @@ impl Volume {
     }
 
     fn report_lost(&self, item: &Item) {
-        self.block_lost();
-        let first = item.addr().saturating_mul(BLOCK_SECTORS);
+        self.count_lost_block();
+        let first = item.addr().first_sector();
         log_err!(
             "{}: block {} (sectors {} to {}) is lost: it cannot be read from the cache device any more; reads of it \
              fail until it is written again",
@@ -420,7 +418,7 @@ impl Volume {
     /// Appends the items, whose data are in the blocks of `t` that have their numbers, to the log; zeroes for those that
     /// are not intact, which are lost. Returns the sequence number of the last record that this took; none if there are no
     /// items or it could not be done.
-    fn append(&self, batch: &Batch, found: &mut [Found], t: &Transfer) -> Option<u64> {
+    fn append(&self, batch: &Batch, found: &mut [Found], t: &Transfer) -> Option<Seq> {
         let items = batch.items();
         let lost = Entry::lost(&[0; BLOCK]);
         let mut seq = None;
@@ -429,7 +427,7 @@ impl Volume {
             let claim = self.claim_relocation(items.len().saturating_sub(done))?;
             // Slots of the claim, blocks of its buffer, and items.
             let end = done.saturating_add(claim.blocks as usize).min(items.len());
-            let (slots, blocks) = (claim.slot.., claim.offset..);
+            let (slots, blocks) = (claim.slot.onward(), claim.offset..);
             for (i, to) in (done..end).zip(blocks) {
                 t.pages.with_mut(i.saturating_mul(BLOCK), BLOCK, |from| {
                     if found[i] != Found::Intact {

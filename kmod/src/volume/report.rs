@@ -7,6 +7,7 @@
 
 use super::Volume;
 use crate::engine::map::{Cell, Kind};
+use crate::format::Segment;
 use crate::interface::report::{Query, Report};
 use core::fmt::{self, Write};
 
@@ -59,7 +60,7 @@ impl Volume {
             let (blocks, writing) = (core.engine.superblock().segment_blocks, self.writing());
             let to = end.min(next.saturating_add(AT_ONCE));
             for segment in next..to {
-                let (kind, dirty) = core.engine.kind(segment, writing);
+                let (kind, dirty) = core.engine.kind(Segment(segment), writing);
                 f(kind, dirty, blocks);
             }
             next = to;

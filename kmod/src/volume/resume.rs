@@ -8,7 +8,7 @@ use crate::engine::places::Opening;
 use crate::engine::replay::{Damage, Replay, Want};
 use crate::engine::Engine;
 use crate::format::{
-    Checkpoint, Chosen, Held, Start, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, FIRST_BLOCK,
+    Checkpoint, Chosen, Held, Slot, Start, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, FIRST_BLOCK,
     MAX_SEGMENT_BLOCKS, SECTOR,
 };
 use crate::host::{
@@ -47,7 +47,7 @@ impl Log<'_> {
     ///
     /// # Errors
     /// Any other error: the device, or the way to it, does not answer, and may have all of it.
-    fn read<R>(&mut self, slot: u32, blocks: u32, f: impl FnOnce(&[u8]) -> R) -> Result<Result<R, Loss>> {
+    fn read<R>(&mut self, slot: Slot, blocks: u32, f: impl FnOnce(&[u8]) -> R) -> Result<Result<R, Loss>> {
         let mut look = self.ahead.look(slot, blocks);
         if let Look::Batch(count) = look {
             for i in 0..count {
@@ -75,7 +75,7 @@ impl Log<'_> {
         }
     }
 
-    fn begin(&self, slot: u32, blocks: u32, at: u32, tag: u32) {
+    fn begin(&self, slot: Slot, blocks: u32, at: u32, tag: u32) {
         let part = (bytes(at), bytes(blocks));
         self.t.forgive(tag as usize);
         self.t.read(self.disks, &self.disks.cache, self.sb.slot_sector(slot), part, tag as usize);

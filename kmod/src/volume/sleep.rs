@@ -43,7 +43,7 @@
 //! Volumes are made and removed by tasks, and so not while these are frozen.
 
 use super::faults::{trouble, Kind};
-use super::{PerBio, Transfer, Volume};
+use super::{Errand, Transfer, Volume};
 use crate::engine::sleep::Comparison;
 use crate::format::{Held, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
 use crate::host::{is_hibernating, now_ms, should_stop, sleep_ms, Arc, Bio, Mutex, Op, Result, Sleeper, EIO};
@@ -177,7 +177,7 @@ fn settle<T>(mutex: &Mutex<T>, until: u64) -> bool {
 
 impl Volume {
     /// Whether a bio gets an error at once, instead of waiting for what will not come.
-    pub fn refuses(&self, bio: &Bio<PerBio>) -> bool {
+    pub fn refuses(&self, bio: &Bio<Errand>) -> bool {
         self.flags.depth.is_asleep()
             && (self.flags.depth.is_gone() || (!matches!(bio.op(), Op::Read) && is_hibernating()))
     }
@@ -222,7 +222,7 @@ impl Volume {
     }
 
     /// Gives a read back that may go on. While the volume is blind it is held, and ended when the devices are somebody else's.
-    pub(super) fn let_read(&self, bio: Bio<PerBio>) -> Option<Bio<PerBio>> {
+    pub(super) fn let_read(&self, bio: Bio<Errand>) -> Option<Bio<Errand>> {
         if !self.flags.depth.is_asleep() {
             return Some(bio);
         }
@@ -267,12 +267,12 @@ impl Volume {
                     return t.pages.with(0, BLOCK, |b| b.first_chunk().map(f)).flatten().map(Some).ok_or(EIO);
                 }
                 Ok(None) => {
-                    self.fault(Kind::CacheRead);
+                    self.count_fault(Kind::CacheRead);
                     return Ok(None);
                 }
                 Err(e) => match retry.failed() {
                     Next::Again(pause) if !should_stop() => {
-                        self.fault(Kind::CacheRead);
+                        self.count_fault(Kind::CacheRead);
                         sleep_ms(pause as u32);
                     }
                     Next::Again(_) | Next::Over => return Err(e),
@@ -345,7 +345,7 @@ impl Volume {
             let mut core = self.core.lock();
             depth.deepen(GONE);
             core.engine.give_up();
-            self.trouble(trouble::CHANGED, true);
+            self.note_trouble(trouble::CHANGED, true);
         }
         depth.is_restored.store(false, Ordering::SeqCst);
         if depth.is_thawed.load(Ordering::SeqCst) {

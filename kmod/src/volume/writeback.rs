@@ -30,7 +30,7 @@ use crate::engine::map::Span;
 use crate::engine::reclaim::{Batch, Item, Planned};
 use crate::engine::runs::{for_each_row, for_each_run, Run};
 use crate::engine::Engine;
-use crate::format::{BLOCK, BLOCK_SECTORS, SECTOR};
+use crate::format::{Block, Seq, Slot, BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::host::{crc32c, hurry, now_ms, should_stop, Arc, Box, MutexGuard, Result, Sleep, Table};
 use crate::interface::table::MAX_BATCHED;
 use crate::policy::bad_blocks::{Halves, Pass, Step};
@@ -153,7 +153,10 @@ impl Volume {
             self.tick(&mut tick);
             let worked = {
                 let busy = self.writeback_busy.lock();
-                !self.rests() && self.wants_writeback(&tick) && self.write_back(tools, &mut tick, busy)
+                !self.rests() && {
+                    self.commit_before_writeback(&tick);
+                    self.wants_writeback(&tick) && self.write_back(tools, &mut tick, busy)
+                }
             };
             if worked {
                 self.wake(Wake::RECLAIM | Wake::PROGRESS);
@@ -190,10 +193,11 @@ impl Volume {
         }
     }
 
-    fn wants_writeback(&self, tick: &Tick) -> bool {
+    /// For a drain, or when the volume is idle, asks that what is still in RAM become durable: only then can it be written
+    /// back. Waits for that if there is a drain.
+    fn commit_before_writeback(&self, tick: &Tick) {
         let draining = self.glance().is_draining();
         if draining || tick.idle {
-            // What is still in RAM has to be in the log first.
             let mut core = self.core.lock();
             let (seq, work) = core.adds_work(Engine::flush);
             let waits = core.engine.durable() < seq;
@@ -205,6 +209,10 @@ impl Volume {
                 let _ = self.wait_durable(seq, Sleep::Busy);
             }
         }
+    }
+
+    /// Whether there is a reason to write back now.
+    fn wants_writeback(&self, tick: &Tick) -> bool {
         if self.has_to_write_back() {
             return true;
         }
@@ -251,7 +259,7 @@ impl Volume {
     }
 
     /// Adds the next segments to a batch that has begun, up to `most` of them and to record `last`, and sorts it.
-    fn plan_segments(&self, batch: &mut Batch, most: u32, last: u64) {
+    fn plan_segments(&self, batch: &mut Batch, most: u32, last: Seq) {
         // Segments without anything dirty do not count: they may lie behind one that cannot be written back.
         let mut segments: u32 = 0;
         while segments < most {
@@ -276,7 +284,7 @@ impl Volume {
         let (most, is_small) = self.segments_of_batch(&purpose, fails);
         // A drain is not for what is written meanwhile. Or a pass that has cleaned only that would say nothing about what
         // cannot be written back, and the drain would wait for it without end.
-        let last = purpose.drain.unwrap_or(u64::MAX);
+        let last = purpose.drain.unwrap_or(Seq::MAX);
         // In good time: neither because it must nor for a drain.
         let early = !purpose.urgent && purpose.drain.is_none();
         if !(fails || early && self.policy().limit.is_some()) {
@@ -413,11 +421,11 @@ impl Volume {
     /// Notes what a pass means for the volume. Says whether there is perhaps more to do at once.
     fn conclude(&self, failures: &mut Failures, pass: &Pass, nothing: bool, over: bool) -> bool {
         failures.conclude(pass, now_ms());
-        self.trouble(trouble::BACKING_WRITE, failures.any_unwritten());
+        self.note_trouble(trouble::BACKING_WRITE, failures.any_unwritten());
         if failures.any_unreadable() {
-            self.trouble(trouble::CACHE_READ, true);
+            self.note_trouble(trouble::CACHE_READ, true);
         } else if self.state().dirty == 0 {
-            self.trouble(trouble::CACHE_READ, false);
+            self.note_trouble(trouble::CACHE_READ, false);
         }
         let is_stuck = pass.is_stuck();
         let ended = Ended {
@@ -583,7 +591,7 @@ impl Volume {
                 copy_sectors(rest, i, (t, i), mask & !whole[i]);
                 whole[i] = mask;
             } else {
-                self.fault(Kind::BackingRead);
+                self.count_fault(Kind::BackingRead);
                 self.writeback_failed(item.addr());
                 add_one(&mut pass.failed);
                 fates[i] = Fate::Lost;
@@ -591,8 +599,8 @@ impl Volume {
         }
     }
 
-    pub(super) fn writeback_failed(&self, addr: u64) {
-        self.fault(Kind::BackingWrite);
+    pub(super) fn writeback_failed(&self, addr: Block) {
+        self.count_fault(Kind::BackingWrite);
         if self.faults.may_log(Kind::BackingWrite) {
             log_err!("{}: cannot write to the backing device near block {}", &*self.disks, addr);
         }
@@ -678,14 +686,14 @@ impl Volume {
                 return;
             }
             (first..first.saturating_add(blocks))
-                .zip(slot..)
+                .zip(slot.onward())
                 .for_each(|(i, slot)| self.read_again(t, i, slot));
         });
         t.wait();
     }
 
     /// Reads item number `i`, which is in this slot, once more, by itself.
-    fn read_again(&self, t: &Arc<Transfer>, i: usize, slot: u32) {
+    fn read_again(&self, t: &Arc<Transfer>, i: usize, slot: Slot) {
         t.forgive(i);
         t.read(&self.disks, &self.disks.cache, self.slot_sector(slot), (bytes(i as u32), BLOCK), i);
     }

@@ -11,7 +11,9 @@ use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Item};
 use writeboost::engine::replay::{Damage, Replay, Want};
 use writeboost::engine::{Engine, Entry, Part, Secret};
-use writeboost::format::{Checkpoint, Chosen, Held, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
+use writeboost::format::{
+    Checkpoint, Chosen, Held, Seq, Slot, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
+};
 use writeboost::host::crc32c;
 use writeboost::policy::lost::{insist, insist_or_loss};
 
@@ -72,12 +74,12 @@ impl Host {
         host
     }
 
-    pub fn sector_of(&self, slot: u32) -> u64 {
+    pub fn sector_of(&self, slot: Slot) -> u64 {
         self.engine.slot_sector(slot)
     }
 
     /// The slots that hold sectors of a block, and which sectors.
-    pub fn slots_of(&mut self, addr: u64) -> Vec<(u32, u8)> {
+    pub fn slots_of(&mut self, addr: u64) -> Vec<(Slot, u8)> {
         match self.engine.lookup(addr * BLOCK_SECTORS, BLOCK_SECTORS) {
             Run::Backing(_) => Vec::new(),
             Run::Cache { slot, .. } => vec![(slot, 0xff)],
@@ -101,7 +103,7 @@ impl Host {
             let (first, len) = (part.first as usize * SECTOR, part.sectors as usize * SECTOR);
             block[first..first + len].copy_from_slice(&filled(n, part.sectors.into()));
             let entry = Entry { addr: part.addr, mask: part.mask(), crc: crc32c(0, block) };
-            self.engine.stored(claim, claim.slot + i, entry);
+            self.engine.stored(claim, claim.slot.plus(i), entry);
             done += u64::from(part.sectors);
         }
         self.engine.copied(claim);
@@ -231,7 +233,7 @@ impl Host {
                 Ok(b) => replay.feed(&b)?,
                 Err(loss) => replay.feed_unreadable(loss)?,
             }
-            reads.push((slot, blocks));
+            reads.push((slot.0, blocks));
         }
         Ok((replay, reads))
     }
@@ -289,8 +291,8 @@ impl Host {
                 }
                 Run::Cache { slot, blocks, generation } => {
                     for i in 0..blocks {
-                        let b = self.cache.read(self.sector_of(slot + i), BLOCK_SECTORS);
-                        let verdict = self.engine.checks().judge(slot + i, generation, [crc32c(0, &b)]);
+                        let b = self.cache.read(self.sector_of(slot.plus(i)), BLOCK_SECTORS);
+                        let verdict = self.engine.checks().judge(slot.plus(i), generation, [crc32c(0, &b)]);
                         assert_eq!(verdict, Verdict::Intact);
                         for s in 0..BLOCK_SECTORS {
                             out.insert(at + s, number(&b[s as usize * SECTOR..]));
@@ -300,7 +302,7 @@ impl Host {
                 }
                 Run::Pieces(pieces) => {
                     for s in (0..8).filter(|s| part.mask() & !pieces.mask() & 1 << s != 0) {
-                        let s = part.addr * BLOCK_SECTORS + s;
+                        let s = part.addr.first_sector() + s;
                         out.insert(s, number(&self.backing.read(s, 1)));
                     }
                     for p in pieces.as_slice() {
@@ -314,7 +316,7 @@ impl Host {
                         let verdict = self.engine.checks().judge(p.slot, p.generation, [crc32c(0, &b)]);
                         assert_eq!(verdict, Verdict::Intact);
                         for s in (0..8).filter(|s| p.mask & 1 << s != 0) {
-                            out.insert(part.addr * BLOCK_SECTORS + s, number(&b[s as usize * SECTOR..]));
+                            out.insert(part.addr.first_sector() + s, number(&b[s as usize * SECTOR..]));
                         }
                     }
                     at += u64::from(part.sectors);
@@ -334,7 +336,7 @@ impl Host {
     pub fn plan_writeback(&mut self) -> Batch {
         let mut batch = Batch::new((self.sb.segment_blocks * self.sb.nr_segments) as usize).unwrap();
         self.engine.begin_batch(&mut batch);
-        while self.engine.plan_writeback(&mut batch, u64::MAX) {}
+        while self.engine.plan_writeback(&mut batch, Seq::MAX) {}
         batch.sort();
         batch
     }
@@ -346,7 +348,7 @@ impl Host {
         assert!(self.engine.holds_item(batch, item));
         for s in (0..8).filter(|s| live & 1 << s != 0) {
             let sector = &b[s as usize * SECTOR..][..SECTOR];
-            self.backing.write(item.addr() * BLOCK_SECTORS + s, sector, false);
+            self.backing.write(item.addr().first_sector() + s, sector, false);
         }
     }
 

@@ -36,7 +36,7 @@ use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::Batch;
 use writeboost::engine::replay::{Replay, Want};
 use writeboost::engine::{Engine, Entry, Part, Secret};
-use writeboost::format::{Checkpoint, Held, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
+use writeboost::format::{Checkpoint, Held, Seq, Slot, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
 use writeboost::host::crc32c;
 
 /// Of the index: the same in each run.
@@ -143,13 +143,13 @@ impl FromStr for History {
 /// An I/O on the cache device that has not completed.
 #[derive(Clone)]
 enum Flight {
-    Record { seq: u64, fua: bool, sector: u64, data: Vec<u8> },
-    Flush { upto: u64, mark: u64 },
+    Record { seq: Seq, fua: bool, sector: u64, data: Vec<u8> },
+    Flush { upto: Seq, mark: u64 },
     Checkpoint(Checkpoint),
 }
 
 struct Logged {
-    seq: u64,
+    seq: Seq,
     sector: u64,
     sectors: u64,
     version: u64,
@@ -169,9 +169,9 @@ struct Machine {
     /// What writeback has written since the backing device was flushed.
     batch: Option<Batch>,
     /// What somebody waits for: that a record is durable, and what is promised then.
-    waits: Vec<(u64, u64)>,
-    acknowledged: u64,
-    promised: u64,
+    waits: Vec<(Seq, Seq)>,
+    acknowledged: Seq,
+    promised: Seq,
     version: u64,
     base: Vec<u64>,
     log: Vec<Logged>,
@@ -274,7 +274,7 @@ impl Machine {
     /// The power goes off when nothing is under way.
     fn power_off(mut self) -> Image {
         self.settle();
-        let base = self.expected(u64::MAX);
+        let base = self.expected(Seq::MAX);
         self.cache.restart();
         self.backing.restart();
         Image { sb: self.sb, cache: self.cache, backing: self.backing, base, version: self.version }
@@ -382,13 +382,13 @@ impl Machine {
     fn copy(&mut self, claim: &Claim, i: u32, part: &Part, version: u64) {
         let block = self.buffer(claim, i);
         block.fill(0);
-        let first = part.addr * BLOCK_SECTORS + u64::from(part.first);
+        let first = part.addr.first_sector() + u64::from(part.first);
         for k in 0..u64::from(part.sectors) {
             let to = (part.first as usize + k as usize) * SECTOR;
             block[to..to + SECTOR].copy_from_slice(&content(first + k, version));
         }
         let entry = Entry { addr: part.addr, mask: part.mask(), crc: crc32c(0, block) };
-        self.engine.stored(claim, claim.slot + i, entry);
+        self.engine.stored(claim, claim.slot.plus(i), entry);
         self.log.push(Logged { seq: claim.seq, sector: first, sectors: part.sectors.into(), version });
     }
 
@@ -431,14 +431,14 @@ impl Machine {
         batch
     }
 
-    fn block(&self, slot: u32) -> Vec<u8> {
+    fn block(&self, slot: Slot) -> Vec<u8> {
         let block = self.cache.read(block_sector(&self.sb, slot), BLOCK_SECTORS).into_owned();
         assert_eq!(crc32c(0, &block), self.engine.checks().checksum(slot), "checksum of slot {slot}");
         block
     }
 
     fn write_back(&mut self) -> bool {
-        let mut batch = self.plan(|engine, batch| engine.plan_writeback(batch, u64::MAX));
+        let mut batch = self.plan(|engine, batch| engine.plan_writeback(batch, Seq::MAX));
         batch.sort();
         // Neighbours become one write, as the kernel's host does it.
         let mut writes: Vec<(u64, Vec<u8>)> = Vec::new();
@@ -446,7 +446,7 @@ impl Machine {
             let Some(live) = self.engine.begin_item(&batch, item) else { continue };
             let block = self.block(item.slot);
             for i in (0..BLOCK_SECTORS).filter(|i| live & 1 << i != 0) {
-                let (sector, at) = (item.addr() * BLOCK_SECTORS + i, i as usize * SECTOR);
+                let (sector, at) = (item.addr().first_sector() + i, i as usize * SECTOR);
                 match writes.last_mut() {
                     Some((first, data)) if *first + (data.len() / SECTOR) as u64 == sector => {
                         data.extend_from_slice(&block[at..at + SECTOR]);
@@ -476,7 +476,7 @@ impl Machine {
                 let item = &items[at + i as usize];
                 let data = self.block(item.slot);
                 self.buffer(&claim, i).copy_from_slice(&data);
-                self.engine.relocated(&claim, claim.slot + i, &batch, item, None);
+                self.engine.relocated(&claim, claim.slot.plus(i), &batch, item, None);
             }
             self.engine.copied(&claim);
             at += claim.blocks as usize;
@@ -486,7 +486,7 @@ impl Machine {
     }
 
     /// What the volume must hold after record `newest`.
-    fn expected(&self, newest: u64) -> Vec<u64> {
+    fn expected(&self, newest: Seq) -> Vec<u64> {
         let mut v = self.base.clone();
         for l in self.log.iter().filter(|l| l.seq <= newest) {
             v[l.sector as usize..(l.sector + l.sectors) as usize].fill(l.version);
@@ -512,7 +512,7 @@ impl Machine {
                 }
                 Run::Cache { slot, blocks, .. } => {
                     for i in 0..blocks {
-                        let b = self.block(slot + i);
+                        let b = self.block(slot.plus(i));
                         for s in 0..BLOCK_SECTORS {
                             check(at + s, &b[s as usize * SECTOR..(s as usize + 1) * SECTOR]);
                         }
@@ -521,7 +521,7 @@ impl Machine {
                 }
                 Run::Pieces(pieces) => {
                     for s in (0..8).filter(|s| part.mask() & !pieces.mask() & 1 << s != 0) {
-                        let s = part.addr * BLOCK_SECTORS + s;
+                        let s = part.addr.first_sector() + s;
                         check(s, &self.backing.sector(s));
                     }
                     for p in pieces.as_slice() {
@@ -533,7 +533,7 @@ impl Machine {
                             None => self.block(p.slot),
                         };
                         for s in (0..8usize).filter(|s| p.mask & 1 << s != 0) {
-                            check(part.addr * BLOCK_SECTORS + s as u64, &b[s * SECTOR..(s + 1) * SECTOR]);
+                            check(part.addr.first_sector() + s as u64, &b[s * SECTOR..(s + 1) * SECTOR]);
                         }
                     }
                     at += u64::from(part.sectors);
@@ -639,7 +639,7 @@ impl Totals {
 
 impl Machine {
     /// What the crashes of this moment depend on: what is not stable and what was promised.
-    fn moment(&self) -> (u64, [Vec<(u64, usize)>; 2]) {
+    fn moment(&self) -> (Seq, [Vec<(u64, usize)>; 2]) {
         let pending = |d: &Disk| d.pending().iter().map(|w| (w.sector, w.data.len())).collect::<Vec<_>>();
         let mut cache = pending(&self.cache);
         for f in &self.in_flight {
@@ -765,7 +765,7 @@ impl Machine {
                 if full {
                     break;
                 }
-                let expected = next.expected(u64::MAX);
+                let expected = next.expected(Seq::MAX);
                 let number = next.engine.state().newest;
                 count();
                 let mut last = Machine::begin(next.power_off());
@@ -823,7 +823,7 @@ impl Begin {
     fn check(&self, history: &History, strict: bool) -> Option<Result<Totals, String>> {
         let played = catch(|| {
             let (mut m, changed) = self.play(history, strict)?;
-            let expected = m.expected(u64::MAX);
+            let expected = m.expected(Seq::MAX);
             m.check_volume(&expected);
             Some((m, changed))
         });

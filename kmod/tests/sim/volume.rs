@@ -43,7 +43,8 @@ use writeboost::engine::reclaim::{Batch, Item, Relocation};
 use writeboost::engine::replay::{Replay, Want};
 use writeboost::engine::{Engine, Entry, Part, Secret, RESERVED_SEGMENTS};
 use writeboost::format::{
-    Checkpoint, Held, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, MIN_SEGMENTS,
+    Block, Checkpoint, Held, RecordHeader, Segment, Seq, Slot, Superblock, BLOCK, BLOCK_SECTORS,
+    CHECKPOINT_BLOCKS, MIN_SEGMENTS,
 };
 use writeboost::host::{crc32c, Shared};
 use writeboost::policy::lost::{insist, insist_or_loss, Around, Lost, Near, Sight, Word};
@@ -137,8 +138,8 @@ impl Counts {
 /// One version of some sectors of a block, in the order of the log.
 #[derive(Clone)]
 struct Logged {
-    /// 0 of one that went around the log.
-    seq: u64,
+    /// [`Seq::NONE`] of one that went around the log.
+    seq: Seq,
     sector: u64,
     sectors: u64,
     version: u64,
@@ -151,10 +152,10 @@ struct Write {
     end: u64,
     fua: bool,
     /// PREFLUSH: what must be durable before it begins, by the engine and by the model.
-    before: Option<(u64, u64)>,
-    promise_before: u64,
+    before: Option<(Seq, Seq)>,
+    promise_before: Seq,
     copies: usize,
-    last_seq: u64,
+    last_seq: Seq,
     done: Vec<(u64, u64, u64)>,
     way: Way,
 }
@@ -185,7 +186,7 @@ enum Op {
     Write(Write),
     Read(Read),
     /// Ends when the engine is durable up to the first; promises the second.
-    Flush(u64, u64),
+    Flush(Seq, Seq),
 }
 
 /// Where a part of a read comes from.
@@ -195,16 +196,16 @@ enum Source {
     Ram {
         buffer: u8,
         block: u32,
-        slot: u32,
+        slot: Slot,
         crc: u32,
-        addr: u64,
+        addr: Block,
         mask: u8,
     },
     Cache {
-        slot: u32,
+        slot: Slot,
         blocks: u32,
         generation: Generation,
-        addr: u64,
+        addr: Block,
         mask: u8,
     },
     Backing {
@@ -226,15 +227,15 @@ enum Job {
         from: Source,
     },
     Record {
-        seq: u64,
-        slot: u32,
+        seq: Seq,
+        slot: Slot,
         buffer: u8,
         offset: u32,
         fua: bool,
         data: Vec<u8>,
     },
     Flush {
-        upto: u64,
+        upto: Seq,
         mark: u64,
     },
     /// To this block.
@@ -290,7 +291,8 @@ impl Job {
     fn show(&self) -> String {
         match self {
             Job::Copy { op, claim, todo } => {
-                let (slot, part) = todo.last().map_or((0, None), |(i, part, _)| (claim.slot + i, Some(part)));
+                let (slot, part) =
+                    todo.last().map_or((Slot(0), None), |(i, part, _)| (claim.slot.plus(*i), Some(part)));
                 format!("write {op}: copies {part:?} to slot {slot}, record {}", claim.seq)
             }
             Job::Read { op, .. } => format!("read {op}: a part is done"),
@@ -460,11 +462,11 @@ pub struct Sim {
     base: Vec<u64>,
     floor: Vec<u64>,
     log: Vec<Logged>,
-    last_claim: (u64, u32),
+    last_claim: (Seq, Slot),
     /// Highest record of an acknowledged write.
-    acknowledged: u64,
+    acknowledged: Seq,
     /// Highest record that a completed flush or FUA write, or a resume, says is durable.
-    promised: u64,
+    promised: Seq,
     pub counts: Counts,
     /// Blocks that relocation has read since a write got room or something was written back.
     idle_work: u64,
@@ -504,8 +506,8 @@ fn contents(sector: u64, sectors: u64, version: u64) -> Vec<u8> {
     (sector..sector + sectors).flat_map(|s| content(s, version)).collect()
 }
 
-pub fn block_sector(sb: &Superblock, slot: u32) -> u64 {
-    (u64::from(sb.first_block) + u64::from(slot)) * BLOCK_SECTORS
+pub fn block_sector(sb: &Superblock, slot: Slot) -> u64 {
+    (u64::from(sb.first_block) + u64::from(slot.0)) * BLOCK_SECTORS
 }
 
 /// How a life ends.
@@ -561,9 +563,9 @@ impl Sim {
             base: vec![0; n],
             floor: vec![0; n],
             log: Vec::new(),
-            last_claim: (0, 0),
-            acknowledged: 0,
-            promised: 0,
+            last_claim: (Seq::NONE, Slot(0)),
+            acknowledged: Seq::NONE,
+            promised: Seq::NONE,
             counts: Counts::default(),
             idle_work: 0,
             last_progress: 0,
@@ -703,7 +705,7 @@ impl Sim {
     fn note_around_in_flight(&mut self) {
         let around = self.jobs.iter().filter_map(|job| match job {
             &Job::Around { sector, sectors, version, .. } => {
-                Some(Logged { seq: 0, sector, sectors, version, certain: false })
+                Some(Logged { seq: Seq::NONE, sector, sectors, version, certain: false })
             }
             _ => None,
         });
@@ -822,7 +824,7 @@ impl Sim {
     fn write_back_durable(&mut self) {
         let mut batch = Batch::new((self.sb.nr_segments * self.sb.segment_blocks) as usize).unwrap();
         self.engine.begin_batch(&mut batch);
-        while self.engine.plan_writeback(&mut batch, u64::MAX) {}
+        while self.engine.plan_writeback(&mut batch, Seq::MAX) {}
         batch.sort();
         for item in batch.items() {
             let live =
@@ -832,7 +834,7 @@ impl Sim {
             assert_eq!(crc32c(0, &block), self.checks.checksum(slot), "checksum of slot {slot}");
             for i in (0..BLOCK_SECTORS).filter(|i| live & 1 << i != 0) {
                 let data = &block[i as usize * SECTOR..(i as usize + 1) * SECTOR];
-                self.backing.write(item.addr() * BLOCK_SECTORS + i, data, false);
+                self.backing.write(item.addr().first_sector() + i, data, false);
             }
         }
         self.backing.flush(self.backing.mark());
@@ -902,7 +904,7 @@ impl Sim {
     }
 
     /// Resumes from the two disks, perhaps after crashes on the way. Returns the engine and its newest record.
-    fn come_up(&mut self) -> (Engine, u64) {
+    fn come_up(&mut self) -> (Engine, Seq) {
         let mut unstable = self.rng.one_in(3);
         let (engine, cp) = loop {
             if let Some(up) = self.replay(unstable) {
@@ -1042,7 +1044,7 @@ impl Sim {
     // The model.
 
     /// The log was found to end with record `newest`.
-    fn recover(&mut self, newest: u64) {
+    fn recover(&mut self, newest: Seq) {
         for l in self.log.drain(..) {
             if l.seq > newest {
                 self.counts.undone += 1;
@@ -1056,11 +1058,11 @@ impl Sim {
         self.floor.clone_from(&self.base);
         self.promised = newest;
         self.acknowledged = newest;
-        self.last_claim = (newest, 0);
+        self.last_claim = (newest, Slot(0));
     }
 
     /// What the volume must hold after record `newest`.
-    fn expected(&self, newest: u64) -> Vec<u64> {
+    fn expected(&self, newest: Seq) -> Vec<u64> {
         let mut v = self.base.clone();
         for l in self.log.iter().filter(|l| l.seq <= newest) {
             v[l.sector as usize..(l.sector + l.sectors) as usize].fill(l.version);
@@ -1090,7 +1092,7 @@ impl Sim {
         }
         let mut all = Batch::new((self.sb.nr_segments * self.sb.segment_blocks) as usize).unwrap();
         self.engine.begin_batch(&mut all);
-        while self.engine.plan_writeback(&mut all, u64::MAX) {}
+        while self.engine.plan_writeback(&mut all, Seq::MAX) {}
         assert_eq!(all.items().len() as u64, state.dirty, "count of dirty slots");
         assert_eq!(all.segments(), state.nr_segments - state.free_segments);
     }
@@ -1109,12 +1111,8 @@ impl Sim {
             Run::Cache { slot, blocks, generation } => {
                 let n = u64::from(blocks) * BLOCK_SECTORS;
                 assert!(n >= 1 && n <= sectors && part.first == 0);
-                let last = slot + blocks - 1;
-                assert_eq!(
-                    slot / self.sb.segment_blocks,
-                    last / self.sb.segment_blocks,
-                    "more than one segment"
-                );
+                let segment = |slot: Slot| slot.segment(self.sb.segment_blocks);
+                assert_eq!(segment(slot), segment(slot.plus(blocks - 1)), "more than one segment");
                 f(self, Source::Cache { slot, blocks, generation, addr: part.addr, mask: 0xff });
                 n
             }
@@ -1139,7 +1137,7 @@ impl Sim {
                     f(self, from);
                 }
                 for i in (0..BLOCK_SECTORS).filter(|i| rest & 1 << i != 0) {
-                    f(self, Source::Backing { sector: part.addr * BLOCK_SECTORS + i, sectors: 1 });
+                    f(self, Source::Backing { sector: part.addr.first_sector() + i, sectors: 1 });
                 }
                 part.sectors.into()
             }
@@ -1152,7 +1150,7 @@ impl Sim {
             panic!("only segments are opened again")
         };
         self.counts.gone += 1;
-        let (first, end) = (addr * BLOCK_SECTORS, (addr + u64::from(blocks)) * BLOCK_SECTORS);
+        let (first, end) = (addr.first_sector(), addr.plus(blocks.into()).first_sector());
         let mut from = Vec::new();
         let mut at = first;
         while at < end {
@@ -1168,9 +1166,9 @@ impl Sim {
 
     /// A part of a read completes: the versions of its sectors. None when the log has come round meanwhile.
     fn fetch(&mut self, from: &Source) -> Option<Vec<(u64, u64)>> {
-        let of_block = |addr: u64, mask: u8, block: &[u8], out: &mut Vec<(u64, u64)>| {
+        let of_block = |addr: Block, mask: u8, block: &[u8], out: &mut Vec<(u64, u64)>| {
             for i in (0..BLOCK_SECTORS as usize).filter(|i| mask & 1 << i != 0) {
-                let sector = addr * BLOCK_SECTORS + i as u64;
+                let sector = addr.first_sector() + i as u64;
                 out.push((sector, version_of(sector, &block[i * SECTOR..(i + 1) * SECTOR])));
             }
         };
@@ -1189,8 +1187,8 @@ impl Sim {
                     Verdict::Gone => return None,
                     Verdict::Wrong => panic!("checksum of slot {slot} or one of {blocks}"),
                 }
-                for (addr, block) in (addr..).zip(all.chunks(BLOCK)) {
-                    of_block(addr, mask, block, &mut out);
+                for (i, block) in (0..).zip(all.chunks(BLOCK)) {
+                    of_block(addr.plus(i), mask, block, &mut out);
                 }
             }
             Source::Ram { buffer, block, slot, crc, addr, mask } => {
@@ -1301,7 +1299,7 @@ impl Sim {
     fn drain(&mut self) {
         self.settle();
         self.find_out();
-        let expected = self.expected(u64::MAX);
+        let expected = self.expected(Seq::MAX);
         self.check_volume(&expected);
         let goal = self.engine.flush();
         self.settle_in(Mode::Drain, |sim| sim.engine.failed() || sim.engine.has_left_log(goal));
@@ -1315,7 +1313,7 @@ impl Sim {
         self.counts.drains += 1;
         let state = self.engine.state();
         assert_eq!(state.free_segments, state.nr_segments);
-        let expected = self.expected(u64::MAX);
+        let expected = self.expected(Seq::MAX);
         self.drained(&expected);
         self.check_volume(&expected);
     }
@@ -1348,9 +1346,9 @@ impl Sim {
                 end: start + n,
                 fua: self.rng.below(100) < self.plan.flush_percent / 2,
                 before,
-                promise_before: 0,
+                promise_before: Seq::NONE,
                 copies: 0,
-                last_seq: 0,
+                last_seq: Seq::NONE,
                 done: Vec::new(),
                 way: if self.rng.one_in(2) { Way::Open } else { Way::Log },
             })
@@ -1431,7 +1429,7 @@ impl Sim {
             // What a write around the cache has left that failed is not durable: the next reset may take it, as long as that write is
             // not in the log.
             let is_new = got > self.floor[s];
-            if is_new && !self.log.iter().any(|l| l.version == got && l.seq == 0 && !l.certain) {
+            if is_new && !self.log.iter().any(|l| l.version == got && l.seq == Seq::NONE && !l.certain) {
                 self.floor[s] = got;
             }
         }
@@ -1454,8 +1452,9 @@ impl Sim {
             if w.copies > 0 && self.rng.one_in(2) {
                 return Some(w);
             }
-            let blocks = w.end.div_ceil(BLOCK_SECTORS) - w.next / BLOCK_SECTORS;
-            match self.engine.claim_at(w.next / BLOCK_SECTORS, blocks as u32) {
+            let first = Block::of_sector(w.next);
+            let blocks = Block(w.end.div_ceil(BLOCK_SECTORS)).since(first);
+            match self.engine.claim_at(first, blocks as u32) {
                 Ok(claim) => self.claimed(id, &mut w, claim, blocks),
                 Err(Refused::Wait(Wait::Space)) => {
                     self.counts.space_waits += 1;
@@ -1497,7 +1496,7 @@ impl Sim {
     /// Whether a write goes around the cache: then it does not go on for now.
     fn look_for_a_way(&mut self, id: u64, w: &mut Write) -> bool {
         let is_whole = w.next % BLOCK_SECTORS == 0 && w.end >= w.next + BLOCK_SECTORS;
-        let (first, blocks) = (w.next / BLOCK_SECTORS, (w.end - w.next) / BLOCK_SECTORS);
+        let (first, blocks) = (Block::of_sector(w.next), (w.end - w.next) / BLOCK_SECTORS);
         match w.way {
             Way::Open if is_whole && w.copies == 0 && self.engine.lets_bypass() => {
                 let tag = self.bypass.begin(first, blocks);
@@ -1505,7 +1504,7 @@ impl Sim {
             }
             Way::Looking(tag, looked) => {
                 let n = self.rng.range(1, 16).min(blocks - looked);
-                let absent = self.engine.count_absent(first + looked, n);
+                let absent = self.engine.count_absent(first.plus(looked), n);
                 let looked = looked + absent;
                 if absent == n && looked < blocks {
                     w.way = Way::Looking(tag, looked);
@@ -1542,7 +1541,7 @@ impl Sim {
             (claim.seq, claim.slot) > self.last_claim || claim.seq > self.last_claim.0,
             "order of claims"
         );
-        assert_eq!(claim.offset, claim.slot % self.plan.segment_blocks);
+        assert_eq!(claim.offset, claim.slot.offset(self.plan.segment_blocks));
         assert!(claim.offset >= 1 && claim.offset + claim.blocks <= self.plan.segment_blocks);
         self.last_claim = (claim.seq, claim.slot);
         (self.idle_work, self.last_progress) = (0, self.counts.steps);
@@ -1596,11 +1595,11 @@ impl Sim {
                     let block = &mut self.buffers[usize::from(claim.buffer)][at..at + BLOCK];
                     block.fill(0);
                     for k in part.first as usize..(part.first + part.sectors) as usize {
-                        let sector = part.addr * BLOCK_SECTORS + k as u64;
+                        let sector = part.addr.first_sector() + k as u64;
                         block[k * SECTOR..(k + 1) * SECTOR].copy_from_slice(&content(sector, version));
                     }
                     let entry = Entry { addr: part.addr, mask: part.mask(), crc: crc32c(0, block) };
-                    self.engine.stored(&claim, claim.slot + i, entry);
+                    self.engine.stored(&claim, claim.slot.plus(i), entry);
                 }
                 if !todo.is_empty() {
                     self.jobs.push(Job::Copy { op, claim, todo });
@@ -1709,7 +1708,7 @@ impl Sim {
                 if has_failed {
                     self.backing.forget(&mut self.rng);
                 }
-                self.log.push(Logged { seq: 0, sector, sectors, version, certain: ok });
+                self.log.push(Logged { seq: Seq::NONE, sector, sectors, version, certain: ok });
                 self.bypass.end(tag);
                 if let Some(Op::Write(w)) = self.find_op(op) {
                     w.way = Way::Log;
@@ -1791,7 +1790,7 @@ impl Sim {
                 assert!(
                     blocks >= 2
                         && offset + blocks <= self.plan.segment_blocks
-                        && offset == slot % self.plan.segment_blocks
+                        && offset == slot.offset(self.plan.segment_blocks)
                 );
                 self.counts.records += 1;
                 self.counts.fua_records += u64::from(fua);
@@ -1851,13 +1850,13 @@ impl Sim {
             }
             Phase::Planning => {
                 let wb = &mut self.writeback;
-                let more = self.engine.plan_writeback(&mut wb.batch, u64::MAX);
+                let more = self.engine.plan_writeback(&mut wb.batch, Seq::MAX);
                 if more && !self.rng.one_in(8) {
                     return;
                 }
                 wb.batch.sort();
                 if self.rng.one_in(2) {
-                    while self.engine.plan_neighbours(&mut wb.batch, u64::MAX) {}
+                    while self.engine.plan_neighbours(&mut wb.batch, Seq::MAX) {}
                     wb.batch.sort();
                 }
                 (wb.at, wb.phase) = (0, Phase::Begin);
@@ -1941,11 +1940,11 @@ impl Sim {
                 }
                 let first = i;
                 while i < BLOCK_SECTORS as usize && w.live & 1 << i != 0 {
-                    let sector = w.item.addr() * BLOCK_SECTORS + i as u64;
+                    let sector = w.item.addr().first_sector() + i as u64;
                     assert!(to_write.insert(sector, ()).is_none(), "sector {sector} twice in a chunk");
                     i += 1;
                 }
-                let sector = w.item.addr() * BLOCK_SECTORS + first as u64;
+                let sector = w.item.addr().first_sector() + first as u64;
                 let data = w.data[first * SECTOR..i * SECTOR].to_vec();
                 self.jobs.push(Job::WritebackWrite { item, sector, data });
                 wb.pending += 1;
@@ -2044,13 +2043,13 @@ impl Sim {
         assert!(
             !all || gone.is_none(),
             "block {} is given up, and is only away",
-            gone.map_or(0, |w| w.item.addr())
+            gone.map_or(Block(0), |w| w.item.addr())
         );
         all
     }
 
-    fn near(&self, slot: u32) -> Near {
-        let (nr, segment) = (self.sb.nr_segments, slot / self.sb.segment_blocks);
+    fn near(&self, slot: Slot) -> Near {
+        let (nr, segment) = (self.sb.nr_segments, slot.segment(self.sb.segment_blocks));
         let around = Around::look(slot, nr * self.sb.segment_blocks, |place| {
             match self.cache.try_read(block_sector(&self.sb, place), BLOCK_SECTORS) {
                 Err(errno) => Sight::Error(Word::of(errno)),
@@ -2058,9 +2057,9 @@ impl Sim {
                 Ok(_) => Sight::Readable,
             }
         });
-        let see = |segment: u32| {
-            let block =
-                self.cache.try_read(block_sector(&self.sb, segment * self.sb.segment_blocks), BLOCK_SECTORS);
+        let see = |segment: Segment| {
+            let first = segment.first_slot(self.sb.segment_blocks);
+            let block = self.cache.try_read(block_sector(&self.sb, first), BLOCK_SECTORS);
             match (block, self.engine.record_at(segment)) {
                 (Err(errno), _) => Sight::Error(Word::of(errno)),
                 (Ok(_), None) => Sight::Readable,
@@ -2071,7 +2070,7 @@ impl Sim {
                 }
             }
         };
-        let beside = [see((segment + nr - 1) % nr), see((segment + 1) % nr)];
+        let beside = [see(segment.before(nr)), see(segment.next(nr))];
         Near { own: see(segment), beside, around }
     }
 
@@ -2109,7 +2108,7 @@ impl Sim {
             let w = &self.relocation.work[done + next as usize];
             let at = (claim.offset + next) as usize * BLOCK;
             self.buffers[usize::from(claim.buffer)][at..at + BLOCK].copy_from_slice(&w.data);
-            self.engine.relocated(&claim, claim.slot + next, &self.relocation.batch, &w.item, None);
+            self.engine.relocated(&claim, claim.slot.plus(next), &self.relocation.batch, &w.item, None);
             self.counts.relocated += 1;
             self.jobs.push(Job::RelocationCopy { claim, done, next: next + 1 });
             return;

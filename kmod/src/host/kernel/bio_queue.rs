@@ -6,7 +6,7 @@
 
 use super::bio::Beside;
 use super::{bindings, Bio};
-use super::{synchronize, Ending};
+use super::{wait_for_io_ends, Ending};
 use super::{QueueKind, Serve};
 use core::ffi::c_void;
 use core::marker::PhantomData;
@@ -125,7 +125,7 @@ impl<S: Serve> Drop for Service<S> {
     fn drop(&mut self) {
         self.queue.server.store(core::ptr::null_mut(), Ordering::Release);
         // Whoever has not seen that has put his bio into the queue behind this.
-        synchronize();
+        wait_for_io_ends();
         // SAFETY: The queue is there.
         unsafe { bindings::wb_queue_drain(self.queue.queue.as_ptr()) };
         // SAFETY: By the invariant, once; no worker uses it any more.

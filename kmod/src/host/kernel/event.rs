@@ -40,7 +40,7 @@ pub fn may_take_long() -> bool {
     unsafe { bindings::wb_may_take_long() }
 }
 
-/// An end of I/O, while it is under way: see [`synchronize`].
+/// An end of I/O, while it is under way: see [`wait_for_io_ends`].
 pub struct Ending {
     idx: i32,
     /// It is over in the context in which it began.
@@ -64,7 +64,7 @@ impl Drop for Ending {
 
 /// Waits until every end of I/O that was under way when it was called is over: those of bios of our own, and whatever has an
 /// [`Ending`].
-pub fn synchronize() {
+pub fn wait_for_io_ends() {
     // SAFETY: It has no preconditions but that the caller may sleep.
     unsafe { bindings::wb_synchronize() }
 }

@@ -44,7 +44,7 @@ pub use bio_queue::{BioQueue, Service};
 pub use bio_set::BioSet;
 pub use core::sync::atomic;
 pub use device::Device;
-pub use event::{may_take_long, now_ms, sleep_ms, synchronize, Ending, Event};
+pub use event::{may_take_long, now_ms, sleep_ms, wait_for_io_ends, Ending, Event};
 pub use hibernation::{is_hibernating, Asleep, Hibernation};
 pub use in_use::InUse;
 pub use kernel::prelude::{Error, Result, EAGAIN, EBUSY, EEXIST, EINVAL, EIO, ENOMEM, EROFS};

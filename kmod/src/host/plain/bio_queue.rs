@@ -4,7 +4,7 @@
 
 use super::sync::{locked, Condvar};
 use super::thread::{spawn, JoinHandle};
-use super::{synchronize, Arc, Bio, Ending, Result, EIO};
+use super::{wait_for_io_ends, Arc, Bio, Ending, Result, EIO};
 use super::{QueueKind, Serve};
 use core::ffi::CStr;
 use std::collections::VecDeque;
@@ -141,7 +141,7 @@ impl<S: Serve> Drop for Service<S> {
         let common = &self.queue.common;
         let server = locked(&common.state).server.take();
         // Whoever has not seen that has put his bio into the queue behind this.
-        synchronize();
+        wait_for_io_ends();
         let mut state = locked(&common.state);
         while state.busy != 0 || !state.bios.is_empty() {
             state = common.empty.wait(&common.state, state);

@@ -51,7 +51,7 @@ impl<E: EndIo> Job for Own<E> {
         let Self { device, whom, tag, .. } = *self;
         device.traffic().returned();
         whom.end_io(tag, result);
-        // The reference to whom it is for must not be the last one here: see `synchronize`.
+        // The reference to whom it is for must not be the last one here: see `wait_for_io_ends`.
         assert!(Arc::strong_count(&whom) > 1, "what I/O was for has gone before its end");
         drop(whom);
     }

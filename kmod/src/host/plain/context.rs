@@ -100,7 +100,7 @@ pub(super) fn assert_may_sleep() {
 
 /// Asserts that the thread may wait for all ends of I/O.
 #[track_caller]
-pub(super) fn assert_may_synchronize() {
+pub(super) fn assert_may_wait_for_io_ends() {
     assert_may_sleep();
     assert!(ENDINGS.get() == 0, "waits for itself");
 }

@@ -61,7 +61,7 @@ pub use memory::{
 pub use simulation::{pause, simulate, take_us, turns, who_waits};
 pub use sleeper::{drowse, is_hibernating, rest, restored, sleep, stay, wake, Asleep};
 pub(crate) use sync::{mutex, spinlock};
-pub use sync::{synchronize, Ending, Event, Mutex, MutexGuard, SpinLock, SpinLockGuard};
+pub use sync::{wait_for_io_ends, Ending, Event, Mutex, MutexGuard, SpinLock, SpinLockGuard};
 pub use target::{Args, Construction, Events, Mapping, Writer};
 pub use thread::{hurry, should_stop, spawn, JoinHandle, Thread};
 

@@ -3,7 +3,7 @@
 //! Locks, events, and the ends of I/O.
 
 use super::clock::{now_ms, Waiter};
-use super::context::{assert_may_sleep, assert_may_synchronize, Ends, Spinning};
+use super::context::{assert_may_sleep, assert_may_wait_for_io_ends, Ends, Spinning};
 use super::machine::machine;
 use super::simulation;
 use super::Result;
@@ -253,7 +253,7 @@ pub(super) struct Phases {
     under_way: [u64; 2],
 }
 
-/// An end of I/O, while it is under way: see [`synchronize`]. A thread may have several.
+/// An end of I/O, while it is under way: see [`wait_for_io_ends`]. A thread may have several.
 pub struct Ending {
     phase: usize,
     _ends: Ends,
@@ -286,8 +286,8 @@ impl Drop for Ending {
 /// Waits until every end of I/O that was under way when it was called is over: those of bios of our own, and whatever has an
 /// [`Ending`].
 #[track_caller]
-pub fn synchronize() {
-    assert_may_synchronize();
+pub fn wait_for_io_ends() {
+    assert_may_wait_for_io_ends();
     let machine = machine();
     let _one = locked(&machine.synchronizes);
     let mut phases = locked(&machine.phases);
@@ -319,7 +319,7 @@ mod tests {
             is_over.store(true, Ordering::SeqCst);
         });
         has_begun.recv().unwrap();
-        let waits = std::thread::spawn(synchronize);
+        let waits = std::thread::spawn(wait_for_io_ends);
         // It may not have begun yet, and then waits for one of these. That is no matter.
         for _ in 0..10 {
             drop(Ending::begin());

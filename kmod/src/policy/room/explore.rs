@@ -88,7 +88,7 @@ struct Drained {
 
 impl Drained {
     fn ticket(self) -> Ticket {
-        Ticket { goal: 0, carried: self.carried }
+        Ticket { goal: Seq::NONE, carried: self.carried }
     }
 }
 
@@ -373,7 +373,7 @@ impl World {
     }
 
     fn begin_drain(&mut self) {
-        let (ticket, wake) = self.room.drain_begins(0).unwrap();
+        let (ticket, wake) = self.room.drain_begins(Seq::NONE).unwrap();
         let place = self.drains.iter_mut().find(|drain| drain.is_none()).unwrap();
         *place = Some(Drained {
             carried: ticket.carried,

@@ -20,6 +20,7 @@ use super::{add_one, Pass, Tick, Tools, AT_ONCE};
 use crate::engine::checks::Verdict;
 use crate::engine::flight::Trust;
 use crate::engine::reclaim::{Batch, Item, Planned};
+use crate::format::Seq;
 use crate::host::{boxed, mutex, now_ms, Arc, Box, Event, List, Mutex, Result, Sleep, Table};
 use crate::policy::pace::segments_for;
 use crate::policy::room::{Room, Wake};
@@ -193,7 +194,7 @@ pub(super) struct Aim {
     /// Neither because it must nor for a drain.
     pub(super) early: bool,
     /// The newest record that it is for.
-    pub(super) last: u64,
+    pub(super) last: Seq,
     /// Only one plan is for now.
     pub(super) once: bool,
     /// Segments that are planned together; as many as can be written in good time if there is none.
