@@ -2654,7 +2654,7 @@ fn with_a_second_record(whole: bool) -> Host {
 #[test]
 fn where_a_later_record_cannot_be_read_one_that_was_spoilt_does_not_come_back() {
     let mut h = with_a_second_record(false);
-    // Its number is given again, in the next segment.
+    // The number of record 2 is given again, in the next segment.
     h.write(20, 3, 3);
     h.flush();
     h.crash().unwrap();

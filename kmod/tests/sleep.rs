@@ -16,7 +16,7 @@ fn compare(h: &Host) -> Result<(), Changed> {
     compare_without(h, &[])
 }
 
-/// Memory comes back; goes on if nothing has changed.
+/// The memory of the image comes back, and the volume goes on if nothing has changed.
 fn go_on(h: &mut Host) -> Result<(), Changed> {
     let mut comparison = Comparison::default();
     let slots = checkpoint_sectors().map(|s| {

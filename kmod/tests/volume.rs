@@ -128,7 +128,7 @@ fn what_is_written_is_read() {
     assert!(disks.backing.bytes() == model, "all is on the backing device");
     assert!(volume.read(0, BACKING as u64).unwrap() == model);
 
-    // Again, with a suspend and a resume, and then the next life of the volume.
+    // More writes, each time with a suspend and a resume; then the next life of the volume.
     for life in 0..3 {
         for _ in 0..100 {
             let (sector, sectors) = place(rng, 0, BACKING as u64);

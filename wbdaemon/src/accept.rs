@@ -157,7 +157,7 @@ mod tests {
             ("text/plain;q=0.4 , application/openmetrics-text; q=0.5", Some(OpenMetrics)),
             ("text/plain, application/openmetrics-text", Some(OpenMetrics)),
             ("application/*", Some(OpenMetrics)),
-            // The most precise one decides, not the largest.
+            // The most precise range decides, not the one with the largest weight.
             ("application/openmetrics-text;q=0.1, */*", Some(Text)),
             ("text/plain;version=0.0.4;q=0, */*;q=0.1", Some(OpenMetrics)),
             (

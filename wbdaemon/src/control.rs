@@ -34,9 +34,10 @@ pub struct Observation {
     pub utilisation: f64,
     /// Reads of the backing device that ended, per second: writeback makes none.
     pub reads_per_s: f64,
-    /// Writes to it that ended, per second, ours among them.
+    /// Writes to the backing device that ended, per second, those of writeback included.
     pub writes_per_s: f64,
-    /// Average time that a read of it took, queueing included, in milliseconds; `None` if there was none.
+    /// Average time that a read of the backing device took, queueing included, in milliseconds; `None` if
+    /// there was none.
     pub read_latency_ms: Option<f64>,
     /// Requests at the device at a time, on average.
     pub queue_length: f64,

@@ -41,8 +41,8 @@ impl Device {
     /// Opens the device at `path`.
     ///
     /// # Errors
-    /// [`DeviceError::InUse`] for [`Access::Exclusive`] when it is, [`DeviceError::NotADevice`],
-    /// [`DeviceError::Io`].
+    /// [`DeviceError::InUse`] when the device is in use and `access` is [`Access::Exclusive`],
+    /// [`DeviceError::NotADevice`], [`DeviceError::Io`].
     pub fn open(host: &Host, path: &Path, access: Access) -> Result<Self, DeviceError> {
         let io = |what| move |source| DeviceError::Io { path: path.to_owned(), what, source };
         // Metadata first: opening a pipe would hang, opening a directory gives an unhelpful message.

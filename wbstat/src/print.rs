@@ -186,7 +186,7 @@ mod tests {
         );
         assert_eq!((v["used_percent"].as_f64(), v["reads"].as_u64()), (Some(50.0), Some(7)));
         assert!(sample(Format::Text, &a, &b).starts_with("v: ok, in use\n  log 50 % in use"));
-        // The first sample has no past.
+        // The first sample has no earlier one to compare with.
         assert!(sample(Format::Text, &Sample::default(), &b).contains("v: ok, idle"));
     }
 }

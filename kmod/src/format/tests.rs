@@ -258,7 +258,7 @@ fn record_header_round_trip_and_ranges() {
         assert_eq!(RecordHeader::entry(&b, i), entry(i));
     }
     assert_eq!(RecordHeader::decode(&b, &sb, 1), Err(Invalid::Field("blocks")));
-    // The last place in a segment of 128 blocks for one of so many.
+    // The end of a segment of 128 blocks, where a record of so many blocks still fits or not.
     for (blocks, offset, fits) in [(0, 0, false), (1, 126, true), (1, 127, false), (1, 128, false)] {
         RecordHeader { blocks, ..h }.encode(&mut b, entry);
         assert_eq!(RecordHeader::decode(&b, &sb, offset).is_ok(), fits, "{blocks} at {offset}");

@@ -10,7 +10,7 @@ use super::table::Options;
 use super::{write_pairs, Pairs, Words};
 use core::fmt::{self, Write};
 
-/// Bits of the index of a counter: dm-writeboost's.
+/// Bits of the index of a counter, as in dm-writeboost.
 pub mod count {
     /// A write; a read otherwise.
     pub const WRITE: u32 = 8;

@@ -259,7 +259,7 @@ pub fn is_steering(name: &str) -> bool {
 /// The fault of the words behind the two devices of a table line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableError<'a> {
-    /// They do not begin with their own number, or it is odd.
+    /// They do not begin with their own number, or that number is odd.
     Count,
     /// An option among them cannot be set.
     Option {

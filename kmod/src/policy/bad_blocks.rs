@@ -83,7 +83,7 @@ pub struct Pass {
     pub early: u32,
     /// Blocks that are clean now.
     pub cleaned: u32,
-    /// There are parts of blocks that the backing device can write as a whole only.
+    /// There are dirty parts of blocks, but the backing device can only write whole blocks.
     pub parts: bool,
     /// So many writes have failed, and none went well, that the device may be at fault. Only one failed write
     /// of a pass is examined more closely.

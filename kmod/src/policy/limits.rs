@@ -155,7 +155,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The limits of a volume over a backing device with these.
+    /// The limits of a volume over a backing device with these limits.
     pub fn of_volume(backing: &Limits) -> Limits {
         // Less than a block can be written, but then the block has to be put together when it is read.
         let physical_block = backing.physical_block.max(BLOCK as u32);

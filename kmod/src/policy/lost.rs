@@ -393,7 +393,7 @@ mod tests {
 
     const MEDIUM: Sight = Sight::Error(Word::Medium);
     const AWAY: Sight = Sight::Error(Word::Away);
-    /// All around it can be read, and one is known.
+    /// All blocks around can be read, and one is known to be right.
     const SOUND: Around = Around { lost: 0, is_away: false, is_right: true, is_readable: true };
     const GOOD: Near = Near { own: Sight::Right, beside: [Sight::Right, Sight::Readable], around: SOUND };
 

@@ -87,7 +87,7 @@ impl BitOrAssign for Wake {
     }
 }
 
-/// Where the device is in its life.
+/// The stage of the device's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Life {
     /// Bios come. The volume is all of its device if it is `alone`: nothing else holds bios while map is
@@ -446,7 +446,8 @@ impl Room {
             let before = core::mem::replace(why, reason);
             // Writes that have waited only until blocks are given up are to be refused.
             let gives_up = before == Why::Salvages && reason != Why::Salvages;
-            // When writeback gets nothing done either, the two would wake each other without end.
+            // When writeback gets nothing done either, relocation and writeback would wake each other without
+            // end.
             return Wake::WRITEBACK.when(!self.is_stuck()) | Wake::COMMIT.when(gives_up);
         }
         // A pass that got nothing done when little was dirty and writeback was not needed says nothing. If
@@ -741,7 +742,7 @@ mod tests {
         let pass = Ended { purpose: begun, device_failed: true, ..Ended::default() };
         let _ = ends(&mut room, pass, NOW);
         assert!(!room.gives_up(true, NOW + PATIENCE_MS));
-        // It has tried something before the cache ran full.
+        // The pass has tried something, but before the cache ran full.
         let pass = Ended { has_failed: true, is_stuck: true, over: true, ..pass };
         let _ = ends(&mut room, pass, NOW);
         assert!(!room.gives_up(true, NOW) && room.gives_up(true, NOW + PATIENCE_MS));
@@ -753,7 +754,7 @@ mod tests {
         let pass = dead(&room);
         let _ = ends(&mut room, pass, NOW);
         assert!(room.gives_up(true, NOW), "now it was tried");
-        // There is nothing to write back: that is no failure.
+        // There is nothing to write back, which is no failure.
         let pass = Ended { is_stuck: false, has_failed: false, ..pass };
         let _ = ends(&mut room, pass, NOW);
         assert!(room.gives_up(true, NOW), "what was tried counts until something else is");
@@ -791,11 +792,11 @@ mod tests {
         let pass = dead(&room);
         let _ = ends(&mut room, pass, NOW);
         assert!(room.gives_up(true, NOW));
-        // It wakes the commit thread, which would refuse the write that waits.
+        // This wakes the commit thread, which would refuse the waiting write if the machine still gave up.
         let (course, wake) = room.relocation_judged(Relocation::MakesRoom);
         assert_eq!((course, wake), (Course::CarryOn, Wake::COMMIT | Wake::ALARM));
         assert!(!room.gives_up(true, NOW));
-        // In vain: writeback is tried anew.
+        // Relocation could not read after all: writeback is tried anew.
         assert!(room.relocation_cannot_read(false).has(Wake::WRITEBACK | Wake::ALARM));
         assert!(!room.gives_up(true, NOW));
     }

@@ -4,10 +4,10 @@
 
 use crate::host::atomic::{AtomicU64, Ordering};
 
-/// Lets one through in so many milliseconds. In any context, and from several processors at once.
+/// Lets one event through in so many milliseconds. In any context, and from several processors at once.
 #[derive(Debug, Default)]
 pub struct Seldom {
-    /// When the last one was let through, in milliseconds since boot; 0 for never.
+    /// When the last event was let through, in milliseconds since boot; 0 for never.
     last_ms: AtomicU64,
 }
 

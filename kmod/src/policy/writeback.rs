@@ -630,7 +630,7 @@ mod tests {
         assert_eq!(lanes.to_write(), None);
         lanes.set(1, Stage::Free);
         assert_eq!(lanes.to_write(), Some(2));
-        // The ring comes round: the oldest one is behind the newest.
+        // The ring comes round: the oldest lane is behind the newest.
         lanes.set(2, Stage::Writing);
         assert_eq!(lanes.to_read(), Some(3));
         lanes.begin(2, true);
@@ -705,7 +705,7 @@ mod tests {
         let items: Vec<_> = (5..40).chain([41, 50, 50, 51, 52, 60]).map(|addr| Item::at(addr, 1)).collect();
         let end = |from, most, unit| items[part_end(&items, from, most, unit)].addr();
         assert_eq!([1, 8, 16].map(|unit| end(0, 20, unit)), [25, 24, 16]);
-        // A gap is as good, and a unit that is longer than the part does not matter.
+        // A gap is an equally good end, and a unit that is longer than the part does not matter.
         assert_eq!((end(0, 35, 16), end(0, 20, 64), end(3, 4, 16)), (41, 25, 12));
         // Never within a block.
         assert_eq!([end(35, 2, 2), end(35, 3, 2), end(35, 4, 2)], [50, 51, 52]);

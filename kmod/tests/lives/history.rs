@@ -79,7 +79,7 @@ impl History {
         self.ended
     }
 
-    /// The first `ended` are durable.
+    /// The first `ended` writes are durable.
     pub fn promise(&mut self, ended: usize) {
         self.promised = self.promised.max(ended);
     }

@@ -57,7 +57,7 @@ pub enum Start {
     New,
     /// Leftovers of the log's first time around, everywhere.
     Aged,
-    /// As that, with room for a record of one block in the head segment.
+    /// As [`Start::Aged`], with room for a record of one block in the head segment.
     Edge,
     /// As many segments in use as there can be before writes have to wait; few of their blocks are live.
     Full,

@@ -1402,7 +1402,7 @@ impl Sim {
                     self.promised = self.promised.max(promise);
                     return None;
                 }
-                // It ends with an error when the log has failed.
+                // The flush ends with an error when the log has failed.
                 (!self.engine.failed()).then_some(op)
             }
             Op::Read(mut r) => {

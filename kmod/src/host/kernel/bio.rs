@@ -118,7 +118,7 @@ impl<P> Bio<P> {
         unsafe { bindings::wb_bio_is_fua(self.bio.as_ptr()) }
     }
 
-    /// Whether its submitter does not mind sleeping.
+    /// Whether its submitter may be made to wait.
     pub fn may_wait(&self) -> bool {
         // SAFETY: Valid by the invariant.
         unsafe { bindings::wb_bio_may_wait(self.bio.as_ptr()) }

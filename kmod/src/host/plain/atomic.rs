@@ -10,7 +10,7 @@ pub use core::sync::atomic::{fence, Ordering};
 
 macro_rules! atomic {
     ($name:ident, $value:ty) => {
-        /// As the one of the same name in `core`.
+        /// Like the atomic of the same name in `core`.
         #[derive(Debug, Default)]
         pub struct $name(atomic::$name);
 

@@ -122,7 +122,7 @@ impl<P> Bio<P> {
         self.parts().flags.fua
     }
 
-    /// Whether its submitter does not mind sleeping.
+    /// Whether its submitter may be made to wait.
     pub fn may_wait(&self) -> bool {
         !self.parts().flags.nowait
     }

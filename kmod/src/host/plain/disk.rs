@@ -126,7 +126,7 @@ impl FileDisk {
     /// When its size cannot be had.
     pub fn new(file: File) -> std::io::Result<Self> {
         use std::io::Seek;
-        // A block device has no other size.
+        // Only seeking also finds the size of a block device.
         let bytes = (&file).seek(std::io::SeekFrom::End(0))?;
         Ok(Self { file, sectors: bytes / SECTOR as u64 })
     }

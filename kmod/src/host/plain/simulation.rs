@@ -33,7 +33,7 @@ use std::vec::Vec;
 
 /// Bytes of a task's stack. Parts that are never touched cost nothing.
 const STACK: usize = 512 << 10;
-/// The first moment, in microseconds since boot: as of [`super::now_ms`], it is never 0.
+/// The first moment, in microseconds since boot: like the time of [`super::now_ms`] it is never 0.
 const FIRST_US: u64 = 100_000_000;
 /// A task that only looks again and again waits for ever as well. Every simulation that ends does so before
 /// this moment.
@@ -96,7 +96,7 @@ struct Simulation {
 
 std::thread_local! {
     static SIMULATION: RefCell<Option<Simulation>> = const { RefCell::new(None) };
-    /// Of tasks of earlier simulations.
+    /// Stacks of tasks of earlier simulations.
     static STACKS: RefCell<Vec<DefaultStack>> = const { RefCell::new(Vec::new()) };
 }
 
