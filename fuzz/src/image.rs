@@ -11,8 +11,8 @@ use crate::bytes::{Sink, Source};
 use crate::device::{Device, SLOTS};
 use crate::fix_checksum;
 use writeboost::format::{
-    Block, Checkpoint, Entry, RecordHeader, Segment, Seq, Superblock, BACKING_ID_LEN, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
-    FIRST_BLOCK, MAX_ENTRIES, NAME_LEN, SECTOR,
+    Block, Checkpoint, Entry, RecordHeader, Segment, Seq, Superblock, BACKING_ID_LEN, BLOCK, BLOCK_SECTORS,
+    CHECKPOINT_BLOCKS, FIRST_BLOCK, MAX_ENTRIES, NAME_LEN, SECTOR,
 };
 use writeboost::host::crc32c;
 

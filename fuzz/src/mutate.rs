@@ -117,7 +117,9 @@ fn shift(rng: &mut Rng, image: &mut Image) {
         let numbers = match item {
             Item::Record(r) if of_seq => vec![&mut r.seq, &mut r.durable, &mut r.tail],
             Item::Record(r) => vec![&mut r.epoch],
-            Item::Checkpoint(_, cp) if of_seq => vec![&mut cp.epoch_start.0, &mut cp.tail.0, &mut cp.durable.0],
+            Item::Checkpoint(_, cp) if of_seq => {
+                vec![&mut cp.epoch_start.0, &mut cp.tail.0, &mut cp.durable.0]
+            }
             Item::Checkpoint(_, cp) => vec![&mut cp.epoch],
             _ => Vec::new(),
         };

@@ -16,8 +16,8 @@ use writeboost::engine::reclaim::{Batch, Relocation};
 use writeboost::engine::replay::{self, Replay, Want};
 use writeboost::engine::{Engine, Entry, Part, Secret, State};
 use writeboost::format::{
-    Block, Checkpoint, Chosen, Held, RecordHeader, Seq, Slot, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
-    SECTOR,
+    Block, Checkpoint, Chosen, Held, RecordHeader, Seq, Slot, Superblock, BLOCK, BLOCK_SECTORS,
+    CHECKPOINT_BLOCKS, SECTOR,
 };
 use writeboost::host::crc32c;
 
@@ -430,7 +430,8 @@ impl Volume {
             match io {
                 Io::Record { seq, slot, blocks, buffer, offset, fua } => {
                     assert!(
-                        slot.offset(self.sb.segment_blocks) == offset && offset + blocks <= self.sb.segment_blocks
+                        slot.offset(self.sb.segment_blocks) == offset
+                            && offset + blocks <= self.sb.segment_blocks
                     );
                     let data = &mut self.buffers[usize::from(buffer)][offset as usize * BLOCK..]
                         [..blocks as usize * BLOCK];

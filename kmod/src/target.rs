@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The target `writeboost`: what device-mapper asks for, and how the volume does it.
+//! The target `writeboost`: connects the calls of device-mapper to the volume.
 //!
 //! Table line: `0 SECTORS writeboost BACKING CACHE [#WORDS KEY VALUE ...]`.
 
@@ -22,7 +22,7 @@ use core::sync::atomic::Ordering;
 /// The target.
 pub struct Writeboost {
     running: Running,
-    // Behind `running`, so that they stay noted until the volume is gone.
+    // Behind `running`, so that they stay in use until the volume is dropped.
     _devices: [InUse; 2],
     _volume: [InUse; 2],
 }
@@ -39,18 +39,19 @@ fn options(args: &Args<'_>) -> core::result::Result<Options, Refusal> {
     })
 }
 
-/// What a message asks to be answered.
+/// A question of a message.
 #[derive(Clone, Copy)]
 pub enum Question {
     /// The state of the segments.
     Report(Query),
     /// The UUID.
     Uuid,
-    /// How it is doing, in words.
+    /// The volume's health, in words.
     Health,
 }
 
-/// Refuses devices that cannot be used; before anything is written, for device-mapper itself looks only afterwards.
+/// Refuses devices that cannot be used, before anything is written. Device-mapper itself looks only
+/// afterwards.
 fn check_shapes(backing: &Device, cache: &Device) -> core::result::Result<(), Refusal> {
     let log = |which, device: &Device, unfit: &Unfit| {
         log_err!("refusing the {} device {}: {}", which, device.name().to_str().unwrap_or("?"), unfit);
@@ -149,7 +150,7 @@ impl Target for Writeboost {
     }
 
     fn status(&self, kind: StatusKind, out: &mut Writer<'_>) {
-        // A `Writer` cuts off instead of failing.
+        // A `Writer` truncates instead of failing.
         let _ = match kind {
             StatusKind::Info => self.info().write(out),
             StatusKind::Table => self.write_table(out),
@@ -196,7 +197,7 @@ impl Target for Writeboost {
 
     fn answer(&self, question: Question, out: &mut Writer<'_>) {
         let volume = &self.running.volume;
-        // A `Writer` cuts off instead of failing.
+        // A `Writer` truncates instead of failing.
         let _ = match question {
             Question::Report(query) => {
                 volume.report(query, out);

@@ -1,20 +1,20 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# wbformat and wbctl in a guest, against the real kernel. Needs the module (modprobe dm-writeboost), two RAM disks and
-# both programs in the directory BIN:
+# wbformat and wbctl in a guest, against the real kernel. Needs the module (modprobe dm-writeboost), two RAM
+# disks and both programs in the directory BIN:
 #
 #   cargo xtask vm --param brd.rd_nr=3 --param brd.rd_size=65536 --share target/debug -- \
 #       'BIN=/mnt/share bash -s' <wbctl/tests/guest.sh
 #
-# Ends with "guest: ok" and status 0 when everything was as it should be.
+# Ends with "guest: ok" and status 0 when every check has succeeded.
 set -u
 BIN=${BIN:-/usr/bin}
 BACKING=${BACKING:-/dev/ram0} CACHE=${CACHE:-/dev/ram1} OTHER=${OTHER:-/dev/ram2}
 failures=0
 out=$(mktemp)
 
-# expect CODE WORDS... -- COMMAND: the command ends with the code and says the words.
+# expect CODE WORDS... -- COMMAND: the command must end with the code and print the words.
 expect() {
     local code=$1 words=()
     shift
@@ -40,7 +40,7 @@ wb="$BIN/wbctl" wf="$BIN/wbformat"
 
 for d in $BACKING $CACHE $OTHER; do dd if=/dev/zero of=$d bs=1M status=none 2>/dev/null; done
 
-# What must be refused before a device exists.
+# Commands that must be refused before a device exists.
 expect 0 NAME -- "$wb" list
 expect 8 "not a writeboost volume" -- "$wb" status nothing
 expect 2 "same device" -- "$wb" create v $CACHE $CACHE
@@ -84,8 +84,8 @@ expect 3 "mounted at /tmp/m" -- "$wb" remove v
 umount /tmp/m
 check [ "$(dirty v)" -gt 1000 ]
 expect 0 v ok -- "$wb" list
-# A process that has it open: it is waited for, as udev has it open when somebody has written; but not for ever.
-# Opened here, for a process in the background may be too late.
+# A process has the volume open. wbctl waits for it, because udev opens a device after a write, but not for
+# ever. The volume is opened here, because a process in the background may be too late.
 exec 9</dev/mapper/v
 expect 3 "some process has it open" -- "$wb" remove v
 sleep 1 <&9 &
@@ -107,7 +107,7 @@ mount $BACKING /tmp/m
 check [ "$want" = "$(sha256sum </tmp/m/file)" ]
 umount /tmp/m
 
-# A file with the name of a device, and a node that nobody removed.
+# A file with the name of a device, and a leftover node.
 touch /dev/mapper/v
 expect 9 "no block device" -- "$wb" create v $BACKING $CACHE
 rm /dev/mapper/v
@@ -117,7 +117,7 @@ expect 0 "v: ok" -- "$wb" status v
 expect 0 "Removed" -- "$wb" remove v
 check [ ! -e /dev/mapper/v ]
 
-# Without udev, and with a socket that a dead one left: nothing may wait for it. This is a guest: nobody misses udev.
+# Without udev, and with the socket of a dead udev: nothing may wait for it. In this guest udev is not needed.
 udevadm control --exit 2>/dev/null
 for i in $(seq 50); do pidof systemd-udevd >/dev/null || break; sleep 0.1; done
 for stale in no yes; do

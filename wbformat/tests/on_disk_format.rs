@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `docs/on-disk-format.md` against the code: its layout tables must cover every byte, its hex dumps must decode to
-//! the values beside them, both by the tables and by the engine, and the engine must encode these very bytes.
+//! `docs/on-disk-format.md` against the code: its layout tables must cover every byte, its hex dumps must
+//! decode to the values beside them, both by the tables and by the engine, and the engine must encode these
+//! very bytes.
 
 use std::collections::BTreeMap;
 use writeboost::{

@@ -1,35 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What a record says of its blocks.
+//! Record headers and their entries.
 
 use super::*;
 
-/// One block in a record: where it belongs and what its stored 4096 bytes add up to.
+/// One block in a record: its address, and the checksum of its stored 4096 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Entry {
     /// Block number on the backing device.
     pub addr: Block,
     /// Bit `i` says that sector `i` of the block was written; 0 says that the entry holds nothing.
     pub mask: u8,
-    /// CRC-32C of the block as stored; sectors that are not in the mask may hold anything. The complement of it when the
-    /// block is lost: nobody can take it for good, and still it is seen to have been stored as it is.
+    /// CRC-32C of the block as stored; sectors that are not in the mask may hold anything. For a lost block
+    /// it is the complement: then no reader mistakes the block for valid data, and the block can still be
+    /// recognised as stored.
     pub crc: u32,
 }
 
 impl Entry {
-    /// The checksum of a block that stands for one that is lost, and is stored as `block`.
+    /// The checksum of a block that stands in for a lost one, and is stored as `block`.
     pub fn lost(block: &[u8]) -> u32 {
         !crc32c(0, block)
     }
 
-    /// Whether `block` is what was stored for the entry, lost or not.
+    /// Whether `block` was stored for the entry, lost or not.
     pub fn is_stored_as(&self, block: &[u8]) -> bool {
         let crc = crc32c(0, block);
         self.mask == 0 || crc == self.crc || crc == !self.crc
     }
 }
 
-/// The first block of a record: what follows it. A view of encoded bytes.
+/// The first block of a record; it describes the blocks behind it. A view of encoded bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordHeader {
     /// The superblock's nonce.
@@ -40,7 +41,8 @@ pub struct RecordHeader {
     pub epoch: u64,
     /// Highest sequence number known durable when the record was sealed; at most [`WINDOW`] behind `seq`.
     pub durable: Seq,
-    /// Oldest sequence number not yet written back when the record was sealed. For people who look at a damaged log.
+    /// Oldest sequence number not yet written back when the record was sealed. For people who examine a
+    /// damaged log.
     pub tail: Seq,
     /// Number of entries and of data blocks behind the header.
     pub blocks: u16,
@@ -71,7 +73,7 @@ impl RecordHeader {
     /// Reads a header of the volume `sb` that begins at `offset` blocks in its segment.
     ///
     /// # Errors
-    /// What is wrong with it: also [`Invalid::Field`] `nonce` for what another format left.
+    /// The fault of the header: also [`Invalid::Field`] `nonce` for a header of another format.
     pub fn decode(b: &[u8; BLOCK], sb: &Superblock, offset: u32) -> Result<Self, Invalid> {
         if b[..4] != RECORD_MAGIC[..] {
             return Err(Invalid::Magic);
@@ -103,7 +105,8 @@ impl RecordHeader {
             if e.addr >= end {
                 return Err(Invalid::Field("addr"));
             }
-            // A block at the end of a backing device may be cut short: nothing can have been written behind it.
+            // A block at the end of a backing device may be cut short: nothing can have been written behind
+            // the end.
             let sectors = (sb.backing_sectors - e.addr.first_sector()).min(BLOCK_SECTORS);
             if u64::from(e.mask) >> sectors != 0 {
                 return Err(Invalid::Field("mask"));
@@ -112,7 +115,8 @@ impl RecordHeader {
         Ok(h)
     }
 
-    /// Whether `b` is the header of record `seq` of the format `nonce`, as far as that can be said without a superblock.
+    /// Whether `b` is the header of record `seq` of the format `nonce`, as far as this can be checked without
+    /// a superblock.
     pub fn is_of(b: &[u8; BLOCK], nonce: u64, seq: Seq) -> bool {
         b[..4] == RECORD_MAGIC[..]
             && get_u32(b, RECORD_CRC) == crc_without(b, RECORD_CRC)

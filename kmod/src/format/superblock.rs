@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The first sector: what the volume is.
+//! The superblock in the first sector.
 
 use super::*;
 
-/// The first sector of the cache device: what the volume is. Written once, when formatting, and never changed.
+/// The first sector of the cache device, which describes the volume. It is written once, when formatting, and
+/// never changed.
 ///
-/// It is one sector long because a sector is what disks write whole or not at all.
+/// It is one sector long because disks write a sector whole or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Superblock {
     /// Identity of the volume (RFC 9562).
     pub uuid: [u8; 16],
-    /// Random number of this format: what an earlier one left on the device never replays.
+    /// Random number of this format: records of an earlier format on the device are never replayed.
     pub nonce: u64,
     /// Size of the backing device in sectors.
     pub backing_sectors: u64,
@@ -23,7 +24,8 @@ pub struct Superblock {
     pub first_block: u32,
     /// Name of the volume, NUL-padded UTF-8 without control characters; may be empty.
     pub name: [u8; NAME_LEN],
-    /// Identity of the backing device as `KIND:VALUE`, likewise; empty when whoever formatted knew none.
+    /// Identity of the backing device as `KIND:VALUE`, NUL-padded likewise; empty when none was known at the
+    /// format.
     pub backing_id: [u8; BACKING_ID_LEN],
 }
 
@@ -31,7 +33,7 @@ impl Superblock {
     /// Lays out a cache device of `cache_sectors` for a backing device of `backing_sectors`.
     ///
     /// # Errors
-    /// [`Invalid::Field`] naming what does not fit.
+    /// [`Invalid::Field`] naming the field that does not fit.
     pub fn new(
         cache_sectors: u64,
         backing_sectors: u64,
@@ -41,7 +43,8 @@ impl Superblock {
     ) -> Result<Self, Invalid> {
         let blocks = (cache_sectors / BLOCK_SECTORS).saturating_sub(FIRST_BLOCK.into());
         let by_size = blocks / u64::from(segment_blocks.max(1));
-        // Slots have 32-bit numbers, of which the highest means none: a larger device is used as far as they reach.
+        // Slots have 32-bit numbers, of which the highest means none. Of a larger device only the numbered
+        // slots are used.
         let limit = u64::from(u32::MAX / segment_blocks.max(1));
         let sb = Self {
             uuid,
@@ -135,7 +138,7 @@ impl Superblock {
         sector(|b| self.encode_into(b))
     }
 
-    /// The same, in memory that is there.
+    /// The same, into existing memory.
     pub fn encode_into(&self, b: &mut [u8; SECTOR]) {
         begin_sector(b, &SUPERBLOCK_MAGIC);
         put(b, 16, &self.uuid);
@@ -149,7 +152,7 @@ impl Superblock {
         seal_sector(b);
     }
 
-    /// Whether the first sector of a device says that it is a cache device, of whatever version and in whatever state.
+    /// Whether the first sector of a device says that it is a cache device, of any version and in any state.
     pub fn is_in(b: &[u8; SECTOR]) -> bool {
         b[..8] == SUPERBLOCK_MAGIC
     }
@@ -157,7 +160,7 @@ impl Superblock {
     /// Reads a superblock from the first sector of a device.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The fault of the superblock.
     pub fn decode(b: &[u8; SECTOR]) -> Result<Self, Invalid> {
         check_sector(b, &SUPERBLOCK_MAGIC)?;
         let sb = Self {
@@ -175,8 +178,8 @@ impl Superblock {
     }
 }
 
-/// The text in a NUL-padded field: `None` when it is not UTF-8, has bytes behind the first NUL, or control characters,
-/// which would do to a terminal whatever the author of a hostile device wants.
+/// The text in a NUL-padded field. `None` when it is not UTF-8, has bytes behind the first NUL, or has
+/// control characters, with which the author of a hostile device could control a terminal.
 fn text(b: &[u8]) -> Option<&str> {
     let end = b.iter().position(|&x| x == 0).unwrap_or(b.len());
     if b[end..].iter().any(|&x| x != 0) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Round trips, and what no decoder takes.
+//! Round trips, and input that decoders refuse.
 
 use super::*;
 use std::string::ToString;
@@ -34,7 +34,7 @@ fn superblock_limits() {
     let most = MAX_BACKING_BLOCKS * BLOCK_SECTORS;
     assert!(Superblock::new(min, most, 128, [0; 16], 0).is_ok());
     assert_eq!(Superblock::new(min, most + 1, 128, [0; 16], 0), Err(Invalid::Field("backing_sectors")));
-    // Slots up to the last but one of those that 32 bits can number.
+    // Slots up to the highest usable number of 32 bits.
     let huge = Superblock::new(1 << 40, 8, 128, [0; 16], 0).unwrap();
     assert_eq!(huge.nr_segments, (1 << 25) - 1);
     assert_eq!(Superblock::decode(&huge.encode()).as_ref(), Ok(&huge));
@@ -117,7 +117,7 @@ fn checkpoint_round_trip_and_choice() {
     let choose = |slots: [Held; 2]| {
         let [a, b] = slots;
         let chosen = Checkpoint::choose(&[a, b, blank, blank])?;
-        // Wherever they are.
+        // The result does not depend on the slots.
         for slots in [[b, a, blank, blank], [blank, a, blank, b]] {
             let elsewhere = Checkpoint::choose(&slots).unwrap();
             assert_eq!(slots[elsewhere.slot].checkpoint(), Some(&chosen.checkpoint));
@@ -132,7 +132,7 @@ fn checkpoint_round_trip_and_choice() {
     let is_torn = held(torn);
     assert_eq!(choose([is_a, is_torn]), Ok((a, 0, 1)));
     assert_eq!(choose([unreadable, is_a]), Ok((a, 1, 1)));
-    // One that was written is gone.
+    // A checkpoint that was written is gone.
     assert_eq!(choose([blank, is_a]), Ok((a, 1, 1)));
     let first = Checkpoint::first(42);
     assert_eq!(choose([held(first.encode()), blank]), Ok((first, 0, 0)));
@@ -142,7 +142,7 @@ fn checkpoint_round_trip_and_choice() {
     assert_eq!((lost.slot, lost.doubtful, lost.unreadable), (2, 3, [true, false, false, true]));
     let foreign = Checkpoint { nonce: 1, ..a };
     assert_eq!(Checkpoint::decode(&foreign.encode(), &sb), Err(Invalid::Field("nonce")));
-    // Without a superblock it is one all the same; what is torn is none.
+    // A checkpoint without a superblock still counts; a torn one does not.
     assert_eq!(Checkpoint::orphan(&foreign.encode()), Some(foreign));
     assert_eq!(Checkpoint::orphan(&torn), None);
     assert_eq!(Checkpoint::orphan(&sb.encode()), None);
@@ -152,7 +152,7 @@ fn checkpoint_round_trip_and_choice() {
 fn what_a_format_may_overwrite() {
     let blank = std::vec![0; Start::BYTES];
     assert_eq!(Start::of(&blank), Start { orphan: None, used: None });
-    // Wherever it is: where ext4, LVM, btrfs and swap have something, and in the last byte.
+    // Data at any place: where ext4, LVM, btrfs and swap have some, and in the last byte.
     for byte in
         [1024 + 56, 512, 65536 + 64, 4086, CHECKPOINT_BLOCKS[0] as usize * BLOCK + 700, Start::BYTES - 1]
     {
@@ -172,7 +172,7 @@ fn what_a_format_may_overwrite() {
         }
         assert_eq!(Start::of(&b).orphan.map(|c| c.generation), Some(8));
     }
-    // A checkpoint that is not whole, or in another place, is none.
+    // A checkpoint that is torn, or in another place, does not count.
     b[slot(7) + 16] ^= 1;
     assert_eq!(Start::of(&b).used, Some((slot(7) / SECTOR) as u64));
     b[slot(7)..slot(7) + SECTOR].fill(0);
@@ -194,7 +194,7 @@ fn uuids_are_shown_in_groups() {
 fn a_device_with_a_superblock_is_known_by_it() {
     let mut b = sb().encode();
     assert!(Superblock::is_in(&b));
-    // Whatever its version, and damaged.
+    // Of any version, and damaged.
     for byte in [8, 12, 100] {
         b[byte] ^= 1;
         assert!(Superblock::is_in(&b) && Superblock::decode(&b).is_err());
@@ -259,7 +259,7 @@ fn record_header_round_trip_and_ranges() {
         assert_eq!(RecordHeader::entry(&b, i), entry(i));
     }
     assert_eq!(RecordHeader::decode(&b, &sb, 1), Err(Invalid::Field("blocks")));
-    // The last place in a segment of 128 blocks for one of so many.
+    // The end of a segment of 128 blocks, where a record of so many blocks still fits or not.
     for (blocks, offset, fits) in [(0, 0, false), (1, 126, true), (1, 127, false), (1, 128, false)] {
         RecordHeader { blocks, ..h }.encode(&mut b, entry);
         assert_eq!(RecordHeader::decode(&b, &sb, offset).is_ok(), fits, "{blocks} at {offset}");
@@ -277,7 +277,7 @@ fn record_header_round_trip_and_ranges() {
     assert_eq!(RecordHeader::decode(&b, &sb, 0), Err(Invalid::Field("mask")));
     h.encode(&mut b, |_| Entry { addr: Block(125_001), mask: 1, crc: 0 });
     assert_eq!(RecordHeader::decode(&b, &sb, 0), Err(Invalid::Field("addr")));
-    // Without a superblock: whose it is, and no more.
+    // Without a superblock only format and sequence number are checked.
     assert!(RecordHeader::is_of(&b, 42, Seq(70)));
     assert!(!RecordHeader::is_of(&b, 41, Seq(70)) && !RecordHeader::is_of(&b, 42, Seq(71)));
     for at in [0, BLOCK - 1] {

@@ -1,31 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A whole volume in one thread: the real engine, a host that does what it says in a random order, two simulated disks,
-//! and a model that knows what the volume may hold.
+//! A whole volume in one thread: the real engine, a host that does the engine's I/O in a random order, two
+//! simulated disks, and a model that knows the permitted contents of the volume.
 //!
-//! Every source of nondeterminism of the kernel is a step here, and the next step is drawn by lot: bios complete in any
-//! order, copies into the log finish in any order, the commit thread is late, writeback and relocation are interleaved
-//! item by item with everything else, and the machine may crash between any two steps. In some runs there are *rushes*,
-//! in which commits, writeback and the tail catch up with those who are still copying: by lot that hardly ever happens.
+//! Every source of nondeterminism of the kernel is a step here, and the next step is random: bios complete in
+//! any order, copies into the log finish in any order, the commit thread is late, writeback and relocation
+//! are interleaved item by item with everything else, and the machine may crash between any two steps. Some
+//! runs have *rushes*, in which commits, writeback and the tail catch up with writes that are still being
+//! copied: by random steps alone that hardly ever happens.
 //!
-//! Each step draws from a seed of its own, so that a step can be left out of a run and the others stay what they are:
-//! that is how failures shrink, see [`Case`].
+//! Each step draws from a seed of its own, so that a step can be left out of a run while the others stay the
+//! same. This is how failures shrink, see [`Case`].
 //!
 //! # Crashes
-//! Each life ends in a crash, from which the next one resumes. At random steps in between there is a *probe*: the machine
-//! crashes on copies of the two disks, which are all that is left of it; they are resumed from, checked, perhaps crash
-//! again or are drained, and are thrown away, and the life goes on as if nothing had been.
+//! Each life ends in a crash, from which the next one resumes. At random steps in between there is a *probe*:
+//! the machine crashes on copies of the two disks, which are the only remains. They are resumed from,
+//! checked, perhaps crash again or are drained, and are thrown away, and the life goes on as if nothing had
+//! happened.
 //!
 //! # The oracle
-//! Each claimed block of a write gets a version, counted up in the order of claims, and every sector that is written
-//! carries it. So the order of the log is known, the content of the volume after record `n` is known, and whatever is
-//! read anywhere says which write it comes from.
-//! - After a crash the volume must equal the state after the last record that the replay found, sector by sector, and
-//!   that record must not be older than what was promised (flushes and FUA writes that were acknowledged, what the
-//!   engine called durable, what an earlier resume found).
-//! - A read must not return anything older than what was acknowledged or read before it began, nor anything from a
-//!   write that a crash has undone.
-//! - What is written back is one version of a sector at a time, never one that is not durable in the log.
+//! Each claimed block of a write gets a version, counted up in the order of claims, and every sector that is
+//! written carries it. So the order of the log is known, the content of the volume after record `n` is known,
+//! and all data read anywhere show which write they come from.
+//! - After a crash the volume must equal the state after the last record that the replay found, sector by
+//!   sector. That record must not be older than any promise (acknowledged flushes and FUA writes, records
+//!   that the engine called durable, records that an earlier resume found).
+//! - A read must not return anything older than the versions that were acknowledged or read before it began,
+//!   nor anything from a write that a crash has undone.
+//! - Each sector that is written back has one version at a time, never one that is not durable in the log.
 //! - After a drain the backing device alone, power cut included, must equal the volume.
 
 use super::case::Case;
@@ -50,19 +52,19 @@ use writeboost::host::{crc32c, Shared};
 use writeboost::policy::lost::{insist, insist_or_loss, Around, Lost, Near, Sight, Word};
 use writeboost::policy::writeback::{Next, Round};
 
-/// Of the index: the same in each run.
+/// The secret of the index: the same in each run.
 const SECRET: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];
 
-/// Steps within which everything that waits must have ended once nothing new comes.
+/// Most steps that anything waits once no new operations come.
 const PATIENCE: u32 = 400_000;
 
-/// How often relocation may read the whole log before a write gets room or something is written back. It makes room for a
-/// tenth of the log at least each time, and less than that is kept free.
+/// How often relocation may read the whole log before a write gets room or something is written back. It
+/// makes room for a tenth of the log at least each time, and less than that is reserved.
 const MOST_PASSES: u64 = 8;
 /// Steps between two looks at the engine's invariants, which take longer than most steps.
 const AUDIT_EVERY: u64 = 61;
 
-/// What happened, so that a test can tell that all of it is tested.
+/// Counts of events, so that a test can check that all of them are tested.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Counts {
     pub steps: u64,
@@ -94,7 +96,7 @@ pub struct Counts {
     pub blanked: u64,
     pub away: u64,
     pub kept: u64,
-    /// Writes that went around the cache.
+    /// Writes that bypassed the cache.
     pub bypassed: u64,
 }
 
@@ -138,12 +140,12 @@ impl Counts {
 /// One version of some sectors of a block, in the order of the log.
 #[derive(Clone)]
 struct Logged {
-    /// [`Seq::NONE`] of one that went around the log.
+    /// [`Seq::NONE`] for a write that bypassed the log.
     seq: Seq,
     sector: u64,
     sectors: u64,
     version: u64,
-    /// Whether it is there: one that goes around may be torn.
+    /// Whether it is there: a write that bypasses the cache may be torn.
     certain: bool,
 }
 
@@ -151,7 +153,7 @@ struct Write {
     next: u64,
     end: u64,
     fua: bool,
-    /// PREFLUSH: what must be durable before it begins, by the engine and by the model.
+    /// PREFLUSH: the record that must be durable before the write begins, for the engine and for the model.
     before: Option<(Seq, Seq)>,
     promise_before: Seq,
     copies: usize,
@@ -160,12 +162,12 @@ struct Write {
     way: Way,
 }
 
-/// Whether a write goes around the cache.
+/// Whether a write bypasses the cache.
 #[derive(Clone, Copy)]
 enum Way {
     /// It may.
     Open,
-    /// So many of its blocks are looked up.
+    /// So many of its blocks were looked up.
     Looking(Tag, u64),
     /// It is under way.
     Around,
@@ -185,13 +187,13 @@ struct Read {
 enum Op {
     Write(Write),
     Read(Read),
-    /// Ends when the engine is durable up to the first; promises the second.
+    /// Ends when the engine is durable up to the first record; promises the second.
     Flush(Seq, Seq),
 }
 
-/// Where a part of a read comes from.
+/// The source of a part of a read.
 enum Source {
-    /// With the checksum that the slot had when it was looked up: the buffer stays what it was then, but the log may come
+    /// With the checksum that the slot had at the lookup. The buffer stays unchanged, but the log may come
     /// round and open the slot again with another buffer.
     Ram {
         buffer: u8,
@@ -214,7 +216,7 @@ enum Source {
     },
 }
 
-/// What is under way: each ends in a step of its own.
+/// A job that is under way: each ends in a step of its own.
 enum Job {
     /// A block of a claim: slot, where it goes, sector, version.
     Copy {
@@ -249,14 +251,14 @@ enum Job {
         data: Vec<u8>,
     },
     WritebackFlush(u64),
-    /// A write that goes around the cache.
+    /// A write that bypasses the cache.
     Around {
         op: u64,
         tag: Tag,
         sector: u64,
         sectors: u64,
         version: u64,
-        /// What had failed before, and whether it will.
+        /// The failures before it, and whether it will fail.
         doubts: u32,
         fails: bool,
     },
@@ -327,14 +329,14 @@ enum Phase {
     Ending,
 }
 
-/// One item that is being worked on.
+/// An item that is being processed.
 struct Work {
     item: Item,
     live: u8,
     data: Vec<u8>,
     /// It could not be written.
     lost: bool,
-    /// Of the read.
+    /// The error of the read.
     error: Option<i32>,
 }
 
@@ -346,7 +348,7 @@ struct Mover {
     pending: usize,
     /// Nothing of the round is clean.
     left: bool,
-    /// Whether its flush went well, and how many writes had begun to bypass the cache by then.
+    /// Whether its flush went well, and the number of writes that had begun to bypass the cache by then.
     flushed: (bool, u64),
 }
 
@@ -371,7 +373,7 @@ enum Mode {
     Drain,
 }
 
-/// What a run is like.
+/// The parameters of a run.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub nr_buffers: u8,
@@ -385,23 +387,24 @@ pub struct Plan {
     pub relocate_every: u64,
     /// One in so many I/Os of the cache device fails; 0 for none.
     pub fail_every: u64,
-    /// The same of the backing device, which may forget by that what is not stable.
+    /// The same for the backing device, which may forget its unstable data when an I/O fails.
     pub backing_fails_every: u64,
     pub flush_percent: u64,
     /// Kinds of jobs that take much longer than others in this run: bit [`Job::kind`].
     pub slow: u32,
-    /// A slow job is done once in so many times that it is its turn.
+    /// A slow job is done once in so many of its turns.
     pub slowness: u64,
     pub nr_segments: u64,
-    /// Relocates only when that makes room, as the kernel's host does; what is never worth it must be safe all the same.
+    /// Relocates only when that makes room, as the kernel's host does; relocation that is never worth it must
+    /// be safe all the same.
     pub judges: bool,
     /// With 64, headers of large records are longer than a sector, and can be torn.
     pub segment_blocks: u32,
     /// One in so many steps is followed by a probe.
     pub probe_every: u64,
-    /// At some steps everything is quick but those who copy, see [`Sim::rush`].
+    /// At some steps everything is quick except copies into the log, see [`Sim::rush`].
     pub rushes: bool,
-    /// One in so many steps a part of the cache device is away for a while; 0 for never.
+    /// Once in so many steps a part of the cache device is away for a while; 0 for never.
     pub away_every: u64,
 }
 
@@ -448,7 +451,8 @@ pub struct Sim {
     round: Round,
     relocation: Mover,
     relocation_tries: u32,
-    /// What relocation could not read, and until which step a part of the cache device is away.
+    /// The blocks that relocation could not read, and the step until which a part of the cache device is
+    /// away.
     lost: Lost,
     away_until: u64,
     space: bool,
@@ -470,15 +474,16 @@ pub struct Sim {
     pub counts: Counts,
     /// Blocks that relocation has read since a write got room or something was written back.
     idle_work: u64,
-    /// The step in which a write got room last.
+    /// The last step in which a write got room.
     last_progress: u64,
-    /// Where a run is: the life, and the step in it if it is in one. Both count what is left in the case.
+    /// The place in a run: the life, and the step in it if the run is in one. Both are counted among those
+    /// that are left in the case.
     pub at: (usize, Option<usize>),
-    /// Prints what happens.
+    /// Prints the events.
     pub trace: bool,
 }
 
-/// What a sector of some version holds: version 0 is what was never written.
+/// The content of a sector of some version; version 0 is that of a sector never written.
 pub fn content(sector: u64, version: u64) -> [u8; SECTOR] {
     let mut b = [0; SECTOR];
     if version != 0 {
@@ -501,7 +506,7 @@ pub fn version_of(sector: u64, b: &[u8]) -> u64 {
     version
 }
 
-/// The same of several.
+/// The content of several sectors.
 fn contents(sector: u64, sectors: u64, version: u64) -> Vec<u8> {
     (sector..sector + sectors).flat_map(|s| content(s, version)).collect()
 }
@@ -628,8 +633,8 @@ impl Sim {
         }
     }
 
-    /// Writes only, more than the log has room for, with a backing device that is so slow that it is full all the time:
-    /// the longest time, in steps, in which no write got room.
+    /// Writes only, more than the log has room for, with a backing device so slow that the log is full all
+    /// the time. Returns the longest time, in steps, in which no write got room.
     pub fn crowd(seed: u64, steps: u64) -> (u64, Counts) {
         let mut rng = Rng::new(seed);
         let plan = Plan {
@@ -660,7 +665,7 @@ impl Sim {
         (longest, sim.counts)
     }
 
-    /// One life and a crash: the superblock and all bytes of a cache device as one may be found.
+    /// One life and a crash: the superblock and all bytes of a cache device as a crash may leave it.
     pub fn image(&mut self) -> (Superblock, Vec<u8>) {
         self.resume();
         for _ in 0..self.rng.below(self.plan.mean_steps * 2) {
@@ -681,7 +686,7 @@ impl Sim {
 
     // The machine.
 
-    /// What is being written to the cache device and to the backing device.
+    /// The writes in flight to the cache device and to the backing device.
     fn in_flight(&self) -> [Vec<(u64, Vec<u8>)>; 2] {
         let [mut to_cache, mut to_backing] = [Vec::new(), Vec::new()];
         for job in &self.jobs {
@@ -701,7 +706,7 @@ impl Sim {
         [to_cache, to_backing]
     }
 
-    /// What is on its way around the cache may be there after a crash.
+    /// Writes that are bypassing the cache may be there after a crash.
     fn note_around_in_flight(&mut self) {
         let around = self.jobs.iter().filter_map(|job| match job {
             &Job::Around { sector, sectors, version, .. } => {
@@ -712,8 +717,8 @@ impl Sim {
         self.log.extend(around);
     }
 
-    /// Which sectors are there of the writes around the cache that have failed, or were under way in a crash. What a torn write has
-    /// made unreadable would be an error for who reads it, and of no other consequence.
+    /// Finds out which sectors are there of bypassing writes that have failed, or were under way in a crash.
+    /// Sectors that a torn write has made unreadable would only be errors for their readers.
     fn find_out(&mut self) {
         let mut log = Vec::new();
         for l in std::mem::take(&mut self.log) {
@@ -742,7 +747,7 @@ impl Sim {
         self.ops.clear();
     }
 
-    /// A crash of which the machine itself does not know: see the module's text.
+    /// A crash on copies, of which the machine itself does not know: see the module's text.
     fn probe(&mut self, seed: u64) {
         self.say(|| "probe {".into());
         self.counts.probes += 1;
@@ -779,7 +784,7 @@ impl Sim {
             }
         }
         self.log = log;
-        // There always is one: the loop went round once at least.
+        // There always is one: the loop went round at least once.
         self.engine = engine.unwrap();
         (self.checks, self.bypass) = (checks, bypass);
         (self.promised, self.buffers) = (promised, buffers);
@@ -788,8 +793,8 @@ impl Sim {
         self.say(|| "}".into());
     }
 
-    /// Everything gets done at once, only those who copy into the log get no further: commits, writeback, the tail catch up
-    /// with them.
+    /// Everything is done at once except copies into the log: commits, writeback and the tail catch up with
+    /// them.
     fn rush(&mut self) {
         if self.writeback.phase != Phase::Idle || self.checkpointing || self.cache.is_away() {
             return;
@@ -810,8 +815,8 @@ impl Sim {
         self.move_tail(Mode::Busy);
     }
 
-    /// Writes everything back in one go, while nothing else is under way. Returns what is in flight then: the checkpoint
-    /// that frees the last of it.
+    /// Writes everything back in one go, while nothing else is under way. Returns the writes in flight then:
+    /// the checkpoint that frees the last segments.
     fn write_back_all(&mut self) -> [Vec<(u64, Vec<u8>)>; 2] {
         self.write_back_durable();
         assert_eq!(self.engine.state().dirty, 0);
@@ -820,7 +825,7 @@ impl Sim {
         [cp.into_iter().collect(), Vec::new()]
     }
 
-    /// Writes back in one go what can be.
+    /// Writes back in one go all that can be written back.
     fn write_back_durable(&mut self) {
         let mut batch = Batch::new((self.sb.nr_segments * self.sb.segment_blocks) as usize).unwrap();
         self.engine.begin_batch(&mut batch);
@@ -879,12 +884,12 @@ impl Sim {
             Crash::Power => {
                 self.counts.power_cuts += 1;
                 self.cache.cut(&mut self.rng, &to_cache);
-                // A checkpoint is one sector, and so not torn; but some disk may leave it unreadable.
+                // A checkpoint is one sector, and so cannot be torn, but some disks may leave it unreadable.
                 for (sector, _) in to_cache.iter().filter(|(_, data)| data.len() == SECTOR) {
                     match self.rng.below(8) {
                         0 => self.cache.poke(*sector, &[0x5a; SECTOR]),
                         1 => self.cache.lose(*sector),
-                        // For good. With two slots left it goes on.
+                        // For good. The volume works on with two slots.
                         2 if self.cache.dead() < CHECKPOINT_BLOCKS.len() - 2 => {
                             self.cache.kill(*sector);
                             self.counts.dead += 1;
@@ -903,7 +908,8 @@ impl Sim {
         }
     }
 
-    /// Resumes from the two disks, perhaps after crashes on the way. Returns the engine and its newest record.
+    /// Resumes from the two disks, perhaps after crashes on the way. Returns the engine and its newest
+    /// record.
     fn come_up(&mut self) -> (Engine, Seq) {
         let mut unstable = self.rng.one_in(3);
         let (engine, cp) = loop {
@@ -1007,7 +1013,7 @@ impl Sim {
         Some((engine, cp))
     }
 
-    /// What a checkpoint slot holds: nothing, when the medium has lost it.
+    /// The contents of a checkpoint slot, which the medium may have lost.
     fn checkpoint_slot(&mut self, block: u64) -> Result<Held, i32> {
         let read = || self.cache.try_read(block * BLOCK_SECTORS, BLOCK_SECTORS);
         let sector = insist(read, |e| *e)?;
@@ -1016,14 +1022,14 @@ impl Sim {
         Ok(held)
     }
 
-    /// A resume does not go on where something does not answer, has changed nothing, and is tried again later.
+    /// A resume stops when a device does not answer. It has changed nothing then, and is tried again later.
     fn refused<T>(&mut self) -> Option<T> {
         self.say(|| "refused: something does not answer".into());
         self.cache.come_back();
         None
     }
 
-    /// A part of the cache device is away.
+    /// A part of the cache device goes away.
     fn draw_absence(&mut self) {
         let all = self.sb.cache_sectors();
         let first = self.rng.below(all);
@@ -1061,7 +1067,7 @@ impl Sim {
         self.last_claim = (newest, Slot(0));
     }
 
-    /// What the volume must hold after record `newest`.
+    /// The contents of the volume after record `newest`.
     fn expected(&self, newest: Seq) -> Vec<u64> {
         let mut v = self.base.clone();
         for l in self.log.iter().filter(|l| l.seq <= newest) {
@@ -1070,7 +1076,7 @@ impl Sim {
         v
     }
 
-    /// Reads the whole volume at one moment, in which nobody writes.
+    /// Reads the whole volume at one moment, without writes.
     fn check_volume(&mut self, expected: &[u64]) {
         let mut at = 0;
         while at < self.plan.backing_sectors {
@@ -1084,7 +1090,7 @@ impl Sim {
         }
     }
 
-    /// Counts what is dirty, when all is durable and nothing under way.
+    /// Counts the dirty blocks, when everything is durable and nothing under way.
     fn check_dirty(&mut self) {
         let state = self.engine.state();
         if self.checkpointing || state.durable != state.newest || state.failed {
@@ -1099,7 +1105,7 @@ impl Sim {
 
     // Reads.
 
-    /// Looks up the first sectors of a read and says where they are. Returns their number.
+    /// Looks up the first sectors of a read and passes their sources to `f`. Returns their number.
     fn sources(&mut self, sector: u64, sectors: u64, mut f: impl FnMut(&mut Self, Source)) -> u64 {
         let part = Part::first_of(sector, sectors);
         match self.engine.lookup(sector, sectors) {
@@ -1144,7 +1150,7 @@ impl Sim {
         }
     }
 
-    /// Looks up again what a part of a read was for. Returns the number of parts that it has become.
+    /// Looks up the sectors of a part of a read again. Returns the number of parts that replace it.
     fn look_again(&mut self, op: u64, gone: &Source) -> usize {
         let &Source::Cache { blocks, addr, mask, .. } = gone else {
             panic!("only segments are opened again")
@@ -1154,7 +1160,7 @@ impl Sim {
         let mut from = Vec::new();
         let mut at = first;
         while at < end {
-            // Of a part of a block, sector by sector.
+            // A part of a block goes sector by sector.
             let most = if mask == 0xff { end - at } else { 1 };
             let wanted = mask & 1 << (at % BLOCK_SECTORS) != 0;
             at += if wanted { self.sources(at, most, |_, f| from.push(f)) } else { 1 };
@@ -1164,7 +1170,8 @@ impl Sim {
         parts
     }
 
-    /// A part of a read completes: the versions of its sectors. None when the log has come round meanwhile.
+    /// A part of a read completes. Returns the versions of its sectors, or none when the log has come round
+    /// meanwhile.
     fn fetch(&mut self, from: &Source) -> Option<Vec<(u64, u64)>> {
         let of_block = |addr: Block, mask: u8, block: &[u8], out: &mut Vec<(u64, u64)>| {
             for i in (0..BLOCK_SECTORS as usize).filter(|i| mask & 1 << i != 0) {
@@ -1219,7 +1226,7 @@ impl Sim {
             assert_eq!(self.engine.audit(), Ok(()));
         }
         if self.counts.steps % 16 == 3 {
-            // As the commit thread does, ahead of the head, but by pieces of any size.
+            // As the commit thread does, ahead of the head, but in pieces of any size.
             self.engine.prepare((self.counts.steps / 16 % 7 * 5 + 1) as u32);
         }
         if mode == Mode::Busy && self.plan.backing_fails_every != 0 && self.rng.one_in(20) {
@@ -1229,7 +1236,7 @@ impl Sim {
             0..=5 => {
                 if !self.jobs.is_empty() {
                     let i = self.rng.index(self.jobs.len());
-                    // Whoever waits for the end of everything does not wait for ever.
+                    // In other modes the run waits for the end of everything, so slow jobs are less slow.
                     let slowness = self.plan.slowness.min(if mode == Mode::Busy { 300 } else { 10 });
                     if self.plan.slow & 1 << self.jobs[i].kind() != 0 && !self.rng.one_in(slowness) {
                         return;
@@ -1269,7 +1276,7 @@ impl Sim {
         );
     }
 
-    /// Everything that was begun ends.
+    /// All operations that were begun end.
     fn settle(&mut self) {
         self.settle_in(Mode::Quiet, |sim| {
             sim.ops.is_empty()
@@ -1318,7 +1325,7 @@ impl Sim {
         self.check_volume(&expected);
     }
 
-    /// A drain is over, and nobody has written since: whatever is still on its way, nothing is left to be replayed.
+    /// A drain is over, and no write came since: whatever is still under way, nothing is left to be replayed.
     fn check_left(&mut self) {
         let disks = (self.cache.clone(), self.backing.clone());
         let (checks, bypass) = (self.checks.clone(), self.bypass.clone());
@@ -1398,7 +1405,7 @@ impl Sim {
                     self.promised = self.promised.max(promise);
                     return None;
                 }
-                // It ends with an error when the log has failed.
+                // The flush ends with an error when the log has failed.
                 (!self.engine.failed()).then_some(op)
             }
             Op::Read(mut r) => {
@@ -1426,8 +1433,8 @@ impl Sim {
             );
             assert!(got == self.base[s] || got > self.crash_version, "sector {s}: version {got} was undone");
             assert!(got <= self.version, "sector {s}: read version {got}, which nobody wrote");
-            // What a write around the cache has left that failed is not durable: the next reset may take it, as long as that write is
-            // not in the log.
+            // The data of a bypassing write that has failed are not durable: the next reset may take them, as
+            // long as that write is not in the log.
             let is_new = got > self.floor[s];
             if is_new && !self.log.iter().any(|l| l.version == got && l.seq == Seq::NONE && !l.certain) {
                 self.floor[s] = got;
@@ -1448,7 +1455,7 @@ impl Sim {
             return Some(w);
         }
         if w.next < w.end {
-            // The kernel's host copies before it claims more; others need not.
+            // The kernel's host copies before it claims more; other hosts need not.
             if w.copies > 0 && self.rng.one_in(2) {
                 return Some(w);
             }
@@ -1493,7 +1500,7 @@ impl Sim {
         None
     }
 
-    /// Whether a write goes around the cache: then it does not go on for now.
+    /// Whether a write bypasses the cache; then it stops for now.
     fn look_for_a_way(&mut self, id: u64, w: &mut Write) -> bool {
         let is_whole = w.next % BLOCK_SECTORS == 0 && w.end >= w.next + BLOCK_SECTORS;
         let (first, blocks) = (Block::of_sector(w.next), (w.end - w.next) / BLOCK_SECTORS);
@@ -1585,7 +1592,7 @@ impl Sim {
         fails
     }
 
-    /// What is under way ends, or goes on by a part.
+    /// A job ends, or makes progress.
     fn finish(&mut self, job: Job) {
         self.say(|| job.show());
         match job {
@@ -1612,7 +1619,7 @@ impl Sim {
             }
             Job::Read { op, from } => {
                 if self.is_unreadable(&from) {
-                    // An error for who reads it.
+                    // The read ends with an error.
                     self.ops.retain(|(id, _)| *id != op);
                     return;
                 }
@@ -1649,7 +1656,7 @@ impl Sim {
                 let ok = !self.fails();
                 let sector = block * BLOCK_SECTORS;
                 if ok {
-                    // Nobody knows whether a write that is said to have failed was one.
+                    // A write that is reported as failed may have been done or not.
                     let (blip, is_lost) = (self.rng.one_in(8), self.rng.one_in(2));
                     let is_there = !(blip && is_lost) && self.cache.try_write(sector, &cp.encode());
                     if blip || !is_there {
@@ -1680,7 +1687,7 @@ impl Sim {
                 if self.backing_fails() {
                     self.backing.tear(&mut self.rng, sector, &data);
                     self.backing.forget(&mut self.rng);
-                    // Whether it can be written at all shows when it is tried again.
+                    // The next attempt shows whether it can be written at all.
                     if self.rng.one_in(2) {
                         self.writeback.work[item].lost = true;
                     } else {
@@ -1702,7 +1709,7 @@ impl Sim {
                     self.backing.write(sector, &data, true);
                     self.counts.bypassed += 1;
                 } else {
-                    // A reset that another error has told of may have been between the write and its flush.
+                    // A reset that another error has reported may have come between the write and its flush.
                     self.backing.tear(&mut self.rng, sector, &data);
                 }
                 if has_failed {
@@ -1736,7 +1743,7 @@ impl Sim {
         }
     }
 
-    /// Whether an I/O of the backing device fails, of which whoever writes back is told.
+    /// Whether an I/O of the backing device fails; its writeback gets the error.
     fn backing_fails(&mut self) -> bool {
         let every = self.plan.backing_fails_every;
         let fails = every != 0 && self.rng.one_in(every);
@@ -1747,8 +1754,8 @@ impl Sim {
         fails
     }
 
-    /// The backing device is reset and forgets what is not stable; the error of a write that bypasses the cache will be all that tells
-    /// of it, while a flush that was sent before goes well.
+    /// The backing device is reset and forgets its unstable data. Only the error of a bypassing write will
+    /// report this, while a flush that was sent before goes well.
     fn reset_unseen(&mut self) {
         let fails = self.jobs.iter_mut().find_map(|job| match job {
             Job::Around { fails, .. } => Some(fails),
@@ -1761,13 +1768,13 @@ impl Sim {
         }
     }
 
-    /// Whether this part of a read ends with an error; then it is over.
+    /// Whether this part of a read ends with an error; then the read is over.
     fn is_unreadable(&self, from: &Source) -> bool {
         let Source::Cache { slot, blocks, .. } = *from else { return false };
         self.cache.try_read(block_sector(&self.sb, slot), u64::from(blocks) * BLOCK_SECTORS).is_err()
     }
 
-    /// What cannot be read has no data, and the error.
+    /// Reads an item: its data, or the error.
     fn read_item(cache: &Disk, sb: &Superblock, w: &mut Work) {
         match cache.try_read(block_sector(sb, w.item.slot), BLOCK_SECTORS) {
             Ok(block) => w.data = block.to_vec(),
@@ -1775,7 +1782,7 @@ impl Sim {
         }
     }
 
-    /// Whether an item that was read is what was planned. If not, the log has come round meanwhile.
+    /// Whether the data of an item are those that were planned. Otherwise the log has come round meanwhile.
     fn is_there(engine: &Engine, batch: &Batch, w: &Work) -> bool {
         let slot = w.item.slot;
         let ok = w.error.is_some() || crc32c(0, &w.data) == engine.checks().checksum(slot);
@@ -1829,7 +1836,7 @@ impl Sim {
         }
     }
 
-    /// Behind a checkpoint: the next one waits until what is older is blank.
+    /// After a checkpoint: the next one waits until older ones are blank.
     fn blank_stale(&mut self) {
         let stale = self.engine.stale_checkpoint();
         self.checkpointing = stale.is_some();
@@ -1840,7 +1847,7 @@ impl Sim {
         let busy = mode == Mode::Busy;
         match self.writeback.phase {
             Phase::Idle if mode == Mode::Drain || self.space || (busy && self.rng.one_in(8)) => {
-                // Behind what was planned last, or from the beginning.
+                // Behind the last plan, or from the beginning.
                 if self.rng.one_in(2) {
                     self.engine.continue_batch(&mut self.writeback.batch);
                 } else {
@@ -1927,7 +1934,7 @@ impl Sim {
         }
     }
 
-    /// Sends all of the round that is not lost.
+    /// Sends all items of the round that are not lost.
     fn send_round(&mut self) {
         let mut to_write: HashMap<u64, ()> = HashMap::new();
         let wb = &mut self.writeback;
@@ -1956,7 +1963,7 @@ impl Sim {
     fn relocate(&mut self, mode: Mode) {
         match self.relocation.phase {
             Phase::Idle if mode == Mode::Busy && self.rng.one_in(self.plan.relocate_every) => {
-                // As the kernel's host does: not before segments run short.
+                // As in the kernel's host: not before segments run short.
                 let state = self.engine.state();
                 let low_water = (state.nr_segments / 8).max(RESERVED_SEGMENTS + 2);
                 if self.plan.judges && state.free_segments >= low_water {
@@ -2004,7 +2011,7 @@ impl Sim {
                 r.work.retain(|w| Self::is_there(&self.engine, &r.batch, w));
                 self.counts.gone_items += (all - r.work.len()) as u64;
                 if !self.are_lost() {
-                    // What is in the way is kept, and looked at again later.
+                    // Blocks in the way are kept, and looked at again later.
                     self.counts.kept += 1;
                     self.relocation.phase = Phase::Ending;
                     return;
@@ -2021,8 +2028,8 @@ impl Sim {
         }
     }
 
-    /// As the kernel's host does: whether all that relocation has read is there, or lost for good. Here the medium never loses
-    /// what is dirty, so that nothing ever is; and who asks for it changes nothing.
+    /// As in the kernel's host: whether each block that relocation has read is there, or lost for good. Here
+    /// the medium never loses dirty blocks, so none is ever lost, and a request for haste changes nothing.
     fn are_lost(&mut self) -> bool {
         // An hour passes in a few thousand steps.
         let now = self.counts.steps * 2000;
@@ -2093,7 +2100,8 @@ impl Sim {
                 self.jobs.push(Job::RelocationCopy { claim, done, next: 0 });
             }
             Err(wait) => {
-                // As the kernel's host does: it gives up for want of space, which it makes itself, and when it has to.
+                // As in the kernel's host: relocation gives up when there is no space, because it makes space
+                // itself, and when the log has failed.
                 if wait == Wait::Space || self.engine.failed() {
                     self.engine.cancel_relocation();
                     r.phase = Phase::Ending;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The kernel: safe wrappers over what it has in C, one file per structure, and `shim.c` for macros, inline functions and
-//! differences between kernels.
+//! The host `kernel`: safe wrappers over the kernel's C interfaces, one file per structure, and `shim.c` for
+//! macros, inline functions and differences between kernels.
 
-/// What bindgen makes of `bindings.h`: see `Kbuild`.
+/// The bindings that bindgen makes of `bindings.h`: see `Kbuild`.
 #[allow(
     clippy::all,
     clippy::arithmetic_side_effects,
@@ -63,12 +63,12 @@ pub fn not_supported() -> Error {
     Error::from_errno((kernel::bindings::EOPNOTSUPP as i32).wrapping_neg())
 }
 
-/// What is on the device is damaged. As [`not_supported`].
+/// The data on the device are damaged. Not every kernel names this error either: see [`not_supported`].
 pub fn damaged() -> Error {
     Error::from_errno((kernel::bindings::EUCLEAN as i32).wrapping_neg())
 }
 
-/// Initialises what is global to the module; called once, before anything else.
+/// Initialises the module's globals. Called once, before anything else.
 pub fn init_module() {
     in_use::init();
     hibernation::init();

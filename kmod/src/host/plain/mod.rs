@@ -2,9 +2,10 @@
 
 //! The host for a process: threads of the standard library, and disks that are files or memory.
 //!
-//! What only the kernel can do is played here: [`Mapped`] is device-mapper's part of a volume, [`advance_ms`] lets time pass, and
-//! [`drowse`] and those behind it hibernate the machine. Where the kernel would fall over, so does this: who sleeps with a
-//! spinlock or in an interrupt panics, and a thread that panics ends the process.
+//! Parts that only the kernel has are played here: [`Mapped`] is device-mapper's part of a volume,
+//! [`advance_ms`] lets time pass, and [`drowse`] and the functions behind it hibernate the machine. This host
+//! fails where the kernel would: a thread that sleeps with a spinlock or in an interrupt panics, and a thread
+//! that panics ends the process.
 
 mod bio;
 mod bio_queue;
@@ -27,8 +28,8 @@ mod sync;
 mod target;
 mod thread;
 
-// Under a model checker the very same code runs on atomics that it watches: `tests/loom.rs`. Others let other tasks of a simulation go
-// first: `tests/races.rs`.
+// Under a model checker the very same code runs on atomics that the checker watches: `tests/loom.rs`. A third
+// kind lets other tasks of a simulation go first: `tests/races.rs`.
 #[cfg(not(any(feature = "loom", feature = "races")))]
 pub use core::sync::atomic;
 #[cfg(feature = "loom")]
