@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Reading ahead of a replay. Where the next record begins is known only when the header before it was read, so a replay alone
-//! waits for the device once for each record. But each segment begins with a header, if with any: those of the segments that come
-//! are read together, and where segments have many small records, these segments as a whole.
+//! Reading ahead of a replay. Where the next record begins is known only when the header before it was read,
+//! so a replay by itself waits for the device once for each record. But each segment that holds records
+//! begins with a header. The headers at the beginning of the next segments are read together; where segments
+//! have many small records, these segments are read as a whole.
 //!
 //! The host asks [`Ahead::look`] where to find what the replay wants, and reads what that says.
 //!
 //! # Invariant
-//! A place that [`Ahead::look`] names was in a batch that it asked for before, and no batch since has used that memory.
+//! A place that [`Ahead::look`] names was in a batch that it asked for before, and no batch since has used
+//! that memory.
 
 use crate::format::{Segment, Slot, Superblock};
 use crate::host::{OutOfMemory, Table};
 
-/// A segment with so many records or more, beside the first, has many; so does a small one of which an eighth are headers.
+/// A segment with so many records or more, beside the first, has many; so does a small one of which an eighth
+/// are headers.
 const MANY: u32 = 8;
-/// Segments are read as a whole until so many have begun since one had many records: a log may have some of either kind by turns,
-/// and whatever is read ahead is dropped when that changes.
+/// Segments are read as a whole until so many have begun since one had many records. A log may have both
+/// kinds by turns, and all that was read ahead is dropped when the way of reading changes.
 const LASTING: u32 = 8;
 /// No segment.
 const NONE: Segment = Segment(u32::MAX);
@@ -23,13 +26,13 @@ const NONE: Segment = Segment(u32::MAX);
 /// What is read from one segment in one go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
-    /// Which one, below the number of blocks of the memory.
+    /// Number of the piece, below the number of blocks of the memory.
     pub index: u32,
     /// Slot of its first block.
     pub slot: Slot,
     /// Number of blocks.
     pub blocks: u32,
-    /// Block of the memory where they belong.
+    /// Block of the memory where the blocks belong.
     pub at: u32,
 }
 
@@ -43,7 +46,8 @@ pub enum Look {
         /// Block of the memory.
         at: u32,
     },
-    /// First so many pieces have to be read, all at once: [`Ahead::piece`] says which. Then it is in memory.
+    /// First so many pieces have to be read, all at once: [`Ahead::piece`] says which. Then the blocks are in
+    /// memory.
     Batch(u32),
     /// On the device, to be read by itself.
     Alone,
@@ -64,16 +68,17 @@ pub struct Ahead {
     batch: (Segment, u32, u32),
     /// Pieces of the next batch.
     window: u32,
-    /// The segment whose inner records were wanted last, and how many of them.
+    /// The segment whose inner records were wanted last, and how many of these were wanted.
     segment: Segment,
     inner: u32,
-    /// The segment whose beginning was wanted last, and how many have begun since one had many records.
+    /// The segment whose beginning was wanted last, and how many segments have begun since one had many
+    /// records.
     newest: Segment,
     begun: u32,
 }
 
 impl Ahead {
-    /// For a replay of the volume `sb`, with memory of `room` blocks: that of two segments at least.
+    /// For a replay of the volume `sb`, with memory of `room` blocks: at least that of two segments.
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -97,13 +102,13 @@ impl Ahead {
         self.room / self.piece_blocks
     }
 
-    /// Where `blocks` blocks from `slot` on are to be found, which the replay wants now.
+    /// Where to find `blocks` blocks from `slot` on, which the replay wants now.
     pub fn look(&mut self, slot: Slot, blocks: u32) -> Look {
         let (segment, offset) = (slot.segment(self.segment_blocks), slot.offset(self.segment_blocks));
         self.note(segment, offset);
         let begins = offset == 0;
         let whole = self.begun <= LASTING;
-        // Its first block alone is of little use when more of it will be wanted.
+        // The first block alone is of little use when more of the segment will be wanted.
         let too_little = begins && whole && self.piece_blocks == 1;
         if offset + blocks <= self.piece_blocks && !too_little {
             let held = &self.held[..self.pieces() as usize];
@@ -117,10 +122,11 @@ impl Ahead {
         Look::Batch(self.plan(segment, if whole { self.segment_blocks } else { 1 }))
     }
 
-    /// Takes notice of how many records segments have.
+    /// Takes note of how many records segments have.
     fn note(&mut self, segment: Segment, offset: u32) {
         if offset == 0 {
-            // A replay may want to know how the next segment begins before it goes on in this one, and wants that again then.
+            // A replay may want to know how the next segment begins before it goes on in this one, and then
+            // wants that again later.
             if segment != self.newest {
                 self.newest = segment;
                 self.begun = self.begun.saturating_add(1);
@@ -145,11 +151,12 @@ impl Ahead {
             self.window = 1;
         }
         let pieces = self.pieces();
-        // Half of the memory, so that the segment that the replay is in is still there when it asks for the one behind.
+        // Half of the memory, so that the segment that the replay is in is still there when it asks for the
+        // next one.
         let count = self.window.min(pieces / 2).min(self.nr_segments / 2).max(1);
         let first = (self.batch.1 + self.batch.2) % pieces;
         self.batch = (segment, first, count);
-        // Most logs are short, so it begins with little.
+        // Most logs are short, so the first batch is small.
         self.window = (self.window * 2).min(self.room);
         for i in 0..count {
             let p = self.piece(i);
@@ -182,7 +189,8 @@ mod tests {
     const BLOCKS: u32 = 128;
     const ROOM: u32 = 512;
 
-    /// A host whose memory knows which slot each of its blocks is of; counts how often it waits for the device, reads and blocks.
+    /// A host that knows, for each block of its memory, the slot that the block is of. It counts waits for
+    /// the device, reads and blocks.
     struct Host {
         ahead: Ahead,
         memory: Vec<Slot>,
@@ -238,8 +246,8 @@ mod tests {
             }
         }
 
-        /// A replay of `segments` segments from `first` on, of which the `i`th has records of `sizes(i)` blocks, headers
-        /// included; `peeks`: it looks at the next segment first.
+        /// A replay of `segments` segments from `first` on, of which the `i`th has records of `sizes(i)`
+        /// blocks, headers included; `peeks`: it looks at the next segment first.
         fn replay(&mut self, first: u32, segments: u32, peeks: bool, sizes: impl Fn(u32) -> u32) {
             let (all, blocks) = (self.ahead.nr_segments, self.ahead.segment_blocks);
             for i in 0..segments {
@@ -313,7 +321,7 @@ mod tests {
             let all = [3000, 300, 16][seed as usize % 3];
             let blocks = [16, 128, 256][seed as usize / 3 % 3];
             let mut h = Host::of(all, blocks);
-            // Runs of segments that are alike, and such of all kinds.
+            // Runs of segments that are alike, and some of all kinds.
             let sizes = |i: u32| {
                 let x = (i / (1 + seed % 50))
                     .wrapping_mul(0x9e37_79b9)

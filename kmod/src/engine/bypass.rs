@@ -1,26 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Writes that go around a cache which is full, straight to the backing device.
+//! Writes that go around a full cache, straight to the backing device.
 //!
-//! Before a device that does much at a time a full cache is only in the way of large writes: each of them would wait until as much
-//! is written back. So they go to the backing device themselves, with FUA, and the log never hears of them.
+//! Before a device that does much at a time a full cache is only in the way of large writes: each of them
+//! would wait until as much is written back. So they go to the backing device themselves, with FUA, and do
+//! not enter the log.
 //!
 //! # Invariants
-//! - No replay finds anything of a block that a write has gone around with: or what is old would come back after a crash, and be
-//!   newer than what is on the backing device. So the index holds nothing of it, and nothing that the index has forgotten lies in the
-//!   log as any checkpoint that can be found sees it: [`Engine::lets_bypass`].
-//! - While a write is under way to the backing device, no other write of its blocks gets into the log, from where it could be
-//!   written back before: [`Engine::claim_at`]. And it begins only when no claim is being copied: those are not in the
-//!   index yet.
-//! - It ends when it is durable, so that neither a flush nor a drain has to know of it. FUA may be a write and a flush of the block
-//!   layer's: when anything has failed meanwhile that the device may have forgotten it by, the log takes it.
-//! - What was written back is not called clean before all of them have returned that were under way beside its flush: the error of
-//!   one may be all that tells of a reset.
-//! - A device that needs memory to stay as it is while it is written gets none: what others write is copied at once, and so whoever
-//!   writes is not told to wait.
+//! - No replay finds anything of a block that was written around the cache. Otherwise older data would come
+//!   back after a crash, and supersede what is on the backing device. So the index holds nothing of the
+//!   block, and nothing that the index has forgotten lies in the log as any checkpoint that can be found sees
+//!   it: [`Engine::lets_bypass`].
+//! - While such a write is under way to the backing device, no other write of its blocks gets into the log,
+//!   from where it could be written back before: [`Engine::claim_at`]. And it begins only when no claim is
+//!   being copied: those are not in the index yet.
+//! - It ends when it is durable, so that neither a flush nor a drain has to know of it. FUA may be a write
+//!   and a flush of the block layer: when anything has failed meanwhile that may have made the device forget
+//!   the write, the log takes it.
+//! - What was written back is not called clean before all such writes have returned that were under way
+//!   beside its flush: the error of one may be all that tells of a reset.
+//! - A device that needs memory to stay as it is while it is written gets no such writes: other writes are
+//!   copied at once, and so users are not told to leave the memory alone.
 //!
-//! [`Engine::lets_bypass`] and [`Bypass::begin`] are for one hold of the lock. Then [`Engine::count_absent`], as often as it takes:
-//! nothing new comes, so the lock may be let go in between. When the write has returned, [`Bypass::end`].
+//! [`Engine::lets_bypass`] and [`Bypass::begin`] are for one hold of the lock. Then [`Engine::count_absent`],
+//! as often as it takes: nothing new comes, so the lock may be released in between. When the write has
+//! returned, [`Bypass::end`].
 
 use super::log::{Claim, Refused, Wait};
 use super::Engine;
@@ -28,28 +32,28 @@ use crate::format::{Block, Segment};
 use crate::host::{OutOfMemory, Table};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-/// Blocks of a write that goes around, at least: smaller ones gain more by being put in order.
+/// Blocks of a write that goes around, at least: smaller writes gain more by being put in order.
 pub const LEAST: u64 = 16;
 /// Blocks that are looked up with one hold of the lock.
 pub const AT_ONCE: u64 = 16;
 /// Writes that are under way around the cache, at most.
 const MOST: usize = 128;
-/// A range is one word: its first block, and how many there are in the lowest bits; 0 for none.
+/// A range is one word: its first block, and in the lowest bits its number of blocks; 0 for no range.
 const LEN_BITS: u32 = 24;
 
-/// What is under way around the cache. Begins under the lock, ends in any context.
+/// The writes under way around the cache. They begin under the lock and end in any context.
 #[derive(Debug)]
 pub struct Bypass {
     ranges: Table<AtomicU64>,
-    /// As which of all that have ever begun.
+    /// The number of each, counted over all that have ever begun.
     numbers: Table<AtomicU64>,
     begun: AtomicU64,
     under_way: AtomicU32,
-    /// Somebody waits for one of them.
+    /// A task waits for one of them.
     awaited: AtomicBool,
 }
 
-/// Which of them it is.
+/// Names one of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tag(u32);
 
@@ -68,8 +72,8 @@ impl Bypass {
         })
     }
 
-    /// A write of `blocks` blocks from block `first` on is about to be under way; none if there are too many, or one of the same
-    /// blocks is. With the lock.
+    /// A write of `blocks` blocks from block `first` on is about to be under way. `None` if too many are
+    /// under way, or one of the same blocks is. With the lock.
     pub fn begin(&self, first: Block, blocks: u64) -> Option<Tag> {
         if self.overlaps(first, blocks) {
             return None;
@@ -88,7 +92,7 @@ impl Bypass {
         fits.then_some(first.0 << LEN_BITS | blocks)
     }
 
-    /// It has only its first `blocks` blocks, which are fewer.
+    /// The write has only its first `blocks` blocks, which are fewer.
     pub fn shorten(&self, tag: Tag, blocks: u64) {
         let Some(range) = self.ranges.get(tag.0 as usize) else { return };
         let first = Block(range.load(Ordering::Relaxed) >> LEN_BITS);
@@ -97,7 +101,7 @@ impl Bypass {
         }
     }
 
-    /// It has returned, or is not sent. Says whether somebody waits for that. In any context.
+    /// The write has returned, or is not sent. Returns whether a task waits for that. In any context.
     pub fn end(&self, tag: Tag) -> bool {
         if let Some(range) = self.ranges.get(tag.0 as usize) {
             range.store(0, Ordering::SeqCst);
@@ -116,23 +120,25 @@ impl Bypass {
         self.begun.load(Ordering::SeqCst)
     }
 
-    /// Whether the first `begun` of them have all returned; if not, [`Bypass::end`] says that somebody waits.
+    /// Whether the first `begun` of them have all returned; if not, [`Bypass::end`] tells its caller that a
+    /// task waits.
     pub fn have_ended(&self, begun: u64) -> bool {
         if self.is_idle() {
             return true;
         }
         self.awaited.store(true, Ordering::SeqCst);
         let mut all = self.ranges.iter().zip(self.numbers.iter());
-        // Who takes the place of one that has ended between the two looks only makes it wait longer.
+        // A write that takes the place of an ended one between the two loads only makes the wait longer.
         all.all(|(range, number)| number.load(Ordering::SeqCst) > begun || range.load(Ordering::SeqCst) == 0)
     }
 
-    /// Whether a write of these blocks has to wait for one that is under way; then [`Bypass::end`] says so. With the lock.
+    /// Whether a write of these blocks has to wait for one that is under way; then [`Bypass::end`] tells its
+    /// caller so. With the lock.
     pub fn is_in_the_way(&self, first: Block, blocks: u64) -> bool {
         if self.under_way.load(Ordering::SeqCst) == 0 {
             return false;
         }
-        // Before it looks: who ends one behind that look tells.
+        // Stored before the look: an end that comes after the look sees it.
         self.awaited.store(true, Ordering::SeqCst);
         self.overlaps(first, blocks)
     }
@@ -148,22 +154,24 @@ impl Bypass {
 }
 
 impl Engine {
-    /// Whether of what the index has nothing of no replay finds anything, from whichever of the newest two checkpoints.
+    /// Whether no replay finds anything of a block that the index has nothing of, from either of the newest
+    /// two checkpoints.
     fn knows_all(&self) -> bool {
-        // One that is under way takes the place of the older one.
+        // A checkpoint that is under way takes the place of the older one.
         let oldest = if self.freeing.is_some() { self.older_tail } else { self.told[1].0 };
         self.forgot < oldest
     }
 
-    /// Whether a write may go around the cache, with those of its blocks that [`Engine::count_absent`] counts. Not while a claim is
-    /// being copied.
+    /// Whether a write may go around the cache, with those of its blocks that [`Engine::count_absent`]
+    /// counts. Not while a claim is being copied.
     pub fn lets_bypass(&self) -> bool {
         !self.failed && self.knows_all() && !self.has_writers()
     }
 
-    /// How many of the blocks `first..first + blocks`, from the first on, no replay finds anything of.
+    /// How many of the blocks `first..first + blocks`, counted from the first on, have nothing that a replay
+    /// finds.
     pub fn count_absent(&self, first: Block, blocks: u64) -> u64 {
-        // In the same hold of the lock: the index may have forgotten something since the last one.
+        // Asked in the same hold of the lock: the index may have forgotten something since the last one.
         if !self.knows_all() {
             return 0;
         }
@@ -183,7 +191,7 @@ impl Engine {
     /// As [`Engine::claim`], for the blocks from `first` on.
     ///
     /// # Errors
-    /// As there; also while one of them is on its way around the cache.
+    /// As there; also while one of the blocks is on its way around the cache.
     pub fn claim_at(&mut self, first: Block, blocks: u32) -> Result<Claim, Refused> {
         if self.bypass.is_in_the_way(first, blocks.into()) {
             return Err(Refused::Wait(Wait::Progress));
@@ -216,7 +224,7 @@ mod tests {
         assert!(bypass.is_in_the_way(Block(0), 1) && !bypass.is_in_the_way(Block(1), 99));
         bypass.shorten(tag, 4);
         assert!(!bypass.is_in_the_way(Block(104), 12) && bypass.is_in_the_way(Block(103), 12));
-        // Whoever ends one is told that somebody waits, once.
+        // The end of one write is told once that a task waits.
         assert_eq!([bypass.end(tag), bypass.end(other)], [true, false]);
         assert!(bypass.is_idle() && !bypass.is_in_the_way(Block(0), 1000));
     }
@@ -228,7 +236,7 @@ mod tests {
         let [a, b] = [0, 100].map(|first| bypass.begin(Block(first), 10).unwrap());
         let moment = bypass.begun();
         assert!(!bypass.have_ended(moment) && bypass.have_ended(0));
-        // What begins later, in the place of the first, does not matter; the second does.
+        // A later write in the place of the first does not matter; the second does.
         assert!(bypass.end(a));
         let c = bypass.begin(Block(0), 10).unwrap();
         assert_eq!(c, a);

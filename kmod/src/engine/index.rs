@@ -2,64 +2,66 @@
 
 //! Which slot holds which sectors of which backing block: a hash table with chains through a table of slots.
 //!
-//! A slot is one block of the log; slot `s` is block `s % segment_blocks` of segment `s / segment_blocks`. Several
-//! slots may hold sectors of the same block. 18 bytes of RAM per slot, all told.
+//! A slot is one block of the log; slot `s` is block `s % segment_blocks` of segment `s / segment_blocks`.
+//! Several slots may hold sectors of the same block. 18 bytes of RAM per slot, all told.
 //!
-//! The bucket of an address depends on a [`Secret`] that each index has for itself. Or whoever may write to the volume could choose
-//! addresses that all share a bucket, and each look into the index would go along all of them, with the lock held.
+//! The bucket of an address depends on a [`Secret`] of the index. Without it, a user of the volume could
+//! choose addresses that all share a bucket, and each lookup in the index would go along all of them, with
+//! the lock held.
 //!
 //! # Invariants
 //! - A slot is in the chain of its address if and only if its live mask is not 0.
 //! - The live masks of the slots of one address are disjoint: every sector is live in one slot at most.
-//! - Only who has the engine's lock changes anything, or relies on what he finds. Without it a chain may be followed to have it in
-//!   the processor's cache later: see [`Chains`].
+//! - Only code that has the engine's lock changes anything, or relies on what it finds. Without the lock a
+//!   chain may be followed to have it in the processor's cache later: see [`Chains`].
 
 use crate::format::{Block, Entry, Slot};
 use crate::host::atomic::{AtomicU32, Ordering};
 use crate::host::{prefetch, random, OutOfMemory, Shared, Table};
 
-/// Not the host's, which a model checker watches: what the lock protects has no order of its own.
+/// Not the host's type, which a model checker watches: what the lock protects has no order of its own.
 type Word = core::sync::atomic::AtomicU32;
 
-/// So many slots share a bucket when all are live: each look into the index goes along a chain that is so long, and each
-/// slot takes 4 bytes by this less.
+/// So many slots share a bucket when all slots are live. A larger number makes each chain that a lookup
+/// follows longer, and saves memory: the buckets take 4 bytes for so many slots.
 const SLOTS_OF_A_BUCKET: usize = 2;
-/// So many slots of a chain are looked at before the lock is taken: most chains have no more.
+/// So many slots of a chain are touched before the lock is taken: most chains have no more.
 const AHEAD: usize = 4;
-/// No slot: the end of a chain.
+/// Stands for no slot: the end of a chain.
 const NONE: Slot = Slot(u32::MAX);
 /// The slot's data are not on the backing device.
 const DIRTY: u32 = 1 << 24;
-/// All that was live in the slot was copied to the slot that `next` names; nothing is live in this one.
+/// All that was live in the slot was copied to the slot in `next`; nothing is live in this one.
 const MOVED: u32 = 1 << 25;
-/// What the slot holds stands for a block that is lost.
+/// The content of the slot stands for a block that is lost.
 const LOST: u32 = 1 << 26;
 
-/// What only the index knows: which addresses share a bucket depends on it.
+/// The secret of an index: which addresses share a bucket depends on it.
 #[derive(Clone, Copy)]
 pub struct Secret([u64; 2]);
 
 impl Secret {
-    /// One that nobody can guess.
+    /// A random secret.
     pub fn random() -> Self {
         let mut bytes = [[0; 8]; 2];
         bytes.iter_mut().for_each(|b| random(b));
         Self::new(bytes.map(u64::from_le_bytes))
     }
 
-    /// The one that `seed` stands for, for whoever wants the same again.
+    /// The secret made from `seed`, always the same.
     pub fn new(seed: [u64; 2]) -> Self {
-        // Multipliers: an even one would lose what is in the address' last bits.
+        // The numbers are multipliers: an even one would lose the address's last bits.
         Self(seed.map(|s| s | 1))
     }
 
-    /// Which of `buckets` buckets, at most 2^32, the address belongs to.
+    /// The bucket of the address, out of `buckets` buckets, at most 2^32.
     fn bucket(self, addr: Block, buckets: usize) -> usize {
-        // One multiplication by a secret (Dietzfelbinger and others, 1997) keeps any two addresses apart, but not a row of them
-        // with equal gaps, which filesystems are full of. So the result is folded, and multiplied once more.
+        // One multiplication by a secret (Dietzfelbinger and others, 1997) keeps any two addresses apart, but
+        // not a row of them with equal gaps, and filesystems are full of such rows. So the result is folded,
+        // and multiplied once more.
         let product = addr.0.wrapping_mul(self.0[0]);
         let hash = (product ^ product >> 32).wrapping_mul(self.0[1]) >> 32;
-        // Of any number of buckets: a product takes the place of the remainder.
+        // Works for any number of buckets: a product takes the place of the remainder.
         (hash.wrapping_mul(buckets as u64) >> 32) as usize
     }
 }
@@ -75,7 +77,8 @@ impl core::fmt::Debug for Secret {
 struct Node {
     addr_low: u32,
     next: Slot,
-    /// Bits 0..8 the address' bits 32..40, bits 8..16 the live mask, bits 16..24 the written mask, then flags.
+    /// Bits 0..8 the address's bits 32..40, bits 8..16 the live mask, bits 16..24 the written mask, then
+    /// flags.
     meta: u32,
 }
 
@@ -139,8 +142,9 @@ impl Place {
     }
 }
 
-/// The tables of the index. They never move, so who is about to take the engine's lock for an address can see to it before that the
-/// lines of memory are there which will be looked at: with the lock held, all others would wait for them, too.
+/// The tables of the index. They never move, so code that is about to take the engine's lock for an address
+/// can fetch the cache lines that will be looked at. With the lock held, all others would wait for these,
+/// too.
 #[derive(Debug)]
 pub struct Chains {
     slots: Table<Place>,
@@ -153,7 +157,7 @@ impl Chains {
         self.secret.bucket(addr, self.buckets.len())
     }
 
-    /// The block `addr` will be asked for: its bucket is fetched while the caller does something else.
+    /// The block `addr` will be looked up: its bucket is fetched while the caller does something else.
     pub fn expect(&self, addr: Block) {
         if let Some(bucket) = self.buckets.get(self.bucket(addr)) {
             prefetch(bucket);
@@ -167,17 +171,17 @@ impl Chains {
         }
     }
 
-    /// As [`Chains::expect`], a moment before the lock is taken: goes along the chain. What is found is out of date at once, and
-    /// good for nothing else.
+    /// As [`Chains::expect`], a moment before the lock is taken: goes along the chain. The result is out of
+    /// date at once, and serves no other purpose.
     pub fn warm(&self, addr: Block) {
         let Some(bucket) = self.buckets.get(self.bucket(addr)) else { return };
         let mut at = Slot(bucket.load(Ordering::Relaxed));
         for _ in 0..AHEAD {
-            // The end of a chain is not in the table.
+            // `NONE`, the end of a chain, is not in the table.
             let Some(place) = self.slots.get(at.index()) else { break };
             at = place.next();
         }
-        // Or the compiler would see that nobody wants to know.
+        // Otherwise the compiler would see that the result is not used.
         core::hint::black_box(at);
     }
 }
@@ -193,7 +197,8 @@ pub(super) struct Overlap {
     pub(super) dirty: bool,
 }
 
-/// The index. Everything but the checksums is reached through the engine's lock only, but for what [`Chains`] allows.
+/// The index. Everything but the checksums is reached through the engine's lock only, except what [`Chains`]
+/// allows.
 #[derive(Debug)]
 pub(super) struct Index {
     chains: Shared<Chains>,
@@ -213,7 +218,7 @@ impl Index {
         })
     }
 
-    /// What may be touched without the lock.
+    /// The tables that may be touched without the lock.
     pub(super) fn chains(&self) -> Shared<Chains> {
         self.chains.clone()
     }
@@ -236,7 +241,8 @@ impl Index {
         (s.addr(), s.live(), s.meta & DIRTY != 0)
     }
 
-    /// The entry that a record header holds for the slot: what was written, whatever has been superseded since.
+    /// The entry that a record header holds for the slot: the sectors that were written, also those
+    /// superseded since.
     pub(super) fn entry(&self, slot: Slot, checksums: &Checksums) -> Entry {
         let s = self.place(slot).get();
         Entry { addr: s.addr(), mask: s.written(), crc: checksums[slot.index()].load(Ordering::Relaxed) }
@@ -261,9 +267,9 @@ impl Index {
 
     /// Puts the written sectors `mask` of block `addr` into the free slot `slot`, dirty.
     ///
-    /// Sectors that the block already has in slots for which `newer` says true stay there; those in all
-    /// others move to `slot`. `lost` is told of each slot that lost sectors by this. Returns a slot that the
-    /// block was in, if it was in any: the one that was stored last.
+    /// Sectors that the block already has in slots for which `newer` returns true stay there; those in all
+    /// others move to `slot`. `lost` is called for each slot that loses sectors by this. Returns a slot that
+    /// the block was in, if it was in any: the one that was stored last.
     pub(super) fn insert(
         &mut self,
         slot: Slot,
@@ -326,7 +332,7 @@ impl Index {
         }
     }
 
-    /// Makes the slot clean; says whether it was live and dirty.
+    /// Makes the slot clean; returns whether it was live and dirty.
     pub(super) fn mark_clean(&mut self, slot: Slot) -> bool {
         let place = self.place(slot);
         let s = place.get();
@@ -334,7 +340,7 @@ impl Index {
         s.live() != 0 && s.meta & DIRTY != 0
     }
 
-    /// Notes that what was live in `slot`, in which nothing is live any more, was copied to `to`.
+    /// Notes that what was live in `slot` was copied to `to`. Nothing is live in `slot` any more.
     pub(super) fn set_moved(&mut self, slot: Slot, to: Slot) {
         let place = self.place(slot);
         let s = place.get();
@@ -344,18 +350,19 @@ impl Index {
         }
     }
 
-    /// Notes that what the slot holds stands for a block that is lost.
+    /// Notes that the content of the slot stands for a block that is lost.
     pub(super) fn set_lost(&mut self, slot: Slot) {
         let place = self.place(slot);
         place.set_meta(place.get().meta | LOST);
     }
 
-    /// Whether what the slot holds stands for a block that is lost; a replay does not know, and has it read.
+    /// Whether the content of the slot stands for a block that is lost. A replay does not know this, and has
+    /// the block read.
     pub(super) fn is_lost(&self, slot: Slot) -> bool {
         self.place(slot).get().meta & LOST != 0
     }
 
-    /// Where what was live in the slot was copied to, if it was.
+    /// The slot to which what was live in this slot was copied, if it was.
     pub(super) fn moved_to(&self, slot: Slot) -> Option<Slot> {
         let s = self.place(slot).get();
         (s.meta & MOVED != 0).then_some(s.next)
@@ -460,7 +467,7 @@ mod tests {
         assert!(!ix.mark_clean(Slot(0)));
     }
 
-    /// How many of `addrs` share a bucket with most others, of so many buckets.
+    /// Length of the longest chain of `addrs` in so many buckets.
     fn longest(secret: Secret, buckets: usize, addrs: impl Iterator<Item = u64>) -> u32 {
         let mut chains = std::vec![0u32; buckets];
         addrs.for_each(|addr| chains[secret.bucket(Block(addr), buckets)] += 1);
@@ -474,7 +481,7 @@ mod tests {
 
     const BUCKETS: usize = 1 << 14;
 
-    /// With as many addresses as there are buckets in a row that somebody has drawn for each, 7 or 8 are the most that share one
+    /// When as many addresses as there are buckets are drawn at random, 7 or 8 are the most that share one
     /// (Gonnet, 1981). So many would be a wonder.
     const WONDER: u32 = 16;
 

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The head of the log: writes claim room in the open record, records are sealed and written, commits make them
-//! durable.
+//! The head of the log: writes claim room in the open record, records are sealed and written, commits make
+//! them durable.
 //!
-//! A write calls [`Engine::claim`], copies its data into the buffer without the lock, and calls [`Engine::stored`]
-//! for each block and [`Engine::copied`] once. After anything that may have made progress the host calls
-//! [`Engine::poll`] until it has nothing more to do.
+//! A write calls [`Engine::claim`], copies its data into the buffer without the lock, and calls
+//! [`Engine::stored`] for each block and [`Engine::copied`] once. After anything that may have made progress
+//! the host calls [`Engine::poll`] until it has nothing more to do.
 //!
-//! Group commit without a timer: while a commit is in flight, whoever wants the next one waits and its data gather
-//! in the open record.
+//! Group commit without a timer: while a commit is in flight, the writes that want the next one wait, and
+//! their data gather in the open record.
 
 use super::{Buffer, Engine, Entry, Failed, SegmentState, Was, RESERVED_SEGMENTS};
 use crate::format::{RecordHeader, Segment, Seq, Slot, BLOCK, WINDOW};
 use core::ops::Range;
 
-/// What has happened to a record.
+/// The stage of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Stage {
     /// Accepts claims, or waits for its writers to finish copying.
@@ -53,12 +53,12 @@ pub struct Claim {
     pub offset: u32,
 }
 
-/// Why a claim cannot be granted now. Each ends by something that the host is told of anyway.
+/// Why a claim cannot be granted now. The host is told anyway of the event that ends each of these waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
-    /// All segments are in use: until reclaim has freed one.
+    /// All segments are in use: wait until reclaim has freed one.
     Space,
-    /// Until a record is written, a copy from a buffer ends, or a commit is done.
+    /// Wait until a record is written, a copy from a buffer ends, or a commit is done.
     Progress,
 }
 
@@ -74,8 +74,8 @@ pub enum Refused {
 /// What [`Engine::poll`] wants to be done on the cache device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Io {
-    /// Write a record: `blocks` blocks from `offset` in `buffer` to the sector of `slot`, the header among them, as
-    /// one bio. Answer with [`Engine::record_done`].
+    /// Write a record: `blocks` blocks from `offset` in `buffer` to the sector of `slot`, the header among
+    /// them, as one bio. Answer with [`Engine::record_done`].
     Record {
         /// The record.
         seq: Seq,
@@ -87,7 +87,7 @@ pub enum Io {
         buffer: u8,
         /// First block in that buffer.
         offset: u32,
-        /// With FUA: all records before it are durable and somebody waits.
+        /// Write it with FUA: all records before it are durable, and a flush or FUA write waits.
         fua: bool,
     },
     /// Flush the device's write cache. Answer with [`Engine::flush_done`].
@@ -105,7 +105,7 @@ impl Engine {
     /// Claims up to `blocks` (at least 1) slots for a write.
     ///
     /// # Errors
-    /// [`Refused`]: when to try again, or that there is no use.
+    /// [`Refused`]: when to try again, or that it is no use.
     pub fn claim(&mut self, blocks: u32) -> Result<Claim, Refused> {
         if self.failed {
             return Err(Refused::Failed);
@@ -152,12 +152,13 @@ impl Engine {
 
     /// Whether a write that wants to begin a record has to wait for reclaim.
     pub fn is_full(&self) -> bool {
-        // Also in a head that relocation has opened: writes that followed it there would eat up what is reserved, a
-        // segment each time, until neither can go on.
+        // This also holds in a head that relocation has opened. Writes that followed relocation there would
+        // use up the reserved segments, one each time, until neither writes nor relocation can go on.
         self.free_segments() < RESERVED_SEGMENTS + u32::from(self.head_is_full())
     }
 
-    /// Only what is durable can be reclaimed, and a small cache may be full before anything else asks for that.
+    /// Asks for the oldest segment to become durable. Only durable segments can be reclaimed, and a small
+    /// cache may be full before anything else asks for that.
     fn want_tail(&mut self) {
         if self.in_log() > 0 {
             self.want(self.last_seq(self.tail));
@@ -175,7 +176,8 @@ impl Engine {
         self.open = true;
     }
 
-    /// Starts a record at the head, where there is room for it, that accepts no other claim than this one.
+    /// Starts a record at the head, where there is room for it, that accepts no other claim than the one
+    /// returned.
     pub(super) fn start_relocation(&mut self, blocks: u32) -> Claim {
         self.start_record();
         let claim = self.grant(blocks);
@@ -197,8 +199,9 @@ impl Engine {
         Claim { seq, slot, blocks, buffer: self.head_buffer(), offset }
     }
 
-    /// The slots that [`Engine::prepare`] would begin with, at most so many; none when there is nothing to prepare. Before it takes
-    /// the lock for that the host may have them looked at: [`super::Chains::warm_slot`].
+    /// The slots that [`Engine::prepare`] would begin with, at most so many; none when there is nothing to
+    /// prepare. Before the host takes the lock for that, it may warm their chains:
+    /// [`super::Chains::warm_slot`].
     pub fn to_prepare(&self, most: u32) -> Range<Slot> {
         // As in `open_segment`.
         let is_free = self.free_segments() > 1;
@@ -207,9 +210,9 @@ impl Engine {
         first..first.plus(left.min(most))
     }
 
-    /// Forgets what the next slots hold of the segment that will be opened next, at most so many. It is free, so all of that is on
-    /// the backing device, and would be forgotten anyway; but with all slots of a segment in one hold of the lock, others wait for
-    /// that. Says whether there were any.
+    /// Forgets what slots of the next segment hold, at most so many of them. The segment is free, so all of
+    /// that is on the backing device, and would be forgotten anyway when the segment is opened; but to forget
+    /// a whole segment in one hold of the lock makes others wait. Returns whether there were any such slots.
     pub fn prepare(&mut self, most: u32) -> bool {
         let slots = self.to_prepare(most);
         self.prepared += slots.end.since(slots.start);
@@ -228,10 +231,11 @@ impl Engine {
         if self.free_segments() <= 1 {
             return Err(Wait::Space);
         }
-        // What was not prepared in time, or all of it.
+        // All slots that were not prepared in time.
         self.prepare(self.sb.segment_blocks);
         self.prepared = 0;
-        // Behind the last of them, and before anything is stored: who still reads there is not waited for.
+        // After the last of them is forgotten, and before anything is stored: a read of the old segment is
+        // not waited for.
         self.checks.open(next);
         if let Some(s) = self.buffers[usize::from(buffer)].segment.take() {
             self.segments[s.index()].buffer = None;
@@ -259,8 +263,9 @@ impl Engine {
         };
         // The head's buffer is only busy while the head accepts records.
         let head = (!self.head_is_full()).then_some(self.head);
-        // That of the newest segment, unused ones last: it is most likely still in the processor's cache, and copying into
-        // one that is not costs more than the few reads that would find the older segments in RAM.
+        // The buffer of the newest segment first, unused ones last: that buffer is most likely still in the
+        // processor's cache. Copying into memory that is not costs more than is saved by the few reads that
+        // would find older segments in RAM.
         let age =
             |&i: &usize| self.buffers[i].segment.map_or(Seq::NONE, |s| self.segments[s.index()].first_seq);
         let i = (0..self.buffers.len())
@@ -269,7 +274,7 @@ impl Engine {
         Some(i as u8)
     }
 
-    /// Records that `slot` of a claim now holds `entry`. Says where the block was in the cache before.
+    /// Records that `slot` of a claim now holds `entry`. Returns where the block was in the cache before.
     pub fn stored(&mut self, claim: &Claim, slot: Slot, entry: Entry) -> Was {
         self.store(slot, entry, claim.seq)
     }
@@ -279,7 +284,8 @@ impl Engine {
         self.record(claim.seq).writers -= 1;
     }
 
-    /// Seals the open record as soon as its writers are done, so that the next claim opens another one.
+    /// Closes the open record, so that it is sealed as soon as its writers are done and the next claim opens
+    /// another one.
     pub(super) fn close(&mut self) {
         if self.open {
             self.open = false;
@@ -289,12 +295,12 @@ impl Engine {
 
     /// Whether a claim is not yet copied.
     pub(super) fn has_writers(&self) -> bool {
-        // What is sent, or was long ago, has none.
+        // Only records that are not yet sent can have writers.
         self.records.iter().any(|r| r.writers != 0)
     }
 
-    /// Asks that everything written so far become durable. Returns the sequence number that [`Engine::durable`]
-    /// must reach; it may have done so already.
+    /// Asks that everything written so far become durable. Returns the sequence number that
+    /// [`Engine::durable`] must reach; it may have done so already.
     pub fn flush(&mut self) -> Seq {
         let newest = self.newest();
         self.want(newest);
@@ -322,7 +328,7 @@ impl Engine {
             return None;
         }
         if self.commit.is_none() && self.wanted > self.durable {
-            // Its own record may still be open.
+            // The last record of the commit may still be open.
             if self.newest() <= self.wanted {
                 self.close();
             }
@@ -363,7 +369,7 @@ impl Engine {
         (seq < self.next_seq && !accepting && writers == 0).then_some(seq)
     }
 
-    /// Records are sent in order.
+    /// Takes the next sealed record. Records are sent in order.
     fn next_record(&mut self) -> Option<Io> {
         let seq = self.sealed()?;
         let fua = self.durable == seq.before() && self.commit == Some(seq);
@@ -397,19 +403,19 @@ impl Engine {
         h.encode(block, |i| self.index.entry(r.first.plus(1 + i as u32), self.checks.checksums()));
     }
 
-    /// Slot of the header and number of blocks, header included, of record `seq` if it is on the cache device and not known
-    /// durable: what a failed flush may have lost.
+    /// Slot of the header and number of blocks, header included, of record `seq` if it is on the cache device
+    /// and not known durable: such a record may be lost by a failed flush.
     pub fn volatile_record(&self, seq: Seq) -> Option<(Slot, u32)> {
         let r = &self.records[seq.in_window()];
         (self.durable < seq && seq <= self.written).then_some((r.first, u32::from(r.blocks) + 1))
     }
 
-    /// The epoch that records carry since the volume was resumed.
+    /// The epoch of the records written since the volume was resumed.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// The record's bio has returned; `ok` says how, `fua` is what [`Io::Record`] said.
+    /// The record's bio has returned. `ok` tells whether it succeeded; `fua` is that of [`Io::Record`].
     pub fn record_done(&mut self, seq: Seq, fua: bool, ok: bool) {
         if !ok {
             self.failed = true;
@@ -426,13 +432,13 @@ impl Engine {
         if fua {
             self.set_durable(seq);
         }
-        // Half of the window may gather undurable records before a flush makes room.
+        // At most half of the window gathers undurable records before a flush makes room.
         if self.written.since(self.durable) > WINDOW / 2 {
             self.want(self.written);
         }
     }
 
-    /// The flush has returned; `ok` says how, `upto` is what [`Io::Flush`] said.
+    /// The flush has returned. `ok` tells whether it succeeded; `upto` is that of [`Io::Flush`].
     pub fn flush_done(&mut self, upto: Seq, ok: bool) {
         self.flushing = false;
         if ok {

@@ -1,35 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The log-structured cache itself. It decides and never does I/O: it is told what happened (a write wants room, a
-//! record reached the disk, a flush returned) and answers what to do. Its host keeps it behind one lock, holds that
-//! lock for a call at a time, and does all I/O and all copying of data outside of it.
+//! The log-structured cache itself. It decides and never does I/O: it is told what happened (a write wants
+//! room, a record reached the disk, a flush returned) and answers what to do. Its host keeps it behind one
+//! lock, holds that lock for a call at a time, and does all I/O and all copying of data outside of it.
 //!
 //! - [`log`](mod@log): the head of the log: claims, records, group commit.
-//! - [`bypass`]: writes that the log never hears of.
+//! - [`bypass`]: writes that go around the log.
 //! - [`read`]: where the sectors of a read are.
 //! - [`checks`]: what a block from the cache device is checked against, without the lock.
 //! - [`reclaim`]: writeback, relocation, the tail.
-//! - [`runs`]: what of that is one piece.
-//! - [`map`]: what the segments are, for people to look at.
+//! - [`runs`]: which items are read or written as one piece.
+//! - [`map`]: the state of the segments, for display.
 //! - [`flight`]: what the end of an I/O leaves for the thread that waits for it, without the lock.
 //! - [`replay`]: from the bytes on the cache device to an engine.
-//! - [`ahead`]: what a replay will want, read before it does.
+//! - [`ahead`]: reading ahead of a replay.
+//! - [`places`]: which of its four slots a checkpoint goes to.
 //! - [`sleep`]: whether the cache device is as it was left when the machine went to sleep.
-//! - [`audit`]: whether all of that is as it should be.
+//! - [`audit`]: whether all invariants hold.
 //! - `index`: which slot holds which sectors.
 //!
 //! # Invariants that keep data
-//! 1. `durable <= written < next_seq`. Every record up to `written` is on the cache device, every record up to
-//!    `durable` is on stable storage, and so a crash leaves the log whole at least up to `durable`.
+//! 1. `durable <= written < next_seq`. Every record up to `written` is on the cache device, every record up
+//!    to `durable` is on stable storage, and so a crash leaves the log whole at least up to `durable`.
 //! 2. Only slots of records up to `durable` are written back: the backing device is never ahead of the log.
-//! 3. A segment is freed only by a checkpoint that is itself durable, and only when it holds no dirty slot and all
-//!    records that superseded one of its slots are durable.
-//! 4. A segment is opened again only when it is free, and then has a new generation: who was reading from it finds that
-//!    out, and nobody waits for him. A buffer gets another segment only when all its records are written and nobody copies
-//!    from it.
-//! 5. What a segment held is forgotten when it is free and not before, whether it is opened again at once or later. Its
-//!    generation changes when all of that is forgotten, and its checksums change behind that.
-//! 6. Log order is the order of claims. A write that is claimed after another one was completed is later in the log.
+//! 3. A segment is freed only by a checkpoint that is itself durable, and only when it holds no dirty slot
+//!    and all records that superseded one of its slots are durable.
+//! 4. A segment is opened again only when it is free, and then has a new generation. A reader of the old
+//!    segment finds that out, and is not waited for. A buffer gets another segment only when all its records
+//!    are written and nothing copies from it.
+//! 5. What a segment held is forgotten when the segment is free and not before, whether it is opened again at
+//!    once or later. Its generation changes when all of that is forgotten, and its checksums change after
+//!    that.
+//! 6. Log order is the order of claims. A write that is claimed after another one was completed is later in
+//!    the log.
 
 pub mod ahead;
 pub mod audit;
@@ -57,7 +60,7 @@ use places::Places;
 pub use crate::format::Entry;
 pub use index::{Chains, Secret};
 
-/// Segments that only relocation may use: so that reclaim can always make room, even in a full log.
+/// Segments that only relocation may use, so that reclaim can always make room, even in a full log.
 pub const RESERVED_SEGMENTS: u32 = 4;
 
 /// What the engine knows of one segment.
@@ -97,35 +100,37 @@ pub struct Engine {
     epoch: u64,
     epoch_start: Seq,
     generation: u64,
-    /// How far the log is durable, by the newest checkpoint.
+    /// How far the log is durable, as the newest checkpoint says.
     noted: Seq,
-    /// Where the log begins, and how far it is durable, by the newest checkpoint and by the one before, which is in another slot.
-    /// [`Seq::NONE`]: nobody knows.
+    /// Where the log begins, and how far it is durable, as the newest checkpoint says, and as the one before
+    /// it says, which is in another slot. [`Seq::NONE`] if there is no such checkpoint.
     told: [(Seq, Seq); 2],
     /// Where checkpoints go.
     places: Places,
-    /// The same by the one before that, which a checkpoint that is under way takes the place of.
+    /// Where the log begins as the third newest checkpoint says. A checkpoint that is under way takes its
+    /// place.
     older_tail: Seq,
-    /// The newest record that the index has forgotten something of, or a later number: of a segment that a replay has left
-    /// out, the number of the record that was found there.
+    /// The newest record of which the index has forgotten something, or a later number: for a segment that a
+    /// replay has left out, the number of the record that was found there.
     forgot: Seq,
     bypass: Shared<Bypass>,
-    /// The segment that new records go to, and the first block in it that no record has.
+    /// The segment that new records go to, and its first block that no record has.
     head: Segment,
     head_next: u32,
-    /// So many slots of the segment behind the head, from its first on, hold nothing any more: see [`Engine::prepare`].
+    /// So many slots of the segment behind the head, from its first on, hold nothing any more: see
+    /// [`Engine::prepare`].
     prepared: u32,
     /// Sequence number of the next record to open.
     next_seq: Seq,
-    /// The record that accepts claims: always `next_seq - 1`.
+    /// Whether a record accepts claims: it is always `next_seq - 1`.
     open: bool,
     /// All records up to here were handed out for writing.
     sent: Seq,
     written: Seq,
     durable: Seq,
-    /// Somebody waits until the log is durable up to here.
+    /// A flush or FUA write waits until the log is durable up to here.
     wanted: Seq,
-    /// The commit in flight makes the log durable up to here, which it is not yet.
+    /// The commit in flight makes the log durable up to here. The log is not yet durable so far.
     commit: Option<Seq>,
     flushing: bool,
     /// Claims wait because a relocation waits for the writers to finish.
@@ -144,7 +149,7 @@ pub struct Engine {
     partial_records: u64,
 }
 
-/// The log has failed: a record or a flush could not be written. Nothing is acknowledged any more.
+/// The log has failed: a record or a flush could not be written. No write is acknowledged any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Failed;
 
@@ -183,7 +188,7 @@ pub enum Was {
     Absent,
     /// On the cache device only.
     OnDevice,
-    /// In a segment of which RAM still has a copy.
+    /// In a segment that a RAM buffer still holds.
     InRam,
 }
 
@@ -213,8 +218,8 @@ pub struct State {
 }
 
 impl Engine {
-    /// An engine for the volume `sb` in which nothing is cached, with `nr_buffers` RAM buffers of a segment each. Where its
-    /// log begins is up to the replay.
+    /// An engine for the volume `sb` in which nothing is cached, with `nr_buffers` RAM buffers of a segment
+    /// each. The replay sets where its log begins.
     fn empty(sb: &Superblock, nr_buffers: u8, secret: Secret) -> Result<Self, OutOfMemory> {
         let nr_slots = sb.nr_segments as usize * sb.segment_blocks as usize;
         let checks = Shared::new(Checks::new(sb.nr_segments, sb.segment_blocks)?)?;
@@ -259,7 +264,7 @@ impl Engine {
         })
     }
 
-    /// What is under way around the cache, for whoever has no lock.
+    /// The writes that are under way around the cache, for code that does not have the lock.
     pub fn bypass(&self) -> Shared<Bypass> {
         self.bypass.clone()
     }
@@ -269,7 +274,7 @@ impl Engine {
         self.checks.clone()
     }
 
-    /// What may be touched before the lock is taken.
+    /// The parts of the index that may be touched before the lock is taken.
     pub fn chains(&self) -> Shared<Chains> {
         self.index.chains()
     }
@@ -304,7 +309,8 @@ impl Engine {
         self.sb.nr_segments - self.used
     }
 
-    /// Segments from the tail to the head; `used` also counts those behind the tail that wait for their checkpoint.
+    /// Segments from the tail to the head. `used` also counts the segments behind the tail that wait for
+    /// their checkpoint.
     fn in_log(&self) -> u32 {
         self.used - self.freeing.unwrap_or(0)
     }
@@ -340,10 +346,12 @@ impl Engine {
         }
     }
 
-    /// Puts what record `seq` holds in `slot` into the index and the counts. Says where the block was before.
+    /// Puts `entry`, which record `seq` holds in `slot`, into the index and the counts. Returns where the
+    /// block was before.
     fn store(&mut self, slot: Slot, entry: Entry, seq: Seq) -> Was {
         let (head, segment_blocks) = (self.head, self.sb.segment_blocks);
-        // The order of the log: it comes round, and goes on behind its head with the oldest segment.
+        // The order of the log: it goes on after the last segment with the first one, and the segment behind
+        // its head is its oldest.
         let place = |slot: Slot| (slot.segment(segment_blocks) <= head, slot);
         let own = place(slot);
         let newest = self.newest();
@@ -358,7 +366,8 @@ impl Engine {
             |other| place(other) > own,
             |o| {
                 let s = &mut segments[o.slot.segment(segment_blocks).index()];
-                // Who superseded a slot of ours that was late is some record up to the newest.
+                // A slot of this record that was stored late may have been superseded by any record up to the
+                // newest.
                 s.superseded_by = s.superseded_by.max(if o.slot == slot { newest } else { seq });
                 if o.dead && o.dirty {
                     s.dirty -= 1;

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What of a part is read or written as one piece.
+//! Which items of a part are read or written as one piece.
 
 use super::reclaim::Item;
 use crate::format::{Block, Slot, BLOCK, BLOCK_SECTORS, SECTOR};
 use core::ops::Range;
 
-/// Sectors that lie one behind the other both on the backing device and in the memory of a part, of which each item has a block.
+/// Sectors that follow each other both on the backing device and in the memory of a part, in which each item
+/// has a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
-    /// Number of the item that it begins with.
+    /// Number of its first item.
     pub first: usize,
     /// First sector on the backing device.
     pub sector: u64,
@@ -20,7 +21,8 @@ pub struct Run {
 }
 
 impl Run {
-    /// From the first to the last of the sectors `mask`, which is not 0, of block `addr`, which is item number `item`.
+    /// From the first to the last of the sectors `mask`, which is not 0, of block `addr`, which is item
+    /// number `item`.
     pub fn of(item: usize, addr: Block, mask: u8) -> Self {
         let (first, end) = (mask.trailing_zeros() as usize, 8 - mask.leading_zeros() as usize);
         Self {
@@ -31,17 +33,17 @@ impl Run {
         }
     }
 
-    /// The items that it has something of.
+    /// The items of which the run has sectors.
     pub fn items(&self) -> Range<usize> {
         self.first..(self.offset + self.len).div_ceil(BLOCK)
     }
 
-    /// The same when so many items are before those that it was made of.
+    /// The same run when so many items come before those that it was made of.
     pub fn behind(&self, items: usize) -> Self {
         Self { first: self.first + items, offset: self.offset + items * BLOCK, ..*self }
     }
 
-    /// Takes `next` in if it lies behind it. Says whether it did.
+    /// Takes `next` in if it directly follows. Returns whether it did.
     fn take(&mut self, next: &Self) -> bool {
         let is_behind =
             self.sector + (self.len / SECTOR) as u64 == next.sector && self.offset + self.len == next.offset;
@@ -70,8 +72,8 @@ pub fn for_each_run(items: &[Item], todo: &[u8], mut f: impl FnMut(&Run)) {
     }
 }
 
-/// The number of the first item, its slot, and how many items there are, of each row of them whose numbers and slots both follow
-/// one another, at most so many.
+/// Calls `f` for each row of items whose numbers and slots both follow one another, `most` items at most. `f`
+/// gets the number of the first item, its slot, and the number of items.
 pub fn for_each_row(
     items: impl Iterator<Item = (usize, Slot)>,
     most: usize,
@@ -118,7 +120,7 @@ mod tests {
             runs([0xff, 0xff, 0x0f, 0x01, 0xf0]),
             [(0, 24, 0, 20, 0..3), (3, 56, 24, 1, 3..4), (4, 60, 36, 4, 4..5)]
         );
-        // What is not to be written is a gap; so is memory between two parts of a block.
+        // Sectors that are not to be written are a gap; so is memory between two parts of a block.
         assert_eq!(
             runs([0x80, 0, 0x05, 0x0f, 0xf0]),
             [

@@ -2,8 +2,8 @@
 
 //! The answer to the message `report`: see [`crate::interface::report`].
 //!
-//! It is as long as the map has cells, whatever the size of the cache. It is taken a few segments at a time, so that no
-//! I/O waits for it: what changes meanwhile may be in it or not.
+//! The answer is as long as the map has cells, whatever the size of the cache. It is taken a few segments at
+//! a time, so that no I/O waits for it: a change meanwhile may be in it or not.
 
 use super::Volume;
 use crate::engine::map::{Cell, Kind};
@@ -24,7 +24,8 @@ impl Volume {
     fn write_report(&self, query: Query, out: &mut impl Write) -> fmt::Result {
         let segments = self.state().nr_segments;
         let (first, count) = query.segments(segments).map_err(|_| fmt::Error)?;
-        // Twice, because nothing may be allocated: a message keeps a suspend waiting, and memory may wait for that.
+        // Twice, because nothing may be allocated: a message keeps a suspend waiting, and memory may wait for
+        // that.
         let mut report = Report { segments, first, count, ..Report::default() };
         self.for_each_segment(first, count, |kind, _, _| {
             let n = match kind {
@@ -51,7 +52,8 @@ impl Volume {
         Ok(())
     }
 
-    /// Calls `f` with what each of `count` segments from number `first` on is, its dirty blocks, and all of its blocks.
+    /// Calls `f` with what each of `count` segments from number `first` on is, its dirty blocks, and all of
+    /// its blocks.
     fn for_each_segment(&self, first: u32, count: u32, mut f: impl FnMut(Kind, u32, u32)) {
         let end = first.saturating_add(count);
         let mut next = first;

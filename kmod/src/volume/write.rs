@@ -15,7 +15,7 @@ use core::sync::atomic::Ordering;
 
 /// Blocks that are put into the index under one hold of the lock.
 const AT_ONCE: usize = 16;
-/// When one that went around the cache has failed, there are no others for so long, in milliseconds.
+/// After a write around the cache has failed, no other one goes around it for so long, in milliseconds.
 const BYPASS_AGAIN_MS: u64 = 10_000;
 
 impl Volume {
@@ -30,7 +30,8 @@ impl Volume {
         Outcome::Submitted
     }
 
-    /// Whether a write is better off without the cache, which is full, and for how many blocks: see [`crate::engine::bypass`].
+    /// Whether a write is better off around the cache, which is full, and for how many blocks: see
+    /// [`crate::engine::bypass`].
     fn may_bypass(&self, bio: &Bio<Errand>) -> Option<(Tag, u64)> {
         if !self.flags.wide.load(Ordering::Relaxed) {
             return None;
@@ -43,9 +44,10 @@ impl Volume {
         }
         let tag = {
             let core = self.core.lock();
-            // It would wait, or be delayed.
+            // Otherwise the write would wait, or be delayed.
             let is_held_up = core.pace.is_on() || !core.deferred.is_empty() || core.engine.is_full();
-            // With the lock, so that who falls asleep, and has it after that, sees what is under way.
+            // Begun with the lock held. A task that puts the volume to rest takes the lock afterwards, and so
+            // sees this bypass.
             let may = is_held_up && !self.flags.depth.is_resting() && core.engine.lets_bypass();
             if may {
                 self.bypass.begin(first, blocks)
@@ -103,28 +105,28 @@ impl Volume {
         is_fault: bool,
     ) -> Returned<Errand> {
         let &Bypassing { tag, at, sector, blocks, fua, doubts } = bypassing;
-        // It may be a write and a flush, and what was written have been forgotten in between.
+        // FUA may be a write and a flush, and what was written may have been forgotten in between.
         let is_doubtful = result.is_ok() && self.disks.backing_doubts.count() != doubts;
         if is_fault {
-            // What was written back lately may be forgotten by that.
+            // With this failure the device may have forgotten what was written back lately.
             self.disks.backing_doubts.add();
             self.bypass_from_ms.store(now_ms().saturating_add(BYPASS_AGAIN_MS), Ordering::Relaxed);
         }
         self.end_bypass(tag);
         if !is_fault && !is_doubtful {
-            // Nothing of it was in the cache. One that goes to the log now is counted there.
+            // Nothing of these blocks was in the cache. A write that goes to the log now is counted there.
             self.count_blocks(count::WRITE, sector, u64::from(blocks).saturating_mul(BLOCK_SECTORS));
             self.counts.add(AROUND, blocks.into());
             return Returned::Ends(bio, result);
         }
-        // It is as it came, and waits for room like others.
+        // The bio is made what it was when it came, and waits for room like others.
         if is_fault {
             self.writeback_failed(Block::of_sector(sector));
         }
         bio.take_back(sector, at);
         bio.set_fua(fua);
         self.bounced.push(bio);
-        // Behind that: either of the two sees what the other one has done.
+        // Checked after the push: either this context sees `over`, or the task that has set it sees the bio.
         if self.flags.over.load(Ordering::SeqCst) {
             self.end_bounced();
         }
@@ -132,8 +134,8 @@ impl Volume {
         Returned::Kept
     }
 
-    /// Puts what is left of a write into the log. Says whether it is done with it; otherwise it waits in `deferred`, in
-    /// front when it has waited already.
+    /// Puts the rest of a write into the log. Returns whether the bio is finished with. If not, it waits in
+    /// `deferred`, in front when it has `waited` already.
     pub(super) fn go_on_writing(self: &Arc<Self>, mut bio: Bio<Errand>, waited: bool) -> bool {
         let (sector, sectors, errand) = (bio.sector(), bio.sectors(), *bio.data());
         let mut write = match errand {
@@ -188,7 +190,8 @@ impl Volume {
         waited: bool,
         begins: bool,
     ) -> core::result::Result<Claim, Refused> {
-        // Nobody overtakes a write that waits. One that has begun goes on, unless the volume has become blind.
+        // No write overtakes one that waits. A write that has begun goes on, unless the volume has become
+        // blind.
         let has_to_wait = (!waited && !core.deferred.is_empty())
             || (begins && !self.lets_in(core))
             || self.flags.depth.is_blind();
@@ -204,7 +207,7 @@ impl Volume {
 
     /// Lets a write wait, in front when it has waited already. Says who is to be woken.
     fn defer(core: &mut Core, bio: Bio<Errand>, wait: Wait, waited: bool) -> Wake {
-        // The commit thread has to know when to let it in.
+        // The commit thread has to find out when to let the write in.
         let is_first = core.pace.is_on() && core.deferred.is_empty() && !waited;
         let mut wake = Wake::COMMIT.when(is_first);
         if wait == Wait::Space {
@@ -220,12 +223,12 @@ impl Volume {
 
     /// Whether a write may begin now, as far as the pace is concerned.
     fn lets_in(&self, core: &mut Core) -> bool {
-        // Who gets an error gets it at once.
+        // After the log has failed a write is refused at once, not paced.
         !core.pace.is_on() || core.engine.failed() || core.pace.lets_in(&self.moment(&core.engine))
     }
 
-    /// Copies the data for `claim`, which begin at `sector` and of which `left` sectors are there. Returns the number of
-    /// sectors copied.
+    /// Copies the data for `claim`. The data begin at `sector`, and `left` sectors of them are there. Returns
+    /// the number of sectors copied.
     fn copy(&self, bio: &Bio<Errand>, at: &mut Cursor, sector: u64, left: u64, claim: &Claim) -> u64 {
         let mut entries = [Entry::default(); AT_ONCE];
         let mut found = [0; count::WRITE as usize];
@@ -244,12 +247,12 @@ impl Volume {
                 *entry = Entry { addr: part.addr, mask: part.mask(), crc: crc.unwrap_or(0) };
                 copied = copied.saturating_add(part.sectors.into());
             }
-            // Now, and not while everybody waits for the lock.
+            // Before the lock is taken, not while others wait for it.
             entries.iter().for_each(|entry| self.chains.warm(entry.addr));
             let mut core = self.core.lock();
             for (entry, slot) in entries.iter().zip(slot.onward()) {
                 let was = core.engine.stored(claim, slot, *entry);
-                // Counted when others do not wait for the lock any more.
+                // Added to the counters later, without the lock.
                 if let Some(n) = found.get_mut(kind_of(was, entry) as usize) {
                     *n = u64::saturating_add(*n, 1);
                 }
@@ -283,7 +286,8 @@ impl Volume {
     fn end_when_durable(self: &Arc<Self>, mut bio: Bio<Errand>, seq: Seq) {
         *bio.data() = Errand::Flush(seq);
         self.counts.add(FLUSHES, 1);
-        // In a plug, a commit would wait until the task is done with other things, and everybody with it.
+        // In a plug, a commit would wait until the task is done with other things, and all that wait for the
+        // commit with it.
         let may_send = bio.may_wait() && bio.submits_now() && self.glance().is_alone();
         let mut core = self.core.lock();
         if core.engine.failed() {
@@ -306,7 +310,7 @@ impl Volume {
     }
 }
 
-/// What a write of `entry` counts as, in bits of [`count`], when the block was there.
+/// What a write of `entry` counts as, in bits of [`count`], when the block was where `was` says.
 fn kind_of(was: Was, entry: &Entry) -> u32 {
     let found = match was {
         Was::Absent => 0,
