@@ -10,7 +10,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     writeboost_fuzz::replay::run(data);
 });
 
-// The fuzzer's own changes are blind: most of them give a log that ends sooner. Half of the changes know what is what.
+// The fuzzer's own changes are blind: most of them give a log that ends sooner. Half of the changes know what
+// is what.
 libfuzzer_sys::fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
     let mut rng = Rng::new(seed.into());
     if rng.one_in(2) {

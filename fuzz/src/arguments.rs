@@ -7,7 +7,8 @@ use writeboost::interface::report::MAX_CELLS;
 use writeboost::interface::table::{options, Options, Table, TableError, MAX_BATCHED};
 use writeboost::interface::write_pairs;
 
-/// The first line of the input is a table line's words behind the devices, each other line a message to that volume.
+/// The first line of the input is a table line's words behind the devices, each other line a message to that
+/// volume.
 pub fn run(input: &[u8]) {
     let mut lines = input.split(|&b| b == b'\n');
     let line = words(lines.next().unwrap_or_default());

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A cache device in RAM of which only the blocks that were written take any: most of a hostile image is zero.
+//! A cache device in RAM of which only the blocks that were written take any: most of a hostile image is
+//! zero.
 
 use std::collections::HashMap;
 use writeboost::format::{BLOCK, FIRST_BLOCK, SECTOR};

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What is on a cache device, told in few bytes: the structures of the format with their checksums right, and whatever
-//! is put over them. Every input tells of some image, and most changes of an input give one that is nearly valid, which
-//! is how the fuzzer gets behind the checksums.
+//! What is on a cache device, told in few bytes: the structures of the format with their checksums right, and
+//! whatever is put over them. Every input tells of some image, and most changes of an input give one that is
+//! nearly valid, which is how the fuzzer gets behind the checksums.
 //!
-//! An input does not depend on how the engine lays out its log: it shows the same image in years, and so is worth
-//! keeping. Numbers are told by how much they differ from what would come next.
+//! An input does not depend on how the engine lays out its log: it shows the same image in years, and so is
+//! worth keeping. Numbers are told by how much they differ from what would come next.
 
 use crate::bytes::{Sink, Source};
 use crate::device::{Device, SLOTS};
@@ -21,7 +21,7 @@ const MOST: usize = 2000;
 /// Most bytes of a [`Poke`].
 const MOST_POKED: usize = 64;
 
-/// A record that some engine, or nobody, wrote.
+/// A record: one that some engine wrote, or one that none did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// Slot of its header.
@@ -34,8 +34,8 @@ pub struct Record {
     pub durable: u64,
     /// Tail.
     pub tail: u64,
-    /// Bit `i`, up to 31, says that the data of entry `i` are not what its checksum says; bit 32 + `i` that it stands for
-    /// a lost block.
+    /// Bit `i`, up to 31, says that the data of entry `i` are not what its checksum says; bit 32 + `i` that
+    /// it stands for a lost block.
     pub torn: u64,
     /// Address and mask of each entry.
     pub entries: Vec<(u64, u8)>,

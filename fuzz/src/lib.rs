@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Hostile bytes: nothing that is read from a device or that stands in a table line is trusted, and here is what must
-//! hold whatever it is. The fuzz targets in `fuzz_targets/` call these functions with bytes that cargo-fuzz makes up;
-//! `tests/corpus.rs` calls them with the inputs in `corpus/`, without any fuzzer, in each run of the tests.
+//! Hostile bytes: nothing that is read from a device or that stands in a table line is trusted, and here is
+//! what must hold whatever it is. The fuzz targets in `fuzz_targets/` call these functions with bytes that
+//! cargo-fuzz makes up; `tests/corpus.rs` calls them with the inputs in `corpus/`, without any fuzzer, in
+//! each run of the tests.
 //!
 //! A function that returns is content; one that panics has found something.
 
@@ -32,7 +33,8 @@ pub const TARGETS: [Target; 4] = [
     ("arguments", arguments::run),
 ];
 
-/// CRC-32C over `b` with the four bytes at `at` taken as zero, written there: as in every structure of the format.
+/// CRC-32C over `b` with the four bytes at `at` taken as zero, written there: as in every structure of the
+/// format.
 pub fn fix_checksum(b: &mut [u8], at: usize) {
     b[at..at + 4].fill(0);
     let crc = writeboost::host::crc32c(0, b);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Changes of an image by somebody who knows what is what: numbers near those that are there and near limits, records
-//! that are repeated, moved, lost or of another epoch, a log that has wrapped.
+//! Changes of an image that know its structure: numbers near those that are there and near limits,
+//! records that are repeated, moved, lost or of another epoch, a log that has wrapped.
 
 use crate::image::{Fix, Image, Item, Poke, Record};
 use crate::rng::Rng;
@@ -142,7 +142,8 @@ fn poke(rng: &mut Rng, image: &mut Image) {
     image.items.push(Item::Poke(Poke { block, offset, fix, bytes }));
 }
 
-/// The checkpoint that there should be: of an epoch that begins behind the last record, or somewhere in the log.
+/// The checkpoint that there should be: of an epoch that begins behind the last record, or somewhere in the
+/// log.
 fn checkpoint(rng: &mut Rng, image: &mut Image) {
     let records: Vec<_> = image
         .items

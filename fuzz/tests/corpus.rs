@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the fuzzer has found worth keeping, run without it: inputs that reach code which no other input reaches; as
-//! `found-*`, each that has once shown a fault; and some that people have made, named after what must come of them.
+//! What the fuzzer has found worth keeping, run without it: inputs that reach code which no other input
+//! reaches; as `found-*`, each that has once shown a fault; and some that people have made, named after what
+//! must come of them.
 
 use std::fs;
 use std::panic::catch_unwind;

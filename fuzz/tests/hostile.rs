@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Nothing read from a device is trusted: images that a crash has left are changed at random, with the checksums put
-//! right again. What comes of it is an error, or an engine that works. Never a panic, never an endless loop.
+//! Nothing read from a device is trusted: images that a crash has left are changed at random, with the
+//! checksums put right again. What comes of it is an error, or an engine that works. Never a panic, never an
+//! endless loop.
 //!
-//! `WRITEBOOST_SEED` and `WRITEBOOST_RUNS` as in `crash.rs` of the engine. With `WRITEBOOST_SEEDS=DIR` each unchanged image is
-//! also written to that directory, as an input from which the fuzzer may begin.
+//! `WRITEBOOST_SEED` and `WRITEBOOST_RUNS` as in `crash.rs` of the engine. With `WRITEBOOST_SEEDS=DIR` each
+//! unchanged image is also written to that directory, as an input from which the fuzzer may begin.
 
 #[path = "../../kmod/tests/sim/mod.rs"]
 mod sim;
@@ -24,7 +25,8 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|v| v.parse().unwrap_or_else(|_| panic!("{name} is not a number: {v}")))
 }
 
-/// A volume whose life has ended in a crash, and the image of its cache device: told, and found to be told rightly.
+/// A volume whose life has ended in a crash, and the image of its cache device: told, and found to be told
+/// rightly.
 fn image(rng: &mut Rng, seed: u64) -> Image {
     let lives = rng.below(3);
     // Some volumes of the crash model have more segments than the fuzzer's device has room for.

@@ -4,25 +4,27 @@
  *
  *	insmod blk-model.ko mib=2048 [PARAMETER=VALUE ...]
  *
- * What the parameters say makes it one of these; docs/benchmarks.md has those that the benchmark uses, and what was measured of
- * them.
+ * What the parameters say makes it one of these; docs/benchmarks.md has those that the benchmark uses, and
+ * what was measured of them.
  *
- * A disk (the default) does one thing after the other. What it costs to get somewhere depends on how far that is:
+ * A disk (the default) does one thing after the other. What it costs to get somewhere depends on how far that
+ * is:
  *  - right behind what it did last: nothing;
  *  - up to a track further on: the time in which that passes below the head;
- *  - anything else: a seek, settle_us and up to seek_us with the square root of the distance, and then waiting for the sector:
- *    half a turn of turn_us, less when the disk has many requests to choose from (an eighth of them is so near that getting there
- *    takes no longer than to the nearest).
- * Then the data, at mbps. It takes the nearest of what it has first, but nothing waits for longer than half a second because of
- * that. Of writes it acknowledges so many as it can hold (cached) before it does them, and a flush does all of these first and then
- * takes flush_us.
+ *  - anything else: a seek, settle_us and up to seek_us with the square root of the distance, and then
+ *    waiting for the sector: half a turn of turn_us, less when the disk has many requests to choose from (an
+ *    eighth of them is so near that getting there takes no longer than to the nearest).
+ * Then the data, at mbps. It takes the nearest of what it has first, but nothing waits for longer than half a
+ * second because of that. Of writes it acknowledges so many as it can hold (cached) before it does them, and
+ * a flush does all of these first and then takes flush_us.
  *
- * A shingled disk (zone_mib) can write to a zone only from its beginning on. Other writes go to a media cache of media_mib, one
- * behind the other. When that is full, or after a second with nothing to do, a zone is read, merged and written anew, which nothing
- * interrupts.
+ * A shingled disk (zone_mib) can write to a zone only from its beginning on. Other writes go to a media cache
+ * of media_mib, one behind the other. When that is full, or after a second with nothing to do, a zone is
+ * read, merged and written anew, which nothing interrupts.
  *
- * With parallel=1 each request takes latency_us, as many at a time as there are tags, and all of them share a way of mbps: an
- * array of disks behind a controller whose cache does not need flushing, or a volume on a network.
+ * With parallel=1 each request takes latency_us, as many at a time as there are tags, and all of them share a
+ * way of mbps: an array of disks behind a controller whose cache does not need flushing, or a volume on a
+ * network.
  *
  * Data are copied when a request is sent, so that there is nothing to lose here: this is about time.
  */
@@ -242,7 +244,10 @@ static void begin(u64 idle_ns)
 	hrtimer_start(&m.timer, ns, HRTIMER_MODE_REL);
 }
 
-/* A place for a write that is acknowledged; NULL if there is none. While a flush waits there is none, or it would wait for ever. */
+/*
+ * A place for a write that is acknowledged; NULL if there is none. While a flush waits there is none, or the
+ * flush would wait for ever.
+ */
 static struct job *acknowledge(struct job *from)
 {
 	struct job *job;
@@ -525,5 +530,6 @@ static void __exit model_exit(void)
 
 module_init(model_init);
 module_exit(model_exit);
-MODULE_DESCRIPTION("a block device that takes as long as another kind of device, for the benchmark of dm-writeboost");
+MODULE_DESCRIPTION("a block device that takes as long as another kind of device, "
+		   "for the benchmark of dm-writeboost");
 MODULE_LICENSE("GPL");

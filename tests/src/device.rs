@@ -48,7 +48,8 @@ pub struct Device {
 }
 
 impl Device {
-    /// Opens the block device `path`. Anything else is an error: a test must not write to a plain file in `/dev`.
+    /// Opens the block device `path`. Anything else is an error: a test must not write to a plain file in
+    /// `/dev`.
     pub fn open(path: &Path) -> Result<Self> {
         let open = |flags: OFlag| {
             let file = OpenOptions::new()

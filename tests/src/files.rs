@@ -1,4 +1,5 @@
-//! Files with numbers, of which size and content follow from a seed: written with fsync, and compared after a power cut.
+//! Files with numbers, of which size and content follow from a seed: written with fsync, and compared after a
+//! power cut.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -24,8 +25,8 @@ fn content(seed: u64, number: u64) -> Vec<u8> {
     bytes
 }
 
-/// Writes the files from number `from` on below `dir`, `count` or for ever, and says of each so by `report` once it and
-/// its name are durable.
+/// Writes the files from number `from` on below `dir`, `count` or for ever, and says of each so by `report`
+/// once it and its name are durable.
 pub fn write(
     dir: &Path,
     seed: u64,

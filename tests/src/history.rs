@@ -1,8 +1,10 @@
-//! Histories: writes with numbers, of which each follows from a seed, and the check that a volume is a prefix of one.
+//! Histories: writes with numbers, of which each follows from a seed, and the check that a volume is a prefix
+//! of one.
 //!
-//! One writer makes them one after the other, so that each has completed before the next is submitted. A power cut ends
-//! an *epoch*: the checker finds how many writes are there, N, and the next epoch begins with N + 1. Its writes differ
-//! from those of the same numbers that were lost with the power, so that these are noticed if they ever come back.
+//! One writer makes them one after the other, so that each has completed before the next is submitted. A
+//! power cut ends an *epoch*: the checker finds how many writes are there, N, and the next epoch begins with
+//! N + 1. Its writes differ from those of the same numbers that were lost with the power, so that these are
+//! noticed if they ever come back.
 
 use anyhow::{bail, ensure, Result};
 
@@ -109,8 +111,8 @@ impl History {
         Random::new(&[self.seed, write.epoch, write.number, sector]).fill(&mut bytes[HEADER..]);
     }
 
-    /// Makes the writes from number `from` on until `last`, or for ever, and says of each that is known durable so by
-    /// `report`.
+    /// Makes the writes from number `from` on until `last`, or for ever, and says of each that is known
+    /// durable so by `report`.
     pub fn make(
         &self,
         device: &Device,
@@ -137,8 +139,9 @@ impl History {
         Ok(())
     }
 
-    /// Checks that the device holds a prefix of the history that reaches at least to write `durable`, and nothing else.
-    /// Answers with the number of its last write. Reads all of it in order, and after that `reads` times a random part.
+    /// Checks that the device holds a prefix of the history that reaches at least to write `durable`, and
+    /// nothing else. Answers with the number of its last write. Reads all of it in order, and after that
+    /// `reads` times a random part.
     pub fn check(&self, device: &Device, durable: u64, reads: u64) -> Result<u64> {
         let mut content = vec![0; self.sectors as usize * SECTOR];
         let mut buffer = Buffer::new(1 << 20);
@@ -172,8 +175,8 @@ impl History {
             .map(|(sector, bytes)| self.identify(sector, bytes))
             .collect::<Result<_>>()?;
         let last = found.iter().copied().max().unwrap_or(0);
-        // Which write each sector has after all writes before the last one. The last one of an earlier epoch may have
-        // been torn by the cut that ended it, and then the sector has what was there before.
+        // Which write each sector has after all writes before the last one. The last one of an earlier epoch
+        // may have been torn by the cut that ended it, and then the sector has what was there before.
         let mut expected = vec![(0, 0); found.len()];
         for number in 1..last {
             let write = self.write(number);
@@ -187,7 +190,8 @@ impl History {
         let of_last = |sector: u64| {
             torn.is_some_and(|write| (write.first..write.first + write.sectors).contains(&sector))
         };
-        // The last write may be there in part, by blocks; whatever else is not as it should be breaks the promise.
+        // The last write may be there in part, by blocks; whatever else is not as it should be breaks the
+        // promise.
         for sector in 0..self.sectors {
             let (is, (was, before)) = (found[sector as usize], expected[sector as usize]);
             ensure!(
@@ -203,8 +207,8 @@ impl History {
             }
         }
         ensure!(last >= durable, "write {durable} was durable, and the last one that is there is {last}");
-        // A write that was durable is there wholly. One that ended an earlier epoch was judged then: it may have been torn
-        // by the cut, and found so, and nothing since may have survived.
+        // A write that was durable is there wholly. One that ended an earlier epoch was judged then: it may
+        // have been torn by the cut, and found so, and nothing since may have survived.
         if let Some(write) = torn.filter(|_| last == durable && !self.epochs.contains(&(last + 1))) {
             let whole = (write.first..write.first + write.sectors).all(|s| found[s as usize] == last);
             ensure!(whole, "write {durable} was durable, and is there in part only");
@@ -335,7 +339,7 @@ mod tests {
             assert_eq!(history.check_content(&torn, number - 1).is_ok(), fine, "{cut}");
             assert!(history.check_content(&torn, number).is_err(), "it was durable");
             if fine {
-                // What a cut has torn stays so, as far as the next life does not write there.
+                // A write that a cut has torn stays torn, as far as the next life does not write there.
                 let mut later = torn;
                 let second = History { epochs: vec![1, number + 1], ..history.clone() };
                 assert_eq!(second.check_content(&later, number).ok(), Some(number), "nothing of it survived");

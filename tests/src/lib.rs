@@ -1,4 +1,5 @@
-//! What the integration tests do inside guests: histories of writes, and what a volume must look like after them.
+//! What the integration tests do inside guests: histories of writes, and what a volume must look like after
+//! them.
 //!
 //! The program `wbtest` runs this in guests; the tests themselves, on the host, are in `tests/lab`.
 

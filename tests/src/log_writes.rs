@@ -1,8 +1,10 @@
-//! Logs of the device-mapper target log-writes: what a disk with a volatile cache could hold after a power cut.
+//! Logs of the device-mapper target log-writes: what a disk with a volatile cache could hold after a power
+//! cut.
 //!
-//! The target logs a write when it is known to be stable: with FUA at once, otherwise when a flush that was submitted
-//! after it has ended. So any beginning of its log is a state that a disk may be left in, and so is any beginning with
-//! some of the writes that the next flush was for: a volatile cache may write what it likes, in any order, torn.
+//! The target logs a write when it is known to be stable: with FUA at once, otherwise when a flush that was
+//! submitted after it has ended. So any beginning of its log is a state that a disk may be left in, and so is
+//! any beginning with some of the writes that the next flush was for: a volatile cache may write what it
+//! likes, in any order, torn.
 
 use anyhow::{ensure, Context, Result};
 
@@ -98,8 +100,8 @@ impl Log {
         self.entries.is_empty()
     }
 
-    /// Makes `disk`, which was blank when the log began, what it may be after a power cut at a moment that `random`
-    /// chooses.
+    /// Makes `disk`, which was blank when the log began, what it may be after a power cut at a moment that
+    /// `random` chooses.
     pub fn cut(&self, disk: &mut [u8], random: &mut Random) -> Left {
         let entries = random.below(self.entries.len() as u64 + 1) as usize;
         let mut mark = 0;

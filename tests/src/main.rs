@@ -1,5 +1,6 @@
 //! `wbtest`: runs in guests, where tests need more than a shell.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -46,7 +47,8 @@ enum Command {
         #[command(flatten)]
         record: RecordArgs,
     },
-    /// Make a disk what it may be after a power cut at some moment of a log of target log-writes; print `durable N`
+    /// Make a disk what it may be after a power cut at some moment of a log of target log-writes; print
+    /// `durable N`
     Replay {
         /// The log
         log: PathBuf,
@@ -56,10 +58,11 @@ enum Command {
         #[arg(long)]
         seed: u64,
     },
-    /// Cut the power at many moments of a record of target `record`: make two disks what they may be then, and run a check
+    /// Cut the power at many moments of a record of target `record`: make two disks what they may be then,
+    /// and run a check
     ///
-    /// The check is a bash function, exported by whoever calls. It finds the number of the point in $point, and in $KEY
-    /// the last number of each mark `KEY NUMBER` before the cut.
+    /// The check is a bash function, exported by the caller. It finds the number of the point in $point,
+    /// and in $KEY the last number of each mark `KEY NUMBER` before the cut.
     Points(Points),
     /// Check that the device is a prefix of the history, and print `prefix N`
     HistoryCheck {
@@ -167,12 +170,12 @@ struct Points {
     /// A directory for both disks' content when the check fails
     #[arg(long)]
     keep: PathBuf,
-    /// One more point, that is not checked but put into the files of --base, and its marks, as bash assignments, into the
-    /// file `left` in --keep
+    /// One more point, that is not checked but put into the files of --base, and its marks, as bash
+    /// assignments, into the file `left` in --keep
     #[arg(long)]
     leave: Option<Leave>,
-    /// What can be read of the two devices when the record begins, if their caches hold more than is stable; --leave reset
-    /// writes these files, and --leave cut removes them
+    /// What can be read of the two devices when the record begins, if their caches hold more than is stable;
+    /// --leave reset writes these files, and --leave cut removes them
     #[arg(long, num_args = 2, required = true)]
     visible: Vec<PathBuf>,
 }
@@ -278,12 +281,7 @@ fn points(args: &Points) -> Result<()> {
         let what =
             format!("point {point}, event {moment} of {}, {fates:?}, {:?}", record.len(), player.marks());
         println!("{what}");
-        let mut check = Process::new("bash");
-        check.args(["-eEuo", "pipefail", "-O", "inherit_errexit", "-c"]);
-        check.arg(format!("trap 'echo \"FAILED: $BASH_COMMAND\"' ERR; {}", args.check));
-        check.env("point", point.to_string());
-        check.envs(player.marks().iter().map(|(key, number)| (key, number.to_string())));
-        if !check.status()?.success() {
+        if !passes_check(&args.check, point, player.marks())? {
             for (name, content) in ["backing.img", "cache.img"].iter().zip(&content) {
                 fs::write(args.keep.join(name), content)?;
             }
@@ -295,22 +293,39 @@ fn points(args: &Points) -> Result<()> {
     let at = all.iter().filter(|(at, _)| moments.binary_search(at).is_ok()).count();
     let boundaries = all.len();
     println!(
-        "REPORT {} points, at {at} of {boundaries} flush boundaries and between, {volatile} with volatile writes",
+        "REPORT {} points, at {at} of {boundaries} flush boundaries and between, \
+         {volatile} with volatile writes",
         args.count
     );
-    if let Some((left, marks)) = kept {
-        for ((base, visible), (stable, seen)) in args.base.iter().zip(&args.visible).zip(&left) {
-            fs::write(base, stable)?;
-            if args.leave == Some(Leave::Reset) {
-                fs::write(visible, seen)?;
-            } else if visible.exists() {
-                fs::remove_file(visible)?;
-            }
-        }
-        let assignments: String = marks.iter().map(|(key, number)| format!("{key}={number}\n")).collect();
-        fs::write(args.keep.join("left"), assignments)?;
+    match kept {
+        Some((left, marks)) => keep_left(args, &left, &marks),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Whether the bash function `check` succeeds at a point.
+fn passes_check(check: &str, point: usize, marks: &BTreeMap<String, u64>) -> Result<bool> {
+    let mut bash = Process::new("bash");
+    bash.args(["-eEuo", "pipefail", "-O", "inherit_errexit", "-c"]);
+    bash.arg(format!("trap 'echo \"FAILED: $BASH_COMMAND\"' ERR; {check}"));
+    bash.env("point", point.to_string());
+    bash.envs(marks.iter().map(|(key, number)| (key, number.to_string())));
+    Ok(bash.status()?.success())
+}
+
+/// Keeps the point at which the next life begins: for each disk what is stable and what can be read, and the
+/// marks.
+fn keep_left(args: &Points, left: &[(Vec<u8>, Vec<u8>); 2], marks: &BTreeMap<String, u64>) -> Result<()> {
+    for ((base, visible), (stable, seen)) in args.base.iter().zip(&args.visible).zip(left) {
+        fs::write(base, stable)?;
+        if args.leave == Some(Leave::Reset) {
+            fs::write(visible, seen)?;
+        } else if visible.exists() {
+            fs::remove_file(visible)?;
+        }
+    }
+    let assignments: String = marks.iter().map(|(key, number)| format!("{key}={number}\n")).collect();
+    Ok(fs::write(args.keep.join("left"), assignments)?)
 }
 
 /// Writes all of a disk.

@@ -27,7 +27,8 @@ impl Random {
         mix(self.0)
     }
 
-    /// The next number, below `end`, which is not 0. The error of taking a remainder is far below what tests notice.
+    /// The next number, below `end`, which is not 0. The error of taking a remainder is far below what tests
+    /// notice.
     pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }

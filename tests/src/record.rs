@@ -4,16 +4,16 @@
 //!
 //! At a moment in the record, of each device by itself:
 //!
-//! - A write is *stable* once it has ended and had FUA, or once it had ended when a flush of **the same device** was sent
-//!   that has ended since.
-//! - Every other write that was sent is *volatile*: each of its sectors may be on the disk or not, whatever else is, and
-//!   whether the write has ended or not. A sector is never torn itself.
-//! - Where writes overlap, a sector holds the newest stable one or any volatile one that was sent later, and what was
-//!   written before that is gone.
+//! - A write is *stable* once it has ended and had FUA, or once it had ended when a flush of **the same
+//!   device** was sent that has ended since.
+//! - Every other write that was sent is *volatile*: each of its sectors may be on the disk or not, whatever
+//!   else is, and whether the write has ended or not. A sector is never torn itself.
+//! - Where writes overlap, a sector holds the newest stable one or any volatile one that was sent later, and
+//!   what was written before that is gone.
 //!
-//! So a power cut leaves, on each device, the stable writes and any choice of sectors of the volatile ones. That is all
-//! that SCSI, NVMe and Linux promise, and no more than that; real disks mostly leave less of a mess. Both devices are
-//! cut at the same moment, because one record has the events of both in their order.
+//! So a power cut leaves, on each device, the stable writes and any choice of sectors of the volatile ones.
+//! That is all that SCSI, NVMe and Linux promise, and no more than that; real disks mostly leave less of a
+//! mess. Both devices are cut at the same moment, because one record has the events of both in their order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -100,12 +100,13 @@ impl Record {
         self.events.is_empty()
     }
 
-    /// The boundaries: the moments right after something has become stable, by the end of a flush or of a write with FUA;
-    /// each with whether the other device had volatile writes then. A cache that errs about what the other device has
-    /// errs at these.
+    /// The boundaries: the moments right after something has become stable, by the end of a flush or of a
+    /// write with FUA; each with whether the other device had volatile writes then. A cache that errs about
+    /// what the other device has errs at these.
     #[must_use]
     pub fn boundaries(&self) -> Vec<(usize, bool)> {
-        // Ids of each device's volatile writes: on their way, and ended; and what each flush on its way will settle.
+        // Ids of each device's volatile writes: on their way, and ended; and what each flush on its way will
+        // settle.
         let mut sent = [const { BTreeMap::new() }; DEVICES];
         let mut ended = [const { BTreeSet::new() }; DEVICES];
         let mut flushes = BTreeMap::new();
@@ -292,8 +293,8 @@ impl<'a> Player<'a> {
         Ok(player)
     }
 
-    /// What the disks have at this moment as far as it is stable, and what can be read from them when the machine is reset
-    /// and no power is lost: all that has ended as well.
+    /// What the disks have at this moment as far as it is stable, and what can be read from them when the
+    /// machine is reset and no power is lost: all that has ended as well.
     #[must_use]
     pub fn reset(&self) -> [(Vec<u8>, Vec<u8>); DEVICES] {
         let mut any = Random::new(&[]);
@@ -376,10 +377,10 @@ impl<'a> Player<'a> {
     }
 }
 
-/// The moments at which to cut: `count` of them, in their order. A quarter each is right after boundaries, but at first
-/// those at which the other device had volatile writes; right after marks, when something has just been promised; right
-/// before boundaries, when all is on its way; and anywhere. Where there are fewer boundaries or marks than that, all of them
-/// are taken.
+/// The moments at which to cut: `count` of them, in their order. A quarter each is right after boundaries,
+/// but at first those at which the other device had volatile writes; right after marks, when something has
+/// just been promised; right before boundaries, when all is on its way; and anywhere. Where there are fewer
+/// boundaries or marks than that, all of them are taken.
 #[must_use]
 pub fn moments(record: &Record, count: usize, random: &mut Random) -> Vec<usize> {
     // So many of `from`, one of each run of equal length.
@@ -442,7 +443,8 @@ mod tests {
         entry(kind::ENDED, 0, id, 0, 0, &[])
     }
 
-    /// The first bytes of all sectors of both disks, in all states that are found after the whole of `events`.
+    /// The first bytes of all sectors of both disks, in all states that are found after the whole of
+    /// `events`.
     fn states(events: &[Vec<u8>]) -> std::collections::BTreeSet<Vec<u8>> {
         let record = Record::decode(&events.concat()).unwrap();
         let mut states = std::collections::BTreeSet::new();

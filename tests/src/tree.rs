@@ -1,10 +1,11 @@
-//! Directories that change all the time: files are created, replaced, appended to, overwritten, truncated, renamed and
-//! removed, and made durable now and then. Each writer has a directory of its own, and all that it does follows from a
-//! seed, so that after a power cut it is known what must be there.
+//! Directories that change all the time: files are created, replaced, appended to, overwritten, truncated,
+//! renamed and removed, and made durable now and then. Each writer has a directory of its own, and all that
+//! it does follows from a seed, so that after a power cut it is known what must be there.
 //!
-//! What a file system promises, and what [`check`] holds it to: what was there when a sync ended, and was not touched
-//! since, is there, exactly so. What was touched since may be in between, except a file that was replaced as programs do
-//! it that care (write another one, fsync it, rename it over the old one): that is old or new, never a mixture.
+//! What a file system promises, and what [`check`] holds it to: what was there when a sync ended, and was not
+//! touched since, is there, exactly so. What was touched since may be in between, except a file that was
+//! replaced as programs do it that care (write another one, fsync it, rename it over the old one): that is
+//! old or new, never a mixture.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -162,8 +163,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Checks what is there after a power cut, when the sync at step `durable` was reported and no later one; 0 for none.
-    /// Answers with how many names had to be exactly so.
+    /// Checks what is there after a power cut, when the sync at step `durable` was reported and no later one;
+    /// 0 for none. Answers with how many names had to be exactly so.
     fn check(&mut self, dir: &Path, durable: u64) -> Result<u64> {
         let dir = self.dir(dir);
         for number in 1..=durable {
@@ -207,7 +208,8 @@ impl Writer {
             let Some(versions) = versions else { continue };
             ensure!(
                 versions.contains(&is),
-                "{} has {} bytes and is none of the {} versions that it may be, after the sync at step {durable}",
+                "{} has {} bytes and is none of the {} versions that it may be, \
+                 after the sync at step {durable}",
                 path.display(),
                 is.map_or(-1, |bytes| bytes.len() as i64),
                 versions.len()
@@ -233,8 +235,8 @@ fn names(step: &Step) -> impl Iterator<Item = u64> {
     one.into_iter().chain(two)
 }
 
-/// Lets `writers` change their directories in `dir` while `go_on` says so. Calls `report` with writer and step of each
-/// sync that has ended.
+/// Lets `writers` change their directories in `dir` while `go_on` says so. Calls `report` with writer and
+/// step of each sync that has ended.
 ///
 /// # Errors
 /// The first that a writer meets.
@@ -262,7 +264,8 @@ pub fn write(
     })
 }
 
-/// Checks all directories: `durable` has each writer's last sync. Answers with how many names had to be exactly so.
+/// Checks all directories: `durable` has each writer's last sync. Answers with how many names had to be
+/// exactly so.
 ///
 /// # Errors
 /// What is not as it must be.
@@ -302,7 +305,7 @@ mod tests {
         let syncs = run(dir.path(), 60);
         let exact = check(dir.path(), 1, &[syncs[59]]).unwrap();
         assert!(exact > NAMES / 2, "{exact} names are known");
-        // It is not what it was ten syncs ago.
+        // The tree is not what it was ten syncs ago.
         assert!(check(dir.path(), 1, &[syncs[49]]).is_err());
         assert!(check(dir.path(), 1, &[syncs[59], 0]).is_ok(), "the second writer never wrote");
         assert!(check(dir.path(), 1, &[syncs[59] + 1]).is_err(), "that is no sync");

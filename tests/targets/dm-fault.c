@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * dm-fault: a device-mapper target that fails as real disks do: in places, for one kind of operation, and with the
- * status that says why. The kernel's own (error, flakey, dust) say EIO only, whatever they play.
+ * dm-fault: a device-mapper target that fails as real disks do: in places, for one kind of operation, and
+ * with the status that says why. The kernel's own (error, flakey, dust) say EIO only, whatever they play.
  *
  *	dmsetup create NAME --table "0 SECTORS fault DEVICE START"
  *	dmsetup message NAME 0 fail STATUS OPERATION FIRST SECTORS
  *	dmsetup message NAME 0 mend
  *
- * STATUS is medium, protection, io, path, timeout, offline, or target; OPERATION is read, write, flush or all. FIRST
- * and SECTORS say which sectors of NAME fail; a flush has none and fails whatever they are. Anything that touches a
- * sector which fails does so as a whole, and nothing of it is done. Each message adds to those before it, and the first
- * that fits counts; after "mend" nothing fails, and all data are what they were. A write that covers all sectors of
- * which reads fail as medium, protection or io mends these, as on disks.
+ * STATUS is medium, protection, io, path, timeout, offline, or target; OPERATION is read, write, flush or
+ * all. FIRST and SECTORS say which sectors of NAME fail; a flush has none and fails whatever they are.
+ * Anything that touches a sector which fails does so as a whole, and nothing of it is done. Each message adds
+ * to those before it, and the first that fits counts; after "mend" nothing fails, and all data are what they
+ * were. A write that covers all sectors of which reads fail as medium, protection or io mends these, as on
+ * disks.
  */
 
 #include <linux/device-mapper.h>
@@ -87,7 +88,8 @@ static blk_status_t fault_status(struct fault *f, struct bio *bio, sector_t sect
 	}
 	for (unsigned int i = 0; what == WRITES && status == BLK_STS_OK && i < f->count;) {
 		const struct rule *r = &f->rules[i];
-		bool of_disk = r->status == BLK_STS_MEDIUM || r->status == BLK_STS_PROTECTION || r->status == BLK_STS_IOERR;
+		bool of_disk = r->status == BLK_STS_MEDIUM || r->status == BLK_STS_PROTECTION ||
+			       r->status == BLK_STS_IOERR;
 
 		if (r->what == READS && of_disk && sector <= r->first &&
 		    sector + bio_sectors(bio) >= r->first + r->sectors)
@@ -127,7 +129,8 @@ static int fault_fail(struct fault *f, char **argv)
 	for (unsigned int i = 0; i < ARRAY_SIZE(operations); i++)
 		if (!strcmp(argv[2], operations[i].name))
 			r.what = operations[i].what;
-	if (r.status == BLK_STS_OK || !r.what || kstrtoull(argv[3], 10, &r.first) || kstrtoull(argv[4], 10, &r.sectors))
+	if (r.status == BLK_STS_OK || !r.what || kstrtoull(argv[3], 10, &r.first) ||
+	    kstrtoull(argv[4], 10, &r.sectors))
 		return -EINVAL;
 	spin_lock_irqsave(&f->lock, flags);
 	if (f->count < MOST)

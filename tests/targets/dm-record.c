@@ -5,15 +5,16 @@
  *	dmsetup create NAME --table "0 SECTORS record DEVICE NUMBER"
  *
  * All devices write into one record, in memory, which begins when the module is loaded and can be read from
- * /dev/dm-record. What is written to that file becomes a mark in the record. tests/src/record.rs reads it and says what
- * a power cut may leave.
+ * /dev/dm-record. What is written to that file becomes a mark in the record. tests/src/record.rs reads it and
+ * says what a power cut may leave.
  *
- * dm-log-writes is not enough for two devices: its log does not say when a write was submitted, so two logs cannot be cut
- * at one moment; and if both devices share one log, it does not say which of them a flush was for.
+ * dm-log-writes is not enough for two devices: its log does not say when a write was submitted, so two logs
+ * cannot be cut at one moment; and if both devices share one log, it does not say which of them a flush was
+ * for.
  *
  * The order of the entries is that of the events:
  *  - a write or a flush is in the record before the disk has it;
- *  - its end is there before whoever submitted it knows;
+ *  - its end is there before the submitter knows;
  *  - a mark is there when write(2) returns.
  */
 

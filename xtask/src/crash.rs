@@ -5,9 +5,10 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
+use xtask::cargo::cargo;
 use xtask::progress::Progress;
 
-use super::{test, Crash};
+use super::Crash;
 
 /// How often a line says how far it is when stderr is not a terminal.
 const EVERY: Duration = Duration::from_secs(20);
@@ -34,7 +35,7 @@ pub fn any_seed() -> u64 {
 
 /// The crash model with its settings, as a test of which the name has to contain `filter`.
 pub fn for_tests(seed: Option<u64>, filter: &str) -> Command {
-    let mut command = test::cargo("test -p writeboost --test crash -- --nocapture");
+    let mut command = cargo("test -p writeboost --test crash -- --nocapture");
     command
         .arg(filter)
         .env("WRITEBOOST_STATES", STATES.to_string())
@@ -45,23 +46,23 @@ pub fn for_tests(seed: Option<u64>, filter: &str) -> Command {
 
 /// Lives of the real volume, likewise.
 pub fn lives_for_tests(seed: Option<u64>, filter: &str, full: bool) -> Command {
-    let mut command = test::cargo("test -p writeboost --test lives -- --nocapture");
+    let mut command = cargo("test -p writeboost --test lives -- --nocapture");
     // A filter for the file means all that is in it.
     command
         .arg(filter.strip_prefix("lives").unwrap_or(filter))
         .env("WRITEBOOST_IMAGES", if full { FULL_CUTS } else { CUTS }.to_string())
-        // The same in each run, so that what fails is of a change; a full one looks for what nobody has met yet.
+        // The same in each run, so that a failure comes from a change; a full run looks for new failures.
         .env("WRITEBOOST_SEED", seed.unwrap_or_else(|| if full { any_seed() } else { 1 }).to_string());
     command
 }
 
 /// Runs what `args` want.
 pub fn run(args: Crash, progress: Progress) -> Result<ExitCode> {
-    let mut build = test::cargo("test --quiet -p writeboost --test crash --no-run");
+    let mut build = cargo("test --quiet -p writeboost --test crash --no-run");
     if !build.stdout(Stdio::null()).status().context("cannot run cargo")?.success() {
         return Ok(ExitCode::FAILURE);
     }
-    let mut command = test::cargo("test --quiet -p writeboost --test crash -- --nocapture --exact");
+    let mut command = cargo("test --quiet -p writeboost --test crash -- --nocapture --exact");
     command.env("WRITEBOOST_PROGRESS", "1");
     // Measured on two cores.
     let (what, test, seconds) = if let Some(case) = &args.case {

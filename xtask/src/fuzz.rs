@@ -64,14 +64,7 @@ struct Job {
 
 /// Runs what `args` want.
 pub fn run(args: Fuzz, progress: Progress) -> Result<ExitCode> {
-    let all: Vec<_> = TARGETS.iter().map(|(name, _)| *name).collect();
-    let targets: Vec<_> = match args.target.as_deref() {
-        None => all,
-        Some(name) => match all.iter().find(|t| **t == name) {
-            Some(t) => vec![*t],
-            None => bail!("there is no fuzz target {name}; there are {}", all.join(", ")),
-        },
-    };
+    let targets = targets(args.target.as_deref())?;
     let fuzzer = Fuzzer::setup(progress)?;
     let time = Duration::from_secs(args.minutes * 60);
     let step = progress.step(format!("fuzzing {}", targets.join(", ")), time);
@@ -102,11 +95,7 @@ pub fn run(args: Fuzz, progress: Progress) -> Result<ExitCode> {
             stat.coverage,
             stat.inputs
         ));
-        let mut inputs = files(&fuzzer.found(job.target))?;
-        inputs.retain(|path| {
-            let age = fs::metadata(path).and_then(|m| m.modified()).map(|m| m.elapsed());
-            age.is_ok_and(|age| age.unwrap_or_default() <= started.elapsed())
-        });
+        let inputs = found_since(&fuzzer, job.target, started)?;
         if !status.success() && inputs.is_empty() {
             bail!("{} has ended with {status}; see {}", job.target, fuzzer.log(job.target).display());
         }
@@ -136,6 +125,26 @@ pub fn run(args: Fuzz, progress: Progress) -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
+/// All targets, or the one of that name.
+fn targets(name: Option<&str>) -> Result<Vec<&'static str>> {
+    let all: Vec<_> = TARGETS.iter().map(|(name, _)| *name).collect();
+    let Some(name) = name else { return Ok(all) };
+    match all.iter().find(|t| **t == name) {
+        Some(t) => Ok(vec![*t]),
+        None => bail!("there is no fuzz target {name}; there are {}", all.join(", ")),
+    }
+}
+
+/// The inputs that have shown a fault of a target since then.
+fn found_since(fuzzer: &Fuzzer, target: &str, since: Instant) -> Result<Vec<PathBuf>> {
+    let mut inputs = files(&fuzzer.found(target))?;
+    inputs.retain(|path| {
+        let age = fs::metadata(path).and_then(|m| m.modified()).map(|m| m.elapsed());
+        age.is_ok_and(|age| age.unwrap_or_default() <= since.elapsed())
+    });
+    Ok(inputs)
+}
+
 fn start(fuzzer: &Fuzzer, target: &'static str, time: Duration) -> Result<Job> {
     let (corpus, found) = (fuzzer.corpus(target), fuzzer.found(target));
     for dir in [&corpus, &found] {
@@ -145,7 +154,8 @@ fn start(fuzzer: &Fuzzer, target: &'static str, time: Duration) -> Result<Job> {
     let mut command = fuzz_command(fuzzer, target);
     command
         .arg(format!("-max_total_time={}", time.as_secs()))
-        // By the clock: that of a machine which has other things to do is no fault. What loops for ever is found all the same.
+        // By the clock: that of a machine which has other things to do is no fault. What loops for ever is
+        // found all the same.
         .arg("-timeout=1200")
         .arg(format!("-artifact_prefix={}/", found.display()))
         .arg(&corpus)
@@ -178,7 +188,7 @@ fn fuzz_command(fuzzer: &Fuzzer, target: &str) -> Command {
         .arg(fuzzer.program(target))
         .args(["-rss_limit_mb=1024", "-malloc_limit_mb=64"])
         .arg(format!("-max_len={}", max_len(target)))
-        // What was freed is kept to see who uses it; that much is enough.
+        // Freed memory is kept, to see uses of it; that much is enough.
         .env("ASAN_OPTIONS", "quarantine_size_mb=16")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -186,8 +196,8 @@ fn fuzz_command(fuzzer: &Fuzzer, target: &str) -> Command {
     command
 }
 
-/// Replaces the inputs in the repository by as few as reach all that is reached. Those that people have given a name stay;
-/// the fuzzer's are numbers.
+/// Replaces the inputs in the repository by as few as reach all that is reached. Those that people have given
+/// a name stay; the fuzzer's are numbers.
 fn keep(fuzzer: &Fuzzer, only: Option<&str>, progress: Progress) -> Result<()> {
     for (target, _) in TARGETS.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
         let step = progress.step(format!("choosing inputs of {target}"), Duration::from_secs(60));

@@ -16,14 +16,16 @@ mod mutants;
 mod races;
 mod screenshots;
 mod test;
+mod tidy;
 mod vm;
 
-/// Builds, boots and tests the writeboost kernel module. Everything it needs is fetched, built and cached on first use.
+/// Builds, boots and tests the writeboost kernel module. Everything it needs is fetched, built and cached on
+/// first use.
 ///
-/// Two kinds of guests exist: `uml`, User Mode Linux built from Debian's kernel source, runs at native speed and is for
-/// every day; `debian`, Debian's own kernel under QEMU, is emulated and slow, and the proof that the module works where
-/// users are. What is set up is kept in ${XDG_CACHE_HOME:-~/.cache}/writeboost and can be deleted at any time.
-/// WRITEBOOST_MIRROR names another Debian mirror than http://deb.debian.org/debian.
+/// Two kinds of guests exist: `uml`, User Mode Linux built from Debian's kernel source, runs at native speed
+/// and is for every day; `debian`, Debian's own kernel under QEMU, is emulated and slow, and the proof that
+/// the module works where users are. What is set up is kept in ${XDG_CACHE_HOME:-~/.cache}/writeboost and can
+/// be deleted at any time. WRITEBOOST_MIRROR names another Debian mirror than http://deb.debian.org/debian.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
 struct Cli {
@@ -36,7 +38,8 @@ enum Command {
     Bench(Bench),
     BuildKmod(BuildKmod),
     Crash(Crash),
-    /// Show the main job on throw-away devices: create a volume, cut the power while it is written to, resume, check
+    /// Show the main job on throw-away devices: create a volume, cut the power while it is written to,
+    /// resume, check
     ///
     /// The first time, setting up the lab takes about 15 minutes on two cores; after that, a minute.
     Demo,
@@ -51,8 +54,9 @@ enum Command {
 
 /// Measure writeboost and its peers, dm-writecache, dm-cache and bcache, on the same work in one run
 ///
-/// Prints medians, spread and ratios, and writes a report with plots to target/bench/report.md. Leave the machine alone
-/// meanwhile: what else runs on it is measured, too. docs/benchmarks.md says what the figures mean.
+/// Prints medians, spread and ratios, and writes a report with plots to target/bench/report.md. Leave the
+/// machine alone meanwhile: what else runs on it is measured, too. docs/benchmarks.md says what the figures
+/// mean.
 ///
 /// Examples:
 ///   cargo xtask bench --quick
@@ -80,8 +84,8 @@ struct Bench {
 /// Build the kernel module, dm-writeboost.ko, and say where it is
 #[derive(Debug, Args)]
 struct BuildKmod {
-    /// uml[:X.Y], debian[:X.Y] (newest supported series unless named) or host, the running kernel. Without it: host if
-    /// that can work, else uml
+    /// uml[:X.Y], debian[:X.Y] (newest supported series unless named) or host, the running kernel. Without
+    /// it: host if that can work, else uml
     #[arg(long)]
     kernel: Option<Kernel>,
     /// Do not build it: ask clippy what it has against the module's Rust, as `cargo xtask test` does
@@ -91,9 +95,10 @@ struct BuildKmod {
 
 /// Check the engine in simulated crashes: of random lives of a volume, and what is left of it after each
 ///
-/// A crash state is a power cut or a crash of the host, at any moment of writes, flushes, writeback, relocation or
-/// resume, with what it left on the two devices, followed by a resume and a check of the whole volume. Says how many it
-/// checks per second. A failure is made smaller, shown step by step, and printed with the command that repeats it.
+/// A crash state is a power cut or a crash of the host, at any moment of writes, flushes, writeback,
+/// relocation or resume, with what it left on the two devices, followed by a resume and a check of the whole
+/// volume. Says how many it checks per second. A failure is made smaller, shown step by step, and printed
+/// with the command that repeats it.
 ///
 /// Examples:
 ///   cargo xtask crash --states 10000000
@@ -116,8 +121,8 @@ struct Crash {
     /// Repeats one run, or the part of it that a failure was reduced to, and shows what happens in it
     #[arg(long, conflicts_with_all = ["states", "seed", "threads"])]
     case: Option<String>,
-    /// Instead of random lives, all crashes of all histories of up to so many events; 4 are half a million states, and each
-    /// more is some times as many
+    /// Instead of random lives, all crashes of all histories of up to so many events; 4 are half a million
+    /// states, and each more is some times as many
     #[arg(long, value_name = "EVENTS", conflicts_with_all = ["states", "seed", "case"])]
     small: Option<usize>,
     /// All crashes of one small history, at each of its moments
@@ -127,9 +132,9 @@ struct Crash {
 
 /// Throw hostile bytes at whatever reads a device or a table line: the fuzz targets in fuzz/
 ///
-/// Targets are superblock, headers, replay (a whole cache device) and arguments; without one, all of them run side by
-/// side. Installs cargo-fuzz into the cache on first use. Inputs that reach something new are kept there and used by the
-/// next run. What is found is printed with the command that repeats it.
+/// Targets are superblock, headers, replay (a whole cache device) and arguments; without one, all of them run
+/// side by side. Installs cargo-fuzz into the cache on first use. Inputs that reach something new are kept
+/// there and used by the next run. What is found is printed with the command that repeats it.
 ///
 /// Examples:
 ///   cargo xtask fuzz
@@ -143,7 +148,8 @@ struct Fuzz {
     /// How long
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     minutes: u64,
-    /// Afterwards choose the inputs in fuzz/corpus anew, which `cargo test` runs: as few as reach all that is reached
+    /// Afterwards choose the inputs in fuzz/corpus anew, which `cargo test` runs: as few as reach all that is
+    /// reached
     #[arg(long)]
     keep: bool,
 }
@@ -168,10 +174,11 @@ struct Mutants {
     filter: Option<String>,
 }
 
-/// Check what threads do at the same time: the engine under the model checker loom, the volume in a simulation
+/// Check what threads do at the same time: the engine under the model checker loom, the volume in a
+/// simulation
 ///
-/// loom tries all orders, and all that weakly ordered memory may show, of what passes between threads and the end of I/O
-/// without a lock. A simulation tries many orders of all threads of a volume together.
+/// loom tries all orders, and all that weakly ordered memory may show, of what passes between threads and the
+/// end of I/O without a lock. A simulation tries many orders of all threads of a volume together.
 ///
 /// Examples:
 ///   cargo xtask races
@@ -210,11 +217,12 @@ struct Test {
     /// Only what takes no more than two minutes altogether
     #[arg(long)]
     quick: bool,
-    /// Also what takes too long for every day, and everything on kernels for races and with debug checks; says
-    /// beforehand how long that takes
+    /// Also what takes too long for every day, and everything on kernels for races and with debug checks;
+    /// says beforehand how long that takes
     #[arg(long, conflicts_with = "quick")]
     full: bool,
-    /// What guests boot: uml[:X.Y], uml-smp[:X.Y], uml-debug[:X.Y] (lockdep, KASAN and more) or debian[:X.Y]. Without it: uml
+    /// What guests boot: uml[:X.Y], uml-smp[:X.Y], uml-debug[:X.Y] (lockdep, KASAN and more) or debian[:X.Y].
+    /// Without it: uml
     #[arg(long)]
     kernel: Option<Kernel>,
     /// Repeats a run with random content and moments
@@ -226,8 +234,8 @@ struct Test {
 
 /// Boot a guest with the module and the tools, for a shell or one command
 ///
-/// Changes to the guest's root are gone when it ends; disks and /mnt/share stay. Disks appear as /dev/lab/disk0,
-/// /dev/lab/disk1, ...; the kernel's log goes to --log.
+/// Changes to the guest's root are gone when it ends; disks and /mnt/share stay. Disks appear as
+/// /dev/lab/disk0, /dev/lab/disk1, ...; the kernel's log goes to --log.
 ///
 /// Examples:
 ///   cargo xtask vm
@@ -237,7 +245,8 @@ struct Test {
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 struct Vm {
-    /// uml[:X.Y], uml-debug[:X.Y] (lockdep, KASAN and more) or debian[:X.Y]; the newest supported series unless named
+    /// uml[:X.Y], uml-debug[:X.Y] (lockdep, KASAN and more) or debian[:X.Y]; the newest supported series
+    /// unless named
     #[arg(long, default_value = "uml")]
     kernel: Kernel,
     /// How many CPUs the guest has
@@ -258,8 +267,8 @@ struct Vm {
     /// Words for the kernel's command line; may be given several times
     #[arg(long, value_name = "NAME=VALUE")]
     param: Vec<String>,
-    /// What to run instead of a shell: a program with its arguments, or a single word that is a bash script. Its output
-    /// and its exit status become ours
+    /// What to run instead of a shell: a program with its arguments, or a single word that is a bash script.
+    /// Its output and its exit status become ours
     #[arg(last = true)]
     command: Vec<String>,
 }

@@ -1,10 +1,11 @@
 //! `cargo xtask mutants`: deliberate bugs in the engine, each of which its tests must catch.
 //!
-//! A mutant is a file in `kmod/mutants`: a sentence that says what is wrong, and a patch without line numbers, whose old
-//! lines must be found exactly once. It is applied to a copy of the engine in `target/mutants`; the copy is built with
-//! the crash model, the directed tests and those of hibernation, and these run until one of them fails. What makes room is no part of
-//! the engine: a mutant of that is built with its own tests, which explore all its states. One of
-//! the volume is built with `kmod/tests/lives/`. `docs/mutants.md` is the list.
+//! A mutant is a file in `kmod/mutants`: a sentence that says what is wrong, and a patch without line
+//! numbers, whose old lines must be found exactly once. It is applied to a copy of the engine in
+//! `target/mutants`; the copy is built with the crash model, the directed tests and those of hibernation, and
+//! these run until one of them fails. What makes room is no part of the engine: a mutant of that is built
+//! with its own tests, which explore all its states. One of the volume is built with `kmod/tests/lives/`.
+//! `docs/mutants.md` is the list.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,19 +14,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context, Result};
+use xtask::cargo::cargo;
 use xtask::lab::checkout;
 use xtask::progress::Progress;
 
-use super::{test, Mutants};
+use super::Mutants;
 
-/// A test that hangs has caught the mutant too. None takes so much time of a CPU when it does not; how long that is by the
-/// clock depends on what else the machine does.
+/// A test that hangs has caught the mutant too. None takes so much time of a CPU when it does not; how long
+/// that is by the clock depends on what else the machine does.
 const PATIENCE: Duration = Duration::from_secs(200);
 
 /// The tests that are in the sources themselves.
 const LIB: &str = "lib";
 
-/// One stage: what its tests are called in reports, where they are, which of them, and how many states they look at.
+/// One stage: what its tests are called in reports, where they are, which of them, and how many states they
+/// look at.
 type Stage = (&'static str, &'static str, &'static str, &'static str);
 
 /// Of the engine. Little of the model comes first, which catches most.
@@ -43,7 +46,7 @@ const ENGINE: [Stage; 7] = [
 const LIVES: [Stage; 2] =
     [("lives", "lives", "the_volume_survives", "20000"), ("steering test", "steering", "", "")];
 
-/// Of the machine that says who makes room. The engine's tests drive the engine only.
+/// Of the state machine that decides what makes room. The engine's tests drive the engine only.
 const ROOM: [Stage; 1] = [("states of room", LIB, "policy::room::", "")];
 
 /// One deliberate bug.
@@ -161,7 +164,8 @@ impl Copy {
         // What is quickest to build and to run; with the checks that the kernel has too.
         let manifest =
             "[package]\nname = \"writeboost\"\nversion = \"0.0.0\"\nedition = \"2021\"\n\n[workspace]\n\n\
-                        [dependencies]\ncrc32c = \"0.6\"\ncorosensei = \"0.3\"\n\n[profile.dev]\nopt-level = 1\ndebug = 0\n\n\
+                        [dependencies]\ncrc32c = \"0.6\"\ncorosensei = \"0.3\"\n\n\
+                        [profile.dev]\nopt-level = 1\ndebug = 0\n\n\
                         [profile.dev.package.crc32c]\nopt-level = 3\n";
         fs::write(copy.dir.join("Cargo.toml"), manifest)?;
         Ok(copy)
@@ -173,7 +177,7 @@ impl Copy {
             LIB => ("--lib".into(), "writeboost"),
             _ => (format!("--test {name}"), name),
         };
-        let output = test::cargo("test --quiet --no-run --message-format json")
+        let output = cargo("test --quiet --no-run --message-format json")
             .args(which.split(' '))
             .current_dir(&self.dir)
             .env("CARGO_TARGET_DIR", &self.target)
@@ -251,7 +255,8 @@ fn wait(child: &mut Child) -> Result<Option<bool>> {
 /// The time that a process has been running on a CPU (proc(5)).
 fn cpu_time(pid: u32) -> Option<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Behind the name, which may hold anything, come state (field 3) and so on; utime and stime are 14 and 15.
+    // Behind the name, which may hold anything, come state (field 3) and so on; utime and stime are 14 and
+    // 15.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<u64>().ok();
     // A tick is a hundredth of a second to all programs, whatever it is to the kernel.
@@ -297,8 +302,8 @@ fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Tries the mutants with `filter` in their names (as `mutant::NAME`), and prints each as a test. Says how many were caught
-/// and how many live.
+/// Tries the mutants with `filter` in their names (as `mutant::NAME`), and prints each as a test. Says how
+/// many were caught and how many live.
 pub fn run_all(filter: &str, threads: Option<usize>) -> Result<(u64, u64)> {
     let mutants: Vec<_> =
         all()?.into_iter().filter(|m| format!("mutant::{}", m.name).contains(filter)).collect();

@@ -139,7 +139,8 @@ impl Step {
         }
     }
 
-    /// Runs `command` with its output in `log`, its latest line beside the spinner, and the end of it in the error.
+    /// Runs `command` with its output in `log`, its latest line beside the spinner, and the end of it in the
+    /// error.
     pub fn run(&self, command: &mut Command, log: &Path) -> Result<()> {
         let lines = self.run_collect(command, log)?;
         if let Some(lines) = lines {

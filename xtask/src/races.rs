@@ -1,5 +1,6 @@
-//! `cargo xtask races`: what threads of a volume do at the same time, under the model checker loom, `kmod/tests/loom.rs`, and in many
-//! orders of a simulation, `kmod/tests/races.rs`; and deliberate bugs that these must find.
+//! `cargo xtask races`: what threads of a volume do at the same time, under the model checker loom,
+//! `kmod/tests/loom.rs`, and in many orders of a simulation, `kmod/tests/races.rs`; and deliberate bugs that
+//! these must find.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,10 +8,11 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context, Result};
+use xtask::cargo::cargo;
 use xtask::lab::checkout;
 use xtask::progress::Progress;
 
-use super::{test, Races};
+use super::Races;
 
 /// The checkers, each a feature of the engine's crate and a test of that name.
 pub const CHECKERS: [&str; 2] = ["loom", "races"];
@@ -100,7 +102,8 @@ const MUTANTS: &[Mutant] = &[
         "what lands between the last look of who sends and his last word is left to nobody",
         FLIGHT,
         "self.watch.swap(0, Ordering::AcqRel) & SEEN != 0",
-        "let seen = self.watch.load(Ordering::Acquire) & SEEN != 0; self.watch.store(0, Ordering::Release); seen",
+        "let seen = self.watch.load(Ordering::Acquire) & SEEN != 0; self.watch.store(0, Ordering::Release); \
+         seen",
     ),
     mutant(
         "loom",
@@ -139,7 +142,8 @@ const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "loom",
-        "who is about to wait is not seen, and does not see the event (wb_event_notify in shim.c without its second barrier)",
+        "who is about to wait is not seen, and does not see the event \
+         (wb_event_notify in shim.c without its second barrier)",
         "tests/cells/mod.rs",
         "        // `smp_mb__after_atomic`.
         full_barrier();
@@ -246,7 +250,7 @@ const MUTANTS: &[Mutant] = &[
 
 /// The tests of one checker, of which the names have to contain `filter`.
 pub fn checker(name: &str, seed: Option<u64>, filter: &str) -> Command {
-    let mut command = test::cargo(&words(name));
+    let mut command = cargo(&words(name));
     command.args(["--", "--nocapture", filter]);
     if let Some(seed) = seed {
         command.env("WRITEBOOST_SEED", seed.to_string());
@@ -275,7 +279,8 @@ pub fn run(args: Races, progress: Progress) -> Result<ExitCode> {
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Checks that each mutant with `filter` in its name is found; reports as tests do, and says how many were and were not.
+/// Checks that each mutant with `filter` in its name is found; reports as tests do, and says how many were
+/// and were not.
 pub fn mutants(filter: &str, progress: Progress) -> Result<(u64, u64)> {
     let chosen: Vec<&Mutant> = MUTANTS.iter().filter(|m| name_of(m).contains(filter)).collect();
     let step = progress.step(
@@ -364,7 +369,7 @@ impl Copy {
     }
 
     fn cargo(&self, words: &str) -> Command {
-        let mut command = test::cargo(words);
+        let mut command = cargo(words);
         // Not the checkout's: cargo takes a package at the same place in another workspace for the same one.
         command.current_dir(&self.dir).env("CARGO_TARGET_DIR", self.dir.join("target"));
         command.stdout(Stdio::null()).stderr(Stdio::null());

@@ -5,10 +5,11 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use xtask::cargo::cargo;
 use xtask::lab::{checkout, clippy_module, Flavour, Kernel, Lab, SUPPORTED};
 use xtask::progress::Progress;
 
-use super::{crash, mutants, races, Test};
+use super::{crash, mutants, races, tidy, Test};
 
 /// How many tests ended how.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
@@ -19,7 +20,8 @@ struct Count {
 }
 
 impl Count {
-    /// From a line `test result: ok. 3 passed; 0 failed; 1 ignored; ...`, as cargo's and our own tests print it.
+    /// From a line `test result: ok. 3 passed; 0 failed; 1 ignored; ...`, as cargo's and our own tests print
+    /// it.
     fn parse(line: &str) -> Option<Self> {
         let (_, numbers) = line.strip_prefix("test result: ")?.split_once(". ")?;
         let number = |what: &str| {
@@ -40,8 +42,8 @@ impl Count {
     }
 }
 
-/// What a run has to do besides the lab's tests, in seconds on two cores: the checks, the host's tests, the crash model
-/// and the model checkers; and what a full one adds.
+/// What a run has to do besides the lab's tests, in seconds on two cores: the checks, the host's tests, the
+/// crash model and the model checkers; and what a full one adds.
 const HOST_SECONDS: u64 = 300;
 const FULL_HOST_SECONDS: u64 = 420;
 
@@ -106,7 +108,8 @@ fn announce(labs: &[LabRun], args: &Test) -> Result<()> {
         seconds += takes;
     }
     println!(
-        "all of it takes about {} h {:02} min on two cores, and an hour more the first time, for kernels to be built",
+        "all of it takes about {} h {:02} min on two cores, and an hour more the first time, \
+         for kernels to be built",
         seconds / 3600,
         seconds % 3600 / 60
     );
@@ -120,8 +123,38 @@ pub fn run(args: Test, progress: Progress) -> Result<ExitCode> {
     if args.full {
         announce(&labs, &args)?;
     }
-    // First, because it also installs the C libraries that the tools are linked with.
-    for lab in &labs {
+    set_up(&labs, &args, progress)?;
+    let mut total = Count::default();
+    let filter = args.filter.as_deref().unwrap_or("");
+    if !args.quick {
+        total.add(checks(filter, progress)?);
+    }
+    total.add(on_this_machine(&args, filter)?);
+    if args.full {
+        println!("\n== deliberate races");
+        let (passed, failed) = races::mutants(filter, progress)?;
+        total.add(Count { passed, failed, skipped: 0 });
+    }
+    for lab in labs {
+        let what = format!("the lab's tests on {}", lab.kernel);
+        total.add(tests(&what, lab.command(&args))?);
+    }
+
+    let seconds = started.elapsed().as_secs();
+    println!("\nall of this took {} min {} s", seconds / 60, seconds % 60);
+    let ran = total.passed + total.failed > 0;
+    if !ran {
+        eprintln!("error: no test has {filter:?} in its name");
+    }
+    // The last line, in a form that both people and scripts know.
+    println!("{}", total.show());
+    Ok(if ran && total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Makes the lab ready, for these runs and for tests that choose a kernel by themselves. This comes first,
+/// because it also installs the C libraries that the tools are linked with.
+fn set_up(labs: &[LabRun], args: &Test, progress: Progress) -> Result<()> {
+    for lab in labs {
         Lab::setup(lab.kernel, progress)?;
     }
     if !args.quick && args.filter.is_none() {
@@ -129,30 +162,45 @@ pub fn run(args: Test, progress: Progress) -> Result<ExitCode> {
             Lab::setup(Kernel::Debian(Some(series)), progress)?;
         }
     }
+    Ok(())
+}
+
+/// Everything that looks at the sources and runs nothing of them.
+fn checks(filter: &str, progress: Progress) -> Result<Count> {
     let mut total = Count::default();
-    let filter = args.filter.as_deref().unwrap_or("");
-    if !args.quick {
-        for (name, words, variable) in [
-            ("check::format", "fmt --all --check", None),
-            ("check::clippy", "clippy --quiet --workspace --all-targets -- -D warnings", None),
-            ("check::doc", "doc --quiet --workspace --no-deps", Some(("RUSTDOCFLAGS", "-D warnings"))),
-        ] {
-            if name.contains(filter) {
-                let mut command = cargo(words);
-                command.envs(variable);
-                total.add(check(name, command)?);
-            }
+    for (name, words, variable) in [
+        ("check::format", "fmt --all --check", None),
+        ("check::clippy", "clippy --quiet --workspace --all-targets -- -D warnings", None),
+        ("check::doc", "doc --quiet --workspace --no-deps", Some(("RUSTDOCFLAGS", "-D warnings"))),
+    ] {
+        if name.contains(filter) {
+            let mut command = cargo(words);
+            command.envs(variable);
+            total.add(check(name, command)?);
         }
     }
-    if !args.quick && "check::format_kmod".contains(filter) {
+    if "check::format_kmod".contains(filter) {
         // What only the kernel compiles: cargo does not know of it.
         let mut command = Command::new("rustfmt");
         command.current_dir(checkout()).args(["--check", "--edition", "2021", "kmod/src/writeboost_main.rs"]);
         total.add(check("check::format_kmod", command)?);
     }
-    if !args.quick && "check::clippy_kmod".contains(filter) {
-        total.add(clippy_kmod(progress)?);
+    if "check::clippy_kmod".contains(filter) {
+        // In what only Kbuild compiles code runs in interrupts: a panic there takes the machine with it.
+        total.add(report("check::clippy_kmod", clippy_module(Kernel::UML, progress)?));
     }
+    if "check::width".contains(filter) {
+        total.add(report("check::width", tidy::width()?));
+    }
+    if "check::shell".contains(filter) {
+        total.add(report("check::shell", tidy::shell(progress)?));
+    }
+    Ok(total)
+}
+
+/// All tests that need no guest, but for deliberate races.
+fn on_this_machine(args: &Test, filter: &str) -> Result<Count> {
+    let mut total = Count::default();
     let mut host =
         cargo("test --no-fail-fast --workspace --lib --bins --tests --exclude writeboost-tests --");
     host.arg(filter);
@@ -175,63 +223,28 @@ pub fn run(args: Test, progress: Progress) -> Result<ExitCode> {
             total.add(tests(&format!("races under {name}"), races::checker(name, None, filter))?);
         }
     }
-    if args.full {
-        println!("\n== deliberate races");
-        let (passed, failed) = races::mutants(filter, progress)?;
-        total.add(Count { passed, failed, skipped: 0 });
-    }
-    for lab in labs {
-        let what = format!("the lab's tests on {}", lab.kernel);
-        total.add(tests(&what, lab.command(&args))?);
-    }
-
-    let seconds = started.elapsed().as_secs();
-    println!("\nall of this took {} min {} s", seconds / 60, seconds % 60);
-    let ran = total.passed + total.failed > 0;
-    if !ran {
-        eprintln!("error: no test has {filter:?} in its name");
-    }
-    // The last line, in a form that both people and scripts know.
-    println!("{}", total.show());
-    Ok(if ran && total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(total)
 }
 
-/// Cargo with `words`, in the checkout.
-pub fn cargo(words: &str) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(words.split_whitespace()).current_dir(checkout()).stdin(Stdio::null());
-    // Set for us by the cargo that runs us; what is built must not depend on who asked for it.
-    for (name, _) in std::env::vars_os() {
-        if name.as_encoded_bytes().starts_with(b"CARGO_PKG_") || name == "CARGO_MANIFEST_DIR" {
-            command.env_remove(name);
-        }
-    }
-    command
-}
-
-/// A check counts as a test. Its output is shown when it fails.
+/// A check by a command counts as a test. Its output is shown when it fails.
 fn check(name: &str, mut command: Command) -> Result<Count> {
     let output = command.output().context("cannot run cargo")?;
-    if output.status.success() {
-        println!("test {name} ... ok");
-        return Ok(Count { passed: 1, ..Count::default() });
-    }
-    println!("test {name} ... FAILED");
-    println!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    Ok(Count { failed: 1, ..Count::default() })
+    let found = [output.stdout, output.stderr].concat();
+    Ok(report(name, (!output.status.success()).then(|| String::from_utf8_lossy(&found).into_owned())))
 }
 
-/// Clippy on what only Kbuild compiles, where code runs in interrupts: a panic there takes the machine with it.
-fn clippy_kmod(progress: Progress) -> Result<Count> {
-    let found = clippy_module(Kernel::UML, progress)?;
+/// A check counts as a test, and fails when it has found something.
+fn report(name: &str, found: Option<String>) -> Count {
     let (word, passed) = if found.is_none() { ("ok", 1) } else { ("FAILED", 0) };
-    println!("test check::clippy_kmod ... {word}");
-    print!("{}", found.unwrap_or_default());
-    Ok(Count { passed, failed: 1 - passed, ..Count::default() })
+    println!("test {name} ... {word}");
+    if let Some(found) = found {
+        println!("{}", found.trim_end());
+    }
+    Count { passed, failed: 1 - passed, skipped: 0 }
 }
 
-/// Runs tests, shows their output as it comes, and adds up their results. Tests that end without a result, because they
-/// do not build or die, count as one that failed.
+/// Runs tests, shows their output as it comes, and adds up their results. Tests that end without a result,
+/// because they do not build or die, count as one that failed.
 fn tests(what: &str, mut command: Command) -> Result<Count> {
     println!("\n== {what}");
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
@@ -265,7 +278,8 @@ mod tests {
 
     #[test]
     fn results() {
-        let line = "test result: FAILED. 12 passed; 2 failed; 1 ignored; 0 measured; 7 filtered out; finished in 0.23s";
+        let line = "test result: FAILED. 12 passed; 2 failed; 1 ignored; 0 measured; 7 filtered out; \
+                    finished in 0.23s";
         let count = Count { passed: 12, failed: 2, skipped: 1 };
         assert_eq!(Count::parse(line), Some(count));
         assert_eq!(count.show(), "12 passed, 2 failed, 1 skipped");

@@ -14,8 +14,7 @@ use super::Vm;
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What an interactive guest says first.
-const WELCOME: &str =
-    "echo \"Linux $(uname -r). modprobe dm-writeboost; exit or ^D ends the guest.\"\nexec bash -l\n";
+const WELCOME: &str = include_str!("lab/scripts/shell.sh");
 
 /// Boots a guest, and answers with the status of the command in it.
 pub fn run(args: Vm, progress: Progress) -> Result<ExitCode> {

@@ -1,10 +1,11 @@
-//! The integration tests: each boots a guest of its own, and fails on whatever its script or the guest's kernel has to
-//! complain about.
+//! The integration tests: each boots a guest of its own, and fails on whatever its script or the guest's
+//! kernel has to complain about.
 //!
-//! `cargo xtask test NAME` or `cargo test -p writeboost-tests --test lab -- NAME` runs those that have NAME in their
-//! names. From the environment: `WRITEBOOST_KERNEL` boots another kernel than `uml`, as `--kernel` of `cargo xtask vm`
-//! names it; `WRITEBOOST_QUICK` leaves out what is slow, `WRITEBOOST_FULL` leaves out nothing; `WRITEBOOST_SEED` repeats a
-//! run with random content and moments. With `WRITEBOOST_PLAN` nothing is run: it says how much that would be.
+//! `cargo xtask test NAME` or `cargo test -p writeboost-tests --test lab -- NAME` runs those that have NAME
+//! in their names. From the environment: `WRITEBOOST_KERNEL` boots another kernel than `uml`, as `--kernel`
+//! of `cargo xtask vm` names it; `WRITEBOOST_QUICK` leaves out what is slow, `WRITEBOOST_FULL` leaves out
+//! nothing; `WRITEBOOST_SEED` repeats a run with random content and moments. With `WRITEBOOST_PLAN` nothing
+//! is run: it says how much that would be.
 
 mod admin;
 mod cutoff;
@@ -90,7 +91,8 @@ fn wanted(arguments: &Arguments, name: &str) -> bool {
     arguments.filter.as_ref().is_none_or(is) && !arguments.skip.iter().any(is)
 }
 
-/// How long tests take that need so many `seconds` each, the longest first, when `at_once` of them run at a time.
+/// How long tests take that need so many `seconds` each, the longest first, when `at_once` of them run at a
+/// time.
 fn together(seconds: &[u32], at_once: usize) -> u32 {
     let mut busy = vec![0; at_once.max(1)];
     for seconds in seconds {

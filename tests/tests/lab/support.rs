@@ -1,4 +1,4 @@
-//! What all tests share: the lab, a test's guests and their disks, and the log that is kept of each.
+//! All that tests have in common: the lab, a test's guests and their disks, and the log that is kept of each.
 
 use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions};
@@ -13,9 +13,20 @@ use xtask::lab::{checkout, Flavour, Guest, Kernel, Lab, NeverBooted, Outcome, Ru
 use xtask::progress::Progress;
 
 /// Functions for the scripts of guests.
-const PRELUDE: &str = include_str!("prelude.sh");
-/// How often an emulated machine that dies before any program has run in it gets another chance. The emulator is known for that
-/// when its processors change code under each other, which kernels do all the time while they boot.
+const PRELUDE: &str = include_str!("scripts/prelude.sh");
+/// Programs in Python for these scripts: files of the share.
+const PROGRAMS: &[(&str, &str)] = &[
+    ("discard.py", include_str!("scripts/python/discard.py")),
+    ("fail_nth.py", include_str!("scripts/python/fail_nth.py")),
+    ("flood.py", include_str!("scripts/python/flood.py")),
+    ("interrupt.py", include_str!("scripts/python/interrupt.py")),
+    ("pieces.py", include_str!("scripts/python/pieces.py")),
+    ("places.py", include_str!("scripts/python/places.py")),
+    ("unreadable.py", include_str!("scripts/python/unreadable.py")),
+];
+/// How often an emulated machine that dies before any program has run in it gets another chance. The emulator
+/// is known for that when its processors change code under each other, which kernels do all the time while
+/// they boot.
 const BOOTS_AGAIN: u32 = 2;
 
 /// A test.
@@ -87,7 +98,8 @@ pub struct Bench<'a> {
     fast: bool,
     /// Whether there is time for everything: a test may have more to do then.
     pub full: bool,
-    /// Whether the kernel looks for bugs by itself: what a test repeats only to meet rare moments it repeats less often there.
+    /// Whether the kernel looks for bugs by itself: what a test repeats only to meet rare moments it repeats
+    /// less often there.
     debug: bool,
     /// What everything random follows from.
     pub seed: u64,
@@ -132,8 +144,8 @@ impl Setup {
         }
     }
 
-    /// Whether the test is not for this run: it has no time for it, or the test boots a kernel of its own, so that one on
-    /// another kernel than the usual one would only repeat it.
+    /// Whether the test is not for this run: it has no time for it, or the test boots a kernel of its own, so
+    /// that one on another kernel than the usual one would only repeat it.
     pub fn leaves_out(&self, test: &Test) -> bool {
         let repeats = self.kernel != Kernel::UML && matches!(test.body, Body::Debian(..) | Body::Debug(_));
         test.level > self.level || repeats
@@ -211,12 +223,21 @@ fn room() -> Result<TempDir> {
 }
 
 impl Bench<'_> {
-    /// A guest with what every test has: 2 GiB of memory, and a share with the program `wbtest` in it.
+    /// A guest with these disks, in their order.
+    pub fn guest_with(&self, disks: &[PathBuf]) -> Result<Guest<'_>> {
+        Ok(disks.iter().fold(self.guest()?, Guest::disk))
+    }
+
+    /// A guest with what every test has: 2 GiB of memory, and a share with `wbtest` and the programs in
+    /// Python in it.
     pub fn guest(&self) -> Result<Guest<'_>> {
-        let share = self.dir.path().join("share");
+        let share = self.share();
         if !share.is_dir() {
             fs::create_dir(&share)?;
             fs::copy(env!("CARGO_BIN_EXE_wbtest"), share.join("wbtest"))?;
+            for (name, text) in PROGRAMS {
+                fs::write(share.join(name), text)?;
+            }
         }
         Ok(self.lab.guest().cpus(self.cpus).share(share).timeout(self.patience(600)))
     }
@@ -225,18 +246,19 @@ impl Bench<'_> {
     pub fn failing_guest(&self) -> Result<Guest<'_>> {
         let guest = self.guest()?;
         let module = self.module(&checkout().join("tests/targets"), "dm-fault.ko")?;
-        fs::copy(module, self.dir.path().join("share/dm-fault.ko"))?;
+        fs::copy(module, self.share().join("dm-fault.ko"))?;
         Ok(guest)
     }
 
-    /// How long a guest may take for what takes `seconds` at most on a fast kernel: those for races and for debugging are
-    /// several times slower, a file system under KASAN more than that, and so is an emulated machine.
+    /// How long a guest may take for what takes `seconds` at most on a fast kernel: those for races and for
+    /// debugging are several times slower, a file system under KASAN more than that, and so is an emulated
+    /// machine.
     pub fn patience(&self, seconds: u32) -> Duration {
         Duration::from_secs(u64::from(seconds)) * if self.fast && self.lab.is_uml() { 1 } else { 5 }
     }
 
-    /// How often a test does what it does `times` in a normal run: a quarter of that on the kernel that looks for bugs by
-    /// itself, which finds them in what is done, and not in how often it is.
+    /// How often a test does what it does `times` in a normal run: a quarter of that on the kernel that looks
+    /// for bugs by itself, which finds them in what is done, and not in how often it is.
     pub fn repeats(&self, times: u32) -> u32 {
         if self.debug {
             times.div_ceil(4)
@@ -250,9 +272,9 @@ impl Bench<'_> {
         self.lab.build_module(dir, name)
     }
 
-    /// The test's own directory on the host, which goes when it ends.
-    pub fn dir(&self) -> &Path {
-        self.dir.path()
+    /// The directory that its guests have at /mnt/share.
+    pub fn share(&self) -> PathBuf {
+        self.dir.path().join("share")
     }
 
     /// Where its log is, which stays.
@@ -267,7 +289,7 @@ impl Bench<'_> {
         Ok(path)
     }
 
-    /// A line for who runs the tests, also when all is well.
+    /// A line for the person who runs the tests, also when all is well.
     pub fn report(&self, line: &str) {
         println!("     {}: {line}", self.name);
         self.note(line);
@@ -351,6 +373,31 @@ fn tail(text: &str) -> String {
     let dots = if left_out > 0 { format!("... {left_out} lines ...\n") } else { String::new() };
     format!("{dots}{}", lines[left_out..].join("\n"))
 }
+
+/// The text of files in `scripts/`, one behind the other.
+macro_rules! shell {
+    ($($file:literal),+) => {
+        concat!($(include_str!(concat!("scripts/", $file, ".sh"))),+)
+    };
+}
+pub(crate) use shell;
+
+/// `KIND(MODULE::NAME, SECONDS, QUICK[, "HELPERS"]...)`, where KIND is [`script`] or [`failing`]: a test
+/// whose script is `scripts/MODULE/NAME.sh`, behind `scripts/helpers/HELPERS.sh`.
+macro_rules! from_file {
+    ($kind:ident($module:ident::$name:ident, $seconds:literal, $quick:literal $(, $helpers:literal)*)) => {
+        $kind(
+            concat!(stringify!($module), "::", stringify!($name)),
+            $seconds,
+            $quick,
+            concat!(
+                $(include_str!(concat!("scripts/helpers/", $helpers, ".sh")),)*
+                include_str!(concat!("scripts/", stringify!($module), "/", stringify!($name), ".sh"))
+            ),
+        )
+    };
+}
+pub(crate) use from_file;
 
 /// A test that is one script, run every few minutes if `quick`.
 pub const fn script(name: &'static str, seconds: u32, quick: bool, script: &'static str) -> Test {

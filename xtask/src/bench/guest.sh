@@ -1,5 +1,6 @@
-# Functions for the benchmark's guests. Each target is made anew on the same two devices, $slow and $fast, and leaves its
-# device in $dev. What is measured goes to files in $out.
+# shellcheck shell=bash
+# Functions for the benchmark's guests. Each target is made anew on the same two devices, $slow and $fast, and
+# leaves its device in $dev. What is measured goes to files in $out.
 set -eEuo pipefail
 shopt -s inherit_errexit
 export LC_ALL=C
@@ -12,7 +13,8 @@ ms() { echo "$((${EPOCHREALTIME/./} / 1000))"; }
 
 # The devices allocate memory when they are written to for the first time, and that is not to be measured.
 touch_all() {
-    fio --name=touch --eta=never --filename="$1" --rw=write --bs=1M --ioengine=psync --direct=1 --output=/dev/null
+    fio --name=touch --eta=never --filename="$1" --rw=write --bs=1M --ioengine=psync --direct=1 \
+        --output=/dev/null
 }
 
 # bed_ram MIB: two RAM disks, for the cost of the code.
@@ -49,8 +51,9 @@ bed_model() {
     touch_all $fast
 }
 
-# Options of dmsetup create: where that is timed it does not wait for udev, which takes much longer than the kernel.
-quick=
+# Options of dmsetup create: where that is timed it does not wait for udev, which takes much longer than the
+# kernel.
+quick=()
 
 wipe() { dd if=/dev/zero of="$1" bs=1M count=1 oflag=direct conv=fsync status=none; }
 
@@ -61,20 +64,20 @@ drop_slow() { :; }
 drain_slow() { :; }
 
 make_linear() {
-    dmsetup create $quick t --table "0 $(sectors $fast) linear $fast 0"
+    dmsetup create "${quick[@]}" t --table "0 $(sectors "$fast") linear $fast 0"
     dev=/dev/mapper/t
 }
 drop_linear() { remove t; }
 
 make_writeboost() {
-    [ "${keep:-}" ] || wipe $fast
-    dmsetup create $quick t --table "0 $(sectors $slow) writeboost $slow $fast"
+    [ "${keep:-}" ] || wipe "$fast"
+    dmsetup create "${quick[@]}" t --table "0 $(sectors "$slow") writeboost $slow $fast"
     dev=/dev/mapper/t
 }
 drop_writeboost() { remove t; }
 drain_writeboost() { dmsetup message t 0 drop_caches; }
 
-# It has our names for everything, so only one of the two can be loaded.
+# The C module has our names for everything, so only one of the two can be loaded.
 make_c_writeboost() {
     rmmod dm_writeboost 2>/dev/null || true
     insmod /mnt/share/c-writeboost.ko
@@ -84,8 +87,8 @@ drop_c_writeboost() { drop_writeboost; rmmod dm_writeboost; }
 drain_c_writeboost() { drain_writeboost; }
 
 make_writecache() {
-    [ "${keep:-}" ] || wipe $fast
-    dmsetup create $quick t --table "0 $(sectors $slow) writecache s $slow $fast 4096 0"
+    [ "${keep:-}" ] || wipe "$fast"
+    dmsetup create "${quick[@]}" t --table "0 $(sectors "$slow") writecache s $slow $fast 4096 0"
     dev=/dev/mapper/t
 }
 drop_writecache() { remove t; }
@@ -94,29 +97,31 @@ drain_writecache() { dmsetup message t 0 flush; }
 # dm-cache wants a device for its metadata: the first 16 MiB.
 make_cache() {
     local all
-    all=$(sectors $fast)
-    [ "${keep:-}" ] || wipe $fast
+    all=$(sectors "$fast")
+    [ "${keep:-}" ] || wipe "$fast"
     dmsetup create t_meta --table "0 32768 linear $fast 0"
     dmsetup create t_data --table "0 $((all - 32768)) linear $fast 32768"
-    dmsetup create $quick t --table "0 $(sectors $slow) cache /dev/mapper/t_meta /dev/mapper/t_data $slow 128 1 writeback smq 0"
+    dmsetup create "${quick[@]}" t --table \
+        "0 $(sectors "$slow") cache /dev/mapper/t_meta /dev/mapper/t_data $slow 128 1 writeback smq 0"
     dev=/dev/mapper/t
 }
 drop_cache() { remove t; remove t_meta; remove t_data; }
 
 # Settings as its users are told for benchmarks: everything is cached, and nothing goes around it.
 make_bcache() {
-    local set=/sys/block/bcache0/bcache/cache device
+    local set=/sys/block/bcache0/bcache/cache device bucket=512k
     modprobe bcache
     if [ ! "${keep:-}" ]; then
-        wipe $fast
-        wipe $slow
-        # It wants 128 buckets, which are of 512 KiB unless it is told otherwise.
-        make-bcache --writeback --bucket $([ $(sectors $fast) -ge 524288 ] && echo 512k || echo 128k) -C $fast -B $slow >/dev/null
+        wipe "$fast"
+        wipe "$slow"
+        # bcache wants 128 buckets, which are of 512 KiB unless it is told otherwise.
+        [ "$(sectors "$fast")" -ge 524288 ] || bucket=128k
+        make-bcache --writeback --bucket $bucket -C "$fast" -B "$slow" >/dev/null
     fi
     udevadm settle
     for device in $fast $slow; do
         # Registered by udev already, or now.
-        echo $device >/sys/fs/bcache/register 2>/dev/null || true
+        echo "$device" >/sys/fs/bcache/register 2>/dev/null || true
     done
     for _ in {1..100}; do [ -b /dev/bcache0 ] && [ -d $set ] && break; sleep 0.1; done
     [ -b /dev/bcache0 ]
@@ -129,20 +134,20 @@ drop_bcache() {
     local set
     set=$(readlink -f /sys/block/bcache0/bcache/cache)
     echo 1 >/sys/block/bcache0/bcache/stop
-    echo 1 >$set/stop
-    for _ in {1..300}; do [ -b /dev/bcache0 ] || [ -d $set ] || break; sleep 0.1; done
+    echo 1 >"$set/stop"
+    for _ in {1..300}; do [ -b /dev/bcache0 ] || [ -d "$set" ] || break; sleep 0.1; done
     udevadm settle
     sleep 0.3
     # Or udev would find bcache's superblocks through the next target, and bcache would not let go of that.
-    [ "${keep:-}" ] || { wipe $fast; wipe $slow; udevadm settle; }
+    [ "${keep:-}" ] || { wipe "$fast"; wipe "$slow"; udevadm settle; }
 }
 
 # snapshot FILE: what the devices and the CPU have done so far.
 snapshot() {
     {
         head -n1 /proc/stat
-        echo "slow $(cat /sys/block/${slow##*/}/stat)"
-        echo "fast $(cat /sys/block/${fast##*/}/stat)"
+        echo "slow $(cat /sys/block/"${slow##*/}"/stat)"
+        echo "fast $(cat /sys/block/"${fast##*/}"/stat)"
         grep -E '^MemFree' /proc/meminfo
     } >"$1"
 }
@@ -151,59 +156,62 @@ snapshot() {
 run() {
     local name=$1.$2 target=$2 prepare=$3
     shift 4
-    make_$target
+    make_"$target"
     [ "$prepare" = - ] || $prepare
     sync
     udevadm settle
-    snapshot $out/$name.before
-    fio --name=bench --eta=never --filename=$dev --direct=1 --output-format=json --output=$out/$name.json "$@"
-    snapshot $out/$name.after
-    [ ! -b /dev/mapper/t ] || dmsetup status t >$out/$name.status
-    drop_$target
+    snapshot "$out/$name.before"
+    fio --name=bench --eta=never --filename="$dev" --direct=1 --output-format=json \
+        --output="$out/$name.json" "$@"
+    snapshot "$out/$name.after"
+    [ ! -b /dev/mapper/t ] || dmsetup status t >"$out/$name.status"
+    drop_"$target"
     echo "done $name"
 }
 
 # fill MIB: so much of the device is written, in an order that every cache takes into itself.
 fill() {
-    fio --name=fill --eta=never --filename=$dev --direct=1 --rw=randwrite --bs=64k --size=$1M --ioengine=io_uring --iodepth=16 --output=/dev/null
+    fio --name=fill --eta=never --filename="$dev" --direct=1 --rw=randwrite --bs=64k --size="${1}M" \
+        --ioengine=io_uring --iodepth=16 --output=/dev/null
 }
 fill_512() { fill 512; }
 # Twice the cache; not the device alone, which has none.
-fill_up() { [ $dev = $slow ] || fill $(($(sectors $fast) / 1024)); }
+fill_up() { [ "$dev" = "$slow" ] || fill $(($(sectors "$fast") / 1024)); }
 # The same, each 4 KiB committed by itself.
 fill_fsync() {
-    fio --name=fill --eta=never --filename=$dev --direct=1 --rw=randwrite --bs=4k --size=$1M --ioengine=psync --fsync=1 --output=/dev/null
+    fio --name=fill --eta=never --filename="$dev" --direct=1 --rw=randwrite --bs=4k --size="${1}M" \
+        --ioengine=psync --fsync=1 --output=/dev/null
 }
 
 # memory ROUND TARGET MIB: free memory before there is the target, and when so much of its cache is filled.
 memory() {
     local name=$1.$2
-    # What the kernel keeps for later once the load has run is nobody's.
+    # The memory that the kernel keeps for later, once the load has run, belongs to no target.
     make_linear
-    fill $3
+    fill "$3"
     drop_linear
     echo 3 >/proc/sys/vm/drop_caches
     sleep 0.5
-    snapshot $out/$name.before
-    make_$2
-    fill $3
+    snapshot "$out/$name.before"
+    make_"$2"
+    fill "$3"
     echo 3 >/proc/sys/vm/drop_caches
     sleep 0.5
-    snapshot $out/$name.after
-    drop_$2
+    snapshot "$out/$name.after"
+    drop_"$2"
     echo "done $name"
 }
 
 # copy ROUND TARGET MIB: so much is written one after the other until it is durable, and then drained.
 copy() {
     local name=$1.$2 target=$2
-    make_$target
+    make_"$target"
     sync
     udevadm settle
-    timed copy fio --name=copy --eta=never --filename=$dev --direct=1 --rw=write --bs=1M --size=$3M --ioengine=io_uring --iodepth=16 \
-        --end_fsync=1 --output=/dev/null
-    timed drain drain_$target
-    drop_$target
+    timed copy fio --name=copy --eta=never --filename="$dev" --direct=1 --rw=write --bs=1M --size="${3}M" \
+        --ioengine=io_uring --iodepth=16 --end_fsync=1 --output=/dev/null
+    timed drain drain_"$target"
+    drop_"$target"
     echo "done $name"
 }
 
@@ -211,34 +219,35 @@ copy() {
 timed() {
     local word=$1 a b
     shift
-    quick=--noudevsync
+    quick=(--noudevsync)
     a=$(ms)
     "$@"
     b=$(ms)
-    quick=
+    quick=()
     udevadm settle
-    echo "$word $((b - a))" >>$out/$name.times
+    echo "$word $((b - a))" >>"$out/$name.times"
 }
 
-# resume ROUND TARGET DRAIN FILL...: how long it takes to make the target on devices that are new, on the same with nothing in the
-# cache and with what the function FILL leaves dirty there, and, if DRAIN is true, to drain that.
+# resume ROUND TARGET DRAIN FILL...: how long it takes to make the target on devices that are new, on the same
+# with nothing in the cache and with what the function FILL leaves dirty there, and, if DRAIN is true, to
+# drain that.
 resume() {
     local name=$1.$2 target=$2 drain=$3 keep=
     shift 3
-    timed format make_$target
+    timed format make_"$target"
     keep=1
-    drop_$target
+    drop_"$target"
     udevadm settle
-    timed empty make_$target
+    timed empty make_"$target"
     "$@"
     sync
     # As after a crash: what is dirty stays so. Writeback of this much takes longer than this.
-    drop_$target
+    drop_"$target"
     udevadm settle
-    timed resume make_$target
-    [ ! -b /dev/mapper/t ] || dmsetup status t >$out/$name.status
-    ! $drain || timed drain drain_$target
+    timed resume make_"$target"
+    [ ! -b /dev/mapper/t ] || dmsetup status t >"$out/$name.status"
+    ! $drain || timed drain drain_"$target"
     keep=
-    drop_$target
+    drop_"$target"
     echo "done $name"
 }

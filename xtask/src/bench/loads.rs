@@ -11,7 +11,8 @@ pub enum Bed {
     Disk(u32),
     /// The models of a hard disk and of an SSD of so many MiB.
     Ssd(u32),
-    /// A device whose time is that of its kind (`tests/model`), and a RAM disk of so many MiB as the cache device.
+    /// A device whose time is that of its kind (`tests/model`), and a RAM disk of so many MiB as the cache
+    /// device.
     Model(Model, u32),
 }
 
@@ -89,7 +90,8 @@ pub enum Work {
     Memory { mib: u32 },
     /// So many MiB are copied onto it, one after the other, and then drained.
     Copy { mib: u32 },
-    /// Format, resume of what is empty and of what a function of the guest with its arguments has filled, and drain of that.
+    /// Format, resume of what is empty and of what a function of the guest with its arguments has filled, and
+    /// drain of that.
     Resume { fill: &'static str, drain: bool },
 }
 

@@ -1,15 +1,15 @@
 //! `cargo xtask bench`: writeboost and its peers on the same work, in one run, and a report of it.
 //!
-//! Each load has a guest of its own, with one CPU that no other guest has: on the kernel of the lab whose CRC-32C is the x86
-//! kernel's. In it the targets take turns, each made anew, in another order in every round. Only what was measured in one run is
-//! compared; what is shown is the median of the rounds, with the lowest and the highest.
+//! Each load has a guest of its own, with one CPU that no other guest has: on the kernel of the lab whose
+//! CRC-32C is the x86 kernel's. In it the targets take turns, each made anew, in another order in every
+//! round. Only what was measured in one run is compared; what is shown is the median of the rounds, with the
+//! lowest and the highest.
 
 mod loads;
 mod report;
 mod result;
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
@@ -78,7 +78,10 @@ pub fn run(args: Bench, progress: Progress) -> Result<ExitCode> {
         c_writeboost: match c_writeboost {
             CWriteboost::Built(version, _) => format!("dm-writeboost in C is Debian's {version}."),
             CWriteboost::Fails(version, why) => {
-                format!("dm-writeboost in C is missing: Debian's {version} does not build for this kernel ({why}).")
+                format!(
+                    "dm-writeboost in C is missing: Debian's {version} does not build for this kernel \
+                     ({why})."
+                )
             }
         },
     };
@@ -118,6 +121,22 @@ fn seconds(load: &Load, rounds: u32, quick: bool) -> u64 {
     4 + each * load.targets.len() as u64 * u64::from(rounds_of(load, rounds))
 }
 
+/// The command of the guest's script that runs a load once on a target.
+fn command(load: &Load, round: u32, target: &str, quick: bool) -> String {
+    match load.work {
+        Work::Fio { prepare, args, .. } => format!(
+            "run {round} {target} {} -- --ioengine=io_uring --norandommap --randrepeat=1 --randseed={} \
+             --time_based --group_reporting --runtime={} {args}",
+            prepare.unwrap_or("-"),
+            round + 1,
+            runtime(load, quick)
+        ),
+        Work::Memory { mib } => format!("memory {round} {target} {mib}"),
+        Work::Copy { mib } => format!("copy {round} {target} {mib}"),
+        Work::Resume { fill, drain } => format!("resume {round} {target} {drain} {fill}"),
+    }
+}
+
 /// Runs one load in a guest.
 fn measure(
     lab: &Lab,
@@ -145,21 +164,10 @@ fn measure(
     for round in 0..rounds {
         for &target in &order {
             runs.push((round, target));
-            let _ = match load.work {
-                Work::Fio { prepare, args, .. } => writeln!(
-                    script,
-                    "run {round} {target} {} -- --ioengine=io_uring --norandommap --randrepeat=1 --randseed={} \
-                     --time_based --group_reporting --runtime={} {args}",
-                    prepare.unwrap_or("-"),
-                    round + 1,
-                    runtime(load, quick)
-                ),
-                Work::Memory { mib } => writeln!(script, "memory {round} {target} {mib}"),
-                Work::Copy { mib } => writeln!(script, "copy {round} {target} {mib}"),
-                Work::Resume { fill, drain } => writeln!(script, "resume {round} {target} {drain} {fill}"),
-            };
+            script += &command(load, round, target, quick);
+            script.push('\n');
         }
-        // Nobody is always the first one, or the one after the same neighbour.
+        // No target is always the first one, or the one after the same neighbour.
         order.rotate_left(1);
         if round % 2 == 1 {
             order.reverse();

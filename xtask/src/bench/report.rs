@@ -130,8 +130,8 @@ pub fn write(dir: &Path, run: &Run, all: &[Measured]) -> Result<PathBuf> {
 /// What is above this line in `docs/benchmarks.md` was written by hand.
 const MARKER: &str = "<!-- From here on written by cargo xtask bench --keep -->\n";
 
-/// Puts the report into `benchmarks.md` of `docs`, and its plots beside it. Loads that were not measured this time stay as they are
-/// there.
+/// Puts the report into `benchmarks.md` of `docs`, and its plots beside it. Loads that were not measured this
+/// time stay as they are there.
 pub fn keep(docs: &Path, run: &Run, all: &[Measured]) -> Result<()> {
     draw_all(&docs.join("benchmarks"), all)?;
     let path = docs.join("benchmarks.md");
@@ -162,7 +162,8 @@ fn plot(measured: &Measured) -> String {
 
 const GOALS: &str = "| load | figure | goal | is | reached |\n| --- | --- | --- | ---: | --- |\n";
 
-/// A report in Markdown: what is said of each load, by its name. Each was measured in a run of its own, as its section says.
+/// A report in Markdown: what is said of each load, by its name. Each was measured in a run of its own, as
+/// its section says.
 #[derive(Debug, Default, PartialEq)]
 struct Report {
     /// Above everything.
@@ -341,12 +342,13 @@ pub fn json(run: &Run, all: &[Measured]) -> Result<String> {
                     (*target, rounds.iter().map(|(unit, values)| (unit.name(), values)).collect())
                 })
                 .collect();
-            json!({ "name": measured.load.name, "title": measured.load.title, "bed": measured.load.bed.name(), "targets": targets })
+            let load = measured.load;
+            json!({ "name": load.name, "title": load.title, "bed": load.bed.name(), "targets": targets })
         })
         .collect();
     let all = json!({
-        "commit": run.commit, "kernel": run.kernel, "rounds": run.rounds, "quick": run.quick, "seconds": run.seconds,
-        "c_writeboost": run.c_writeboost, "loads": loads,
+        "commit": run.commit, "kernel": run.kernel, "rounds": run.rounds, "quick": run.quick,
+        "seconds": run.seconds, "c_writeboost": run.c_writeboost, "loads": loads,
     });
     Ok(serde_json::to_string_pretty(&all)? + "\n")
 }

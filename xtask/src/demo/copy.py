@@ -1,8 +1,8 @@
 """Copies files as a person or a database would: each tenth is fsync'd, and reported once fsync has returned.
 
-copy.py TREE TARGET COUNT [MANIFEST]: prints `synced SHA256 PATH` for those files and `copied FILES SECONDS` at the end, when
-all of it is synced. Into MANIFEST.sha256 go the checksums of all files, into MANIFEST-fsynced.sha256 those of the
-files that were fsync'd.
+copy.py TREE TARGET COUNT [MANIFEST]: prints `synced SHA256 PATH` for those files and `copied FILES SECONDS`
+at the end, when all of it is synced. Into MANIFEST.sha256 go the checksums of all files, into
+MANIFEST-fsynced.sha256 those of the files that were fsync'd.
 """
 import hashlib, os, sys, time
 

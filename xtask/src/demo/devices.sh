@@ -1,7 +1,9 @@
+# shellcheck shell=bash
 # Devices for the demo; sourced by both boots.
 
-# A hard disk at /dev/mapper/hdd: one request at a time, 5 ms each, as docs/benchmarks describes it. The model keeps its
-# data in the guest's memory, so each write goes to the file /dev/lab/disk0 too, which outlives a power cut.
+# A hard disk at /dev/mapper/hdd: one request at a time, 5 ms each, as docs/benchmarks describes it. The model
+# keeps its data in the guest's memory, so each write goes to the file /dev/lab/disk0 too, which outlives a
+# power cut.
 hard_disk() {
     modprobe null_blk nr_devices=0
     modprobe dm-mirror

@@ -1,4 +1,5 @@
-//! `cargo xtask demo`: the main job, from creating a volume to the backing device alone, with a power cut in between.
+//! `cargo xtask demo`: the main job, from creating a volume to the backing device alone, with a power cut in
+//! between.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -66,6 +67,11 @@ pub fn run(progress: Progress) -> Result<ExitCode> {
 
     show.heading("Second boot");
     guest(&show).run(include_str!("second.sh"))?.check()?;
+    sum_up(&show, started)
+}
+
+/// Says what the boots have shown.
+fn sum_up(show: &Show, started: Instant) -> Result<ExitCode> {
     let facts = show.facts();
     let fact = |name: &str| facts.get(name).copied().unwrap_or(f64::NAN);
     let (slow, fast) = (fact("SLOW"), fact("FAST"));

@@ -1,12 +1,14 @@
+# shellcheck shell=bash
 # The second boot: resume, check, drain, remove, and check the backing device alone.
 set -euo pipefail
+# shellcheck source=devices.sh
 . /mnt/share/devices.sh
 
 check() { # MANIFEST...
     local list
     for list in "$@"; do
-        (cd / && sha256sum --quiet -c /mnt/share/$list.sha256)
-        echo "CHECKED $list $(wc -l </mnt/share/$list.sha256)"
+        (cd / && sha256sum --quiet -c "/mnt/share/$list.sha256")
+        echo "CHECKED $list $(wc -l <"/mnt/share/$list.sha256")"
     done
 }
 

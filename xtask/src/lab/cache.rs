@@ -1,7 +1,7 @@
 //! The place where everything slow is kept: outside the checkout, shared by all checkouts of one user.
 //!
-//! Whatever is in here can be deleted at any time and is made again. A thing is built under a temporary name or marked
-//! by a stamp when complete, so that an interrupted run is resumed by the next one.
+//! Whatever is in here can be deleted at any time and is made again. A thing is built under a temporary name
+//! or marked by a stamp when complete, so that an interrupted run is resumed by the next one.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;

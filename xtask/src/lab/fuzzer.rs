@@ -9,6 +9,7 @@ use anyhow::{bail, Context, Result};
 
 use super::cache::Cache;
 use super::{checkout, host};
+use crate::cargo;
 use crate::progress::Progress;
 
 /// The version of cargo-fuzz.
@@ -28,10 +29,9 @@ impl Fuzzer {
         host::install(host::FOR_FUZZER, &cache, &progress)?;
         let tool = cache.dir().join(format!("tools/cargo-fuzz-{CARGO_FUZZ}"));
         let _lock = cache.lock("fuzzer", &progress)?;
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         if !tool.join("bin/cargo-fuzz").is_file() {
             let step = progress.step(format!("installing cargo-fuzz {CARGO_FUZZ}"), Duration::from_secs(60));
-            let mut install = Command::new(&cargo);
+            let mut install = Command::new(cargo::program());
             install.args(["install", "cargo-fuzz", "--locked", "--version", CARGO_FUZZ, "--root"]).arg(&tool);
             step.run(&mut install, &cache.log("cargo-fuzz"))?;
             step.done();
@@ -63,12 +63,7 @@ impl Fuzzer {
             .current_dir(checkout())
             // The fuzzer's instrumentation is an unstable option of any rustc.
             .env("RUSTC_BOOTSTRAP", "1");
-        // Set for us by the cargo that runs us; what is built must not depend on who asked for it.
-        for (name, _) in std::env::vars_os() {
-            if name.as_encoded_bytes().starts_with(b"CARGO_PKG_") || name == "CARGO_MANIFEST_DIR" {
-                build.env_remove(name);
-            }
-        }
+        cargo::forget_ours(&mut build);
         step.run(&mut build, &cache.log("fuzz-build"))?;
         step.done();
         let built = target.join(triple).join("release");

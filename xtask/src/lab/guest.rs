@@ -22,11 +22,11 @@ use nix::unistd::Pid;
 use super::root::Root;
 use super::{log, Lab};
 
-/// How long a guest may take when nobody says otherwise.
+/// How long a guest may take unless [`Guest::timeout`] says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// How long a guest that did not end in time may take to say what its tasks are at. User Mode Linux does that at once and goes on;
-/// an emulated machine ends with the panic that it was driven into.
+/// How long a guest that did not end in time may take to say what its tasks are at. User Mode Linux does that
+/// at once and goes on; an emulated machine ends with the panic that it was driven into.
 const LAST_WORDS_UML: Duration = Duration::from_secs(3);
 const LAST_WORDS_QEMU: Duration = Duration::from_secs(60);
 /// Lines of a kernel's log in an error message.
@@ -76,7 +76,8 @@ impl<'a> Guest<'a> {
         }
     }
 
-    /// With `cpus` CPUs. A User Mode Linux kernel needs [`super::Flavour::Smp`] or [`super::Flavour::Debug`] for more than one.
+    /// With `cpus` CPUs. A User Mode Linux kernel needs [`super::Flavour::Smp`] or [`super::Flavour::Debug`]
+    /// for more than one.
     pub fn cpus(mut self, cpus: u32) -> Self {
         self.cpus = cpus;
         self
@@ -88,15 +89,15 @@ impl<'a> Guest<'a> {
         self
     }
 
-    /// With `file` as a disk, raw. The guest finds its disks as `/dev/lab/disk0`, `/dev/lab/disk1`, ..., in the order
-    /// they are added. What the guest wrote is in the file, also after [`Running::kill`].
+    /// With `file` as a disk, raw. The guest finds its disks as `/dev/lab/disk0`, `/dev/lab/disk1`, ..., in
+    /// the order they are added. What the guest wrote is in the file, also after [`Running::kill`].
     pub fn disk(mut self, file: impl Into<PathBuf>) -> Self {
         self.disks.push(file.into());
         self
     }
 
-    /// With the host's directory `dir` at `/mnt/share`, writable. What the guest writes is sure to be on the host
-    /// after it ended by itself or called `sync -f /mnt/share`.
+    /// With the host's directory `dir` at `/mnt/share`, writable. What the guest writes is sure to be on the
+    /// host after it ended by itself or called `sync -f /mnt/share`.
     pub fn share(mut self, dir: impl Into<PathBuf>) -> Self {
         self.share = Some(dir.into());
         self
@@ -104,8 +105,9 @@ impl<'a> Guest<'a> {
 
     /// On the host's CPU number `cpu` only.
     ///
-    /// A User Mode Linux guest with one CPU is pinned anyway, because that makes it several times faster (its system
-    /// calls are switches between threads of the host): to a CPU that no other guest has, if there is one.
+    /// A User Mode Linux guest with one CPU is pinned anyway, because that makes it several times faster (its
+    /// system calls are switches between threads of the host): to a CPU that no other guest has, if there is
+    /// one.
     pub fn pin(mut self, cpu: usize) -> Self {
         self.pin = Some(cpu);
         self
@@ -172,7 +174,8 @@ impl<'a> Guest<'a> {
         let mut job = Job::new(script, &self, Mode::Split)?;
         let ((out, out_writer), (err, err_writer)) = (pipe()?, pipe()?);
         let mut command = self.command(&mut job)?;
-        // A child has three descriptors by safe means: with nothing to type, the first one is free for output.
+        // A child has three descriptors by safe means: with nothing to type, the first one is free for
+        // output.
         command.stdin(err_writer).stdout(out_writer);
         let to_stdout: Sink = Box::new(|bytes| {
             let mut stdout = std::io::stdout();
@@ -201,10 +204,10 @@ impl<'a> Guest<'a> {
 
     /// The process that is the guest, without its standard descriptors.
     ///
-    /// Both kinds keep to one rule: descriptor 1 takes the script's output, 2 the kernel's log, and 0 is the keyboard
-    /// or, when the script's streams are split, takes its stderr.
+    /// Both kinds keep to one rule: descriptor 1 takes the script's output, 2 the kernel's log, and 0 is the
+    /// keyboard or, when the script's streams are split, takes its stderr.
     fn command(&self, job: &mut Job) -> Result<Command> {
-        // Whatever happens to us, no guest may stay behind.
+        // However this process ends, no guest may stay behind.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]);
         if self.pin.is_none() && self.lab.is_uml() && self.cpus == 1 {
@@ -215,7 +218,8 @@ impl<'a> Guest<'a> {
         }
         let disks = self.disks.iter().map(|disk| absolute(disk)).collect::<Result<Vec<_>>>()?;
         let common = format!(
-            "init={layer}/init wb_layer={layer} console=ttyS0 ignore_loglevel printk.devkmsg=on panic=-1 net.ifnames=0",
+            "init={layer}/init wb_layer={layer} console=ttyS0 ignore_loglevel printk.devkmsg=on panic=-1 \
+             net.ifnames=0",
             layer = self.lab.layer
         );
         match &self.lab.kernel.initramfs {
@@ -238,8 +242,9 @@ impl<'a> Guest<'a> {
         if self.cpus > 1 {
             command.arg(format!("ncpus={}", self.cpus));
         }
-        // Keep the kernel's own lines, ssl0, apart from the script's, con0 and con1. Nobody types into the pipes; but the
-        // null channel as input cannot be polled, about which the kernel complains in a way that lockdep dislikes.
+        // Keep the kernel's own lines, ssl0, apart from the script's, con0 and con1. The pipes take no
+        // input; but the null channel as input cannot be polled, about which the kernel complains in a way
+        // that lockdep dislikes.
         let (con0, con1) = match job.mode {
             Mode::Interactive => ("con0=fd:0,fd:1", "con1=null"),
             Mode::Merged => ("con0=fd:1", "con1=null"),
@@ -267,8 +272,9 @@ impl<'a> Guest<'a> {
         command.arg("-kernel").arg(root.on_host(&self.lab.kernel.image));
         command.arg("-initrd").arg(root.on_host(initramfs));
         let params = self.params.join(" ");
-        // The processor's clock is the host's. While the machine is busy a kernel that compares it with another one may take it
-        // for unstable, and then changes code that the other processors are running: some emulators die of that.
+        // The processor's clock is the host's. While the machine is busy a kernel that compares it with
+        // another one may take it for unstable, and then changes code that the other processors are running:
+        // some emulators die of that.
         let clock = "tsc=reliable";
         // See `Running::last_words`.
         let on_nmi = "unknown_nmi_panic panic_print=0xc0";
@@ -306,7 +312,8 @@ impl<'a> Guest<'a> {
             share("share", &job.path().join("share"), "");
         }
         for (n, disk) in disks.iter().enumerate() {
-            // The host's page cache stands for a disk whose cache survives a power cut; the guest still sends flushes.
+            // The host's page cache stands for a disk whose cache survives a power cut; the guest still sends
+            // flushes.
             let drive = format!("file={},if=none,id=disk{n},format=raw,cache=writeback", comma_safe(disk));
             command.args(["-drive", &drive, "-device", &format!("virtio-blk-pci,drive=disk{n}")]);
         }
@@ -343,7 +350,8 @@ impl<'a> Guest<'a> {
                 };
                 let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
                 let _ = started.send(Ok(pid));
-                // Waits without reaping, so that the id cannot be another process's while someone may still use it.
+                // Waits without reaping, so that the id cannot be another process's while someone may still
+                // use it.
                 while waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)
                     == Err(nix::errno::Errno::EINTR)
                 {}
@@ -443,7 +451,8 @@ struct State {
 }
 
 impl Shared {
-    /// The state is plain data that is whole between any two statements, so a panic elsewhere does not spoil it.
+    /// The state is plain data that is whole between any two statements, so a panic elsewhere does not spoil
+    /// it.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -475,8 +484,8 @@ fn reader(
     })
 }
 
-/// The guest's kernel has died before any program ran in it: nothing of ours, the module included, had a part in that. Holds
-/// the end of the kernel's log.
+/// The guest's kernel has died before any program ran in it: nothing of ours, the module included, had a part
+/// in that. Holds the end of the kernel's log.
 #[derive(Debug)]
 pub struct NeverBooted(String);
 
@@ -521,7 +530,8 @@ impl Running {
         self.shared.state().ended
     }
 
-    /// Waits until the script's output contains `needle`. An error when the guest ends before, or after `timeout`.
+    /// Waits until the script's output contains `needle`. An error when the guest ends before, or after
+    /// `timeout`.
     pub fn wait_for_output(&self, needle: &str, timeout: Duration) -> Result<()> {
         let until = Instant::now() + timeout;
         let mut state = self.shared.state();
@@ -547,8 +557,8 @@ impl Running {
         Ok(self.outcome(self.job.status().unwrap_or(KILLED)))
     }
 
-    /// Waits until the guest turns itself off. An error when it does not in time or dies without ending the script,
-    /// as after a panic.
+    /// Waits until the guest turns itself off. An error when it does not in time or dies without ending the
+    /// script, as after a panic.
     pub fn wait(mut self) -> Result<Outcome> {
         loop {
             let state = self.shared.state();
@@ -566,7 +576,8 @@ impl Running {
                 let (before, after) = state.kernel_log.split_at(known);
                 let after = String::from_utf8_lossy(after);
                 bail!(
-                    "the guest did not end in time; its output:\n{}\nits kernel's log:\n{}\nwhat its tasks were at:\n{}",
+                    "the guest did not end in time; its output:\n{}\nits kernel's log:\n{}\n\
+                     what its tasks were at:\n{}",
                     tail(&state.output),
                     tail(before),
                     after.lines().take(MAX_LAST_WORDS).collect::<Vec<_>>().join("\n")
@@ -603,7 +614,8 @@ impl Running {
         drop(ended.unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// A request of the management console (`arch/um/drivers/mconsole.h`): magic number, version, length, text.
+    /// A request of the management console (`arch/um/drivers/mconsole.h`): magic number, version, length,
+    /// text.
     fn ask_uml(&self) -> Result<()> {
         let mut request = Vec::new();
         let text = b"sysrq w";
@@ -615,7 +627,7 @@ impl Running {
         for entry in fs::read_dir(self.job.path())? {
             let console = entry?.path().join("mconsole");
             if console.exists() {
-                // It answers, and wants to know where to.
+                // The console answers, and wants to know where to.
                 let socket = UnixDatagram::bind(self.job.path().join("answer"))?;
                 socket.send_to(&request, console)?;
                 return Ok(());
@@ -624,7 +636,8 @@ impl Running {
         bail!("the guest has no management console")
     }
 
-    /// A non-maskable interrupt, at which the kernel panics, and logs what all processors and blocked tasks are at.
+    /// A non-maskable interrupt, at which the kernel panics, and logs what all processors and blocked tasks
+    /// are at.
     fn ask_qemu(&self) -> Result<()> {
         let mut monitor = UnixStream::connect(self.job.path().join("monitor"))?;
         monitor.write_all(b"nmi\n")?;
@@ -641,7 +654,8 @@ impl Running {
         Ok(())
     }
 
-    /// Kills the guest's process. Its helpers die with it: User Mode Linux's are threads or ask for a death signal.
+    /// Kills the guest's process. Its helpers die with it: User Mode Linux's are threads or ask for a death
+    /// signal.
     fn cut(&self) -> Result<()> {
         let mut state = self.shared.state();
         if !state.ended {
@@ -683,12 +697,14 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The lines of the kernel's log that report trouble: warnings, oopses, hung tasks, lockdep and KASAN reports, ...
+    /// The lines of the kernel's log that report trouble: warnings, oopses, hung tasks, lockdep and KASAN
+    /// reports, ...
     pub fn kernel_trouble(&self) -> Vec<&str> {
         log::trouble(&self.kernel_log)
     }
 
-    /// An error, with everything one needs to see, unless the script ended with 0 and the kernel has no trouble.
+    /// An error, with everything one needs to see, unless the script ended with 0 and the kernel has no
+    /// trouble.
     pub fn check(self) -> Result<Self> {
         let trouble = self.kernel_trouble();
         if !trouble.is_empty() {
@@ -701,7 +717,8 @@ impl Outcome {
     }
 }
 
-/// A CPU for a guest alone, told to other guests by a lock on a file; one that is shared when there are more guests.
+/// A CPU for a guest alone, told to other guests by a lock on a file; one that is shared when there are more
+/// guests.
 fn claim_cpu(root: &Root) -> Result<(usize, Option<Flock<File>>)> {
     let allowed = nix::sched::sched_getaffinity(Pid::from_raw(0)).context("cannot tell the CPUs")?;
     let cpus: Vec<usize> = (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false)).collect();
@@ -739,7 +756,15 @@ pub fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// What of a kernel's log says why the kernel died, for an error message: all since the first sign of trouble, or the end.
+/// `script` behind assignments of these values, which only Rust knows.
+pub fn with(values: &[(&str, &dyn fmt::Display)], script: &str) -> String {
+    let assign =
+        |(name, value): &(&str, &dyn fmt::Display)| format!("{name}={}\n", quote(&value.to_string()));
+    values.iter().map(assign).collect::<String>() + script
+}
+
+/// What of a kernel's log says why the kernel died, for an error message: all since the first sign of
+/// trouble, or the end.
 fn last_words(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let lines: Vec<&str> = text.lines().collect();

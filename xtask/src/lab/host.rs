@@ -22,7 +22,8 @@ const fn need(package: &'static str, program: &'static str) -> Need {
     Need { package, program }
 }
 
-/// To make the lab's root filesystem. The keyring of an older Debian does not know trixie's keys, so it is named too.
+/// To make the lab's root filesystem. The keyring of an older Debian does not know trixie's keys, so it is
+/// named too.
 pub const FOR_ROOT: &[Need] = &[
     need("mmdebstrap", "mmdebstrap"),
     need("debian-archive-keyring", ""),
@@ -43,6 +44,9 @@ pub const FOR_TOOLS: &[Need] = &[
 /// To build the fuzz targets: libFuzzer is C++.
 pub const FOR_FUZZER: &[Need] = &[need("g++", "c++"), need("libc6-dev", "")];
 
+/// To check shell scripts.
+pub const FOR_SHELL: &[Need] = &[need("shellcheck", "shellcheck")];
+
 /// To boot Debian's own kernel.
 pub const FOR_QEMU: &[Need] = &[need("qemu-system-x86", "qemu-system-x86_64")];
 
@@ -59,8 +63,7 @@ pub fn install(needs: &[Need], cache: &Cache, progress: &Progress) -> Result<()>
     let log = cache.log("host-apt");
     let step =
         progress.step(format!("installing {} with apt-get", missing.join(", ")), Duration::from_secs(60));
-    let script = "apt-get install -y --no-install-recommends \"$@\" || \
-                  { apt-get update && apt-get install -y --no-install-recommends \"$@\"; }";
+    let script = include_str!("scripts/install.sh");
     let mut command = privileged("env", progress)?;
     command.args(["DEBIAN_FRONTEND=noninteractive", "sh", "-c", script, "sh"]).args(&missing);
     step.run(&mut command, &log).context("cannot install what the lab needs")?;
@@ -98,7 +101,8 @@ fn quiet_success(command: &mut Command) -> bool {
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
-/// The first `program` in PATH or in the directories of system programs, which an ordinary user's PATH may lack.
+/// The first `program` in PATH or in the directories of system programs, which an ordinary user's PATH may
+/// lack.
 pub fn find_program(program: &str) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
@@ -119,7 +123,9 @@ pub fn privileged(program: impl AsRef<OsStr>, progress: &Progress) -> Result<Com
         return Ok(Command::new(program));
     }
     if find_program("sudo").is_none() {
-        bail!("setting up the lab needs root (for apt-get, mmdebstrap and chroot): run as root, or install sudo");
+        bail!(
+            "setting up the lab needs root (for apt-get, mmdebstrap and chroot): run as root, or install sudo"
+        );
     }
     SAID.call_once(|| progress.note("using sudo for apt-get, mmdebstrap and chroot"));
     // Asked here and not behind a spinner, where the prompt would not be seen.

@@ -1,6 +1,8 @@
-//! Which kernels there are: the supported series, what differs between them, and which versions the archive offers.
+//! Which kernels there are: the supported series, what differs between them, and which versions the archive
+//! offers.
 //!
-//! This is the one place on the build side that knows a kernel version. The module has its own, `kmod/src/host/kernel/`.
+//! This is the one place on the build side that knows a kernel version. The module has its own,
+//! `kmod/src/host/kernel/`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,7 +24,8 @@ pub struct Series {
 pub const SUPPORTED: &[Series] = &[Series { major: 7, minor: 2 }, Series { major: 7, minor: 3 }];
 
 impl Series {
-    /// The Debian packages that hold the bootable image, the modules and the lists of them, of kernel release `release`.
+    /// The Debian packages that hold the bootable image, the modules and the lists of them, of kernel release
+    /// `release`.
     ///
     /// From 7.1 on `linux-image-*` is only a shell around these; no older series is supported.
     pub fn image_packages(self, release: &str) -> [String; 3] {
@@ -59,7 +62,8 @@ impl FromStr for Series {
     }
 }
 
-/// How a User Mode Linux kernel is configured. Each flavour is built when it is first wanted, and cached on its own.
+/// How a User Mode Linux kernel is configured. Each flavour is built when it is first wanted, and cached on
+/// its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Flavour {
     /// One CPU: the fastest, for every day and for benchmarks.
@@ -169,8 +173,8 @@ impl Version {
     }
 }
 
-/// The kernels in the output of `apt-cache madison` that are supported and complete (image, headers and source of one
-/// package version), newest first.
+/// The kernels in the output of `apt-cache madison` that are supported and complete (image, headers and
+/// source of one package version), newest first.
 pub fn versions(madison: &str) -> Vec<Version> {
     let offers: Vec<(&str, &str)> = madison
         .lines()

@@ -1,7 +1,7 @@
 //! Reading a kernel log for signs of trouble.
 
-/// What the kernel prints when something is wrong. A guest whose log has one of these fails its test, whatever the
-/// script said.
+/// What the kernel prints when something is wrong. A guest whose log has one of these fails its test,
+/// whatever the script said.
 const TROUBLE: &[&str] = &[
     "WARNING:",
     "BUG:",

@@ -1,6 +1,7 @@
 //! The lab: kernels built or fetched, a root filesystem for them, and guests that run a script in it.
 //!
-//! [`Lab::setup`] makes everything ready, from the cache when it is there, and [`Lab::guest`] describes a guest:
+//! [`Lab::setup`] makes everything ready, from the cache when it is there, and [`Lab::guest`] describes a
+//! guest:
 //!
 //! ```no_run
 //! use xtask::lab::{Kernel, Lab};
@@ -13,9 +14,9 @@
 //! # anyhow::Ok(())
 //! ```
 //!
-//! A guest has a whole Debian around it, with systemd-udevd running as on a real machine, so that `/dev/mapper` is as
-//! scripts expect it. The module is installed for `modprobe dm-writeboost`, and the tools are in PATH. Whatever a
-//! guest writes to its root is gone when it ends; `/mnt/share` and disks stay.
+//! A guest has a whole Debian around it, with systemd-udevd running as on a real machine, so that
+//! `/dev/mapper` is as scripts expect it. The module is installed for `modprobe dm-writeboost`, and the tools
+//! are in PATH. Whatever a guest writes to its root is gone when it ends; `/mnt/share` and disks stay.
 
 mod cache;
 mod debian;
@@ -37,7 +38,7 @@ use anyhow::{bail, Context, Result};
 use serde::{Deserialize, Serialize};
 
 pub use fuzzer::Fuzzer;
-pub use guest::{quote, Guest, NeverBooted, Outcome, Running};
+pub use guest::{quote, with, Guest, NeverBooted, Outcome, Running};
 pub use kernel::{Flavour, Kernel, Series, Version, SUPPORTED};
 pub use log::trouble;
 pub use module::{checkout, HostKernel, MODULE};
@@ -48,12 +49,12 @@ use cache::Cache;
 use root::Root;
 
 /// The first program of every guest.
-const INIT: &str = include_str!("init.sh");
+const INIT: &str = include_str!("scripts/init.sh");
 /// Process 1 once the guest's root is complete.
-const GUEST_INIT: &str = include_str!("guest-init.sh");
+const GUEST_INIT: &str = include_str!("scripts/guest-init.sh");
 
 /// Functions for the scripts of guests: devices of every speed.
-pub const DEVICES: &str = include_str!("devices.sh");
+pub const DEVICES: &str = include_str!("scripts/devices.sh");
 
 /// A kernel that is ready. Paths are inside the root unless they say otherwise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -119,8 +120,8 @@ impl Lab {
         &self.module
     }
 
-    /// Builds the module `name` (a file name) of the sources `dir` for the guests' kernel, for tests that need one besides
-    /// ours. Answers with its path on the host; no guest has it by itself.
+    /// Builds the module `name` (a file name) of the sources `dir` for the guests' kernel, for tests that
+    /// need one besides ours. Answers with its path on the host; no guest has it by itself.
     pub fn build_module(&self, dir: &std::path::Path, name: &str) -> Result<PathBuf> {
         module::build(&self.root, &self.kernel, dir, name)
     }
@@ -131,8 +132,8 @@ impl Lab {
     }
 }
 
-/// Builds the module for `kernel` and answers with the kernel's release and the path of the result, which lies in
-/// `target/` of the checkout.
+/// Builds the module for `kernel` and answers with the kernel's release and the path of the result, which
+/// lies in `target/` of the checkout.
 pub fn build_module(kernel: Kernel, progress: Progress) -> Result<(String, PathBuf)> {
     let kmod = checkout().join("kmod");
     let cache = Cache::open()?;
@@ -153,8 +154,8 @@ pub fn build_module(kernel: Kernel, progress: Progress) -> Result<(String, PathB
     Ok((release, result))
 }
 
-/// What clippy has against the module's Rust, built for `kernel`, which is not the host's, or what of it takes too much of the
-/// kernel's stack: nothing, when there is nothing that the crate denies.
+/// What clippy has against the module's Rust, built for `kernel`, which is not the host's, or what of it
+/// takes too much of the kernel's stack: nothing, when there is nothing that the crate denies.
 ///
 /// # Errors
 /// When the lab cannot be set up.
@@ -165,6 +166,20 @@ pub fn clippy_module(kernel: Kernel, progress: Progress) -> Result<Option<String
         None => module::stack(&root, &kernel, &kmod),
         found => Ok(found),
     }
+}
+
+/// Makes sure that this machine has shellcheck.
+///
+/// # Errors
+/// When it has none and cannot be given it.
+pub fn install_shellcheck(progress: Progress) -> Result<()> {
+    if host::find_program("shellcheck").is_some() {
+        return Ok(());
+    }
+    host::install(host::FOR_SHELL, &Cache::open()?, &progress).context(
+        "there is no shellcheck in PATH: install it by hand, 0.9 or newer \
+         (the package has that name; ShellCheck on Fedora)",
+    )
 }
 
 /// The kernel from the cache, or built.

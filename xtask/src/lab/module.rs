@@ -1,4 +1,5 @@
-//! Building `dm-writeboost.ko` and the userspace tools, and putting both into a layer that guests see over their root.
+//! Building `dm-writeboost.ko` and the userspace tools, and putting both into a layer that guests see over
+//! their root.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,16 +12,18 @@ use anyhow::{bail, Context, Result};
 use serde::Deserialize;
 
 use super::cache::{self, Cache};
+use super::guest::with;
 use super::host;
 use super::root::Root;
 use super::stack;
 use super::{Built, GUEST_INIT, INIT};
+use crate::cargo;
 use crate::progress::Progress;
 
 /// The module's file name.
 pub const MODULE: &str = "dm-writeboost.ko";
 
-/// Layers older than this that nobody used are deleted.
+/// Layers that were not used for so long are deleted.
 const LAYER_LIFE: Duration = Duration::from_secs(2 * 24 * 3600);
 
 /// The top of this checkout.
@@ -34,12 +37,13 @@ fn sources(kmod: &Path) -> Result<Vec<PathBuf>> {
     if !kmod.join("Kbuild").is_file() {
         bail!("{} has no Kbuild", kmod.display());
     }
-    // What Kbuild has made there when it was called by hand is of another kernel.
+    // Files that Kbuild has made there, when it was called by hand, are of another kernel.
     let is_ours = |path: &PathBuf| !path.starts_with("target") && !path.ends_with("bindings_generated.rs");
     Ok(cache::files(kmod)?.into_iter().filter(is_ours).collect())
 }
 
-/// Builds the module `name`, a file name, of the sources `kmod` for `kernel`, and answers with its path on the host.
+/// Builds the module `name`, a file name, of the sources `kmod` for `kernel`, and answers with its path on
+/// the host.
 pub fn build(root: &Root, kernel: &Built, kmod: &Path, name: &str) -> Result<PathBuf> {
     let place = cache::key([kmod.as_os_str().as_encoded_bytes()]);
     let inside = format!("/build/kmod/{}-{place}", kernel.id);
@@ -60,13 +64,10 @@ pub fn build(root: &Root, kernel: &Built, kmod: &Path, name: &str) -> Result<Pat
     mirror(kmod, &files, &dir)?;
     let step =
         root.progress().step(format!("building {name} for {}", kernel.release), Duration::from_secs(15));
-    let script = format!(
-        "rm -f *.ko\nmake -C {} M={inside} {} -j{} modules",
-        kernel.kdir,
-        kernel.make.join(" "),
-        jobs()
+    let script = with(
+        &[("dir", &inside), ("kdir", &kernel.kdir), ("words", &kernel.make.join(" ")), ("jobs", &jobs())],
+        include_str!("scripts/build-module.sh"),
     );
-    let script = format!("cd {inside}\n{script}");
     let log = root.cache().log("kmod");
     let failed = step.run_collect(&mut root.chroot(&script)?, &log)?;
     if let Some(lines) = failed {
@@ -84,8 +85,8 @@ pub fn build(root: &Root, kernel: &Built, kmod: &Path, name: &str) -> Result<Pat
     Ok(ko)
 }
 
-/// What clippy has against the Rust in `kmod`, most of which only Kbuild compiles: nothing, when there is nothing that the crate
-/// denies.
+/// What clippy has against the Rust in `kmod`, most of which only Kbuild compiles: nothing, when there is
+/// nothing that the crate denies.
 pub fn clippy(root: &Root, kernel: &Built, kmod: &Path) -> Result<Option<String>> {
     let place = cache::key([kmod.as_os_str().as_encoded_bytes()]);
     // Beside the module itself, whose object files are not clippy's.
@@ -96,18 +97,16 @@ pub fn clippy(root: &Root, kernel: &Built, kmod: &Path) -> Result<Option<String>
     let step = root
         .progress()
         .step(format!("checking the module's Rust for {}", kernel.release), Duration::from_secs(10));
-    // Only what is denied: the kernel has opinions of its own, most of them about what bindgen has made.
-    let script = format!(
-        "cd {inside}\nmake -C {} M={inside} {} CLIPPY=1 KRUSTFLAGS='-Awarnings -Dunused' src/writeboost_main.o",
-        kernel.kdir,
-        kernel.make.join(" ")
+    let script = with(
+        &[("dir", &inside), ("kdir", &kernel.kdir), ("words", &kernel.make.join(" "))],
+        include_str!("scripts/clippy-module.sh"),
     );
     let failed = step.run_collect(&mut root.chroot(&script)?, &root.cache().log("clippy"))?;
     step.done();
     Ok(failed.map(|lines| readable(&lines, &inside, kmod)))
 }
 
-/// What of the module takes too much of the kernel's stack: nothing, when nothing does.
+/// The functions of the module that take too much of the kernel's stack; `None` if there are none.
 pub fn stack(root: &Root, kernel: &Built, kmod: &Path) -> Result<Option<String>> {
     let module = build(root, kernel, kmod, MODULE)?;
     let inside = Path::new("/").join(module.strip_prefix(root.on_host("/")).unwrap_or(&module));
@@ -215,8 +214,8 @@ impl HostKernel {
         const ELSE: &str = "or build for the lab's kernel: cargo xtask build-kmod --kernel uml";
         if !build.join("Makefile").is_file() {
             bail!(
-                "no headers for the running kernel {release} in {}: install them (Debian, Ubuntu: linux-headers-{release}; \
-                 Fedora: kernel-devel-{release}; Arch: linux-headers), {ELSE}",
+                "no headers for the running kernel {release} in {}: install them (Debian, Ubuntu: \
+                 linux-headers-{release}; Fedora: kernel-devel-{release}; Arch: linux-headers), {ELSE}",
                 build.display()
             );
         }
@@ -229,23 +228,31 @@ impl HostKernel {
             })
         };
         if value("CONFIG_RUST").is_none() {
-            bail!("the running kernel {release} was built without CONFIG_RUST=y and cannot load a Rust module: boot one that has it \
-                   (Debian: linux-image-amd64 from trixie-backports or later; Fedora, Arch and Ubuntu have it), {ELSE}");
+            bail!(
+                "the running kernel {release} was built without CONFIG_RUST=y and cannot load a Rust module: \
+                 boot one that has it (Debian: linux-image-amd64 from trixie-backports or later; Fedora, \
+                 Arch and Ubuntu have it), {ELSE}"
+            );
         }
         if !build.join("rust/libkernel.rmeta").is_file() {
-            bail!("the headers of {release} come without the Rust metadata (rust/libkernel.rmeta), as Debian's do: build for the \
-                   same Debian kernel in the lab instead, which makes them from its source: \
-                   cargo xtask build-kmod --kernel debian, {ELSE}");
+            bail!(
+                "the headers of {release} come without the Rust metadata (rust/libkernel.rmeta), as Debian's \
+                 do: build for the same Debian kernel in the lab instead, which makes them from its source: \
+                 cargo xtask build-kmod --kernel debian, {ELSE}"
+            );
         }
         if let Some(wanted) = value("CONFIG_RUSTC_VERSION_TEXT") {
             let have = Command::new("rustc").arg("--version").output();
             let have = have
                 .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
                 .unwrap_or_default();
-            // The metadata of one compiler cannot be read by another, not even by another build of the same version.
+            // The metadata of one compiler cannot be read by another, not even by another build of the same
+            // version.
             if have != wanted {
-                bail!("kernel {release} was built with \"{wanted}\", and the rustc in PATH is \"{have}\": put that very compiler \
-                       first in PATH (the distribution's own rustc package), {ELSE}");
+                bail!(
+                    "kernel {release} was built with \"{wanted}\", and the rustc in PATH is \"{have}\": put \
+                     that very compiler first in PATH (the distribution's own rustc package), {ELSE}"
+                );
             }
         }
         for program in
@@ -281,8 +288,7 @@ struct Target {
 /// Builds the userspace tools of this workspace and answers with their paths.
 pub fn tools(root: &Root) -> Result<Vec<PathBuf>> {
     host::install(host::FOR_TOOLS, root.cache(), root.progress())?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(&cargo)
+    let output = Command::new(cargo::program())
         .args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"])
         .arg(checkout().join("Cargo.toml"))
         .stderr(Stdio::inherit())
@@ -292,14 +298,9 @@ pub fn tools(root: &Root) -> Result<Vec<PathBuf>> {
         bail!("cargo metadata failed");
     }
     let metadata: Metadata = serde_json::from_slice(&output.stdout)?;
-    let mut command = Command::new(&cargo);
+    let mut command = Command::new(cargo::program());
     command.args(["build", "--release", "--manifest-path"]).arg(checkout().join("Cargo.toml"));
-    // Set for us by the cargo that runs us; the build below must not depend on who asked for it.
-    for (name, _) in std::env::vars_os() {
-        if name.as_encoded_bytes().starts_with(b"CARGO_PKG_") || name == "CARGO_MANIFEST_DIR" {
-            command.env_remove(name);
-        }
-    }
+    cargo::forget_ours(&mut command);
     let mut paths = Vec::new();
     for package in metadata
         .packages
@@ -333,7 +334,8 @@ pub fn tools(root: &Root) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Makes the layer with `module` and `tools` for guests of `kernel`, and answers with its path inside the root.
+/// Makes the layer with `module` and `tools` for guests of `kernel`, and answers with its path inside the
+/// root.
 ///
 /// A layer never changes once it is complete, so that guests which use an older one are not disturbed.
 pub fn layer(root: &Root, kernel: &Built, module: &Path, tools: &[PathBuf]) -> Result<String> {
@@ -352,7 +354,7 @@ pub fn layer(root: &Root, kernel: &Built, module: &Path, tools: &[PathBuf]) -> R
     }
     prune(root)?;
     let step = root.progress().step("installing the module and the tools for guests", Duration::from_secs(3));
-    // What comes from the checkout is staged by us; the rest is done inside the root, by root.
+    // Files of the checkout are staged by this process; the rest is done inside the root, by root.
     let staged = format!("{inside}.in");
     let host_staged = root.on_host(&staged);
     let modules = format!("fs/usr/lib/modules/{}", kernel.release);
@@ -370,22 +372,22 @@ pub fn layer(root: &Root, kernel: &Built, module: &Path, tools: &[PathBuf]) -> R
         cache::write(&path, content)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
     }
-    // The kernel's own modules are linked and not copied: they can be a lot.
-    let script = format!(
-        "rm -rf {inside}.new; cp -r {staged} {inside}.new; cd {inside}.new\n\
-         chown -R root:root .; chmod -R go=u-w .\n\
-         cp -al {from}/. {modules}/; rm -f {modules}/build {modules}/source\n\
-         depmod -b $PWD/fs/usr {release}\n\
-         touch used; chmod 666 used; mv {inside}.new {inside}; rm -r {staged}",
-        from = kernel.modules,
-        release = kernel.release,
+    let script = with(
+        &[
+            ("staged", &staged),
+            ("layer", &inside),
+            ("from", &kernel.modules),
+            ("modules", &modules),
+            ("release", &kernel.release),
+        ],
+        include_str!("scripts/make-layer.sh"),
     );
     step.run(&mut root.chroot(&script)?, &root.cache().log("layer"))?;
     step.done();
     Ok(inside)
 }
 
-/// Deletes layers that nobody used for a while.
+/// Deletes layers that were not used for a while.
 fn prune(root: &Root) -> Result<()> {
     let Ok(entries) = fs::read_dir(root.on_host("/build/layers")) else { return Ok(()) };
     let now = SystemTime::now();
@@ -413,7 +415,9 @@ mod tests {
         let text = readable(&lines.map(String::from), "/build/kmod/a", &checkout().join("kmod"));
         assert_eq!(
             text,
-            " --> kmod/src/target.rs:3:9\nkmod/src/host/kernel/shim.c:12: error: x\nIn file kmod/src/host/kernel/shim.h:\n"
+            " --> kmod/src/target.rs:3:9\n\
+             kmod/src/host/kernel/shim.c:12: error: x\n\
+             In file kmod/src/host/kernel/shim.h:\n"
         );
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::guest::with;
 use super::module::{self, MODULE};
 use super::root::Root;
 use super::Lab;
@@ -21,7 +22,8 @@ pub enum CWriteboost {
 }
 
 impl Lab {
-    /// Builds the C dm-writeboost of Debian for the guests' kernel. That it does not build is an answer, not an error.
+    /// Builds the C dm-writeboost of Debian for the guests' kernel. That it does not build is an answer, not
+    /// an error.
     pub fn c_writeboost(&self) -> Result<CWriteboost> {
         let source = fetch(&self.root)?;
         let version = std::fs::read_to_string(source.join("VERSION"))?.trim().to_owned();
@@ -41,15 +43,8 @@ fn fetch(root: &Root) -> Result<PathBuf> {
     }
     let step = root.progress().step(format!("fetching {PACKAGE}"), Duration::from_secs(5));
     root.share_resolver()?;
-    // Its Makefile is one for Kbuild, too.
-    let script = format!(
-        "rm -rf {inside}.new; mkdir -p {inside}.new/package; cd {inside}.new/package\n\
-         apt-get -o APT::Sandbox::User=root -o Acquire::Retries=3 download {PACKAGE}\n\
-         dpkg-deb -f *.deb Version >../VERSION\n\
-         dpkg-deb -x *.deb .\n\
-         mv usr/src/dm-writeboost-*/* ..\n\
-         cd ..; rm -rf package; cp Makefile Kbuild; mv {inside}.new {inside}"
-    );
+    let script =
+        with(&[("package", &PACKAGE), ("dir", &inside)], include_str!("scripts/fetch-c-writeboost.sh"));
     step.run(&mut root.chroot(&Root::exclusive("c-writeboost", &script))?, &root.cache().log("peer"))
         .with_context(|| format!("cannot fetch {PACKAGE}"))?;
     step.done();

@@ -1,8 +1,8 @@
-//! The lab's root filesystem: a small Debian trixie that is the guests' userland and, at the same time, the toolchain
-//! that kernels and modules are built with.
+//! The lab's root filesystem: a small Debian trixie that is the guests' userland and, at the same time, the
+//! toolchain that kernels and modules are built with.
 //!
-//! Why not the host's compilers: the kernel's Rust needs `rust-src` of exactly the compiler's version, which a rustup
-//! toolchain need not have, and trixie's pair is the one that Debian's own kernels were built with.
+//! Why not the host's compilers: the kernel's Rust needs `rust-src` of exactly the compiler's version, which
+//! a rustup toolchain need not have, and trixie's pair is the one that Debian's own kernels were built with.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use anyhow::{bail, Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::cache::{self, Cache};
+use super::guest::with;
 use super::host;
 use super::kernel::{self, Version};
 use crate::progress::Progress;
@@ -72,15 +73,14 @@ const ASK_AGAIN: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long to go on with an old answer when the archive cannot be reached.
 const TRY_AGAIN: Duration = Duration::from_secs(24 * 3600);
 
-/// Enters the root `$0` and runs the rest of the arguments there, with a `/proc` because objtool reads its limits from
-/// it. The mount is the command's own and goes when it ends. A container may forbid it, and UML does without.
-const ENTER: &str = r#"
-inside='{ mount -t proc proc "$0/proc" || mount --rbind /proc "$0/proc"; } 2>/dev/null; exec chroot "$0" "$@"'
-if unshare --mount true 2>/dev/null; then
-    exec unshare --mount sh -c "$inside" "$0" "$@"
-fi
-exec chroot "$0" "$@"
-"#;
+/// Enters the root `$0` and runs the rest of the arguments there.
+const ENTER: &str = include_str!("scripts/enter-root.sh");
+
+/// The steps of a script, without the comment at its head: a change of that is no reason to build anything
+/// anew.
+pub fn steps(script: &str) -> &str {
+    script.find("\n\n").map_or(script, |head| &script[head + 1..])
+}
 
 /// The root filesystem, ready to be used.
 #[derive(Debug, Clone)]
@@ -156,7 +156,7 @@ impl Root {
         command.arg(format!("deb {mirror} {SUITE} main"));
         command.arg(format!("deb {mirror} {SUITE}-backports main"));
         step.run(&mut command, &log)?;
-        // What is built is owned by whoever uses the lab; the rest of the root belongs to root.
+        // Builds are owned by the user of the lab; the rest of the root belongs to root.
         let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
         let mut command = host::privileged("install", &self.progress)?;
         command.args(["-d", "-o", &uid.to_string(), "-g", &gid.to_string()]).arg(new.join("build"));
@@ -170,10 +170,7 @@ impl Root {
         let what = format!("adding {} to the lab's root", packages.join(", "));
         let step = self.progress.step(what, Duration::from_secs(20));
         self.share_resolver()?;
-        let script = format!(
-            "dpkg --configure -a\napt-get update\napt-get install -y --no-install-recommends {}",
-            packages.join(" ")
-        );
+        let script = with(&[("packages", &packages.join(" "))], include_str!("scripts/add-packages.sh"));
         step.run(&mut self.chroot(&script)?, &self.cache.log("root"))?;
         step.done();
         Ok(())
@@ -218,8 +215,8 @@ impl Root {
         Ok(command)
     }
 
-    /// `script`, kept from running twice at once. Our own locks go when we are killed, what we started may live on for
-    /// a while: it inherits this one.
+    /// `script`, kept from running twice at once. Our own locks go when we are killed, what we started may
+    /// live on for a while: it inherits this one.
     pub fn exclusive(name: &str, script: &str) -> String {
         format!("exec 9>/build/{name}.lock; flock 9\n{script}")
     }
@@ -235,7 +232,8 @@ impl Root {
         Ok(())
     }
 
-    /// The supported kernels that the archive offers, newest first. Asks apt at most once a week, or now with `fresh`.
+    /// The supported kernels that the archive offers, newest first. Asks apt at most once a week, or now with
+    /// `fresh`.
     pub fn offers(&self, fresh: bool) -> Result<Vec<Version>> {
         let file = self.cache.dir().join("kernels.json");
         let known: Offers =
@@ -252,7 +250,7 @@ impl Root {
                 Ok(versions)
             }
             Err(_) if !known.versions.is_empty() => {
-                // Whoever is offline is not to wait for the network at every run.
+                // A machine that is offline shall not wait for the network at every run.
                 keep(now.saturating_sub((ASK_AGAIN - TRY_AGAIN).as_secs()), known.versions.clone())?;
                 self.progress.note("the archive cannot be reached; going on with the kernels known so far");
                 Ok(known.versions)
@@ -294,15 +292,9 @@ impl Root {
         let step =
             self.progress.step(format!("fetching {package} {}", version.package), Duration::from_secs(45));
         self.share_resolver()?;
-        // Streaming from package to tree saves unpacking twice. The selftests alone are a tenth of the files.
-        let script = format!(
-            "rm -rf {dir}.new; mkdir {dir}.new; cd {dir}.new\n\
-             apt-get -o APT::Sandbox::User=root -o Acquire::Retries=3 download {package}={version}\n\
-             dpkg-deb --fsys-tarfile *.deb | tar -xO ./usr/src/{package}.tar.xz |\n\
-             tar -xJ --strip-components=1 --exclude='*/tools/testing'\n\
-             rm *.deb\n\
-             mv {dir}.new {dir}",
-            version = version.package,
+        let script = with(
+            &[("package", &package), ("version", &version.package), ("dir", &dir)],
+            include_str!("scripts/fetch-source.sh"),
         );
         step.run(&mut self.chroot(&Self::exclusive(&package, &script))?, &self.cache.log("source"))?;
         step.done();

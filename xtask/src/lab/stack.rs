@@ -1,8 +1,9 @@
 //! How much of the kernel's stack the module needs, told from its machine code.
 //!
-//! A stack of the kernel has 16 KiB, for all: the system call or the file system that came first, the module, the devices below
-//! it, and interrupts. Who goes beyond that overwrites what lies there, or stops the machine. The compiler warns of it in
-//! C (`CONFIG_FRAME_WARN`), but not in Rust.
+//! A stack of the kernel has 16 KiB, for all: the system call or the file system that came first, the module,
+//! the devices below it, and interrupts. A call chain that goes beyond that overwrites
+//! whatever lies there, or stops the machine. The compiler warns of it in C (`CONFIG_FRAME_WARN`), but not in
+//! Rust.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,7 +28,7 @@ struct Function {
 
 /// What needs too much of the stack, a line for each; nothing if all is well.
 ///
-/// Through pointers that are not in the code itself nobody can follow.
+/// Calls through pointers that are not in the code itself cannot be followed.
 pub fn check(disassembly: &str) -> Vec<String> {
     let functions = parse(disassembly);
     let mut lines: Vec<String> = functions
@@ -133,7 +134,8 @@ fn deepest(
 mod tests {
     use super::*;
 
-    /// What objdump says of functions with these frames, each of which calls the next one: by a name, a relocation or a pointer.
+    /// What objdump says of functions with these frames, each of which calls the next one: by a name, a
+    /// relocation or a pointer.
     fn code(frames: &[u32]) -> String {
         let mut text =
             String::from("\nx.ko:     file format elf64-x86-64\n\nDisassembly of section .text:\n");
@@ -170,7 +172,7 @@ mod tests {
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert!(lines[0].contains("6540 bytes"), "{lines:?}");
         assert!(lines[0].ends_with("f3 (1000), <m::S as m::T>::f4 (1500)"), "{lines:?}");
-        // Who calls himself does so for ever.
+        // A function that calls itself has no deepest call.
         let own = "0 <f>:\n 1:\tsub $0x10,%rsp\n 2:\tcall 0 <f>\n 3:\tjmp 8 <f+0x8>\n";
         assert!(check(own).is_empty());
     }

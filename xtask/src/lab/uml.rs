@@ -8,8 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::cache;
+use super::guest::with;
 use super::kernel::{Flavour, Version};
-use super::root::Root;
+use super::root::{steps, Root};
 use super::Built;
 use crate::progress::Step;
 
@@ -62,7 +63,7 @@ impl Flavour {
 
     /// The steps of the build.
     fn script(self) -> String {
-        BUILD.replace(ARCH, self.make())
+        steps(BUILD).replace(ARCH, self.make())
     }
 
     /// How long the build takes on two cores.
@@ -82,30 +83,8 @@ pub fn id(root: &Root, flavour: Flavour, version: &Version) -> String {
     format!("uml-{}-{}-{}", flavour.name(), version.file_name(), cache::key(parts))
 }
 
-/// The steps of the build inside the root. Started again after an interruption it goes on where it was.
-const BUILD: &str = "
-for seed in $seeds; do
-    if ! [ -e $out/.config ] && [ \"$(readlink $seed/source)\" = $source ]; then
-        cp -a $seed/. $out/
-    fi
-done
-mv $out/wanted.config.new $out/wanted.config
-make -C $source O=$out ARCH=um defconfig
-cd $out
-ARCH=um $source/scripts/kconfig/merge_config.sh -m .config wanted.config
-make ARCH=um olddefconfig
-# Kconfig drops what it cannot have without a word. That would only be noticed much later.
-missing=$(grep -E '^(CONFIG_|# CONFIG_.* is not set)' wanted.config | grep -vxFf .config || true)
-while read -r line; do
-    case $line in
-    '# CONFIG_'*) name=${line#\\# }; if grep -q \"^${name%% *}=\" .config; then echo \"not obeyed: $line\"; fi ;;
-    CONFIG_*) echo \"not obeyed: $line\"; exit 1 ;;
-    esac
-done <<< \"$missing\"
-make ARCH=um -j$jobs linux modules
-rm -rf install
-make ARCH=um INSTALL_MOD_PATH=$out/install modules_install
-";
+/// The steps of the build inside the root.
+const BUILD: &str = include_str!("scripts/build-uml.sh");
 
 /// Builds the kernel unless that was done before.
 pub fn build(root: &Root, flavour: Flavour, version: &Version) -> Result<Built> {
@@ -126,8 +105,10 @@ pub fn build(root: &Root, flavour: Flavour, version: &Version) -> Result<Built> 
     let mut older = super::complete(root);
     older.retain(|built| built.id.starts_with(&format!("uml-{}-{}-", flavour.name(), version.file_name())));
     let seeds: Vec<&str> = older.iter().map(|built| built.kdir.as_str()).collect();
-    let script =
-        format!("source={source}; out={out}; jobs={jobs}; seeds='{}'\n{}", seeds.join(" "), flavour.script());
+    let script = with(
+        &[("source", &source), ("out", &out), ("jobs", &jobs), ("seeds", &seeds.join(" "))],
+        &flavour.script(),
+    );
     step.run(&mut root.chroot(&Root::exclusive(&id, &script))?, &log)?;
     step.done();
     let release = fs::read_to_string(host_out.join("include/config/kernel.release"))?.trim().to_owned();
@@ -143,8 +124,8 @@ pub fn build(root: &Root, flavour: Flavour, version: &Version) -> Result<Built> 
     })
 }
 
-/// A copy of the source tree with the patches, one for each flavour: with another name all of it would be compiled anew
-/// when a patch changes. Its files are links to the original's, which `patch` replaces and does not write to.
+/// A copy of the source tree with the patches, one for each flavour: with another name all of it would be
+/// compiled anew when a patch changes.
 fn patched(root: &Root, source: &str, flavour: Flavour, step: &Step, log: &Path) -> Result<String> {
     let patches = flavour.patches();
     let (target, key) =
@@ -158,10 +139,9 @@ fn patched(root: &Root, source: &str, flavour: Flavour, step: &Step, log: &Path)
         cache::write(&dir.join(name), patch)?;
     }
     let names: Vec<String> = patches.iter().map(|(name, _)| format!("/build/patches/{name}")).collect();
-    let script = format!(
-        "rm -rf {target} {target}.new; cp -al {source} {target}.new; cd {target}.new\n\
-         cat {} | patch -p1 --no-backup-if-mismatch\nmv {target}.new {target}",
-        names.join(" ")
+    let script = with(
+        &[("source", &source), ("target", &target), ("patches", &names.join(" "))],
+        include_str!("scripts/patch-source.sh"),
     );
     step.run(&mut root.chroot(&script)?, log)?;
     cache::write(&stamp, key)?;

@@ -1,4 +1,6 @@
-# Makes some volumes work, and takes pictures of wbstat in a real terminal, which tmux is: texts with escape sequences.
+# shellcheck shell=bash
+# Makes some volumes work, and takes pictures of wbstat in a real terminal, which tmux is: texts with escape
+# sequences.
 set -eEuo pipefail
 export LC_ALL=C.UTF-8 TERM=xterm-256color
 die() { echo "FAILED: $*"; exit 1; }
@@ -15,11 +17,13 @@ wbctl create perflv /dev/sdb /dev/nvme
 wbctl create mail /dev/sdc /dev/cache2
 wbdaemon 2>/tmp/wbdaemon.log &
 
-# A database, more or less: random writes with a commit now and then, and reads of which some are not in the cache.
+# A database, more or less: random writes with a commit now and then, and reads of which some are not in the
+# cache.
 work() { # NAME RATE SIZE
-    fio --name="$1" --eta=never --filename="/dev/mapper/$1" --direct=1 --rw=randrw --rwmixread=30 --bs=4k --size="$3" --time_based \
-        --runtime=600 --ioengine=io_uring --iodepth=16 --random_distribution=zipf:1.1 --fsync=64 --rate_iops="$2","$2" \
-        --output=/dev/null &
+    fio --name="$1" --eta=never --filename="/dev/mapper/$1" --direct=1 --rw=randrw --rwmixread=30 --bs=4k \
+        --size="$3" --time_based \
+        --runtime=600 --ioengine=io_uring --iodepth=16 --random_distribution=zipf:1.1 --fsync=64 \
+        --rate_iops="$2","$2" --output=/dev/null &
 }
 work perflv 150 2000M
 work mail 25 900M

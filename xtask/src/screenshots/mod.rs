@@ -1,6 +1,7 @@
 //! `cargo xtask screenshots`: pictures of `wbstat` at work, for the README.
 //!
-//! A guest runs it in tmux, over volumes that do something; what tmux has on its screen becomes an SVG, cell by cell.
+//! A guest runs it in tmux, over volumes that do something; what tmux has on its screen becomes an SVG, cell
+//! by cell.
 
 use std::fmt::Write;
 use std::fs;
@@ -58,8 +59,9 @@ fn svg(screen: &Screen) -> String {
     let (width, height) =
         (f64::from(columns) * WIDTH + 2.0 * MARGIN, f64::from(rows) * HEIGHT + 2.0 * MARGIN);
     let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" font-family=\"'DejaVu Sans Mono', Menlo, \
-         Consolas, monospace\" font-size=\"14\">\n<rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"{BACKGROUND}\"/>\n"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" \
+         font-family=\"'DejaVu Sans Mono', Menlo, Consolas, monospace\" font-size=\"14\">\n\
+         <rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"{BACKGROUND}\"/>\n"
     );
     for row in 0..rows {
         let mut column = 0;
@@ -114,7 +116,8 @@ impl Style {
         if let Some(background) = &self.background {
             let _ = writeln!(
                 out,
-                "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{HEIGHT}\" fill=\"{background}\"/>"
+                "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{HEIGHT}\" \
+                 fill=\"{background}\"/>"
             );
         }
         let bold = if self.bold { " font-weight=\"bold\"" } else { "" };

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Devices for the scripts of guests. They want a `die`.
 
 # null NAME MIB [KEY VALUE ...]: a RAM disk /dev/NAME by the null_blk driver, which can be slow.
@@ -20,5 +21,5 @@ ssd() { null "$1" "$2" irqmode 2 completion_nsec 80000 hw_queue_depth 64 submit_
 
 sectors() { blockdev --getsz "$1"; }
 
-# remove NAME: a device-mapper device. udev looks at a device whenever somebody has written to it.
+# remove NAME: a device-mapper device. udev looks at a device whenever a program has written to it.
 remove() { udevadm settle; dmsetup remove --retry "$1"; }

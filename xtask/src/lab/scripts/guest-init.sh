@@ -1,9 +1,10 @@
 #!/bin/bash
-# Process 1 of a guest: makes the machine ready, runs the script, leaves its exit status and turns the machine off.
+# Process 1 of a guest: makes the machine ready, runs the script, leaves its exit status and turns the machine
+# off.
 #
-# From the kernel's command line: wb_host (hostfs or 9p, how to reach the host), wb_job (where the host keeps what
-# belongs to this guest), wb_out and wb_err (the terminals for the script's output). With wb_manager=systemd that is process 1
-# instead, as on a user's machine, and the script is a service of it.
+# From the kernel's command line: wb_host (hostfs or 9p, how to reach the host), wb_job (where the host keeps
+# what belongs to this guest), wb_out and wb_err (the terminals for the script's output). With
+# wb_manager=systemd that is process 1 instead, as on a user's machine, and the script is a service of it.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 USER=root
 
 mount -t proc proc /proc
@@ -35,10 +36,12 @@ from_host() { # WHAT WHERE
     esac
 }
 from_host job /run/lab
+# shellcheck source=/dev/null # Assignments.
 . /run/lab/settings
 [ "$share" = no ] || from_host share /mnt/share
 
-# A real machine has udevd: without it /dev/mapper has no nodes, and with it devices are opened when they appear.
+# A real machine has udevd: without it /dev/mapper has no nodes, and with it devices are opened when they
+# appear.
 find_devices() {
     # Only for what the lab is about: a hundred terminals more would take a second.
     udevadm trigger --type=devices --action=add --subsystem-match=block --subsystem-match=misc
@@ -49,15 +52,15 @@ find_devices() {
     local n=0 disk
     for disk in $disks; do
         # Without this a script would write to a plain file of that name.
-        [ -b /dev/$disk ] || echo "BUG: the disk /dev/$disk has not appeared" >/dev/kmsg
+        [ -b "/dev/$disk" ] || echo "BUG: the disk /dev/$disk has not appeared" >/dev/kmsg
         ln -s "../$disk" /dev/lab/disk$n
         n=$((n + 1))
     done
 }
 
 run_script() {
-    cd /root
-    # Held open until the end: a terminal forgets its settings when nobody has it open.
+    cd /root || exit
+    # Held open until the end: a terminal forgets its settings when no process has it open.
     exec 3<>"/dev/$wb_out"
     if [ "$interactive" = yes ]; then
         export TERM="$term"
@@ -74,7 +77,8 @@ run_script() {
     fi
     echo $? >/run/lab/status
 
-    # Only what the host reads: a script may leave suspended devices behind, on which a whole sync would wait for ever.
+    # Only what the host reads: a script may leave suspended devices behind, on which a whole sync would wait
+    # for ever.
     sync -f /run/lab
     [ "$share" = no ] || sync -f /mnt/share
     # Closing waits until the output has left.

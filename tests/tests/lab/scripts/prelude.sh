@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Functions for the scripts of guests; stands before each of them. Any command that fails ends the script.
 set -eEuo pipefail
 shopt -s inherit_errexit
@@ -34,7 +35,8 @@ volume() {
     [ -b "/dev/mapper/$name" ] || die "/dev/mapper/$name has not appeared"
 }
 
-# faulty NAME DEVICE: /dev/mapper/NAME is DEVICE, until it is told to fail: tests/targets/dm-fault.c. For tests that are `failing`.
+# faulty NAME DEVICE: /dev/mapper/NAME is DEVICE, until it is told to fail: tests/targets/dm-fault.c. For
+# tests that are `failing`.
 faulty() {
     [ -d /sys/module/dm_fault ] || insmod /mnt/share/dm-fault.ko
     dmsetup create "$1" --table "0 $(sectors "$2") fault $2 0"
@@ -42,6 +44,14 @@ faulty() {
 # faults NAME STATUS OPERATION [FIRST SECTORS]: these sectors of it fail from now on, all if nothing is said.
 faults() { dmsetup message "$1" 0 fail "$2" "$3" "${4:-0}" "${5:-$(sectors "/dev/mapper/$1")}"; }
 mended() { dmsetup message "$1" 0 mend; }
+
+# becomes NAME TABLE: the lines of the table are divided by \n. --noflush, so that I/O that is under way fails
+# and is not waited for.
+becomes() {
+    dmsetup suspend --noflush --nolockfs "$1"
+    printf '%b\n' "$2" | dmsetup reload "$1"
+    dmsetup resume "$1"
+}
 
 # field NAME NUMBER: a word of the status, counted from 1 behind the target's name.
 field() { dmsetup status "$1" | cut -d' ' -f$((3 + $2)); }
@@ -72,13 +82,14 @@ healthy() {
     done
 }
 
-# verify DEVICE WORDS...: fio writes and reads back, comparing. Of two writes to the same sectors that are under way together either
-# may be the later one: io_uring hands one on to a thread and the next not. So there are none.
+# verify DEVICE WORDS...: fio writes and reads back, comparing. Of two writes to the same sectors that are
+# under way together either may be the later one: io_uring hands one on to a thread and the next not. So fio
+# sends no such writes.
 verify() {
     local device=$1
     shift
     [ -b "$device" ] || die "$device is no block device"
-    # --eta=never: nobody watches. Its report is only wanted when it fails.
+    # --eta=never: there is no terminal. The report is only wanted when fio fails.
     if ! fio --name=verify --filename="$device" --direct=1 --verify=crc32c --verify_fatal=1 --eta=never \
         --serialize_overlap=1 --group_reporting --randrepeat=1 --randseed="$SEED" "$@" >/tmp/fio.$$ 2>&1; then
         cat /tmp/fio.$$
@@ -88,6 +99,9 @@ verify() {
 
 # digest DEVICE: of all that is on it.
 digest() { dd if="$1" bs=1M iflag=direct status=none | b2sum | cut -d' ' -f1; }
+
+# differing FILE FILE: the numbers of the blocks in which they differ.
+differing() { { cmp -l "$1" "$2" || true; } | awk '{ print int(($1 - 1) / 4096) }' | sort -nu; }
 
 # equal DEVICE DEVICE: both have the same content, read from the devices themselves.
 equal() { same "content of $1" "$(digest "$1")" "$(digest "$2")"; }
@@ -99,7 +113,8 @@ drained() {
     equal "/dev/mapper/$1" "$2"
 }
 
-# finish NAME BACKING CACHE: how a volume ends: all of it is on the backing device, and nothing is left to replay.
+# finish NAME BACKING CACHE: how a volume ends: all of it is on the backing device, and nothing is left to
+# replay.
 finish() {
     healthy "$1"
     drained "$1" "$2"
@@ -120,11 +135,16 @@ refused() {
     [ "$3" = -- ] || die "refused wants -- third"
     shift 3
     "$@" >/tmp/said 2>&1 || status=$?
-    if [ "$code" = + ]; then [ $status != 0 ] || die "$* succeeded"; else same "status of $*" $status "$code"; fi
+    if [ "$code" = + ]; then
+        [ $status != 0 ] || die "$* succeeded"
+    else
+        same "status of $*" $status "$code"
+    fi
     grep -qF -- "$words" /tmp/said || die "$* does not say \"$words\" but: $(cat /tmp/said)"
 }
 
-# logged WORDS: the kernel has said so. Not with -q, which ends dmesg by a signal, and pipefail makes that a failure.
+# logged WORDS: the kernel has said so. Not with -q, which ends dmesg by a signal, and pipefail makes that a
+# failure.
 logged() { dmesg | grep -F -- "$1" >/dev/null; }
 
 # logs WORDS -- COMMAND...: the command fails, and meanwhile the kernel logs WORDS.
