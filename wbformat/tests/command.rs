@@ -257,7 +257,7 @@ fn a_log_that_misses_what_was_durable() {
     let image = Image::new();
     ok(&image.format(&[]));
     let sb = image.superblock();
-    let cp = Checkpoint { generation: 1, durable: 3, ..Checkpoint::first(sb.nonce) };
+    let cp = Checkpoint { generation: 1, durable: Seq(3), ..Checkpoint::first(sb.nonce) };
     image.file().write_all_at(&cp.encode(), cp.block() * BLOCK as u64).unwrap();
     image.refused(&["--force"], 5, &["record 1 is missing"]);
     ok(&image.format(&["-ff"]));
@@ -298,10 +298,10 @@ fn a_superblock_that_is_gone() {
         image.file().write_all_at(&cp.encode(), cp.block() * BLOCK as u64).unwrap();
         image.file().write_all_at(&[0; BLOCK], 0).unwrap();
     };
-    blank(&image, 0);
+    blank(&image, Seq::NONE);
     ok(&image.format(&[]));
     // A log that is not empty is refused.
-    blank(&image, 1);
+    blank(&image, Seq::FIRST);
     image.refused(&["--force"], 5, &["superblock is gone", "--force --force"]);
     ok(&image.format(&["-ff"]));
 }
