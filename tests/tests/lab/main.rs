@@ -6,6 +6,9 @@
 //! of `cargo xtask vm` names it; `WRITEBOOST_QUICK` leaves out what is slow, `WRITEBOOST_FULL` leaves out
 //! nothing; `WRITEBOOST_SEED` repeats a run with random content and moments. With `WRITEBOOST_PLAN` nothing
 //! is run: it says how much that would be.
+//!
+//! The script of the test `THEME::WHAT` is `scripts/THEME/WHAT.sh`, behind `scripts/prelude.sh` and the
+//! functions of its theme in `scripts/helpers/`; its programs in Python are in `scripts/python/`.
 
 mod admin;
 mod cutoff;
