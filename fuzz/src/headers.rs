@@ -6,7 +6,7 @@ use crate::bytes::Source;
 use crate::fix_checksum;
 use writeboost::engine::replay;
 use writeboost::format::{
-    Checkpoint, Held, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, MAX_ENTRIES, SECTOR, WINDOW,
+    Checkpoint, Held, RecordHeader, Seq, Superblock, BLOCK, BLOCK_SECTORS, MAX_ENTRIES, SECTOR, WINDOW,
 };
 
 const NONCE: u64 = 0x1122_3344_5566_7788;
@@ -57,7 +57,7 @@ fn check_checkpoint(sb: &Superblock, b: &[u8; SECTOR]) {
     fix_checksum(&mut same, 12);
     assert_eq!(cp.encode(), same, "it is written as it was read");
     assert_eq!(Checkpoint::decode(&same, sb), Ok(cp));
-    assert!(cp.tail_segment < sb.nr_segments && cp.tail >= 1 && cp.tail <= cp.durable + 1);
+    assert!(cp.tail_segment.0 < sb.nr_segments && cp.tail >= Seq::FIRST && cp.tail <= cp.durable.next());
     assert!([1, 2].contains(&cp.block()));
 }
 
@@ -94,14 +94,14 @@ fn check_record(sb: &Superblock, b: &[u8; BLOCK], offset: u32) {
     };
     let blocks = usize::from(h.blocks);
     assert!((1..=MAX_ENTRIES).contains(&blocks) && offset + 1 + u32::from(h.blocks) <= sb.segment_blocks);
-    assert!(h.durable < h.seq && h.seq - h.durable <= WINDOW);
+    assert!(h.durable < h.seq && h.seq.since(h.durable) <= WINDOW);
     let mut same = *b;
     same[50..64].fill(0);
     for i in 0..blocks {
         same[64 + 12 * i + 6..][..2].fill(0);
         let e = RecordHeader::entry(b, i);
         for sector in (0..BLOCK_SECTORS).filter(|s| e.mask & 1 << s != 0) {
-            assert!(e.addr * BLOCK_SECTORS + sector < sb.backing_sectors);
+            assert!(e.addr.first_sector() + sector < sb.backing_sectors);
         }
     }
     same[64 + 12 * blocks..].fill(0);

@@ -11,8 +11,8 @@ use crate::bytes::{Sink, Source};
 use crate::device::{Device, SLOTS};
 use crate::fix_checksum;
 use writeboost::format::{
-    Checkpoint, Entry, RecordHeader, Superblock, BACKING_ID_LEN, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
-    FIRST_BLOCK, MAX_ENTRIES, NAME_LEN, SECTOR,
+    Block, Checkpoint, Entry, RecordHeader, Segment, Seq, Superblock, BACKING_ID_LEN, BLOCK, BLOCK_SECTORS,
+    CHECKPOINT_BLOCKS, FIRST_BLOCK, MAX_ENTRIES, NAME_LEN, SECTOR,
 };
 use writeboost::host::crc32c;
 
@@ -156,15 +156,15 @@ impl Image {
                 CHECKPOINT => {
                     let b = before.checkpoint;
                     let slot = from.byte() & 3;
-                    let tail = from.near(b.tail);
+                    let tail = from.near(b.tail.0);
                     let cp = Checkpoint {
                         nonce: from.number(),
                         generation: from.near(b.generation),
                         epoch: from.near(b.epoch),
-                        epoch_start: from.near(b.epoch_start),
-                        tail,
-                        durable: from.near(tail),
-                        tail_segment: from.near(b.tail_segment.into()) as u32,
+                        epoch_start: Seq(from.near(b.epoch_start.0)),
+                        tail: Seq(tail),
+                        durable: Seq(from.near(tail)),
+                        tail_segment: Segment(from.near(b.tail_segment.0.into()) as u32),
                     };
                     before.checkpoint = cp;
                     Item::Checkpoint(slot, cp)
@@ -221,13 +221,13 @@ impl Image {
                     let b = before.checkpoint;
                     to.byte(CHECKPOINT);
                     to.byte(*slot);
-                    to.near(cp.tail, b.tail);
+                    to.near(cp.tail.0, b.tail.0);
                     to.number(cp.nonce);
                     to.near(cp.generation, b.generation);
                     to.near(cp.epoch, b.epoch);
-                    to.near(cp.epoch_start, b.epoch_start);
-                    to.near(cp.durable, cp.tail);
-                    to.near(cp.tail_segment.into(), b.tail_segment.into());
+                    to.near(cp.epoch_start.0, b.epoch_start.0);
+                    to.near(cp.durable.0, cp.tail.0);
+                    to.near(cp.tail_segment.0.into(), b.tail_segment.0.into());
                     before.checkpoint = *cp;
                 }
                 Item::Record(r) => {
@@ -328,12 +328,12 @@ impl Image {
             });
             items.push(Item::Record(Record {
                 slot,
-                seq: h.seq,
+                seq: h.seq.0,
                 epoch: h.epoch,
-                durable: h.durable,
-                tail: h.tail,
+                durable: h.durable.0,
+                tail: h.tail.0,
                 torn,
-                entries: entries.iter().map(|e| (e.addr, e.mask)).collect(),
+                entries: entries.iter().map(|e| (e.addr.0, e.mask)).collect(),
             }));
         }
         Self { items, script: Vec::new() }
@@ -367,7 +367,8 @@ impl Record {
                 data[s * SECTOR..][..SECTOR].copy_from_slice(&sector_data(self.seq, addr, s));
             }
             let lost = self.torn >> 32 & bit(true, i) != 0;
-            encoded.push(Entry { addr, mask, crc: if lost { Entry::lost(&data) } else { crc32c(0, &data) } });
+            let crc = if lost { Entry::lost(&data) } else { crc32c(0, &data) };
+            encoded.push(Entry { addr: Block(addr), mask, crc });
             if self.torn & bit(true, i) != 0 {
                 data.fill(0xee);
             }
@@ -377,10 +378,10 @@ impl Record {
         }
         let h = RecordHeader {
             nonce,
-            seq: self.seq,
+            seq: Seq(self.seq),
             epoch: self.epoch,
-            durable: self.durable,
-            tail: self.tail,
+            durable: Seq(self.durable),
+            tail: Seq(self.tail),
             blocks: self.entries.len() as u16,
         };
         let mut block = [0; BLOCK];

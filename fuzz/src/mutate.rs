@@ -5,6 +5,7 @@
 
 use crate::image::{Fix, Image, Item, Poke, Record};
 use crate::rng::Rng;
+use writeboost::format::Seq;
 
 /// A number that is near `x`, near a limit, or anything.
 fn odd(rng: &mut Rng, x: u64) -> u64 {
@@ -66,10 +67,10 @@ fn item(rng: &mut Rng, item: &mut Item) {
             0 => *slot ^= 1,
             1 => change(rng, &mut cp.generation),
             2 => change(rng, &mut cp.epoch),
-            3 => change(rng, &mut cp.epoch_start),
-            4 => change(rng, &mut cp.tail),
-            5 => change(rng, &mut cp.durable),
-            _ => change32(rng, &mut cp.tail_segment),
+            3 => change(rng, &mut cp.epoch_start.0),
+            4 => change(rng, &mut cp.tail.0),
+            5 => change(rng, &mut cp.durable.0),
+            _ => change32(rng, &mut cp.tail_segment.0),
         },
         Item::Record(r) => record(rng, r),
         Item::Poke(p) => match rng.below(4) {
@@ -116,7 +117,9 @@ fn shift(rng: &mut Rng, image: &mut Image) {
         let numbers = match item {
             Item::Record(r) if of_seq => vec![&mut r.seq, &mut r.durable, &mut r.tail],
             Item::Record(r) => vec![&mut r.epoch],
-            Item::Checkpoint(_, cp) if of_seq => vec![&mut cp.epoch_start, &mut cp.tail, &mut cp.durable],
+            Item::Checkpoint(_, cp) if of_seq => {
+                vec![&mut cp.epoch_start.0, &mut cp.tail.0, &mut cp.durable.0]
+            }
             Item::Checkpoint(_, cp) => vec![&mut cp.epoch],
             _ => Vec::new(),
         };
@@ -156,10 +159,11 @@ fn checkpoint(rng: &mut Rng, image: &mut Image) {
     let (seq, epoch) = rng.pick(&records);
     for item in &mut image.items {
         if let Item::Checkpoint(_, cp) = item {
-            cp.epoch_start = if rng.one_in(2) { seq } else { seq.wrapping_add(1) };
-            cp.epoch = if cp.epoch_start == seq { epoch } else { epoch.wrapping_add(1) };
+            let start = if rng.one_in(2) { seq } else { seq.wrapping_add(1) };
+            cp.epoch_start = Seq(start);
+            cp.epoch = if start == seq { epoch } else { epoch.wrapping_add(1) };
             if rng.one_in(2) {
-                cp.durable = cp.epoch_start.wrapping_sub(1);
+                cp.durable = Seq(start.wrapping_sub(1));
             }
         }
     }

@@ -3,7 +3,7 @@
 //! The superblock: the first sector of a device, as it is and with magic, version and checksum put right.
 
 use crate::fix_checksum;
-use writeboost::format::{Invalid, Superblock, BLOCK_SECTORS, FIRST_BLOCK, MAX_BACKING_BLOCKS, SECTOR};
+use writeboost::format::{Invalid, Slot, Superblock, BLOCK_SECTORS, FIRST_BLOCK, MAX_BACKING_BLOCKS, SECTOR};
 
 /// Bytes without meaning: zero when we write them, anything when we read them.
 const FREE: [std::ops::Range<usize>; 2] = [60..64, 448..512];
@@ -41,7 +41,7 @@ fn check(b: &[u8; SECTOR]) {
     let slots = u64::from(sb.nr_segments) * u64::from(sb.segment_blocks);
     assert!(slots <= u64::from(u32::MAX) && sb.first_block == FIRST_BLOCK);
     assert!(sb.backing_sectors > 0 && sb.backing_sectors <= MAX_BACKING_BLOCKS * BLOCK_SECTORS);
-    let last = sb.slot_sector((slots - 1) as u32);
+    let last = sb.slot_sector(Slot((slots - 1) as u32));
     assert_eq!(last + BLOCK_SECTORS, sb.cache_sectors());
     assert!(sb.cache_sectors() >= Superblock::min_cache_sectors(sb.segment_blocks));
     // A device that it fits is laid out just so.

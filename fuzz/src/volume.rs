@@ -16,7 +16,8 @@ use writeboost::engine::reclaim::{Batch, Relocation};
 use writeboost::engine::replay::{self, Replay, Want};
 use writeboost::engine::{Engine, Entry, Part, Secret, State};
 use writeboost::format::{
-    Checkpoint, Chosen, Held, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR,
+    Block, Checkpoint, Chosen, Held, RecordHeader, Seq, Slot, Superblock, BLOCK, BLOCK_SECTORS,
+    CHECKPOINT_BLOCKS, SECTOR,
 };
 use writeboost::host::crc32c;
 
@@ -58,12 +59,12 @@ pub struct Volume {
     sb: Superblock,
     cache: Device,
     /// Blocks in which something was written back.
-    backing: BTreeMap<u64, [u64; BLOCK_SECTORS as usize]>,
+    backing: BTreeMap<Block, [u64; BLOCK_SECTORS as usize]>,
     engine: Engine,
     buffers: Vec<Vec<u8>>,
     batch: Batch,
     /// The blocks that are watched, and what they must hold.
-    expected: BTreeMap<u64, Contents>,
+    expected: BTreeMap<Block, Contents>,
     /// Blocks written.
     written: u64,
     /// There are records that nobody has written: of epochs that were still to come when it was opened first, or with numbers
@@ -99,11 +100,11 @@ fn replay(
     let mut empty = false;
     while let Want::Read { slot, blocks } = replay.want() {
         assert!(
-            blocks >= 1 && slot < nr_slots && blocks <= nr_slots - slot,
+            blocks >= 1 && slot < Slot(nr_slots) && blocks <= Slot(nr_slots).since(slot),
             "{blocks} blocks from slot {slot}"
         );
         left = left.checked_sub(blocks).expect("endless");
-        cache.read(u64::from(sb.first_block) + u64::from(slot), blocks, &mut data);
+        cache.read(u64::from(sb.first_block) + u64::from(slot.0), blocks, &mut data);
         if first {
             empty = replay::is_empty(sb, &cp, data.first_chunk().unwrap());
             first = false;
@@ -118,11 +119,11 @@ fn replay(
     let s = engine.state();
     assert!(!empty || s.dirty == 0, "what was called empty is not");
     assert_eq!((s.durable, next.durable), (s.newest, s.newest));
-    assert!(s.durable >= cp.durable && s.tail == cp.tail && s.tail <= s.newest + 1, "{s:?} from {cp:?}");
+    assert!(s.durable >= cp.durable && s.tail == cp.tail && s.tail <= s.newest.next(), "{s:?} from {cp:?}");
     assert!(s.dirty <= s.nr_slots && s.free_segments >= 1 && s.free_segments <= s.nr_segments);
     let doubtful = u64::from(chosen.doubtful);
     assert_eq!((next.generation, next.epoch), (cp.generation + 1 + 2 * doubtful, cp.epoch + 1 + doubtful));
-    assert_eq!((next.epoch_start, next.tail), (s.newest + 1, cp.tail));
+    assert_eq!((next.epoch_start, next.tail), (s.newest.next(), cp.tail));
     // What cannot be read again would give way to an older one.
     assert_eq!(Checkpoint::decode(&next.encode(), sb), Ok(next));
     Ok((engine, next))
@@ -189,7 +190,7 @@ impl Volume {
     fn is_predictable(&self) -> bool {
         let Ok((_, Chosen { checkpoint: cp, .. })) = begin(&self.cache) else { return false };
         let far = MOST - 2 * u64::from(self.sb.nr_segments * self.sb.segment_blocks) - 1000;
-        !self.forged && cp.generation.max(cp.epoch).max(cp.durable) < far
+        !self.forged && cp.generation.max(cp.epoch).max(cp.durable.0) < far
     }
 
     /// Opens it again, as after a crash in a moment when everything was durable.
@@ -202,15 +203,15 @@ impl Volume {
         self.begin_life(next);
     }
 
-    fn slot_block(&self, slot: u32) -> u64 {
-        let block = u64::from(self.sb.first_block) + u64::from(slot);
+    fn slot_block(&self, slot: Slot) -> u64 {
+        let block = u64::from(self.sb.first_block) + u64::from(slot.0);
         assert_eq!(block * BLOCK_SECTORS, self.engine.slot_sector(slot));
-        assert!(slot < self.sb.nr_segments * self.sb.segment_blocks, "slot {slot} is on no segment");
+        assert!(slot < Slot(self.sb.nr_segments * self.sb.segment_blocks), "slot {slot} is on no segment");
         block
     }
 
     /// The block in a slot, if it is what its checksum says.
-    fn intact(&self, slot: u32) -> Option<&[u8]> {
+    fn intact(&self, slot: Slot) -> Option<&[u8]> {
         let b = self.cache.block(self.slot_block(slot));
         (crc32c(0, b) == self.engine.checks().checksum(slot)).then_some(b)
     }
@@ -224,7 +225,8 @@ impl Volume {
             let at = sector + out.len() as u64;
             let part = Part::first_of(at, end - at);
             let backing = |s: u64| {
-                Some(self.backing.get(&(s / BLOCK_SECTORS)).map_or(0, |b| b[(s % BLOCK_SECTORS) as usize]))
+                let block = self.backing.get(&Block::of_sector(s));
+                Some(block.map_or(0, |b| b[(s % BLOCK_SECTORS) as usize]))
             };
             match self.engine.lookup(at, end - at) {
                 Run::Backing(n) => {
@@ -233,9 +235,9 @@ impl Volume {
                 }
                 Run::Cache { slot, blocks, .. } => {
                     assert!(blocks >= 1 && u64::from(blocks) * BLOCK_SECTORS <= end - at);
-                    assert!(slot % self.sb.segment_blocks + blocks <= self.sb.segment_blocks);
+                    assert!(slot.offset(self.sb.segment_blocks) + blocks <= self.sb.segment_blocks);
                     for i in 0..blocks {
-                        let b = self.intact(slot + i);
+                        let b = self.intact(slot.plus(i));
                         out.extend((0..BLOCK / SECTOR).map(|s| Some(content(b?, s))));
                     }
                 }
@@ -262,7 +264,7 @@ impl Volume {
                         out.push(if held {
                             found[s as usize]
                         } else {
-                            backing(part.addr * BLOCK_SECTORS + s)
+                            backing(part.addr.first_sector() + s)
                         });
                     }
                 }
@@ -273,12 +275,12 @@ impl Volume {
     }
 
     /// First sector of a block and how many it has.
-    fn sectors_of(&self, addr: u64) -> (u64, u64) {
-        let first = addr * BLOCK_SECTORS;
+    fn sectors_of(&self, addr: Block) -> (u64, u64) {
+        let first = addr.first_sector();
         (first, (self.sb.backing_sectors - first).min(BLOCK_SECTORS))
     }
 
-    fn read_block(&mut self, addr: u64) -> Contents {
+    fn read_block(&mut self, addr: Block) -> Contents {
         let (first, n) = self.sectors_of(addr);
         let mut held = [Some(0); BLOCK_SECTORS as usize];
         held[..n as usize].copy_from_slice(&self.read(first, n));
@@ -295,9 +297,9 @@ impl Volume {
 
     /// A sector near one that the image has, or any.
     fn draw(&self, from: &mut Source<'_>) -> u64 {
-        let n = from.number();
+        let n = Block(from.number());
         let near = self.expected.range(n..).next().or(self.expected.first_key_value()).map_or(n, |(a, _)| *a);
-        (near * BLOCK_SECTORS).wrapping_add(from.byte().into()) % self.sb.backing_sectors
+        near.0.wrapping_mul(BLOCK_SECTORS).wrapping_add(from.byte().into()) % self.sb.backing_sectors
     }
 
     /// Does what the script says, at most `most` things, and then everything that must always be possible.
@@ -316,7 +318,7 @@ impl Volume {
                     let sector = self.draw(&mut from);
                     let sectors = (1 + u64::from(from.byte())).min(self.sb.backing_sectors - sector);
                     for (s, held) in (sector..).zip(self.read(sector, sectors)) {
-                        if let Some(expected) = self.expected.get(&(s / BLOCK_SECTORS)) {
+                        if let Some(expected) = self.expected.get(&Block::of_sector(s)) {
                             assert_eq!(held, expected[(s % BLOCK_SECTORS) as usize], "sector {s}");
                         }
                     }
@@ -328,7 +330,7 @@ impl Volume {
                 8 => self.note_durable(),
                 9 => {
                     let sector = self.draw(&mut from);
-                    self.forget(sector / BLOCK_SECTORS);
+                    self.forget(Block::of_sector(sector));
                 }
                 _ => {
                     self.flush();
@@ -393,7 +395,7 @@ impl Volume {
                     expected[s] = Some(content(block, s));
                 }
                 let entry = Entry { addr: part.addr, mask: part.mask(), crc: crc32c(0, block) };
-                self.engine.stored(&claim, claim.slot + i, entry);
+                self.engine.stored(&claim, claim.slot.plus(i), entry);
                 at += u64::from(part.sectors);
                 self.written += 1;
             }
@@ -416,7 +418,7 @@ impl Volume {
         }
         // Dirty blocks that cannot be written back may fill it; nothing else may.
         self.engine.begin_batch(&mut self.batch);
-        while self.engine.plan_writeback(&mut self.batch, u64::MAX) {}
+        while self.engine.plan_writeback(&mut self.batch, Seq::MAX) {}
         let bad = self.batch.items().iter().any(|i| self.intact(i.slot).is_none());
         assert!(bad, "no room, and nothing is in the way: {:?}", self.engine.state());
         None
@@ -428,7 +430,8 @@ impl Volume {
             match io {
                 Io::Record { seq, slot, blocks, buffer, offset, fua } => {
                     assert!(
-                        slot % self.sb.segment_blocks == offset && offset + blocks <= self.sb.segment_blocks
+                        slot.offset(self.sb.segment_blocks) == offset
+                            && offset + blocks <= self.sb.segment_blocks
                     );
                     let data = &mut self.buffers[usize::from(buffer)][offset as usize * BLOCK..]
                         [..blocks as usize * BLOCK];
@@ -452,13 +455,13 @@ impl Volume {
 
     fn write_back(&mut self) {
         self.engine.begin_batch(&mut self.batch);
-        while self.engine.plan_writeback(&mut self.batch, u64::MAX) {}
+        while self.engine.plan_writeback(&mut self.batch, Seq::MAX) {}
         self.batch.sort();
         for i in 0..self.batch.items().len() {
             let item = self.batch.items()[i];
             let Some(live) = self.engine.begin_item(&self.batch, &item) else { continue };
             assert!(live != 0 && live & !item.mask() == 0);
-            let first = item.addr() * BLOCK_SECTORS;
+            let first = item.addr().first_sector();
             let sectors = (0..BLOCK_SECTORS).filter(|s| live & 1 << s != 0);
             let b = self.intact(item.slot).map(<[u8]>::to_vec);
             if let Some(b) = b {
@@ -481,7 +484,7 @@ impl Volume {
     }
 
     /// Takes a block out of the cache, if it is clean there: what it holds stays the same.
-    fn forget(&mut self, addr: u64) {
+    fn forget(&mut self, addr: Block) {
         let (first, n) = self.sectors_of(addr);
         let before = self.read_block(addr);
         match self.engine.lookup(first, n) {
@@ -539,7 +542,7 @@ impl Volume {
                 let data = data.unwrap_or(MARK.to_vec());
                 self.buffers[usize::from(claim.buffer)][(claim.offset + i) as usize * BLOCK..][..BLOCK]
                     .copy_from_slice(&data);
-                self.engine.relocated(&claim, claim.slot + i, &self.batch, &item, lost);
+                self.engine.relocated(&claim, claim.slot.plus(i), &self.batch, &item, lost);
                 at += 1;
             }
             self.engine.copied(&claim);
@@ -558,19 +561,19 @@ impl Volume {
 }
 
 /// All record headers on the device, and their slots.
-fn headers<'a>(sb: &'a Superblock, cache: &'a Device) -> impl Iterator<Item = (u32, RecordHeader)> + 'a {
+fn headers<'a>(sb: &'a Superblock, cache: &'a Device) -> impl Iterator<Item = (Slot, RecordHeader)> + 'a {
     cache.written().into_iter().filter_map(move |block| {
-        let slot = block.checked_sub(sb.first_block)?;
+        let slot = Slot(block.checked_sub(sb.first_block)?);
         let b = cache.block(block.into()).first_chunk().unwrap();
-        Some((slot, RecordHeader::decode(b, sb, slot % sb.segment_blocks).ok()?))
+        Some((slot, RecordHeader::decode(b, sb, slot.offset(sb.segment_blocks)).ok()?))
     })
 }
 
 /// The blocks that some record on the device may hold, and the first and the last.
-fn watch(sb: &Superblock, cache: &Device) -> Vec<u64> {
-    let mut all = vec![0, (sb.backing_sectors - 1) / BLOCK_SECTORS];
+fn watch(sb: &Superblock, cache: &Device) -> Vec<Block> {
+    let mut all = vec![Block(0), Block::of_sector(sb.backing_sectors - 1)];
     for (slot, h) in headers(sb, cache) {
-        let b = cache.block(u64::from(sb.first_block) + u64::from(slot)).first_chunk().unwrap();
+        let b = cache.block(u64::from(sb.first_block) + u64::from(slot.0)).first_chunk().unwrap();
         all.extend((0..h.blocks.into()).map(|i| RecordHeader::entry(b, i).addr));
     }
     all.sort_unstable();

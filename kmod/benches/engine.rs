@@ -19,7 +19,7 @@ use writeboost::engine::reclaim::Batch;
 use writeboost::engine::replay::{Replay, Want};
 use writeboost::engine::{Chains, Engine, Entry, Secret, RESERVED_SEGMENTS};
 use writeboost::format::{
-    Checkpoint, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, DEFAULT_SEGMENT_BLOCKS,
+    Block, Checkpoint, RecordHeader, Segment, Seq, Superblock, BLOCK, BLOCK_SECTORS, DEFAULT_SEGMENT_BLOCKS,
 };
 use writeboost::host::Shared;
 
@@ -68,26 +68,31 @@ impl Volume {
     }
 
     /// The header of the record that fills a segment.
-    fn header(&self, segment: u32, block: &mut [u8; BLOCK]) {
+    fn header(&self, segment: Segment, block: &mut [u8; BLOCK]) {
         let blocks = SEGMENT_BLOCKS as u16 - 1;
-        let seq = u64::from(segment) + 1;
-        let header = RecordHeader { nonce: NONCE, seq, epoch: 0, durable: seq - 1, tail: 1, blocks };
-        let first = u64::from(segment) * u64::from(blocks);
-        header.encode(block, |i| Entry { addr: self.addr(first + i as u64), mask: 0xff, crc: i as u32 });
+        let seq = Seq(u64::from(segment.0) + 1);
+        let (durable, tail) = (seq.before(), Seq::FIRST);
+        let header = RecordHeader { nonce: NONCE, seq, epoch: 0, durable, tail, blocks };
+        let first = u64::from(segment.0) * u64::from(blocks);
+        header.encode(block, |i| Entry {
+            addr: Block(self.addr(first + i as u64)),
+            mask: 0xff,
+            crc: i as u32,
+        });
     }
 
     fn checkpoint(&self) -> Checkpoint {
-        Checkpoint { durable: self.used_segments.into(), ..Checkpoint::first(NONCE) }
+        Checkpoint { durable: Seq(self.used_segments.into()), ..Checkpoint::first(NONCE) }
     }
 
     /// Replays the log; `header` fills in that of a segment.
-    fn replay(&self, mut header: impl FnMut(u32, &mut [u8; BLOCK])) -> Engine {
+    fn replay(&self, mut header: impl FnMut(Segment, &mut [u8; BLOCK])) -> Engine {
         let mut replay = Replay::with_secret(&self.sb, self.checkpoint(), NR_BUFFERS, Secret::new(SECRET))
             .expect("memory");
         let mut block = [0; BLOCK];
         while let Want::Read { slot, .. } = replay.want() {
-            let segment = slot / SEGMENT_BLOCKS;
-            if slot % SEGMENT_BLOCKS == 0 && segment < self.used_segments {
+            let segment = slot.segment(SEGMENT_BLOCKS);
+            if slot.offset(SEGMENT_BLOCKS) == 0 && segment.0 < self.used_segments {
                 header(segment, &mut block);
             } else {
                 block.fill(0);
@@ -161,9 +166,9 @@ impl Host {
                 Err(Refused::Failed) => panic!("the log has failed"),
             }
         };
-        self.chains.warm(addr);
+        self.chains.warm(Block(addr));
         let mut engine = self.lock();
-        engine.stored(&claim, claim.slot, Entry { addr, mask: 0xff, crc: addr as u32 });
+        engine.stored(&claim, claim.slot, Entry { addr: Block(addr), mask: 0xff, crc: addr as u32 });
         engine.copied(&claim);
         let work = engine.has_work();
         drop(engine);
@@ -177,7 +182,7 @@ impl Host {
         self.commit();
         let mut batch = self.batch.lock().expect("nobody panics");
         self.lock().begin_batch(&mut batch);
-        while self.lock().plan_writeback(&mut batch, u64::MAX) {}
+        while self.lock().plan_writeback(&mut batch, Seq::MAX) {}
         batch.sort();
         for item in batch.items() {
             black_box(self.lock().begin_item(&*batch, item));
@@ -193,7 +198,7 @@ impl Host {
 
     /// Looks one block up; says whether it was cached.
     fn read(&self, addr: u64) -> bool {
-        self.chains.warm(addr);
+        self.chains.warm(Block(addr));
         let run = self.lock().lookup(addr * BLOCK_SECTORS, BLOCK_SECTORS);
         match black_box(run) {
             Run::Backing(_) => return false,
@@ -275,7 +280,7 @@ fn write(c: &mut Criterion) {
             debug_assert!(host.lock().durable() >= seq);
         });
         let state = host.lock().state();
-        assert!(state.newest > 0 && state.free_segments < volume.sb.nr_segments - RESERVED_SEGMENTS);
+        assert!(state.newest > Seq::NONE && state.free_segments < volume.sb.nr_segments - RESERVED_SEGMENTS);
     }
 }
 
@@ -289,7 +294,7 @@ fn reclaim(c: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(format!("2^{size} slots, 64 segments")), |b| {
             b.iter(|| {
                 engine.begin_batch(&mut batch);
-                while engine.plan_writeback(&mut batch, u64::MAX) {}
+                while engine.plan_writeback(&mut batch, Seq::MAX) {}
                 batch.sort();
                 assert_eq!(batch.segments(), 64);
             });
@@ -302,12 +307,12 @@ fn replay(c: &mut Criterion) {
     let volume = Volume::new(18, 90);
     let mut log = vec![[0; BLOCK]; volume.used_segments as usize];
     for (segment, block) in log.iter_mut().enumerate() {
-        volume.header(segment as u32, block);
+        volume.header(Segment(segment as u32), block);
     }
     group.throughput(Throughput::Elements(volume.cached()));
     group.sample_size(20);
     group.bench_function("2^18 slots, 90 % of them in use", |b| {
-        b.iter(|| volume.replay(|segment, block| *block = log[segment as usize]));
+        b.iter(|| volume.replay(|segment, block| *block = log[segment.index()]));
     });
 }
 

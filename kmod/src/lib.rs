@@ -2,9 +2,10 @@
 
 //! The writeboost cache, as a plain crate.
 //!
-//! The very files that Kbuild compiles into `dm-writeboost.ko` (crate root `writeboost_main.rs`) are a workspace crate here, so that
-//! `cargo test` writes, flushes, crashes, resumes and reads through the functions that the kernel calls, and the tools read a cache
-//! device with the same code that wrote it. Only the host is another one: [`host::plain`] instead of `host/kernel/`.
+//! This workspace crate has the very files that Kbuild compiles into `dm-writeboost.ko` (crate root
+//! `writeboost_main.rs`). So `cargo test` writes, flushes, crashes, resumes and reads through the functions
+//! that the kernel calls, and the tools read a cache device with the same code that wrote it. Only the host
+//! is another one: [`host::plain`] instead of `host/kernel/`.
 
 #![no_std]
 #![deny(unsafe_code)]

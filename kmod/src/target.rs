@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The target `writeboost`: what device-mapper asks for, and how the volume does it.
+//! The target `writeboost`: connects the calls of device-mapper to the volume.
 //!
 //! Table line: `0 SECTORS writeboost BACKING CACHE [#WORDS KEY VALUE ...]`.
 
@@ -14,7 +14,7 @@ use crate::interface::report::{Query, MAX_CELLS};
 use crate::interface::status::{Named, Status};
 use crate::interface::table::{self, Options, TableError};
 use crate::policy::limits::{Limits, Unfit};
-use crate::volume::{open, Disks, Kind, PerBio, Running, Unsteered};
+use crate::volume::{open, Disks, Errand, Kind, Running, Unsteered};
 use core::ffi::CStr;
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
@@ -22,7 +22,7 @@ use core::sync::atomic::Ordering;
 /// The target.
 pub struct Writeboost {
     running: Running,
-    // Behind `running`, so that they stay noted until the volume is gone.
+    // Behind `running`, so that they stay in use until the volume is dropped.
     _devices: [InUse; 2],
     _volume: [InUse; 2],
 }
@@ -39,18 +39,19 @@ fn options(args: &Args<'_>) -> core::result::Result<Options, Refusal> {
     })
 }
 
-/// What a message asks to be answered.
+/// A question of a message.
 #[derive(Clone, Copy)]
 pub enum Question {
     /// The state of the segments.
     Report(Query),
     /// The UUID.
     Uuid,
-    /// How it is doing, in words.
+    /// The volume's health, in words.
     Health,
 }
 
-/// Refuses devices that cannot be used; before anything is written, for device-mapper itself looks only afterwards.
+/// Refuses devices that cannot be used, before anything is written. Device-mapper itself looks only
+/// afterwards.
 fn check_shapes(backing: &Device, cache: &Device) -> core::result::Result<(), Refusal> {
     let log = |which, device: &Device, unfit: &Unfit| {
         log_err!("refusing the {} device {}: {}", which, device.name().to_str().unwrap_or("?"), unfit);
@@ -86,7 +87,7 @@ fn check_shapes(backing: &Device, cache: &Device) -> core::result::Result<(), Re
 impl Target for Writeboost {
     const NAME: &'static CStr = c"writeboost";
     const VERSION: [u32; 3] = [3, 0, 0];
-    type PerBio = PerBio;
+    type PerBio = Errand;
     type Question = Question;
 
     fn new(ti: &Construction<'_>, args: &Args<'_>) -> core::result::Result<Box<Self>, Refusal> {
@@ -113,7 +114,7 @@ impl Target for Writeboost {
         boxed(Self { running, _devices: devices, _volume: volume }).map_err(|e| (c"Not enough memory", e))
     }
 
-    fn map(&self, bio: Mapping<'_, PerBio>) -> Outcome<PerBio> {
+    fn map(&self, bio: Mapping<'_, Errand>) -> Outcome<Errand> {
         let volume = &self.running.volume;
         if volume.refuses(&bio) {
             bio.into_bio().end(Err(EIO));
@@ -128,8 +129,8 @@ impl Target for Writeboost {
         Outcome::Submitted
     }
 
-    fn end_io(&self, bio: Bio<PerBio>, result: Result) -> Returned<PerBio> {
-        self.running.volume.end_io(bio, result)
+    fn end_io(&self, bio: Bio<Errand>, result: Result) -> Returned<Errand> {
+        self.running.volume.bio_returned(bio, result)
     }
 
     fn suspending(&self, begins: bool) {
@@ -149,7 +150,7 @@ impl Target for Writeboost {
     }
 
     fn status(&self, kind: StatusKind, out: &mut Writer<'_>) {
-        // A `Writer` cuts off instead of failing.
+        // A `Writer` truncates instead of failing.
         let _ = match kind {
             StatusKind::Info => self.info().write(out),
             StatusKind::Table => self.write_table(out),
@@ -196,7 +197,7 @@ impl Target for Writeboost {
 
     fn answer(&self, question: Question, out: &mut Writer<'_>) {
         let volume = &self.running.volume;
-        // A `Writer` cuts off instead of failing.
+        // A `Writer` truncates instead of failing.
         let _ = match question {
             Question::Report(query) => {
                 volume.report(query, out);
@@ -218,6 +219,17 @@ impl Target for Writeboost {
     }
 }
 
+#[cfg(not(MODULE))]
+impl Writeboost {
+    /// Checks the engine's invariants: simulations ask after their steps.
+    ///
+    /// # Errors
+    /// The first one that does not hold.
+    pub fn audit(&self) -> core::result::Result<(), crate::engine::audit::Broken> {
+        self.running.volume.audit()
+    }
+}
+
 impl Writeboost {
     // Not inlined: the status is large.
     #[inline(never)]
@@ -228,9 +240,9 @@ impl Writeboost {
             cursor: s.cursor.into(),
             cache_blocks: s.nr_slots,
             segments: s.nr_segments.into(),
-            current_id: s.newest,
-            last_flushed_id: s.durable,
-            last_writeback_id: s.tail - 1,
+            current_id: s.newest.0,
+            last_flushed_id: s.durable.0,
+            last_writeback_id: s.tail.before().0,
             dirty_blocks: s.dirty,
             counters: volume.counters(),
             partial_flushed: s.partial_records,

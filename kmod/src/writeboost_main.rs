@@ -2,16 +2,17 @@
 
 //! The kernel module: registers the device-mapper target `writeboost`.
 //!
-//! The crate root for Kbuild; `lib.rs` is the one for cargo. Everything else they have in common.
+//! This is the crate root for Kbuild; `lib.rs` is the one for cargo. They have everything else in common.
 
 #![deny(unsafe_op_in_unsafe_fn)]
 // `engine`, `format`, `host`, `interface`, `policy` and `volume` are public in the crate that cargo builds of
-// them.
+// them. What only that crate uses of them, its tests and the tools, says so by an `allow` of its own.
 #![allow(unreachable_pub)]
 
 use kernel::prelude::*;
 
-/// Logs an error. `pr_err!` shows only what has the kernel crate's own `Display`; the engine has core's.
+/// Logs an error. `pr_err!` accepts only types with the kernel crate's own `Display`; the engine's types have
+/// core's.
 macro_rules! log_err {
     ($($t:tt)*) => { kernel::pr_err!("{}\n", core::format_args!($($t)*)) };
 }
@@ -20,16 +21,13 @@ macro_rules! log_info {
     ($($t:tt)*) => { kernel::pr_info!("{}\n", core::format_args!($($t)*)) };
 }
 
-#[allow(dead_code)]
 mod engine;
-#[allow(dead_code)]
 mod format;
-// What runs in interrupts is in the host and in the volume, and a panic there takes the machine with it: the kernel is built with checks
-// for overflow. So each calculation says what it does when it leaves its range. `cargo xtask test check::clippy_kmod` sees to it.
+// Code of the host and of the volume runs in interrupts, and a panic there takes the machine with it: the
+// kernel is built with checks for overflow. So each calculation says what happens when it leaves its range.
+// `cargo xtask test check::clippy_kmod` checks this.
 mod host;
-#[allow(dead_code)]
 mod interface;
-#[allow(dead_code)]
 mod policy;
 mod target;
 #[deny(clippy::arithmetic_side_effects, clippy::panic, clippy::unwrap_used, clippy::expect_used)]
@@ -46,7 +44,7 @@ module! {
 
 struct Module {
     _target: host::Registration<target::Writeboost>,
-    // Behind `_target`: as long as there may be volumes.
+    // Behind `_target`: it must exist as long as there may be volumes.
     _hibernation: host::Hibernation,
 }
 

@@ -2,7 +2,7 @@
 
 //! The crash model: random lives of a volume, with crashes at random moments.
 //!
-//! `cargo xtask crash` is its command line: it sets `WRITEBOOST_STATES`, how many crash states are checked,
+//! `cargo xtask crash` is its command line. It sets `WRITEBOOST_STATES`, the number of crash states to check,
 //! `WRITEBOOST_SEED`, the first seed, `WRITEBOOST_THREADS`, and `WRITEBOOST_CASE`, a single run to be shown.
 
 mod sim;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// Crash states that plain `cargo test` checks.
 const FEW: u64 = 10_000;
 
-/// Events in a history of which plain `cargo test` tries all crashes.
+/// Events of a history for which plain `cargo test` tries all crashes.
 const SHALLOW: usize = 3;
 
 fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
@@ -65,7 +65,7 @@ fn a_volume_survives_any_crash() {
         c.states() as f64 / seconds,
         outcome.failed.len()
     );
-    // The run with the fewest steps before its failure is the quickest to be made smaller.
+    // The run with the fewest steps before its failure is made smaller most quickly.
     let shortest = outcome.failed.iter().min_by_key(|(seed, _)| Case::draw(*seed).steps());
     if let Some((seed, failure)) = shortest {
         explain(*seed, failure, Duration::from_secs(setting("WRITEBOOST_SHRINK").unwrap_or(60)));
@@ -73,7 +73,7 @@ fn a_volume_survives_any_crash() {
             outcome.failed.iter().map(|(seed, f)| format!("{seed} ({})", f.message)).collect();
         panic!("failed: seeds {}", seeds.join(", "));
     }
-    // What never happens is not tested.
+    // An event that never happens is not tested.
     if states >= FEW {
         let Counts { undone, relocated, space_waits, failures, drains, crashes_in_replay, probes, .. } = c;
         let ends = [undone, failures, drains, crashes_in_replay, probes];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The scenarios in which logs like this one lose data, step by step, each with the fault that it is about.
+//! The scenarios in which logs like this one lose data, step by step, each with its fault.
 
 mod sim;
 
@@ -16,7 +16,8 @@ use writeboost::engine::reclaim::{Batch, Item, Planned, Relocation};
 use writeboost::engine::replay::{self, Damage, Replay, Want, FEW};
 use writeboost::engine::{Entry, RESERVED_SEGMENTS};
 use writeboost::format::{
-    Checkpoint, Held, RecordHeader, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, SECTOR, WINDOW,
+    Block, Checkpoint, Held, RecordHeader, Segment, Seq, Slot, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
+    SECTOR, WINDOW,
 };
 use writeboost::host::crc32c;
 use writeboost::policy::lost::{Around, Loss, Lost, Near, Sight, Word};
@@ -37,22 +38,24 @@ fn a_leftover_behind_a_gap_stays_unreachable() {
     let mut h = host();
     h.write(0, 15, 1);
     h.flush();
-    // Segment 1: record 2 is lost while it is written, and record 3, which fills the segment, reaches the disk.
+    // Segment 1: record 2 is lost while it is written, and record 3, which fills the segment, reaches the
+    // disk.
     h.write(100, 3, 2);
     h.engine.flush();
     assert_eq!(h.poll().len(), 1);
     h.write(200, 11, 3);
     let three = h.poll();
-    assert!(matches!(three[..], [Io::Record { seq: 3, fua: false, .. }]), "{three:?}");
+    assert!(matches!(three[..], [Io::Record { seq: Seq(3), fua: false, .. }]), "{three:?}");
     let (sector, bytes) = h.bytes_of(&three[0]);
     h.cache.write(sector, &bytes, true);
     h.crash().unwrap();
-    assert_eq!(h.engine.state().newest, 1);
-    // Exactly as large as the one that was lost, and in the same place: the old record 3 lies right behind it.
+    assert_eq!(h.engine.state().newest, Seq(1));
+    // This record is exactly as large as the lost one, and in the same place: the old record 3 lies right
+    // behind it.
     h.write(300, 3, 4);
     h.flush();
     h.crash().unwrap();
-    assert_eq!(h.engine.state().newest, 2);
+    assert_eq!(h.engine.state().newest, Seq(2));
     assert_eq!([h.read(100), h.read(200), h.read(300)], [0, 0, 4]);
 }
 
@@ -68,17 +71,17 @@ fn a_spoilt_record_does_not_come_back_when_its_number_is_known_durable() {
     let (sector, bytes) = h.bytes_of(&io[0]);
     h.cache.write(sector, &bytes[..BLOCK], true);
     h.crash().unwrap();
-    assert_eq!(h.engine.state().newest, 1);
+    assert_eq!(h.engine.state().newest, Seq(1));
     h.write(10, 3, 3);
     h.write(20, 3, 3);
     h.flush();
-    // At the first resume the epoch keeps it away; at the next its number is older than the epoch.
+    // At the first resume the epoch excludes it; at the next its number is older than the epoch.
     for _ in 0..4 {
         h.crash().unwrap();
-        assert_eq!(h.engine.state().newest, 2);
+        assert_eq!(h.engine.state().newest, Seq(2));
         assert_eq!([h.read(0), h.read(10), h.read(20)], [1, 3, 3]);
     }
-    // Nor when more follows in several epochs, some of it in the same way.
+    // The same holds when more follows in several epochs, some of it in the same way.
     for n in 4..10 {
         h.write(n * 10, 2, n);
         h.flush();
@@ -90,7 +93,7 @@ fn a_spoilt_record_does_not_come_back_when_its_number_is_known_durable() {
         h.crash().unwrap();
     }
     h.resume().unwrap();
-    assert_eq!(h.engine.state().newest, 8);
+    assert_eq!(h.engine.state().newest, Seq(8));
     assert_eq!([h.read(0), h.read(10), h.read(40), h.read(90)], [1, 3, 4, 9]);
 }
 
@@ -108,18 +111,25 @@ fn only_an_acceptable_header_of_a_later_epoch_makes_another_one_a_leftover() {
     h.crash().unwrap();
     h.crash().unwrap();
     let cp = h.checkpoint();
-    assert_eq!((cp.epoch, cp.epoch_start), (epoch + 2, 3));
+    assert_eq!((cp.epoch, cp.epoch_start), (epoch + 2, Seq(3)));
     let block = 5u64.to_le_bytes().repeat(BLOCK / 8);
     for other in epoch - 1..=epoch + 2 {
         // The number of record 2 again, at the start of the next segment, for another block.
-        let header = RecordHeader { nonce: cp.nonce, seq: 2, epoch: other, durable: 1, tail: 1, blocks: 1 };
+        let header = RecordHeader {
+            nonce: cp.nonce,
+            seq: Seq(2),
+            epoch: other,
+            durable: Seq(1),
+            tail: Seq(1),
+            blocks: 1,
+        };
         let mut bytes = [0; BLOCK];
-        header.encode(&mut bytes, |_| Entry { addr: 20, mask: 0xff, crc: crc32c(0, &block) });
-        h.cache.poke(h.sector_of(SEGMENT_BLOCKS), &bytes);
-        h.cache.poke(h.sector_of(SEGMENT_BLOCKS + 1), &block);
+        header.encode(&mut bytes, |_| Entry { addr: Block(20), mask: 0xff, crc: crc32c(0, &block) });
+        h.cache.poke(h.sector_of(Slot(SEGMENT_BLOCKS)), &bytes);
+        h.cache.poke(h.sector_of(Slot(SEGMENT_BLOCKS + 1)), &block);
         let (replay, _) = h.replay().unwrap();
         h.engine = replay.finish().0;
-        assert_eq!(h.engine.state().newest, 2);
+        assert_eq!(h.engine.state().newest, Seq(2));
         let found = [h.read(10), h.read(20)];
         assert_eq!(found, if other == epoch + 1 { [0, 5] } else { [2, 0] }, "{other} beside {epoch}");
     }
@@ -140,7 +150,7 @@ fn a_torn_checkpoint_leaves_the_one_before() {
     assert_ne!(cp.block(), h.checkpoint().block());
     h.cache.poke(cp.block() * BLOCK_SECTORS, &[0x5a; SECTOR]);
     h.crash().unwrap();
-    assert_eq!(h.engine.state().tail, 1);
+    assert_eq!(h.engine.state().tail, Seq(1));
     for n in 0..8 {
         assert_eq!(h.read(n * 15 + 14), n + 1);
     }
@@ -155,14 +165,14 @@ fn a_checkpoint_that_is_older_than_the_log_is_refused() {
     h.flush();
     let older = h.checkpoint();
     h.crash().unwrap();
-    // Durable, in an epoch of which only the checkpoints of the resume know.
+    // Durable, in an epoch that only the checkpoints of the resume know.
     h.write(20, 2, 2);
     h.flush();
     let newest = h.checkpoint();
     h.cache.poke(CHECKPOINT_BLOCKS[0] * BLOCK_SECTORS, &[0x5a; SECTOR]);
     h.cache.poke(CHECKPOINT_BLOCKS[1] * BLOCK_SECTORS, &older.encode());
     assert!(h.checkpoint().epoch < newest.epoch);
-    assert_eq!(h.crash(), Err(Damage::Outdated { expected: 2 }));
+    assert_eq!(h.crash(), Err(Damage::Outdated { expected: Seq(2) }));
 }
 
 #[test]
@@ -174,8 +184,8 @@ fn a_log_that_ends_too_early_is_refused() {
     h.flush();
     // The checkpoint of the resume knows both.
     h.crash().unwrap();
-    h.cache.poke(h.sector_of(claims[0].slot - 1), &[0; SECTOR]);
-    assert_eq!(h.crash(), Err(Damage::Short { end: 2, durable: 2 }));
+    h.cache.poke(h.sector_of(claims[0].slot.minus(1)), &[0; SECTOR]);
+    assert_eq!(h.crash(), Err(Damage::Short { end: Seq(2), durable: Seq(2) }));
 }
 
 #[test]
@@ -188,18 +198,18 @@ fn a_header_knows_that_the_record_before_was_durable() {
     h.write(40, 15, 3);
     h.flush();
     let (sector, _) = h.bytes_of(&first[0]);
-    // Record 1 is gone, and record 2 is not looked for: its segment is not the next one.
+    // Record 1 is gone, and record 2 is not read: its segment is not the next one.
     h.cache.poke(sector, &[0; SECTOR]);
     assert_eq!(h.crash(), Ok(()), "no header and no checkpoint says otherwise");
-    // But what lies in the place of the expected record says so.
+    // But a later record in the place of the expected one says so.
     let mut h = host();
     h.write(0, 15, 1);
     h.flush();
     h.write(20, 15, 2);
     let second = h.flush();
     let (_, bytes) = h.bytes_of(&second[0]);
-    h.cache.poke(h.sector_of(0), &bytes);
-    assert_eq!(h.crash(), Err(Damage::Overwritten { expected: 1, found: 2 }));
+    h.cache.poke(h.sector_of(Slot(0)), &bytes);
+    assert_eq!(h.crash(), Err(Damage::Overwritten { expected: Seq(1), found: Seq(2) }));
 }
 
 #[test]
@@ -208,24 +218,24 @@ fn a_log_without_an_end_is_refused() {
     for seq in 1..=16 {
         let header = RecordHeader {
             nonce: h.sb.nonce,
-            seq,
+            seq: Seq(seq),
             epoch: h.checkpoint().epoch,
-            durable: seq - 1,
-            tail: 1,
+            durable: Seq(seq - 1),
+            tail: Seq(1),
             blocks: 15,
         };
         let mut block = [0; BLOCK];
-        header.encode(&mut block, |i| Entry { addr: i as u64, mask: 0xff, crc: 0 });
-        h.cache.poke(h.sector_of((seq as u32 - 1) * SEGMENT_BLOCKS), &block);
+        header.encode(&mut block, |i| Entry { addr: Block(i as u64), mask: 0xff, crc: 0 });
+        h.cache.poke(h.sector_of(Slot((seq as u32 - 1) * SEGMENT_BLOCKS)), &block);
     }
     assert_eq!(h.crash(), Err(Damage::Endless));
 }
 
 #[test]
 fn data_are_checked_of_what_is_not_known_durable() {
-    for (spoilt, newest) in [(1, 3), (2, 1), (3, 2)] {
+    for (spoilt, newest) in [(1, Seq(3)), (2, Seq(1)), (3, Seq(2))] {
         let mut h = host();
-        let mut slots = vec![0];
+        let mut slots = vec![Slot(0)];
         slots.push(h.write(0, 15, 1)[0].slot);
         h.flush();
         for n in 2..4 {
@@ -233,17 +243,17 @@ fn data_are_checked_of_what_is_not_known_durable() {
             let io = h.poll();
             h.complete(&io[0]);
         }
-        assert_eq!(h.engine.durable(), 1);
-        // All reach the disk.
+        assert_eq!(h.engine.durable(), Seq(1));
+        // All records reach the disk.
         h.cache.flush(h.cache.mark());
-        let mut sector = h.cache.read(h.sector_of(slots[spoilt] + 14), 1).to_vec();
+        let mut sector = h.cache.read(h.sector_of(slots[spoilt].plus(14)), 1).to_vec();
         sector[100] ^= 1;
-        h.cache.poke(h.sector_of(slots[spoilt] + 14), &sector);
+        h.cache.poke(h.sector_of(slots[spoilt].plus(14)), &sector);
         h.crash().unwrap();
         assert_eq!(h.engine.state().newest, newest);
         if spoilt == 1 {
-            // It was promised and stays in the log; the reader sees the checksum.
-            let slot = slots[1] + 14;
+            // The data were promised and stay in the log; a reader notices the wrong checksum.
+            let slot = slots[1].plus(14);
             let block = h.cache.read(h.sector_of(slot), BLOCK_SECTORS);
             assert_ne!(crc32c(0, &block), h.engine.checks().checksum(slot));
         }
@@ -278,13 +288,13 @@ fn a_full_log_is_resumed_and_makes_room() {
 #[test]
 fn a_torn_header_of_more_than_a_sector_is_none() {
     let mut h = Host::with_segments_of(64, 16, 16_000);
-    // What lies in the place of the torn record: one as large, with the same data, of other blocks.
+    // The record in the place of the torn one: as large, with the same data, of other blocks.
     let old = h.write(0, 63, 1)[0].slot;
     h.flush();
     h.write(40, 1, 2);
     h.drain();
-    // Until the log comes round to it.
-    while h.checkpoint().tail_segment != 0 {
+    // Until the log comes round to that place.
+    while h.checkpoint().tail_segment != Segment(0) {
         h.write(1000, 63, 3);
         h.drain();
     }
@@ -299,7 +309,7 @@ fn a_torn_header_of_more_than_a_sector_is_none() {
     h.cache.write(sector, &torn, true);
     h.crash().unwrap();
     assert_eq!(h.engine.state().newest, newest);
-    // Of the old record's blocks one has been written again since.
+    // One block of the old record has been written again since.
     assert_eq!([h.read(40), h.read(100)], [2, 0]);
 }
 
@@ -308,7 +318,8 @@ fn a_missing_record_is_not_jumped_over() {
     let mut h = host();
     h.write(0, 3, 1);
     h.flush();
-    // Four records of which none knows that another is durable; then a checkpoint that knows it of all but the last.
+    // Four records, none of which knows that another is durable; then a checkpoint that knows it of all but
+    // the last.
     let lost = h.write(10, 11, 2)[0].slot;
     h.write(30, 15, 3);
     h.write(50, 15, 4);
@@ -316,53 +327,59 @@ fn a_missing_record_is_not_jumped_over() {
     assert_eq!(io.len(), 3);
     h.complete(&io[0]);
     h.complete(&io[1]);
-    h.engine.want(3);
+    h.engine.want(Seq(3));
     let flush = h.poll();
-    assert!(matches!(flush[..], [Io::Flush { upto: 3 }]), "{flush:?}");
+    assert!(matches!(flush[..], [Io::Flush { upto: Seq(3) }]), "{flush:?}");
     h.complete(&flush[0]);
     let cp = h.engine.note_durable().unwrap();
     h.write_checkpoint(&cp);
     h.complete(&io[2]);
     h.cache.flush(h.cache.mark());
-    h.cache.poke(h.sector_of(lost - 1), &[0x5a; SECTOR]);
-    assert_eq!(h.crash(), Err(Damage::Short { end: 2, durable: 3 }));
+    h.cache.poke(h.sector_of(lost.minus(1)), &[0x5a; SECTOR]);
+    assert_eq!(h.crash(), Err(Damage::Short { end: Seq(2), durable: Seq(3) }));
 }
 
 #[test]
 fn replay_reads_no_more_than_it_must() {
     let mut h = host();
-    // Three records fill segment 0; behind the one in segment 1 there is a block, in which no record can begin.
+    // Three records fill segment 0; behind the one in segment 1 there is a block, in which no record can
+    // begin.
     for (addr, blocks) in [(0, 3), (10, 5), (20, 5), (40, 14), (60, 2), (70, 2)] {
         h.write(addr, blocks, 1);
         h.flush();
     }
     let (replay, reads) = h.replay().unwrap();
-    assert_eq!(replay.progress(), (6, 7));
-    // The header behind each record, else that of the next segment; the data of the last, which nobody knows durable.
+    assert_eq!(replay.progress(), (6, Seq(7)));
+    // The header behind each record, else that of the next segment; and the data of the last record, which is
+    // not known to be durable.
     let headers = [(0, 1), (4, 1), (10, 1), (16, 1), (32, 1), (35, 1), (38, 1), (48, 1)];
     assert_eq!(reads, [&headers[..], &[(36, 2)]].concat());
     h.crash().unwrap();
-    // A segment of earlier epochs may end with a leftover: the next one's start tells, where more can follow of them.
+    // A segment of earlier epochs may end with a leftover. Where more records of those epochs can follow, the
+    // start of the next segment decides.
     let ahead = [&headers[..1], &[(16, 1)], &headers[1..5], &[(48, 1)], &headers[5..]].concat();
     let (replay, reads) = h.replay().unwrap();
-    assert_eq!((replay.progress(), &reads), ((6, 7), &ahead));
+    assert_eq!((replay.progress(), &reads), ((6, Seq(7)), &ahead));
     h.write(80, 2, 2);
     h.flush();
     let (replay, reads) = h.replay().unwrap();
-    assert_eq!(replay.progress(), (7, 8));
+    assert_eq!(replay.progress(), (7, Seq(8)));
     assert_eq!(reads, [&ahead[..], &[(51, 1), (64, 1), (49, 2)]].concat());
     h.crash().unwrap();
-    // No number of this epoch was given before.
+    // The numbers of this epoch were not given before.
     assert_eq!(h.replay().unwrap().1, [&ahead[..], &[(51, 1), (64, 1)]].concat());
 }
 
 #[test]
 fn damage_says_what_is_damaged() {
     for (damage, words) in [
-        (Damage::Unreadable { end: 39, durable: 40, slot: 17 }, &["record 39", "slot 17", "up to 40"][..]),
-        (Damage::Short { end: 41, durable: 42 }, &["record 41 is missing", "up to 42"][..]),
-        (Damage::Overwritten { expected: 43, found: 44 }, &["record 44", "where record 43"]),
-        (Damage::Outdated { expected: 45 }, &["newest checkpoint", "record 45"]),
+        (
+            Damage::Unreadable { end: Seq(39), durable: Seq(40), slot: Slot(17) },
+            &["record 39", "slot 17", "up to 40"][..],
+        ),
+        (Damage::Short { end: Seq(41), durable: Seq(42) }, &["record 41 is missing", "up to 42"][..]),
+        (Damage::Overwritten { expected: Seq(43), found: Seq(44) }, &["record 44", "where record 43"]),
+        (Damage::Outdated { expected: Seq(45) }, &["newest checkpoint", "record 45"]),
         (Damage::Endless, &["no end"]),
         (Damage::Exhausted, &["higher than any log"]),
     ] {
@@ -373,7 +390,7 @@ fn damage_says_what_is_damaged() {
 
 #[test]
 fn a_log_that_has_counted_too_far_is_refused() {
-    // Half of what a checkpoint can hold: whatever follows can be held too.
+    // Half of the highest number that a checkpoint can hold: all numbers that follow fit too.
     let most = 1 << 61;
     let h = host();
     let now = h.checkpoint();
@@ -381,7 +398,7 @@ fn a_log_that_has_counted_too_far_is_refused() {
         for cp in [
             Checkpoint { generation: n, ..now },
             Checkpoint { epoch: n, ..now },
-            Checkpoint { tail: n, durable: n - 1, ..now },
+            Checkpoint { tail: Seq(n), durable: Seq(n - 1), ..now },
         ] {
             assert_eq!(Checkpoint::decode(&cp.encode(), &h.sb), Ok(cp));
             let mut replay = Replay::new(&h.sb, cp, 1).unwrap();
@@ -399,9 +416,9 @@ fn a_log_that_has_counted_too_far_is_refused() {
     }
 }
 
-/// Whether the log looks empty from its first block alone. It must not look so when there is something in it.
+/// Whether the log looks empty from its first block alone. A log with records must not look so.
 fn looks_empty(h: &Host, cp: &Checkpoint) -> bool {
-    let block = h.cache.read(h.sector_of(cp.tail_segment * h.sb.segment_blocks), BLOCK_SECTORS);
+    let block = h.cache.read(h.sector_of(cp.tail_segment.first_slot(h.sb.segment_blocks)), BLOCK_SECTORS);
     replay::is_empty(&h.sb, cp, block[..].first_chunk().unwrap())
 }
 
@@ -416,11 +433,11 @@ fn an_empty_log_is_told_from_its_first_block() {
     assert!(!looks_empty(&h, &h.checkpoint()), "there is a record");
     h.crash().unwrap();
     assert!(!looks_empty(&h, &h.checkpoint()), "the checkpoint knows of it");
-    // It would, even if the record had gone.
+    // The checkpoint would know, even if the record had gone.
     let known = h.checkpoint();
-    assert_eq!((known.tail, known.durable), (1, 1));
+    assert_eq!((known.tail, known.durable), (Seq(1), Seq(1)));
     assert!(!replay::is_empty(&h.sb, &known, &[0; BLOCK]));
-    // At the tail of a log that has come round lies what was there before.
+    // At the tail of a log that has come round lie old records.
     let mut leftovers = 0;
     for n in 0..40 {
         h.write(n, 15, 2 + n);
@@ -432,11 +449,11 @@ fn an_empty_log_is_told_from_its_first_block() {
         h.drain();
         let cp = h.checkpoint();
         assert!(looks_empty(&h, &cp));
-        let block = h.cache.read(h.sector_of(cp.tail_segment * SEGMENT_BLOCKS), BLOCK_SECTORS);
+        let block = h.cache.read(h.sector_of(cp.tail_segment.first_slot(SEGMENT_BLOCKS)), BLOCK_SECTORS);
         if let Ok(old) = RecordHeader::decode(block[..].first_chunk().unwrap(), &h.sb, 0) {
             assert!(old.seq < cp.tail);
             leftovers += 1;
-            // A record of a later epoch is no leftover: the checkpoint is one.
+            // A record of a later epoch is no leftover: it shows that the checkpoint is old.
             assert!(looks_empty(&h, &Checkpoint { epoch: old.epoch, ..cp }));
             assert!(!looks_empty(&h, &Checkpoint { epoch: old.epoch - 1, ..cp }));
         }
@@ -470,7 +487,7 @@ fn fua_is_not_enough_when_older_records_are_not_durable() {
     let seq = h.write(20, 1, 2)[0].seq;
     h.engine.want(seq);
     let io = h.pump();
-    assert!(matches!(io[..], [Io::Record { fua: false, .. }, Io::Flush { upto: 2 }]), "{io:?}");
+    assert!(matches!(io[..], [Io::Record { fua: false, .. }, Io::Flush { upto: Seq(2) }]), "{io:?}");
     h.crash().unwrap();
     assert_eq!([h.read(0), h.read(20)], [1, 2]);
 }
@@ -480,27 +497,28 @@ fn nobody_pays_for_a_flush_that_nobody_asked_for() {
     let mut h = host();
     for n in 1..=3 * WINDOW {
         h.write(n % 8, 1, n);
-        // More than there is means all there is.
-        h.engine.want(if n % 2 == 0 { u64::MAX } else { n });
+        // A number above the newest record means the newest record.
+        h.engine.want(if n % 2 == 0 { Seq::MAX } else { Seq(n) });
         assert!(matches!(h.pump()[..], [Io::Record { fua: true, .. }]));
         assert_eq!(h.engine.durable(), h.engine.state().newest);
         h.write_back();
         h.move_tail(false);
     }
-    assert_eq!(h.engine.state().partial_records + h.engine.state().newest / 8, 3 * WINDOW);
+    assert_eq!(h.engine.state().partial_records + h.engine.state().newest.0 / 8, 3 * WINDOW);
     // A record is sent when it is full, and stays in the device's write cache.
     for n in 0..3 {
         h.write(100 * n, 15, 1);
         let io = h.pump();
         assert!(io.iter().all(|io| matches!(io, Io::Record { fua: false, .. })), "{io:?}");
     }
-    assert_eq!(h.engine.durable(), 3 * WINDOW);
+    assert_eq!(h.engine.durable(), Seq(3 * WINDOW));
 }
 
 #[test]
 fn a_record_that_is_under_way_is_not_written_though_one_in_its_place_was() {
     let mut h = host();
-    // As many records as the window has, and some: each further one takes the place of one that is long written.
+    // As many records as the window has, and some more: each further one takes the place of one that was
+    // written long ago.
     for n in 1..=WINDOW + 10 {
         h.write(0, 14, n);
         h.flush();
@@ -551,19 +569,20 @@ fn what_a_failed_flush_may_have_lost_can_be_written_again() {
         Io::Flush { .. } => None,
     };
     let volatile =
-        |h: &Host| (0..=durable + WINDOW).map(|seq| h.engine.volatile_record(seq)).collect::<Vec<_>>();
-    let mut expected = vec![None; (durable + WINDOW) as usize + 1];
-    expected[durable as usize + 1] = place(&records[0]);
+        |h: &Host| (0..=durable.0 + WINDOW).map(|n| h.engine.volatile_record(Seq(n))).collect::<Vec<_>>();
+    let mut expected = vec![None; (durable.0 + WINDOW) as usize + 1];
+    expected[durable.0 as usize + 1] = place(&records[0]);
     assert_eq!(volatile(&h), expected, "neither what is durable nor what is under way");
     h.complete(&records[1]);
-    expected[durable as usize + 2] = place(&records[1]);
+    expected[durable.0 as usize + 2] = place(&records[1]);
     assert_eq!(volatile(&h), expected);
-    // The device says that it has lost some, or does not say, and loses them; what it is given again is all there is.
+    // The device loses these records, with or without saying so. It is written exactly what the engine gives
+    // back.
     for (slot, blocks) in expected.iter().flatten() {
         let (sector, sectors) = (h.sector_of(*slot), u64::from(*blocks) * BLOCK_SECTORS);
         let record = h.cache.read(sector, sectors).to_vec();
         let header = record.first_chunk::<BLOCK>().unwrap();
-        let decoded = RecordHeader::decode(header, &h.sb, slot % SEGMENT_BLOCKS).unwrap();
+        let decoded = RecordHeader::decode(header, &h.sb, slot.offset(SEGMENT_BLOCKS)).unwrap();
         assert_eq!((decoded.epoch, u32::from(decoded.blocks) + 1), (h.engine.epoch(), *blocks));
         h.cache.write(sector, &record, true);
     }
@@ -587,7 +606,7 @@ fn flushes_during_a_commit_share_the_next_one() {
     }
     h.complete(&first[0]);
     let second = h.pump();
-    assert!(matches!(second[..], [Io::Record { seq: 2, blocks: 8, fua: true, .. }]), "{second:?}");
+    assert!(matches!(second[..], [Io::Record { seq: Seq(2), blocks: 8, fua: true, .. }]), "{second:?}");
     assert!(wanted.iter().all(|&w| w <= h.engine.durable()));
 }
 
@@ -597,9 +616,9 @@ fn a_commit_leaves_open_what_it_does_not_need() {
     let seq = h.write(0, 15, 1)[0].seq;
     let open = h.write(20, 1, 2)[0];
     h.engine.want(seq);
-    assert!(matches!(h.pump()[..], [Io::Record { seq: 1, fua: true, .. }]));
+    assert!(matches!(h.pump()[..], [Io::Record { seq: Seq(1), fua: true, .. }]));
     let more = h.write(30, 1, 3)[0];
-    assert_eq!((more.seq, more.slot), (open.seq, open.slot + 1));
+    assert_eq!((more.seq, more.slot), (open.seq, open.slot.plus(1)));
     h.flush();
     h.crash().unwrap();
     assert_eq!([h.read(0), h.read(20), h.read(30)], [1, 2, 3]);
@@ -646,13 +665,13 @@ fn what_follows_a_failed_record_is_not_durable() {
     let io = h.poll();
     assert_eq!(io.len(), 3);
     h.complete(&io[2]);
-    h.engine.record_done(2, false, false);
+    h.engine.record_done(Seq(2), false, false);
     h.complete(&io[0]);
     assert_eq!(h.engine.poll(), None);
-    assert_eq!((h.engine.durable(), seq), (0, 3));
+    assert_eq!((h.engine.durable(), seq), (Seq::NONE, Seq(3)));
     h.cache.flush(h.cache.mark());
     h.crash().unwrap();
-    assert_eq!(h.engine.state().newest, 1);
+    assert_eq!(h.engine.state().newest, Seq(1));
 }
 
 #[test]
@@ -664,8 +683,8 @@ fn a_failed_flush_acknowledges_nothing_any_more() {
     let io = h.poll();
     h.complete(&io[0]);
     h.complete(&io[1]);
-    assert_eq!(h.poll(), [Io::Flush { upto: 2 }]);
-    h.engine.flush_done(2, false);
+    assert_eq!(h.poll(), [Io::Flush { upto: Seq(2) }]);
+    h.engine.flush_done(Seq(2), false);
     assert!(h.engine.failed() && h.engine.durable() < seq);
     assert_eq!(h.engine.poll(), None);
 }
@@ -707,7 +726,7 @@ fn no_more_than_a_window_is_not_durable() {
     for io in std::mem::take(&mut flying) {
         h.complete(&io);
     }
-    // Records land, flushes do not return.
+    // Records land, but flushes do not return.
     let mut flushes = Vec::new();
     loop {
         match h.write_sectors(n * 15 * BLOCK_SECTORS, 15 * BLOCK_SECTORS, n + 1) {
@@ -725,15 +744,15 @@ fn no_more_than_a_window_is_not_durable() {
         }
         assert!(n <= WINDOW);
     }
-    assert_eq!((n, h.engine.durable()), (WINDOW, 0));
+    assert_eq!((n, h.engine.durable()), (WINDOW, Seq::NONE));
     assert_eq!(flushes.len(), 1, "half of the window was not durable, and nobody asked");
     h.complete(&flushes[0]);
-    assert!(h.engine.durable() > WINDOW / 2);
+    assert!(h.engine.durable() > Seq(WINDOW / 2));
     h.write(0, 1, 1000);
-    // All that landed replays: the last of it with its data checked.
+    // Everything that landed replays: of the last record the data are checked.
     h.cache.flush(h.cache.mark());
     h.crash().unwrap();
-    assert_eq!(h.engine.state().newest, WINDOW);
+    assert_eq!(h.engine.state().newest, Seq(WINDOW));
     assert_eq!([h.read(0), h.read((n - 1) * 15)], [1, n]);
 }
 
@@ -744,14 +763,14 @@ fn a_large_write_crosses_records_and_segments() {
     let claims = h.write_sectors(3, 50 * 8, 2).unwrap();
     let blocks: Vec<u32> = claims.iter().map(|c| c.blocks).collect();
     assert_eq!(blocks, [11, 15, 15, 10]);
-    assert!(claims.windows(2).all(|c| c[0].seq + 1 == c[1].seq));
+    assert!(claims.windows(2).all(|c| c[0].seq.next() == c[1].seq));
     h.flush();
     h.crash().unwrap();
     assert_eq!(h.read_sectors(0, 3), [0; 3]);
     assert_eq!(h.read_sectors(3, 400), [2; 400]);
     assert_eq!(h.read_sectors(403, 5), [0; 5]);
     assert_eq!(h.read(1003), 1);
-    // Lost behind its second record, it is there as far as that.
+    // The part up to its second record stays, and the rest is lost.
     let mut h = host();
     h.write_sectors(3, 50 * 8, 2).unwrap();
     h.engine.flush();
@@ -788,7 +807,7 @@ fn the_last_two_blocks_of_a_segment_hold_a_record() {
         let mut h = host();
         h.write(0, blocks, 1);
         h.flush();
-        assert_eq!(h.write(100, 1, 2)[0].slot, slot);
+        assert_eq!(h.write(100, 1, 2)[0].slot, Slot(slot));
         h.flush();
         h.crash().unwrap();
         assert_eq!([h.read(0), h.read(blocks - 1), h.read(100)], [1, 1, 2]);
@@ -811,10 +830,10 @@ fn relocation_keeps_to_the_window_too() {
             h.flush();
         }
     }
-    assert_eq!((h.engine.durable(), flushes.len()), (3, 1));
-    // There is room for one record more.
+    assert_eq!((h.engine.durable(), flushes.len()), (Seq(3), 1));
+    // There is room for one more record.
     relocate(&mut h).unwrap();
-    assert_eq!(h.engine.state().newest, 3 + WINDOW);
+    assert_eq!(h.engine.state().newest, Seq(3 + WINDOW));
     assert_eq!(relocate(&mut h), Err(Wait::Progress));
     assert_eq!(h.engine.claim(1), Err(Refused::Wait(Wait::Progress)));
     h.complete(&flushes[0]);
@@ -834,20 +853,20 @@ fn writeback_goes_in_order_of_address() {
         h.write(addr, 1, addr);
     }
     h.flush();
-    let addrs: Vec<u64> = h.plan_writeback().items().iter().map(|item| item.addr()).collect();
+    let addrs: Vec<u64> = h.plan_writeback().items().iter().map(|item| item.addr().0).collect();
     assert_eq!(addrs, [2, 3, 4, 100, 500, 700, 1500]);
 }
 
 #[test]
 fn the_tail_waits_for_who_still_copies() {
-    // A claim that fills its segment or does not; with one behind it in the next segment.
+    // A claim that fills its segment or not; with another one behind it in the next segment.
     for (blocks, more) in [(15, false), (15, true), (5, false)] {
         for whole in [false, true] {
             let mut h = host();
             h.write(0, 15, 1);
             h.flush();
             h.write_back();
-            // Nothing in its segment is dirty until it is copied.
+            // Nothing in the claim's segment is dirty until it is copied.
             let claim = h.engine.claim(blocks).unwrap();
             let behind = more.then(|| h.engine.claim(1).unwrap());
             h.move_tail(whole);
@@ -872,9 +891,9 @@ fn an_idle_head_stays_the_head_unless_all_is_drained() {
     h.flush();
     h.write_back();
     assert!(h.engine.advance_tail(false).is_none());
-    assert_eq!(h.write(10, 5, 2)[0].slot, 7);
+    assert_eq!(h.write(10, 5, 2)[0].slot, Slot(7));
     h.drain();
-    assert_eq!(h.write(20, 5, 3)[0].slot, SEGMENT_BLOCKS + 1);
+    assert_eq!(h.write(20, 5, 3)[0].slot, Slot(SEGMENT_BLOCKS + 1));
 }
 
 /// Sends a record that cannot be written: the log fails.
@@ -898,8 +917,8 @@ fn checkpoints_go_one_at_a_time_and_end_with_the_log() {
     let (first, rest) = batch.items().split_at(15);
     first.iter().for_each(|item| h.engine.written_back(&batch, item));
     let cp = h.engine.advance_tail(false).unwrap();
-    assert_eq!(cp.tail, 2);
-    // Meanwhile there is more to say.
+    assert_eq!(cp.tail, Seq(2));
+    // Meanwhile the tail could move further.
     rest.iter().for_each(|item| h.engine.written_back(&batch, item));
     h.write(100, 1, 5);
     h.flush();
@@ -909,11 +928,11 @@ fn checkpoints_go_one_at_a_time_and_end_with_the_log() {
     h.engine.checkpointed(true);
     let free = h.engine.state().free_segments;
     let cp = h.engine.advance_tail(false).unwrap();
-    assert_eq!(cp.tail, 5);
+    assert_eq!(cp.tail, Seq(5));
     h.write_checkpoint(&cp);
     h.engine.checkpointed(true);
     assert_eq!(h.engine.state().free_segments, free + 3);
-    // After a failure, there is nothing more to be said.
+    // After a failure no checkpoint is written.
     h.write_back();
     h.write(110, 15, 6);
     h.flush();
@@ -926,7 +945,7 @@ fn checkpoints_go_one_at_a_time_and_end_with_the_log() {
     assert_eq!([h.read(0), h.read(59), h.read(100), h.read(110), h.read(130)], [1, 4, 5, 6, 0]);
 }
 
-/// Plans what relocation would move, but no more than `most` blocks.
+/// Plans a relocation, of `most` blocks at most.
 fn plan_relocation(h: &Host, most: usize) -> Batch {
     let mut batch = Batch::new(200).unwrap();
     h.engine.begin_batch(&mut batch);
@@ -942,10 +961,11 @@ fn plan_relocation(h: &Host, most: usize) -> Batch {
 
 #[test]
 fn relocation_begins_only_what_it_can_end() {
-    // However much of the head is left.
+    // With any amount of the head left.
     for filled in 1..=15 {
         let mut h = host();
-        // Some segments full of what stays, some of what is overwritten all the time; and what is reserved.
+        // Some segments full of blocks that stay, some with a block that is overwritten all the time; and the
+        // reserve.
         for n in 0..11 {
             h.write(if n < 6 { n * 15 } else { 1000 }, 15, n);
             h.flush();
@@ -968,7 +988,7 @@ fn relocation_begins_only_what_it_can_end() {
                     moved += claim.blocks;
                     h.engine.copied(&claim);
                     h.pump();
-                    // What is_worth counts on.
+                    // `is_worth` relies on this.
                     let taken = before - room(&h);
                     assert!(taken <= moved + 2 * moved.div_ceil(SEGMENT_BLOCKS - 1), "{taken} for {moved}");
                 }
@@ -991,7 +1011,7 @@ fn relocation_waits_for_what_it_cannot_help() {
     h.pump();
     h.write(20, 15, 2);
     assert_eq!(h.engine.judge_relocation(&plan_relocation(&h, 99)), Relocation::Waits);
-    // The oldest segment only waits to be freed.
+    // The oldest segment is only waiting to be freed.
     let mut h = host();
     h.write(0, 15, 1);
     h.write(20, 2, 1);
@@ -1032,14 +1052,14 @@ fn a_segment_waits_for_the_record_that_superseded_it() {
     let mut h = host();
     h.write(0, 15, 1);
     h.flush();
-    // Nothing of segment 0 is dirty any more; but if the power fails now, it is all that there is.
+    // Nothing of segment 0 is dirty any more, but if the power fails now, its blocks are the only copy.
     h.write(0, 15, 2);
     let io = h.poll();
     h.complete(&io[0]);
     assert_eq!(h.engine.state().dirty, 15);
     assert!(h.engine.advance_tail(false).is_none());
-    // It has asked for it.
-    assert_eq!(h.pump(), [Io::Flush { upto: 2 }]);
+    // The engine has asked for a flush.
+    assert_eq!(h.pump(), [Io::Flush { upto: Seq(2) }]);
     assert!(h.engine.advance_tail(false).is_some());
     h.crash().unwrap();
     assert_eq!(h.read(14), 2);
@@ -1053,14 +1073,14 @@ fn a_segment_waits_for_who_was_newer_already_when_it_was_filled() {
     h.copy(&new, 0, 120, 2);
     h.copy(&old, 0, 120, 1);
     assert_eq!(h.read(14), 2);
-    // The older record becomes durable and has nothing live; the newer one does not.
+    // The older record becomes durable and has no live blocks; the newer one does not become durable.
     let io = h.poll();
     h.complete(&io[0]);
     h.engine.want(old.seq);
     let io = h.poll();
-    assert!(matches!(io[..], [Io::Flush { upto: 1 }]), "{io:?}");
+    assert!(matches!(io[..], [Io::Flush { upto: Seq(1) }]), "{io:?}");
     h.complete(&io[0]);
-    assert_eq!(h.engine.durable(), 1);
+    assert_eq!(h.engine.durable(), Seq(1));
     assert!(h.engine.advance_tail(false).is_none());
     h.crash().unwrap();
     assert_eq!(h.read(14), 1);
@@ -1083,7 +1103,7 @@ fn all_that_is_durable_is_written_back_when_the_log_has_failed() {
     h.write(0, 15, 1);
     h.write(100, 3, 2);
     h.flush();
-    // In the same segment as what is durable, some of it newer.
+    // In the same segment as the durable blocks, and some of these are newer.
     h.write(101, 4, 3);
     h.engine.flush();
     assert_eq!(h.plan_writeback().items().len(), 15, "a segment waits until all of it is durable");
@@ -1091,7 +1111,8 @@ fn all_that_is_durable_is_written_back_when_the_log_has_failed() {
     h.write_back();
     let backing = |h: &Host, addr: u64| u64::from(h.backing.stable(addr * BLOCK_SECTORS, 1)[0]);
     assert_eq!([0, 14, 100].map(|addr| backing(&h, addr)), [1, 1, 2]);
-    // What is newer but not durable does not get there, and what it superseded is in the log.
+    // Blocks that are newer but not durable do not get there, and the blocks that they superseded are in the
+    // log.
     assert_eq!([101, 102, 103, 104].map(|addr| backing(&h, addr)), [0; 4]);
     assert_eq!((h.engine.state().dirty, h.plan_writeback().items().len()), (4, 0));
     assert_eq!([100, 101, 104].map(|addr| h.read(addr)), [2, 3, 3]);
@@ -1107,14 +1128,14 @@ fn what_was_relocated_when_the_log_failed_is_written_back_from_where_it_was() {
     h.write(50, 15, 2);
     h.flush();
     relocate(&mut h).unwrap();
-    // Of what was relocated, some is superseded by what is not durable either.
+    // Some relocated blocks are superseded by blocks that are not durable either.
     h.write(3, 1, 4);
     h.write_sectors(4 * BLOCK_SECTORS, 2, 4).unwrap();
     h.engine.flush();
-    assert!(h.plan_writeback().items().iter().all(|item| item.addr() >= 50));
+    assert!(h.plan_writeback().items().iter().all(|item| item.addr() >= Block(50)));
     fail_record(&mut h);
     let batch = h.plan_writeback();
-    assert_eq!(batch.items().iter().filter(|item| item.addr() < 50).count(), 11);
+    assert_eq!(batch.items().iter().filter(|item| item.addr() < Block(50)).count(), 11);
     h.write_back();
     let backing = |h: &Host, sector: u64| u64::from(h.backing.stable(sector, 1)[0]);
     assert_eq!([0, 11, 50].map(|addr| backing(&h, addr * BLOCK_SECTORS)), [1, 1, 2]);
@@ -1135,13 +1156,14 @@ fn where_a_block_was_copied_to_is_forgotten_when_its_segment_is_opened_again() {
     let old = h.slots_of(1)[0].0;
     relocate(&mut h).unwrap();
     let copy = h.slots_of(1)[0].0;
-    assert_eq!((old, copy), (2, 2 * SEGMENT_BLOCKS + 1));
+    assert_eq!((old, copy), (Slot(2), Slot(2 * SEGMENT_BLOCKS + 1)));
     h.drain();
-    while h.write(200, 1, 3)[0].slot / SEGMENT_BLOCKS != 15 {
+    while h.write(200, 1, 3)[0].slot.segment(SEGMENT_BLOCKS) != Segment(15) {
         h.drain();
     }
     h.drain();
-    // Once round the log: a header where the old place was, and where the copy was a newer version that is not durable.
+    // Once round the log. Now there is a header in the old place, and in the place of the copy a newer
+    // version that is not durable.
     h.write(300, 1, 4);
     h.flush();
     h.write(400, 13, 4);
@@ -1152,7 +1174,7 @@ fn where_a_block_was_copied_to_is_forgotten_when_its_segment_is_opened_again() {
     fail_record(&mut h);
     let batch = h.plan_writeback();
     assert_eq!(batch.items().len(), 29);
-    assert!(batch.items().iter().all(|item| item.addr() != 1 && item.slot != old));
+    assert!(batch.items().iter().all(|item| item.addr() != Block(1) && { item.slot } != old));
 }
 
 #[test]
@@ -1168,11 +1190,11 @@ fn writeback_for_a_drain_takes_no_segment_that_begins_later() {
         let mut batch = Batch::new(100).unwrap();
         h.engine.begin_batch(&mut batch);
         while h.engine.plan_writeback(&mut batch, last) {}
-        batch.items().iter().map(|item| item.addr()).collect::<Vec<_>>()
+        batch.items().iter().map(|item| item.addr().0).collect::<Vec<_>>()
     };
     assert_eq!(planned(goal).len(), 30);
-    assert_eq!(planned(goal - 1), (0..15).collect::<Vec<_>>());
-    assert!(planned(goal - 2).is_empty());
+    assert_eq!(planned(goal.before()), (0..15).collect::<Vec<_>>());
+    assert!(planned(goal.before().before()).is_empty());
 }
 
 #[test]
@@ -1185,12 +1207,12 @@ fn an_item_of_a_segment_that_was_opened_again_is_left_alone() {
     h.write(0, 15, 2);
     h.flush();
     h.drain();
-    // Segment 0 again, not durable: its slots have the same numbers and hold something else.
+    // Segment 0 again, not durable: its slots have the same numbers and hold other blocks.
     let mut n = 2;
     loop {
         n += 1;
         let claims = h.write(100, 15, n);
-        if claims[0].slot < SEGMENT_BLOCKS {
+        if claims[0].slot < Slot(SEGMENT_BLOCKS) {
             break;
         }
         h.drain();
@@ -1203,10 +1225,10 @@ fn an_item_of_a_segment_that_was_opened_again_is_left_alone() {
     assert_eq!(h.engine.state().dirty, dirty);
 }
 
-/// A write goes around the cache, if it may; then the newest checkpoint rots, and the power fails. Says whether there was such a write
-/// and whether the log can be resumed then.
+/// A write bypasses the cache, if it may; then the newest checkpoint rots, and the power fails. Returns
+/// whether there was such a write, and whether the log can be resumed then.
 fn bypasses_and_the_newest_checkpoint_rots(h: &mut Host, addr: u64, n: u64) -> (bool, bool) {
-    if !h.engine.lets_bypass() || h.engine.count_absent(addr, 1) != 1 {
+    if !h.engine.lets_bypass() || h.engine.count_absent(Block(addr), 1) != 1 {
         return (false, false);
     }
     h.backing.write(addr * BLOCK_SECTORS, &filled(n, BLOCK_SECTORS), true);
@@ -1231,20 +1253,20 @@ fn what_bypassed_the_cache_does_not_come_back_old_by_the_other_checkpoint() {
         let mut batch = Batch::new(256).unwrap();
         for _ in 0..250 {
             n += 1;
-            // Most of it is written once while the log comes round, so that the index has nothing newer.
+            // Most blocks are written once while the log comes round, so that the index has nothing newer.
             let addr = rng.below(60) * 15;
             let what = rng.below(8);
             match what {
                 // The log is full most of the time.
                 0..=3 => {
-                    // Without room it ends before its end.
+                    // Without room the write ends early.
                     let _ = h.write_sectors(addr * BLOCK_SECTORS, 15 * BLOCK_SECTORS, n);
                     h.flush();
                 }
                 4 => {
                     // Some segments become clean.
                     h.engine.begin_batch(&mut batch);
-                    (0..rng.range(1, 4)).for_each(|_| _ = h.engine.plan_writeback(&mut batch, u64::MAX));
+                    (0..rng.range(1, 4)).for_each(|_| _ = h.engine.plan_writeback(&mut batch, Seq::MAX));
                     batch.sort();
                     let items = batch.items().to_vec();
                     items.iter().for_each(|item| h.write_item(&batch, item));
@@ -1258,7 +1280,7 @@ fn what_bypassed_the_cache_does_not_come_back_old_by_the_other_checkpoint() {
                     }
                 }
                 6 => _ = h.engine.prepare(rng.range(1, 16) as u32),
-                // A clean block that cannot be read is looked for where it came from.
+                // A clean block that cannot be read in the cache is read from the backing device.
                 _ => match h.engine.lookup(addr * BLOCK_SECTORS, BLOCK_SECTORS) {
                     Run::Cache { slot, generation, .. } => _ = h.engine.forget(slot, generation, 0xff),
                     Run::Pieces(pieces) => {
@@ -1268,7 +1290,7 @@ fn what_bypassed_the_cache_does_not_come_back_old_by_the_other_checkpoint() {
                     Run::Backing(_) => (),
                 },
             }
-            // What was forgotten, or anything.
+            // A forgotten block, or any.
             let probe = if what == 7 { addr } else { rng.below(60) * 15 };
             let (around, up) = bypasses_and_the_newest_checkpoint_rots(&mut h, probe, n);
             went += u32::from(around);
@@ -1279,7 +1301,7 @@ fn what_bypassed_the_cache_does_not_come_back_old_by_the_other_checkpoint() {
 }
 
 /// A batch of the oldest segment, with its neighbours.
-fn planned_with_neighbours(h: &Host, last: u64) -> Batch {
+fn planned_with_neighbours(h: &Host, last: Seq) -> Batch {
     let mut batch = Batch::new(1000).unwrap();
     h.engine.begin_batch(&mut batch);
     assert!(h.engine.plan_writeback(&mut batch, last));
@@ -1300,26 +1322,26 @@ fn what_lies_beside_the_oldest_is_written_back_along_with_it() {
     let segments = |h: &Host, last| {
         let batch = planned_with_neighbours(h, last);
         let all: Vec<_> =
-            batch.items().iter().map(|item| (item.addr(), item.slot / SEGMENT_BLOCKS)).collect();
+            batch.items().iter().map(|item| (item.addr().0, item.slot.segment(SEGMENT_BLOCKS))).collect();
         (all.iter().map(|&(addr, _)| addr).collect::<Vec<_>>(), all)
     };
-    // On either side for 16 blocks at most: across what others have written, up to a gap.
+    // At most 16 blocks on either side: past blocks of other writes, up to a gap.
     let (addrs, all) = segments(&h, goal);
     assert_eq!(addrs, (84..118).collect::<Vec<_>>());
-    assert!(all.iter().any(|&(_, segment)| segment > 1), "{all:?}");
-    // Of a drain's time only: the neighbours came later.
-    assert_eq!(segments(&h, 1).0, (100..115).collect::<Vec<_>>());
-    // Not what is not durable, nor what is there in part only by now.
+    assert!(all.iter().any(|&(_, segment)| segment > Segment(1)), "{all:?}");
+    // Only blocks from before the drain: the neighbours came later.
+    assert_eq!(segments(&h, Seq(1)).0, (100..115).collect::<Vec<_>>());
+    // Neither blocks that are not durable, nor blocks of which the cache now has only a part.
     h.write(118, 2, 2);
-    assert_eq!(segments(&h, u64::MAX).0, addrs);
-    // What is superseded comes from its new place, once.
+    assert_eq!(segments(&h, Seq::MAX).0, addrs);
+    // A superseded block is taken from its new place, once.
     h.write(110, 8, 3);
     h.flush();
-    let (addrs, all) = segments(&h, u64::MAX);
+    let (addrs, all) = segments(&h, Seq::MAX);
     assert_eq!(addrs, (84..126).collect::<Vec<_>>());
     assert_eq!(all.iter().filter(|&&(addr, _)| addr == 112).count(), 1);
-    // All of it becomes clean, and stays so when the log comes round.
-    let batch = planned_with_neighbours(&h, u64::MAX);
+    // All of the batch becomes clean, and stays so when the log comes round.
+    let batch = planned_with_neighbours(&h, Seq::MAX);
     let dirty = h.engine.state().dirty;
     batch.items().iter().for_each(|item| h.write_item(&batch, item));
     h.backing.flush(h.backing.mark());
@@ -1336,13 +1358,13 @@ fn what_is_planned_already_is_no_neighbour() {
     }
     let mut batch = Batch::new(1000).unwrap();
     h.engine.begin_batch(&mut batch);
-    assert!(h.engine.plan_writeback(&mut batch, u64::MAX));
+    assert!(h.engine.plan_writeback(&mut batch, Seq::MAX));
     h.engine.continue_batch(&mut batch);
-    assert!(h.engine.plan_writeback(&mut batch, u64::MAX));
+    assert!(h.engine.plan_writeback(&mut batch, Seq::MAX));
     batch.sort();
-    while h.engine.plan_neighbours(&mut batch, u64::MAX) {}
+    while h.engine.plan_neighbours(&mut batch, Seq::MAX) {}
     batch.sort();
-    let addrs: Vec<u64> = batch.items().iter().map(|item| item.addr()).collect();
+    let addrs: Vec<u64> = batch.items().iter().map(|item| item.addr().0).collect();
     assert_eq!(addrs, (115..145).collect::<Vec<_>>());
 }
 
@@ -1351,9 +1373,9 @@ fn planning_goes_on_behind_what_is_being_written_back() {
     let mut h = host();
     let plan = |h: &Host, batch: &mut Batch| {
         h.engine.continue_batch(batch);
-        let more = h.engine.plan_writeback(batch, u64::MAX);
+        let more = h.engine.plan_writeback(batch, Seq::MAX);
         batch.sort();
-        (more, batch.items().first().map(|item| item.addr()))
+        (more, batch.items().first().map(|item| item.addr().0))
     };
     // Five segments, and some of a sixth.
     for addr in 0..5 {
@@ -1367,13 +1389,13 @@ fn planning_goes_on_behind_what_is_being_written_back() {
     let mut written: Vec<(Planned, Vec<Item>)> = Vec::new();
     for addr in [0, 100, 200] {
         assert_eq!(plan(&h, &mut batch), (true, Some(addr)));
-        assert_eq!((batch.span().first, batch.span().count), ((addr / 100) as u32, 1));
+        assert_eq!((batch.span().first, batch.span().count), (Segment((addr / 100) as u32), 1));
         for item in batch.items() {
             h.write_item(&batch, item);
         }
         written.push(((&batch).into(), batch.items().to_vec()));
     }
-    // The first two become clean, and the tail passes them: planning goes on where it was.
+    // The first two become clean, and the tail passes them: planning continues where it was.
     h.backing.flush(h.backing.mark());
     for (planned, items) in &written[..2] {
         items.iter().for_each(|item| h.engine.written_back(*planned, item));
@@ -1383,7 +1405,7 @@ fn planning_goes_on_behind_what_is_being_written_back() {
     assert_eq!(plan(&h, &mut batch), (true, Some(400)));
     assert_eq!(plan(&h, &mut batch), (true, Some(500)));
     assert_eq!(plan(&h, &mut batch), (false, None));
-    // The tail has passed what was planned last: it begins there.
+    // The tail has passed the last planned segment: planning begins at the tail.
     h.drain();
     for addr in 6..9 {
         h.write(addr * 100, 15, 1);
@@ -1393,16 +1415,17 @@ fn planning_goes_on_behind_what_is_being_written_back() {
     assert_eq!(plan(&h, &mut batch), (true, Some(700)));
 }
 
-/// An item, what is live of it, and its data.
+/// An item, the mask of its live sectors, and its data.
 type Begun = (Item, u8, Vec<u8>);
 
-/// What writeback has under way, as the kernel's host does: in parts of several plans, which end in any order.
+/// The writeback that is under way, as in the kernel's host: in parts of several plans, which end in any
+/// order.
 struct Parts {
     lanes: Lanes,
     batch: Batch,
     plan: u32,
     at: usize,
-    /// When each was planned, its items, what is live of them and what they hold.
+    /// For each part: when it was planned, its items, their live sectors and their data.
     parts: Vec<(Planned, Vec<Begun>)>,
     unflushed: Vec<(Planned, Item)>,
 }
@@ -1423,7 +1446,7 @@ impl Parts {
             } else {
                 h.engine.continue_batch(&mut self.batch);
             }
-            h.engine.plan_writeback(&mut self.batch, u64::MAX);
+            h.engine.plan_writeback(&mut self.batch, Seq::MAX);
             self.batch.sort();
             (self.at, self.plan) = (0, self.plan + 1);
         }
@@ -1440,7 +1463,7 @@ impl Parts {
         self.parts[i] = (planned, items);
     }
 
-    /// One of those at this stage gets on.
+    /// A part at this stage makes progress.
     fn step(&mut self, h: &mut Host, rng: &mut Rng, stage: Stage) {
         let all: Vec<_> = (0..self.lanes.len()).filter(|&i| self.lanes.stage(i) == stage).collect();
         if all.is_empty() {
@@ -1459,7 +1482,7 @@ impl Parts {
                 for (item, live, data) in items {
                     for s in (0..BLOCK_SECTORS).filter(|s| live & 1 << s != 0) {
                         let bytes = &data[s as usize * SECTOR..][..SECTOR];
-                        h.backing.write(item.addr() * BLOCK_SECTORS + s, bytes, false);
+                        h.backing.write(item.addr().first_sector() + s, bytes, false);
                     }
                     self.unflushed.push((planned, item));
                 }
@@ -1534,18 +1557,18 @@ fn writeback_follows_what_was_relocated_meanwhile() {
         h.engine.written_back(&batch, item);
     }
     assert!(dirty != 0 && h.engine.state().dirty == 0);
-    // The old place is still what counts until the new one is durable.
+    // The old place counts until the new one is durable.
     assert!(h.engine.advance_tail(true).is_none());
     h.crash().unwrap();
     assert_eq!([h.read(0), h.read(64)], [1, 2]);
 }
 
-/// Relocates what is dirty in the oldest segment.
+/// Relocates the dirty blocks of the oldest segments.
 fn relocate(h: &mut Host) -> Result<(), Wait> {
     relocate_but(h, None)
 }
 
-/// Relocates what is in the oldest segments; block `unreadable` is lost by it.
+/// Relocates the blocks of the oldest segments; block `unreadable` is lost by that.
 fn relocate_but(h: &mut Host, unreadable: Option<u64>) -> Result<(), Wait> {
     let mut batch = Batch::new(15).unwrap();
     h.engine.begin_batch(&mut batch);
@@ -1565,13 +1588,13 @@ fn relocate_but(h: &mut Host, unreadable: Option<u64>) -> Result<(), Wait> {
         for i in 0..claim.blocks {
             let item = &batch.items()[done];
             let mut block = h.cache.read(h.sector_of(item.slot), BLOCK_SECTORS).to_vec();
-            let lost = (unreadable == Some(item.addr())).then(|| {
+            let lost = (unreadable == Some(item.addr().0)).then(|| {
                 block.fill(0);
                 Entry::lost(&block)
             });
             let at = (claim.offset + i) as usize * BLOCK;
             h.buffers[usize::from(claim.buffer)][at..at + BLOCK].copy_from_slice(&block);
-            h.engine.relocated(&claim, claim.slot + i, &batch, item, lost);
+            h.engine.relocated(&claim, claim.slot.plus(i), &batch, item, lost);
             done += 1;
         }
         h.engine.copied(&claim);
@@ -1602,7 +1625,7 @@ fn relocation_stops_claims_until_the_writers_are_done() {
 fn writes_do_not_eat_up_what_is_reserved_for_relocation() {
     let mut h = host();
     let mut next = 0;
-    // One write of a block that none has written, if there is room for it.
+    // Writes a block that was not written before, or `addr`, if there is room for it.
     let mut write = |h: &mut Host, addr: Option<u64>| {
         let addr = addr.unwrap_or(next + 2);
         next += 1;
@@ -1627,7 +1650,8 @@ fn writes_do_not_eat_up_what_is_reserved_for_relocation() {
         }
         let before = h.engine.state();
         relocate(&mut h).unwrap();
-        // The segment that this has opened is not for whoever waits: the tail has not moved yet.
+        // The segment that relocation has opened is not for waiting writes, because the tail has not moved
+        // yet.
         if h.engine.state().free_segments < before.free_segments {
             assert!(!write(&mut h, None), "{:?}", h.engine.state());
             opened += 1;
@@ -1667,19 +1691,20 @@ fn the_head_does_not_wait_for_who_reads() {
     h.move_tail(true);
     assert_eq!(checks.judge(slot, generation, [old]), Verdict::Intact, "what is free goes on serving reads");
     assert_eq!(checks.judge(slot, generation, [old ^ 1]), Verdict::Wrong);
-    // Once round the log, up to its segment.
+    // Once round the log, up to the segment of the block.
     for n in 1..16 {
         h.write(n * 15, 15, n + 1);
         h.drain();
     }
     assert_eq!(checks.judge(slot, generation, [old]), Verdict::Intact, "the head is right before it");
     let claim = h.engine.claim(15).unwrap();
-    assert_eq!(claim.slot, slot - 3, "it is the head's now, whoever reads there");
-    // Nothing is stored yet, and what was read is still right; but nobody could tell for much longer.
+    assert_eq!(claim.slot, slot.minus(3), "it is the head's now, whoever reads there");
+    // Nothing is stored yet, and the data that were read are still right; but that could not be known for
+    // much longer.
     assert_eq!(checks.judge(slot, generation, [old]), Verdict::Gone);
     h.copy(&claim, 500 * BLOCK_SECTORS, 15 * BLOCK_SECTORS, 99);
     h.flush();
-    // What is there now is whole, and not what was looked for.
+    // The block that is there now is whole, but not the one that was read.
     assert_ne!(read(&h), old);
     assert_eq!(checks.judge(slot, generation, [read(&h)]), Verdict::Gone);
     assert!(h.engine.forget(slot, generation, 0xff), "it is elsewhere");
@@ -1701,7 +1726,7 @@ fn relocation_leaves_out_what_was_reclaimed_while_it_read() {
     while h.engine.plan_relocation(&mut batch) {}
     batch.retain(|batch, item| h.engine.begin_item(batch, item) == Some(0xff));
     assert_eq!(batch.items().len(), 15);
-    // Meanwhile all is written back, and the log comes round.
+    // Meanwhile everything is written back, and the log comes round.
     h.drain();
     for n in 2..16 {
         h.write(n * 15, 15, n + 1);
@@ -1715,19 +1740,19 @@ fn relocation_leaves_out_what_was_reclaimed_while_it_read() {
     assert_eq!(claim.slot, { batch.items()[0].slot });
     assert!(!batch.items().iter().any(|item| h.engine.holds_item(&batch, item)));
     for (i, item) in (0..).zip(batch.items()) {
-        h.engine.relocated(&claim, claim.slot + i, &batch, item, Some(7));
+        h.engine.relocated(&claim, claim.slot.plus(i), &batch, item, Some(7));
     }
     h.engine.copied(&claim);
     assert_eq!(h.engine.state().dirty, 0, "nothing was moved");
     assert_eq!(h.read(3), 1);
-    // Nor is what is there by now, newer and dirty, taken for the item.
+    // The newer, dirty block that is there by now is not mistaken for the item either.
     let item = &batch.items()[14];
     let mut n = 500;
     loop {
         n += 15;
         h.write(n, 15, n);
         h.flush();
-        if h.slots_of(n + 14)[0].0 == item.slot {
+        if h.slots_of(n + 14)[0].0 == { item.slot } {
             break;
         }
         h.write_back();
@@ -1750,13 +1775,13 @@ fn a_lost_block_lets_the_tail_pass_and_never_comes_back() {
     let (slot, _) = h.slots_of(3)[0];
     h.cache.poke(h.sector_of(slot), &[0x5a; 4 * SECTOR]);
     relocate_but(&mut h, Some(3)).unwrap();
-    // The record that holds it is not known durable: a replay looks at all its data.
+    // The record with the block is not known to be durable, so a replay reads all its data.
     h.flush();
     let newest = h.engine.state().newest;
     h.crash().unwrap();
     assert_eq!(h.engine.state().newest, newest, "all of it is there");
     h.move_tail(false);
-    assert!(h.engine.state().tail > 1, "it has passed");
+    assert!(h.engine.state().tail > Seq::FIRST, "it has passed");
     for _ in 0..3 {
         assert_eq!(h.engine.state().dirty, 17);
         assert_eq!([h.read(2), h.read(4), h.read(20)], [1; 3]);
@@ -1790,10 +1815,10 @@ fn a_lost_block_is_not_read_from_ram() {
     let (slot, _) = h.slots_of(3)[0];
     h.cache.poke(h.sector_of(slot), &[0x5a; 4 * SECTOR]);
     relocate_but(&mut h, Some(3)).unwrap();
-    // Its record is not even written: what is in RAM has no checksum that anybody looks at.
+    // Its record is not written yet: data in RAM have no checksum that is compared.
     let at = 3 * BLOCK_SECTORS;
     match h.engine.lookup(at, 12 * BLOCK_SECTORS) {
-        // Nor may those behind it be sought on the device.
+        // The blocks behind it must not be read from the device either.
         Run::Cache { blocks: 1, .. } => (),
         other => panic!("{other:?}"),
     }
@@ -1818,7 +1843,7 @@ fn a_lost_block_is_not_read_from_ram() {
 #[test]
 fn what_is_not_whole_is_not_taken_for_lost() {
     let block = [7; BLOCK];
-    let good = Entry { addr: 1, mask: 1, crc: crc32c(0, &block) };
+    let good = Entry { addr: Block(1), mask: 1, crc: crc32c(0, &block) };
     let lost = Entry { crc: Entry::lost(&block), ..good };
     assert!(good.is_stored_as(&block) && lost.is_stored_as(&block));
     let torn = [8; BLOCK];
@@ -1841,15 +1866,15 @@ fn a_record_that_rots_after_a_suspend_is_missed() {
             h.note();
             assert!(h.engine.note_durable().is_none(), "it is noted already");
         }
-        h.cache.poke(h.sector_of(claims[0].slot - 1), &[0x5a; SECTOR]);
+        h.cache.poke(h.sector_of(claims[0].slot.minus(1)), &[0x5a; SECTOR]);
         // One of the checkpoints may rot as well.
         for block in CHECKPOINT_BLOCKS.into_iter().filter(|_| suspend) {
             let mut h = twin(&h);
             h.cache.lose(block * BLOCK_SECTORS);
-            assert_eq!(h.crash(), Err(Damage::Short { end: 2, durable: 2 }), "block {block}");
+            assert_eq!(h.crash(), Err(Damage::Short { end: Seq(2), durable: Seq(2) }), "block {block}");
         }
-        // Without the checkpoint of the suspend nobody can know.
-        let end = if suspend { Err(Damage::Short { end: 2, durable: 2 }) } else { Ok(()) };
+        // Without the checkpoint of the suspend it cannot be known.
+        let end = if suspend { Err(Damage::Short { end: Seq(2), durable: Seq(2) }) } else { Ok(()) };
         assert_eq!(h.crash(), end);
     }
 }
@@ -1869,7 +1894,7 @@ fn a_clean_block_can_be_forgotten_and_a_dirty_one_not() {
     assert!(h.engine.forget(slot, generation, 0xff));
     assert!(matches!(h.engine.lookup(3 * BLOCK_SECTORS, BLOCK_SECTORS), Run::Backing(_)));
     assert_eq!([h.read(2), h.read(3), h.read(4)], [1; 3]);
-    // The rest of its life is that of any clean slot.
+    // From now on it is like any clean slot.
     h.write(3, 1, 2);
     h.drain();
     h.crash().unwrap();
@@ -1885,7 +1910,7 @@ fn a_drained_log_is_empty_and_stays_so() {
     for _ in 0..3 {
         h.crash().unwrap();
         let s = h.engine.state();
-        assert_eq!((s.dirty, s.free_segments, s.tail, s.newest), (0, 16, tail, tail - 1));
+        assert_eq!((s.dirty, s.free_segments, s.tail, s.newest), (0, 16, tail, tail.before()));
     }
     for n in 2..200 {
         h.write(n % 30, 20, n);
@@ -1912,13 +1937,13 @@ fn pieces_say_which_sectors_they_have() {
     for p in pieces.as_slice() {
         h.engine.unpin_buffer(p.ram.unwrap().0);
     }
-    // Only what is asked for.
+    // Only the sectors of the request.
     let Run::Pieces(pieces) = h.engine.lookup(3, 3) else { panic!("nothing is found") };
     assert_eq!(pieces.mask(), 0b0010_1000);
     for p in pieces.as_slice() {
         h.engine.unpin_buffer(p.ram.unwrap().0);
     }
-    // A run on the backing device ends before the next block of which something is cached.
+    // A run on the backing device ends before the next block that is cached, even in part.
     h.write_sectors(50, 1, 3).unwrap();
     assert_eq!(h.engine.lookup(8, 200), Run::Backing(40));
     assert_eq!(h.engine.lookup(10, 200), Run::Backing(38));
@@ -1929,7 +1954,7 @@ fn pieces_say_which_sectors_they_have() {
 fn a_run_is_as_long_as_it_can_be_and_no_longer() {
     let mut h = host();
     let run = |h: &mut Host, addr: u64, blocks: u64| match h.engine.lookup(addr * BLOCK_SECTORS, blocks * 8) {
-        Run::Cache { slot, blocks, .. } => (slot, blocks),
+        Run::Cache { slot, blocks, .. } => (slot.0, blocks),
         other => panic!("{other:?}"),
     };
     // Blocks 0 to 29 fill two segments, which lie one behind the other.
@@ -1941,7 +1966,7 @@ fn a_run_is_as_long_as_it_can_be_and_no_longer() {
     assert_eq!(run(&mut h, 11, 30), (12, 4));
     assert_eq!(run(&mut h, 15, 15), (17, 15));
     assert_eq!(run(&mut h, 14, 1), (15, 1));
-    // It ends where a block is missing, elsewhere, or there in part only.
+    // A run ends at a block that is missing, elsewhere, or there only in part.
     h.write(8, 1, 2);
     h.write_sectors(24 * BLOCK_SECTORS + 3, 2, 3).unwrap();
     assert_eq!(run(&mut h, 5, 10), (6, 3));
@@ -1949,7 +1974,7 @@ fn a_run_is_as_long_as_it_can_be_and_no_longer() {
     assert_eq!(run(&mut h, 20, 10), (22, 4));
     let at = 28 * BLOCK_SECTORS;
     assert_eq!(h.read_sectors(at, 24), [vec![1; 16], vec![0; 8]].concat());
-    // A run on the backing device is looked for as far as that takes a bounded time.
+    // A run on the backing device is searched only as far as a bounded time allows.
     assert_eq!(h.engine.lookup(100 * BLOCK_SECTORS, 1000 * BLOCK_SECTORS), Run::Backing(256 * BLOCK_SECTORS));
 }
 
@@ -1972,7 +1997,7 @@ fn only_a_clean_block_is_looked_for_elsewhere() {
     assert!(h.engine.forget(slot, generation, 0xff));
     assert!(matches!(h.engine.lookup(7 * BLOCK_SECTORS, BLOCK_SECTORS), Run::Backing(_)));
     assert_eq!(h.read(7), 1);
-    // What is written later is what counts.
+    // A later write counts.
     h.write(7, 1, 2);
     assert!(h.engine.forget(slot, generation, 0xff));
     assert_eq!(h.read(7), 2);
@@ -1987,7 +2012,7 @@ fn what_was_superseded_while_it_could_not_be_read_is_looked_for_again() {
         Run::Pieces(p) => (p.as_slice()[0].slot, p.as_slice()[0].generation),
         other => panic!("{other:?}"),
     };
-    // Somebody reads sectors 2 to 5; 4 and 5 are written meanwhile.
+    // A read of sectors 2 to 5 is under way; 4 and 5 are written meanwhile.
     h.write_sectors(7 * BLOCK_SECTORS + 4, 2, 2).unwrap();
     assert!(h.engine.forget(slot, generation, 0b0011_1100), "half of it is elsewhere by now");
     assert!(h.engine.forget(slot, generation, 0b0011_0000));
@@ -1995,7 +2020,7 @@ fn what_was_superseded_while_it_could_not_be_read_is_looked_for_again() {
     assert!(!h.engine.forget(slot, generation, 0b1100_1111));
     // None of this has changed anything.
     assert_eq!(h.read_sectors(7 * BLOCK_SECTORS, 8), [1, 1, 1, 1, 2, 2, 1, 1]);
-    // What is clean is on the backing device, all of it, whatever was wanted.
+    // All sectors of a clean block are on the backing device, whichever were to be read.
     h.flush();
     h.write_back();
     assert!(h.engine.forget(slot, generation, 0b0000_1100));
@@ -2013,7 +2038,7 @@ fn a_buffer_is_kept_for_as_many_readers_as_it_has() {
     h.write(0, 15, 1);
     let buffers = [pin(&mut h, 0), pin(&mut h, 0)];
     h.flush();
-    // All others are read, too.
+    // All other buffers are read from, too.
     let mut others = Vec::new();
     for n in 1..h.buffers.len() as u64 {
         h.write(n * 15, 15, n + 1);
@@ -2048,7 +2073,7 @@ fn the_buffer_of_the_newest_segment_is_used_again() {
 fn map(h: &Host, writing: Span) -> String {
     let map: String = (0..h.sb.nr_segments)
         .map(|segment| {
-            let (kind, dirty) = h.engine.kind(segment, writing);
+            let (kind, dirty) = h.engine.kind(Segment(segment), writing);
             let mut cell = Cell::default();
             cell.add(kind, dirty, h.sb.segment_blocks);
             cell.shown().char()
@@ -2070,16 +2095,16 @@ fn the_map_shows_what_a_segment_is() {
     h.flush();
     assert_eq!(map(&h, none), "9o..............", "the head is open all the same");
     h.write(200, 5, 1);
-    // Ten of them behind these five, five in the next segment.
+    // Ten blocks of the segment behind the first five, and five in the next segment.
     h.write(0, 15, 2);
     h.flush();
     assert_eq!(map(&h, none), "-99o............", "segment 0 is overwritten");
-    // Nine, and one in the next segment.
+    // Nine blocks, and one in the next segment.
     h.write(100, 10, 2);
     h.flush();
     assert_eq!(map(&h, none), "-398o...........");
-    assert_eq!(map(&h, Span { first: 1, count: 2 }), "-ww8o...........");
-    assert_eq!(map(&h, Span { first: 15, count: 4 }), "-ww8o...........", "the log comes round");
+    assert_eq!(map(&h, Span { first: Segment(1), count: 2 }), "-ww8o...........");
+    assert_eq!(map(&h, Span { first: Segment(15), count: 4 }), "-ww8o...........", "the log comes round");
     h.write_back();
     assert_eq!(map(&h, none), "----o...........");
     let checkpoint = h.engine.advance_tail(true).unwrap();
@@ -2109,53 +2134,53 @@ fn a_cell_shows_what_matters_most_of_its_segments() {
 #[test]
 fn what_the_next_segment_held_is_forgotten_ahead_and_piece_by_piece() {
     let mut h = host();
-    // A segment each, once round the log, and all of it is clean.
+    // A segment for each write, once round the log, and everything is clean.
     for i in 0..16 {
         h.write(i * 100, 15, i + 1);
         h.drain();
     }
-    assert_eq!(h.slots_of(3), [(4, 0xff)]);
-    assert_eq!(h.engine.to_prepare(100), 0..SEGMENT_BLOCKS);
+    assert_eq!(h.slots_of(3), [(Slot(4), 0xff)]);
+    assert_eq!(h.engine.to_prepare(100), Slot(0)..Slot(SEGMENT_BLOCKS));
     assert!(h.engine.prepare(5));
     // The header and four blocks.
     assert!((0..4).all(|addr| h.slots_of(addr).is_empty()));
-    assert_eq!(h.slots_of(4), [(5, 0xff)]);
-    assert_eq!(h.engine.to_prepare(3), 5..8);
+    assert_eq!(h.slots_of(4), [(Slot(5), 0xff)]);
+    assert_eq!(h.engine.to_prepare(3), Slot(5)..Slot(8));
     assert!(h.engine.prepare(100) && !h.engine.prepare(100));
     assert!((0..15).all(|addr| h.slots_of(addr).is_empty()));
     assert_eq!((h.read(0), h.read(14), h.slots_of(100).len()), (1, 1, 1));
-    // It is opened, and the one behind it is next. That one is opened with what it still holds.
-    assert_eq!(h.write(1700, 15, 20)[0].slot, 1);
-    assert_eq!(h.engine.to_prepare(100), SEGMENT_BLOCKS..2 * SEGMENT_BLOCKS);
+    // The segment is opened, and the one behind it is next. That one is opened while it still holds blocks.
+    assert_eq!(h.write(1700, 15, 20)[0].slot, Slot(1));
+    assert_eq!(h.engine.to_prepare(100), Slot(SEGMENT_BLOCKS)..Slot(2 * SEGMENT_BLOCKS));
     assert!(h.engine.prepare(1) && h.slots_of(100).len() == 1);
-    assert_eq!(h.write(1800, 15, 21)[0].slot, SEGMENT_BLOCKS + 1);
+    assert_eq!(h.write(1800, 15, 21)[0].slot, Slot(SEGMENT_BLOCKS + 1));
     assert!((100..115).all(|addr| h.slots_of(addr).is_empty()));
-    assert_eq!(h.engine.to_prepare(1), 2 * SEGMENT_BLOCKS..2 * SEGMENT_BLOCKS + 1);
+    assert_eq!(h.engine.to_prepare(1), Slot(2 * SEGMENT_BLOCKS)..Slot(2 * SEGMENT_BLOCKS + 1));
     h.flush();
     h.crash().unwrap();
     assert_eq!((h.read(100), h.read(200), h.read(1700), h.read(1814)), (2, 3, 20, 21));
 }
 
-// What cannot be read.
+// Unreadable sectors.
 
 /// The first sector of the header that begins a segment.
 fn beginning(h: &Host, segment: u32) -> u64 {
-    h.sector_of(segment * SEGMENT_BLOCKS)
+    h.sector_of(Segment(segment).first_slot(SEGMENT_BLOCKS))
 }
 
 #[test]
 fn one_unreadable_sector_anywhere_but_in_a_header_costs_nothing() {
     let mut h = host();
-    // So that both checkpoints are of this life: one alone knows of its epoch only.
+    // So that both checkpoints are of this life: a lone checkpoint knows only of its own epoch.
     h.write(900, 3, 9);
     h.flush();
     h.drain();
-    let first = h.write(0, 15, 1)[0].slot - 1;
-    assert_eq!(first % SEGMENT_BLOCKS, 0);
+    let first = h.write(0, 15, 1)[0].slot.minus(1);
+    assert_eq!(first.offset(SEGMENT_BLOCKS), 0);
     h.flush();
     h.write(100, 3, 2);
     h.flush();
-    // In flight when the power fails.
+    // This record is in flight when the power fails.
     h.write(200, 3, 3);
     h.engine.flush();
     let io = h.poll()[0];
@@ -2165,19 +2190,19 @@ fn one_unreadable_sector_anywhere_but_in_a_header_costs_nothing() {
     let bad: Vec<u64> = vec![
         CHECKPOINT_BLOCKS[0] * BLOCK_SECTORS,
         CHECKPOINT_BLOCKS[1] * BLOCK_SECTORS,
-        // The header of what was in flight, its data, and where the next segment would begin.
+        // The header of the record in flight, its data, and the beginning of the next segment.
         sector,
         sector + BLOCK_SECTORS + 3,
-        h.sector_of(first + 2 * SEGMENT_BLOCKS),
+        h.sector_of(first.plus(2 * SEGMENT_BLOCKS)),
         // Data of a record that is known durable.
-        h.sector_of(first + 4) + 5,
+        h.sector_of(first.plus(4)) + 5,
     ];
     for bad in bad {
         let mut h = Host { cache: h.cache.clone(), backing: h.backing.clone(), ..host() };
         h.cache.poke(sector, &header_only);
         h.cache.lose(bad);
         h.resume().unwrap_or_else(|e| panic!("sector {bad}: {e}"));
-        assert_eq!(h.engine.state().newest, 3, "sector {bad}");
+        assert_eq!(h.engine.state().newest, Seq(3), "sector {bad}");
         assert_eq!([h.read(100), h.read(102), h.read(200)], [2, 2, 0], "sector {bad}");
         h.write(300, 3, 4);
         h.flush();
@@ -2193,7 +2218,7 @@ fn what_was_drained_before_a_suspend_stays_out_of_the_log_whichever_checkpoint_i
     h.drain();
     h.note();
     h.lose_power();
-    // Somebody uses the backing device by itself.
+    // A user writes to the backing device directly.
     let mine = 7u64.to_le_bytes().repeat(BLOCK / 8);
     h.backing.poke(3 * BLOCK_SECTORS, &mine);
     for slot in [0, 1] {
@@ -2239,7 +2264,7 @@ fn any_two_checkpoint_slots_are_enough() {
     h.note();
     h.lose_power();
     let blocks = CHECKPOINT_BLOCKS.map(|block| block * BLOCK_SECTORS);
-    // One of the two that are in use, and whatever else.
+    // One of the two slots in use, and any other one.
     for used in [0, 1] {
         for other in 0..blocks.len() {
             if other == 1 - used {
@@ -2263,7 +2288,7 @@ fn a_slot_that_cannot_be_written_any_more_is_left_alone() {
         let mut h = host();
         h.write(0, 15, 1);
         h.flush();
-        // In the middle of a life; it can be read until then.
+        // In the middle of a life; the slot can be read until then.
         h.cache.kill(CHECKPOINT_BLOCKS[dead] * BLOCK_SECTORS);
         for n in 0..4 {
             h.write(20, 15, 2 + n);
@@ -2276,7 +2301,7 @@ fn a_slot_that_cannot_be_written_any_more_is_left_alone() {
     }
 }
 
-/// Each write of a resume is the last thing that happens, and what it was written to cannot be read any more.
+/// Each write of a resume in turn is the last event, and its block cannot be read any more.
 #[test]
 fn a_resume_never_writes_to_the_only_checkpoint() {
     let mut start = host();
@@ -2284,7 +2309,7 @@ fn a_resume_never_writes_to_the_only_checkpoint() {
     start.flush();
     start.note();
     start.lose_power();
-    // None, one, or two slots are lost before.
+    // No slot, one or two slots are lost before.
     for lost in [&[][..], &[0], &[1], &[0, 2], &[1, 3]] {
         for last in 0.. {
             let mut h = twin(&start);
@@ -2307,7 +2332,7 @@ fn a_resume_never_writes_to_the_only_checkpoint() {
                 h.cache.lose(block * BLOCK_SECTORS);
             }
             h.resume().unwrap_or_else(|e| panic!("{lost:?}, write {last}: {e}"));
-            assert_eq!((h.read(0), h.engine.state().newest), (1, 1), "{lost:?}, write {last}");
+            assert_eq!((h.read(0), h.engine.state().newest), (1, Seq(1)), "{lost:?}, write {last}");
             live_on(&mut h, &format!("{lost:?}, write {last}"));
             if cut.is_none() {
                 assert!(last >= 2);
@@ -2325,7 +2350,7 @@ fn with_a_single_slot_it_opens_and_keeps_what_it_has() {
     h.note();
     h.lose_power();
     let newest = h.chosen().slot;
-    // Beside the newest checkpoint, one can be written.
+    // Besides that of the newest checkpoint, one slot can be written.
     let only = (newest + 2) % 4;
     let dead = (0..4).filter(|i| ![newest, only].contains(i));
     dead.for_each(|i| h.cache.kill(CHECKPOINT_BLOCKS[i] * BLOCK_SECTORS));
@@ -2333,7 +2358,8 @@ fn with_a_single_slot_it_opens_and_keeps_what_it_has() {
     h.lose_power();
     h.cache.kill(CHECKPOINT_BLOCKS[newest] * BLOCK_SECTORS);
     let chosen = h.chosen();
-    // That was the newest again, and is gone: the other one knows its epoch, and what is in the log.
+    // That slot had the newest checkpoint again, and is gone. The other one knows its epoch, and the records
+    // of the log.
     assert_eq!(chosen.slot, only);
     let (replay, _) = h.replay().unwrap();
     let (engine, cp) = replay.finish();
@@ -2342,7 +2368,8 @@ fn with_a_single_slot_it_opens_and_keeps_what_it_has() {
     assert_eq!((h.checkpoint(), h.read(0)), (chosen.checkpoint, 1));
 }
 
-/// The newest checkpoint and the first record of its epoch are lost, the second record is there: a leftover.
+/// The newest checkpoint and the first record of its epoch are lost; the second record is there, and is a
+/// leftover.
 #[test]
 fn an_epoch_of_which_nothing_is_known_is_not_begun_again() {
     let mut h = host();
@@ -2354,14 +2381,14 @@ fn an_epoch_of_which_nothing_is_known_is_not_begun_again() {
     h.write(20, 2, 2);
     h.engine.flush();
     assert_eq!(h.poll().len(), 1);
-    // It fills the segment.
+    // This record fills the segment.
     h.write(30, u64::from(SEGMENT_BLOCKS) - 4, 3);
     h.engine.flush();
     let io = h.poll();
     let (sector, leftover) = h.bytes_of(&io[0]);
     h.lose_power();
     h.cache.poke(sector, &leftover);
-    // Of the two checkpoints of the resume one was durable, and rots.
+    // One of the two checkpoints of the resume was durable, and rots.
     h.cache.poke(CHECKPOINT_BLOCKS[0] * BLOCK_SECTORS, &older[0]);
     h.cache.lose(CHECKPOINT_BLOCKS[1] * BLOCK_SECTORS);
     assert_eq!(h.checkpoint().epoch, epoch);
@@ -2374,7 +2401,7 @@ fn an_epoch_of_which_nothing_is_known_is_not_begun_again() {
     assert_eq!((h.read(20), h.read(30)), (4, 0));
 }
 
-/// What could not be read when its successor was written can be read again.
+/// A checkpoint that was unreadable when its successor was written can be read again.
 #[test]
 fn a_checkpoint_that_comes_back_is_older_than_what_was_written_since() {
     let mut h = host();
@@ -2385,7 +2412,7 @@ fn a_checkpoint_that_comes_back_is_older_than_what_was_written_since() {
     h.cache.kill(CHECKPOINT_BLOCKS[1] * BLOCK_SECTORS);
     let (engine, cp) = h.replay().unwrap().0.finish();
     h.engine = engine;
-    // The power fails behind the first of its checkpoints.
+    // The power fails after the first checkpoint of the resume.
     let (block, checkpoint) = Opening::new(cp).want(&h.engine).unwrap();
     assert_eq!(block, CHECKPOINT_BLOCKS[3]);
     h.cache.poke(block * BLOCK_SECTORS, &checkpoint_sector(checkpoint));
@@ -2393,7 +2420,7 @@ fn a_checkpoint_that_comes_back_is_older_than_what_was_written_since() {
     assert_eq!(h.checkpoint(), cp);
 }
 
-/// Whether any slot holds one.
+/// Whether any slot holds a checkpoint.
 fn has_checkpoint(h: &Host) -> bool {
     let slots = CHECKPOINT_BLOCKS.map(|block| {
         let sector = h.cache.try_read(block * BLOCK_SECTORS, 1);
@@ -2412,12 +2439,12 @@ fn older_checkpoints_do_not_stay_behind() {
     h.drain();
     let in_use = |h: &Host| h.chosen().filled;
     assert_eq!(in_use(&h), [true, true, true, false], "one of them cannot be read");
-    // It can be read again, and has what it had.
+    // The slot can be read again, and has its old contents.
     let mut h = Host { cache: twin(&h).cache.healed(), backing: h.backing.clone(), ..host() };
     h.crash().unwrap();
     assert_eq!(h.engine.state().dirty, 0);
     assert_eq!(in_use(&h), [true, true, false, false]);
-    // All of that is lost: nothing is taken for it.
+    // Both slots are lost: no other slot is mistaken for a checkpoint.
     CHECKPOINT_BLOCKS[..2].iter().for_each(|block| h.cache.lose(block * BLOCK_SECTORS));
     assert!(!has_checkpoint(&h));
 }
@@ -2437,7 +2464,7 @@ fn move_tail_with_a_blip(h: &mut Host, n: u64, is_there: bool) {
     h.blank_stale();
 }
 
-/// Which slots hold something.
+/// The slots that are not blank.
 fn in_use(h: &Host) -> [bool; 4] {
     CHECKPOINT_BLOCKS.map(|block| h.cache.sector(block * BLOCK_SECTORS) != [0; SECTOR])
 }
@@ -2456,12 +2483,12 @@ fn no_slot_keeps_a_checkpoint_from_before_it_failed_once() {
             h.drain();
         }
         assert_eq!(in_use(&h), [false, false, true, true]);
-        // A suspend brings them home, where all versions look.
+        // A suspend moves the checkpoints back to the first two slots, where all versions look.
         let mut asleep = twin(&h);
         std::mem::swap(&mut asleep.engine, &mut h.engine);
         asleep.note();
         assert_eq!(in_use(&asleep), [true, true, false, false]);
-        // With both lost nothing is taken for a checkpoint.
+        // With both slots lost, nothing is mistaken for a checkpoint.
         [2, 3].iter().for_each(|&i| h.cache.lose(CHECKPOINT_BLOCKS[i] * BLOCK_SECTORS));
         assert!(!has_checkpoint(&h));
     }
@@ -2473,7 +2500,7 @@ fn a_slot_that_cannot_be_blanked_is_tried_again_and_not_each_time() {
     move_tail_with_a_blip(&mut h, 1, false);
     let generation = h.checkpoint().generation;
     let old = ((generation % 2) as usize, CHECKPOINT_BLOCKS[(generation % 2) as usize]);
-    // As if it had failed.
+    // As if blanking had failed.
     let stale = Checkpoint { generation: generation - 2, ..h.checkpoint() };
     h.cache.poke(old.1 * BLOCK_SECTORS, &stale.encode());
     h.engine.checkpoint_blanked(old.1, false);
@@ -2518,17 +2545,18 @@ fn a_header_that_is_lost_inside_the_log_is_named() {
     h.write(300, 3, 4);
     h.flush();
     h.lose_power();
-    for (bad, end) in [(0, 1), (SEGMENT_BLOCKS, 2), (2 * SEGMENT_BLOCKS, 3)] {
+    for (bad, end) in [(0, Seq(1)), (SEGMENT_BLOCKS, Seq(2)), (2 * SEGMENT_BLOCKS, Seq(3))] {
         let mut h = Host { cache: h.cache.clone(), backing: h.backing.clone(), ..host() };
-        h.cache.lose(h.sector_of(bad) + 7);
+        h.cache.lose(h.sector_of(Slot(bad)) + 7);
         let damage = h.resume().unwrap_err();
         let Damage::Unreadable { end: found, slot, durable } = damage else { panic!("{damage:?}") };
-        assert_eq!((found, slot), (end, bad));
+        assert_eq!((found, slot), (end, Slot(bad)));
         assert!(durable >= end && damage.to_string().contains(&format!("slot {bad},")), "{damage}");
     }
 }
 
-/// Whether it was durable what is lost there, or the log had ended: nobody can tell, if it is more than a power cut leaves.
+/// If more is lost than a power cut leaves, it cannot be known whether durable records are lost there, or the
+/// log had ended.
 #[test]
 fn a_log_that_goes_into_a_large_area_that_is_lost_has_no_end() {
     let mut h = Host::new(40, 16_000);
@@ -2562,12 +2590,17 @@ fn a_log_that_goes_into_a_large_area_that_is_lost_has_no_end() {
     for apart in [1, 3, 16] {
         assert_eq!(lose(FEW, apart).0, Ok(()), "{apart} blocks apart");
         let (end, lost) = lose(38, apart);
-        assert_eq!(end, Err(Damage::Area { end: 2, slot: SEGMENT_BLOCKS }), "{apart} blocks apart");
+        assert_eq!(
+            end,
+            Err(Damage::Area { end: Seq(2), slot: Slot(SEGMENT_BLOCKS) }),
+            "{apart} blocks apart"
+        );
         assert!(lost <= FEW + 1, "{lost} reads that fail");
     }
 }
 
-/// dm-integrity says so of all that was never written, and without a journal of all that was in flight.
+/// dm-integrity reports this for everything that was never written, and without a journal for everything that
+/// was in flight.
 #[test]
 fn any_number_of_blocks_behind_the_log_may_not_match() {
     const MISMATCH: i32 = 84;
@@ -2580,14 +2613,14 @@ fn any_number_of_blocks_behind_the_log_may_not_match() {
         h.cache.go_away(first..end, MISMATCH);
         h.resume().unwrap_or_else(|e| panic!("{segments} segments: {e}"));
         assert_eq!([h.read(0), h.read(14)], [1, 1]);
-        // It is written, and then it matches.
+        // After a write it matches.
         h.cache.come_back();
         h.write(100, 15, 2);
         h.flush();
         h.crash().unwrap();
         assert_eq!([h.read(0), h.read(100)], [1, 2]);
     }
-    // Among them a record that knows that one durable which cannot be read.
+    // Among the unreadable blocks there is a record that knows that the first of them was durable.
     let mut h = Host::new(40, 16_000);
     (0..6).for_each(|i| {
         h.write(100 * i, 15, i + 1);
@@ -2596,10 +2629,10 @@ fn any_number_of_blocks_behind_the_log_may_not_match() {
     h.lose_power();
     h.cache.go_away(beginning(&h, 1)..beginning(&h, 5), MISMATCH);
     let damage = h.resume().unwrap_err();
-    assert!(matches!(damage, Damage::Unreadable { end: 2, durable: 2.., .. }), "{damage:?}");
+    assert!(matches!(damage, Damage::Unreadable { end: Seq(2), durable: Seq(2..), .. }), "{damage:?}");
 }
 
-/// What is lost of the data of earlier records says nothing of the log's end.
+/// Lost data of earlier records say nothing about the log's end.
 #[test]
 fn what_is_looked_through_behind_the_log_ends_at_its_tail() {
     let mut h = Host::new(20, 16_000);
@@ -2613,10 +2646,11 @@ fn what_is_looked_through_behind_the_log_ends_at_its_tail() {
     }
     h.cache.lose(beginning(&h, 6));
     h.resume().unwrap();
-    assert_eq!((h.engine.state().newest, h.read(514)), (6, 6));
+    assert_eq!((h.engine.state().newest, h.read(514)), (Seq(6), 6));
 }
 
-/// Segment 0 holds record 1 and, of a life that a crash has ended, the header of record 2 with or without its data.
+/// Segment 0 holds record 1, and the header of record 2 with or without its data, from a life that a crash
+/// has ended.
 fn with_a_second_record(whole: bool) -> Host {
     let mut h = host();
     h.write(0, 2, 1);
@@ -2628,21 +2662,21 @@ fn with_a_second_record(whole: bool) -> Host {
     let len = if whole { bytes.len() } else { BLOCK };
     h.cache.write(sector, &bytes[..len], true);
     h.crash().unwrap();
-    assert_eq!(h.engine.state().newest, if whole { 2 } else { 1 });
+    assert_eq!(h.engine.state().newest, Seq(if whole { 2 } else { 1 }));
     h
 }
 
 #[test]
 fn where_a_later_record_cannot_be_read_one_that_was_spoilt_does_not_come_back() {
     let mut h = with_a_second_record(false);
-    // Its number is given again, in the next segment.
+    // The number of record 2 is given again, in the next segment.
     h.write(20, 3, 3);
     h.flush();
     h.crash().unwrap();
     assert_eq!([h.read(10), h.read(20)], [0, 3]);
     h.lose_power();
     h.cache.lose(beginning(&h, 1));
-    assert!(matches!(h.resume(), Err(Damage::Unreadable { end: 2, durable: 2, .. })));
+    assert!(matches!(h.resume(), Err(Damage::Unreadable { end: Seq(2), durable: Seq(2), .. })));
 }
 
 #[test]
@@ -2653,16 +2687,16 @@ fn where_nothing_can_be_read_behind_the_log_what_is_whole_counts() {
     }
     h.cache.lose(beginning(&h, 1));
     h.crash().unwrap();
-    assert_eq!((h.engine.state().newest, h.read(0), h.read(10)), (2, 1, 2));
+    assert_eq!((h.engine.state().newest, h.read(0), h.read(10)), (Seq(2), 1, 2));
 }
 
-/// What relocation does, as the kernel's host does it, to the dirty blocks of the oldest segments: reads them, and asks
-/// whether those that it cannot read are lost. Says so, for each of them.
+/// Looks at the dirty blocks of the oldest segments as relocation in the kernel's host does: reads them, and
+/// asks whether the unreadable ones are lost. Returns the answer for each of these.
 fn look(h: &Host, lost: &mut Lost, now_ms: u64) -> Vec<bool> {
     let checks = h.engine.checks();
     let nr = h.sb.nr_segments;
-    let near = |slot: u32| {
-        let segment = slot / SEGMENT_BLOCKS;
+    let near = |slot: Slot| {
+        let segment = slot.segment(SEGMENT_BLOCKS);
         let around = Around::look(slot, nr * SEGMENT_BLOCKS, |place| {
             match h.cache.try_read(h.sector_of(place), BLOCK_SECTORS) {
                 Err(errno) => Sight::Error(Word::of(errno)),
@@ -2670,8 +2704,8 @@ fn look(h: &Host, lost: &mut Lost, now_ms: u64) -> Vec<bool> {
                 Ok(_) => Sight::Readable,
             }
         });
-        let see = |segment: u32| match (
-            h.cache.try_read(beginning(h, segment), BLOCK_SECTORS),
+        let see = |segment: Segment| match (
+            h.cache.try_read(beginning(h, segment.0), BLOCK_SECTORS),
             h.engine.record_at(segment),
         ) {
             (Err(errno), _) => Sight::Error(Word::of(errno)),
@@ -2681,7 +2715,7 @@ fn look(h: &Host, lost: &mut Lost, now_ms: u64) -> Vec<bool> {
             }
             _ => Sight::Wrong,
         };
-        let beside = [see((segment + nr - 1) % nr), see((segment + 1) % nr)];
+        let beside = [see(segment.before(nr)), see(segment.next(nr))];
         Near { own: see(segment), beside, around }
     };
     lost.begin(now_ms);
@@ -2701,7 +2735,7 @@ fn look(h: &Host, lost: &mut Lost, now_ms: u64) -> Vec<bool> {
     found
 }
 
-/// Four segments that are full, and one block in a fifth: all of it is durable.
+/// Four full segments, and one block in a fifth: all of it is durable.
 fn four_segments_and_some() -> Host {
     let mut h = host();
     for i in 0..4 {
@@ -2713,8 +2747,9 @@ fn four_segments_and_some() -> Host {
     h
 }
 
-/// Each disk has a chunk by turns, and headers are on the others: a disk that has the medium's word for all that it holds has
-/// lost nothing. A whole one, a chunk at a time, or what is left of a chunk.
+/// Each disk in turn has a chunk, and headers are on the other disks. A locked disk that reports the medium's
+/// error for all its blocks has lost nothing. Its part is a whole chunk, a chunk at a time, or the rest of a
+/// chunk.
 #[test]
 fn a_disk_that_is_locked_has_lost_nothing() {
     let mut h = four_segments_and_some();
@@ -2722,7 +2757,7 @@ fn a_disk_that_is_locked_has_lost_nothing() {
     for part in [1..16, 1..9, 8..16, 4..12] {
         h.cache = sound.clone();
         let slots = SEGMENT_BLOCKS + part.start..SEGMENT_BLOCKS + part.end;
-        slots.for_each(|slot| h.cache.lose(h.sector_of(slot)));
+        slots.for_each(|slot| h.cache.lose(h.sector_of(Slot(slot))));
         let mut lost = Lost::new(100).unwrap();
         for second in 0..3600 {
             lost.hurry(second * 1000);
@@ -2749,7 +2784,8 @@ fn what_is_away_is_never_given_up_and_what_the_medium_has_lost_is_in_minutes() {
         h.cache.come_back();
         assert!(look(&h, &mut lost, 3_600_000).is_empty());
     }
-    // One block of it is lost, and what is beside it is away for a while: nobody can say. Then it takes minutes.
+    // One block is lost, and a block beside it is away for a while: nothing can be concluded then. After that
+    // it takes minutes.
     h.cache.lose(beginning(&h, 2) + 3 * BLOCK_SECTORS);
     assert_eq!(h.cache.try_read(beginning(&h, 2) + 3 * BLOCK_SECTORS, 8).err(), Some(MEDIUM));
     let mut lost = Lost::new(100).unwrap();

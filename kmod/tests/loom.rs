@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What passes between threads and the end of I/O without the engine's lock, in every order that loom finds: all
-//! interleavings with up to so many preemptions as each test says, and all values that weakly ordered memory may show.
+//! The communication between threads and the end of I/O without the engine's lock, in every order that loom
+//! finds: all interleavings with up to as many preemptions as each test says, and all values that weakly
+//! ordered memory may show.
 //!
-//! The engine is the module's own source, on loom's atomics. Waiting has no timeouts: a wake-up that is missed is a
+//! The engine is the module's own source, on loom's atomics. Waiting has no timeouts: a missed wake-up is a
 //! deadlock, which loom reports. `LOOM_LOG=trace` shows the steps of a run that fails.
 
 mod cells;
@@ -18,10 +19,10 @@ use writeboost::engine::log::{Claim, Io};
 use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::Batch;
 use writeboost::engine::{Engine, Entry};
-use writeboost::format::{BLOCK, BLOCK_SECTORS};
+use writeboost::format::{Block, Seq, Slot, BLOCK, BLOCK_SECTORS};
 use writeboost::host::Shared;
 
-/// Checks `f` in all orders with at most `preemptions` preemptions, and says how many there were.
+/// Checks `f` in all orders with at most `preemptions` preemptions, and prints their number.
 fn check(what: &str, preemptions: Option<usize>, f: impl Fn() + Sync + Send + 'static) {
     let runs = std::sync::Arc::new(AtomicU64::new(0));
     let mut builder = Builder::new();
@@ -40,19 +41,19 @@ fn check(what: &str, preemptions: Option<usize>, f: impl Fn() + Sync + Send + 's
 
 /// A record that [`Engine::poll`] might hand out.
 fn record(seq: u64) -> Io {
-    Io::Record { seq, slot: 0, blocks: 2, buffer: 0, offset: 0, fua: seq % 2 == 1 }
+    Io::Record { seq: Seq(seq), slot: Slot(0), blocks: 2, buffer: 0, offset: 0, fua: seq % 2 == 1 }
 }
 
-// Two records and a flush end while the commit thread looks: it learns of each once, sees what each did, and never sleeps
-// over one.
+// Two records and a flush end while the commit thread looks. It collects each end once, sees the effects of
+// each I/O, and never sleeps over an end.
 #[test]
 fn landings() {
     check("landings", Some(2), || {
         let flights = Arc::new(Flights::new(Doubts::new().unwrap()).unwrap());
         let commit = Arc::new(Event::new());
-        // What an I/O does to memory: the device reads the buffer, the bio is given back.
+        // The effect of an I/O on memory: the device reads the buffer, the bio is given back.
         let bios: [Arc<Cell<u32>>; 2] = std::array::from_fn(|_| Arc::new(Cell::new("a bio", 0)));
-        let io = [record(1), Io::Flush { upto: 7 }];
+        let io = [record(1), Io::Flush { upto: Seq(7) }];
         let ends: Vec<_> = io
             .iter()
             .zip(&bios)
@@ -74,11 +75,11 @@ fn landings() {
             for landing in &landed[before..] {
                 match *landing {
                     Landing::Record { seq, fua, ok } => {
-                        assert_eq!((seq, fua, ok), (1, true, true));
+                        assert_eq!((seq, fua, ok), (Seq(1), true, true));
                         assert_eq!(bios[0].read(), 1);
                     }
                     Landing::Flush { upto, ok } => {
-                        assert_eq!((upto, ok), (7, true));
+                        assert_eq!((upto, ok), (Seq(7), true));
                         assert_eq!(bios[1].read(), 1);
                     }
                 }
@@ -94,7 +95,8 @@ fn landings() {
     });
 }
 
-// Who sends looks himself for what is over at once; what is not is left to the thread. Nothing is left to nobody.
+// The task that sends collects the I/Os that are over at once, and leaves the others to the thread. No end is
+// forgotten.
 #[test]
 fn who_sends_watches() {
     check("who sends watches", Some(3), || {
@@ -114,7 +116,7 @@ fn who_sends_watches() {
             })
         };
         let mut landed = Vec::new();
-        // The thread looks for the last time before it sleeps.
+        // The task's last look, before the thread sleeps.
         let mut seen = commit.count();
         if flights.unwatch() {
             flights.collect(|landing| landed.push(landing));
@@ -125,13 +127,13 @@ fn who_sends_watches() {
             seen = commit.count();
             flights.collect(|landing| landed.push(landing));
         }
-        assert_eq!(landed, [Landing::Record { seq: 1, fua: true, ok: true }]);
+        assert_eq!(landed, [Landing::Record { seq: Seq(1), fua: true, ok: true }]);
         assert_eq!(bio.read(), 1);
         end.join().unwrap();
     });
 }
 
-// A place in the table is used again, as by record `seq + WINDOW`, as soon as it is free.
+// An entry of the table is used again, as by record `seq + WINDOW`, as soon as it is free.
 #[test]
 fn a_flight_is_used_again() {
     check("a flight is used again", Some(3), || {
@@ -157,15 +159,15 @@ fn a_flight_is_used_again() {
                     commit.wait(seen);
                 }
             }
-            assert_eq!(landed, Some(Landing::Record { seq, fua: true, ok: seq == 3 }));
-            // No join: that would order what the flight has to order.
+            assert_eq!(landed, Some(Landing::Record { seq: Seq(seq), fua: true, ok: seq == 3 }));
+            // No join: it would establish the order that the flight has to establish.
             bio.write(0);
             drop(end);
         }
     });
 }
 
-// A thread waits for several reads: afterwards it may read what they have put into its memory.
+// A thread waits for several reads. Afterwards it may read the memory that they have filled.
 #[test]
 fn pending() {
     check("pending", Some(3), || {
@@ -195,14 +197,14 @@ fn pending() {
     });
 }
 
-/// A volume in which nothing but the engine is behind a lock. Blocks hold one number each.
+/// A volume in which only the engine is behind a lock. Each block holds one number.
 struct Volume {
     engine: Mutex<Engine>,
     checks: Shared<Checks>,
     buffers: Vec<Vec<Cell<u32>>>,
-    /// Not watched: a device is read and written as it comes.
+    /// Accesses are not watched: a device is read and written in any order.
     cache: Vec<std::sync::atomic::AtomicU32>,
-    /// Held while something is sent.
+    /// Locked while a task sends.
     attempts: Mutex<()>,
     commit: Event,
 }
@@ -224,20 +226,20 @@ impl Volume {
         }
     }
 
-    /// Copies `n` into all blocks of the claim, of which the first is block `addr`, and stores them.
+    /// Copies `n` into all blocks of the claim, whose first block is block `addr`, and stores them.
     fn copy(&self, claim: &Claim, addr: u64, n: u32) {
         for i in 0..claim.blocks {
             self.buffers[usize::from(claim.buffer)][(claim.offset + i) as usize].write(n);
         }
         let mut engine = self.engine.lock().unwrap();
         for i in 0..claim.blocks {
-            let entry = Entry { addr: addr + u64::from(i), mask: 0xff, crc: n };
-            engine.stored(claim, claim.slot + i, entry);
+            let entry = Entry { addr: Block(addr + u64::from(i)), mask: 0xff, crc: n };
+            engine.stored(claim, claim.slot.plus(i), entry);
         }
         engine.copied(claim);
     }
 
-    /// Writes what there is to write. Says whether there was anything.
+    /// Sends all that the engine wants written. Returns whether there was anything.
     fn send(&self) -> bool {
         let mut any = false;
         loop {
@@ -254,7 +256,7 @@ impl Volume {
                             data,
                             "a torn record is sent"
                         );
-                        self.cache[(slot + i) as usize].store(data, Ordering::SeqCst);
+                        self.cache[slot.plus(i).index()].store(data, Ordering::SeqCst);
                     }
                     self.engine.lock().unwrap().record_done(seq, fua, true);
                 }
@@ -263,9 +265,9 @@ impl Volume {
         }
     }
 
-    /// What the cache device has in a slot at this moment.
-    fn on_device(&self, slot: u32) -> u32 {
-        self.cache[slot as usize].load(Ordering::SeqCst)
+    /// The contents of a slot on the cache device at this moment.
+    fn on_device(&self, slot: Slot) -> u32 {
+        self.cache[slot.index()].load(Ordering::SeqCst)
     }
 
     /// Fills whole segments, writes them and, without reading anything, calls them written back.
@@ -280,12 +282,12 @@ impl Volume {
         self.send();
     }
 
-    /// Makes all that is in the log clean and its segments free; they keep what they hold.
+    /// Makes everything in the log clean and its segments free; they keep their contents.
     fn clean(&self) {
         let mut batch = Batch::new((NR_SEGMENTS * SEGMENT_BLOCKS) as usize).unwrap();
         let mut engine = self.engine.lock().unwrap();
         engine.begin_batch(&mut batch);
-        while engine.plan_writeback(&mut batch, u64::MAX) {}
+        while engine.plan_writeback(&mut batch, Seq::MAX) {}
         for item in batch.items() {
             engine.begin_item(&batch, item).unwrap();
             engine.written_back(&batch, item);
@@ -295,8 +297,9 @@ impl Volume {
     }
 }
 
-// A read from the cache device meets a write that wants its segment. The write waits for nobody; and the reader, whatever it
-// has got and whatever of it all it sees, never takes what is there now for what was there.
+// A read from the cache device meets a write that wants the same segment. The write does not wait for the
+// read. Whatever data the reader has got, and whatever it sees of the write, it never takes the new data for
+// the old ones.
 #[test]
 fn what_is_read_while_its_segment_is_opened_again_is_not_served() {
     check("a read and its segment's next life", Some(2), || {
@@ -314,13 +317,13 @@ fn what_is_read_while_its_segment_is_opened_again_is_not_served() {
         let reader = {
             let volume = volume.clone();
             thread::spawn(move || {
-                // A moment in which others come in.
+                // A point at which other threads can run.
                 volume.commit.count();
                 let found = volume.on_device(slot);
                 let verdict = volume.checks.judge(slot, generation, [found]);
                 assert!(verdict != Verdict::Intact || found == old, "{found} is taken for {old}");
                 if verdict == Verdict::Gone {
-                    // Another lookup finds it where it belongs now.
+                    // Another lookup finds the block in its present place.
                     let run = volume.engine.lock().unwrap().lookup(0, BLOCK_SECTORS);
                     assert!(
                         !matches!(run, Run::Cache { slot: s, generation: g, .. } if s == slot && g == generation)
@@ -329,7 +332,7 @@ fn what_is_read_while_its_segment_is_opened_again_is_not_served() {
             })
         };
         let claim = volume.engine.lock().unwrap().claim(SEGMENT_BLOCKS).unwrap();
-        assert_eq!(claim.slot / SEGMENT_BLOCKS, slot / SEGMENT_BLOCKS);
+        assert_eq!(claim.slot.segment(SEGMENT_BLOCKS), slot.segment(SEGMENT_BLOCKS));
         volume.copy(&claim, 100, 99);
         volume.send();
         reader.join().unwrap();
@@ -338,7 +341,8 @@ fn what_is_read_while_its_segment_is_opened_again_is_not_served() {
     });
 }
 
-// The same for a thread of our own, which looks behind the lock whether the item that it has read is still what was planned.
+// The same for a thread of our own, which checks behind the lock whether the item that it has read is still
+// the planned one.
 #[test]
 fn an_item_whose_segment_is_opened_again_is_left_out() {
     check("an item and its segment's next life", Some(2), || {
@@ -348,11 +352,11 @@ fn an_item_whose_segment_is_opened_again_is_left_out() {
         {
             let engine = volume.engine.lock().unwrap();
             engine.begin_batch(&mut batch);
-            while engine.plan_writeback(&mut batch, u64::MAX) {}
+            while engine.plan_writeback(&mut batch, Seq::MAX) {}
         }
         let item = batch.items()[0];
         assert!(volume.engine.lock().unwrap().begin_item(&batch, &item).is_some());
-        // Somebody else has moved it meanwhile, and the log has come round.
+        // Another thread has moved it meanwhile, and the log has come round.
         volume.clean();
         volume.fill(11..16);
         let mover = {
@@ -373,8 +377,8 @@ fn an_item_whose_segment_is_opened_again_is_left_out() {
     });
 }
 
-// Two writers copy into one record, side by side, while the commit thread wants to send it: it goes when both are done, and
-// whoever of the three sends, nobody waits for what nobody sends.
+// Two writers copy into one record, side by side, while the commit thread wants to send it. It is sent when
+// both are done. Whichever of the three sends, none of them waits for a record that no thread sends.
 #[test]
 fn a_record_is_sent_when_its_writers_are_done() {
     check("claim, copy, seal, commit", Some(2), || {
@@ -402,7 +406,8 @@ fn a_record_is_sent_when_its_writers_are_done() {
             let sent = {
                 let _attempts = volume.attempts.lock().unwrap();
                 let sent = volume.send();
-                // A moment in which others come in: loom sees none between the end of one lock and that of another.
+                // A point at which other threads can run: loom switches at no point between the end of one
+                // lock and that of another.
                 volume.commit.count();
                 sent
             };
@@ -435,7 +440,7 @@ fn a_record_is_sent_when_its_writers_are_done() {
 fn a_buffer_is_not_reused_while_it_is_read() {
     check("unpin and reuse of a buffer", Some(2), || {
         let volume = Arc::new(Volume::new());
-        // Both are read from, and so both stay: of the second one nobody ends the read.
+        // Both buffers are read from, and so both stay; the read of the second one never ends.
         let [(buffer, block), _] = [0, 1].map(|n| {
             volume.fill(n..n + 1);
             match volume.engine.lock().unwrap().lookup(u64::from(n) * 16 * BLOCK_SECTORS, BLOCK_SECTORS) {

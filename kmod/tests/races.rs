@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the threads of the real volume do at the same time, in many orders: writers and readers that meet in the same few blocks, the
-//! commit thread, writeback, reclaim, workers, and disks whose I/O ends in any order.
+//! The concurrent work of the real volume's threads, in many orders: writers and readers that meet in the
+//! same few blocks, the commit thread, writeback, reclaim, workers, and disks whose I/O ends in any order.
 //!
-//! As in `lives/`, all of it is one simulation that a seed decides. Here tasks take turns at each atomic, too, and in the middle of what
-//! they do with a block of memory: who meets another one there ends the test. Each sector holds the number of the write that it is of, so
-//! that every read can be judged, whoever else writes there meanwhile.
+//! As in `lives/`, all of it is one simulation whose course a seed decides. Here tasks take turns at each
+//! atomic, too, and while they use a block of memory: two tasks that meet in one block end the test. Each
+//! sector holds the number of its last write, so that every read can be judged, even if other tasks write the
+//! sector meanwhile.
 //!
 //! `cargo xtask races --seed N` repeats a run that failed, `--runs N` makes so many.
 
@@ -27,16 +28,16 @@ use writeboost::policy::limits::{Limits, Shape};
 use writeboost::target::Writeboost;
 
 const SECTOR: usize = 512;
-/// Blocks per segment, and segments: the least that the format allows.
+/// Blocks per segment and number of segments: the fewest that the format allows.
 const SEGMENT_BLOCKS: u32 = 16;
-/// Of the volume: few, so that everybody meets.
+/// Blocks of the volume: few, so that all tasks meet.
 const BLOCKS: u64 = 64;
 const SECTORS: u64 = BLOCKS * BLOCK_SECTORS;
 
-/// Which values a read may return: those of writes that were not surely overwritten before the read began.
+/// The values that a read may return: those of writes that were not surely overwritten before the read began.
 struct Oracle {
     clock: u64,
-    /// Of each sector: number, begin and, once it is over, end of all writes to it.
+    /// For each sector: number, begin and, once it is over, end of all writes to it.
     writes: Vec<Vec<(u64, u64, Option<u64>)>>,
     next: u64,
 }
@@ -91,7 +92,7 @@ impl Oracle {
         );
     }
 
-    /// The same of all sectors of some bytes.
+    /// Judges all sectors of some bytes.
     fn judge_all(&mut self, began: u64, sector: u64, bytes: &[u8]) {
         for (sector, bytes) in (sector..).zip(bytes.chunks_exact(SECTOR)) {
             let word = bytes.first_chunk::<8>().unwrap();
@@ -101,10 +102,10 @@ impl Oracle {
     }
 }
 
-/// A disk whose I/O ends in any order, with a volatile cache: what was promised must be on the medium.
+/// A disk whose I/O ends in any order, with a volatile cache: promised data must be on the medium.
 struct Shuffled {
     disk: MemoryDisk,
-    /// What a power cut would leave for sure.
+    /// The contents that surely survive a power cut.
     stable: MemoryDisk,
     random: Mutex<Rng>,
 }
@@ -154,13 +155,14 @@ impl Disk for Shuffled {
     }
 }
 
-/// What a power cut would have left when a flush was over, and when that had begun.
+/// The contents that a power cut would have left when a flush was over, and the time when that flush had
+/// begun.
 struct Flushed {
     began: u64,
     stable: [Vec<u8>; 2],
 }
 
-/// A volume, and what is known of it.
+/// A volume, with all knowledge about it.
 struct World {
     volume: Mapped<Writeboost>,
     disks: [Arc<Shuffled>; 2],
@@ -168,7 +170,7 @@ struct World {
     flushed: Mutex<Vec<Flushed>>,
 }
 
-/// Power cuts that are looked at.
+/// Number of power cuts that are checked.
 const MOST_FLUSHED: usize = 4;
 
 impl World {
@@ -178,7 +180,7 @@ impl World {
         self.is_durable(began, rng);
     }
 
-    /// All that was over then has to be there after a power cut now.
+    /// All writes that were over at `began` must survive a power cut now.
     fn is_durable(&self, began: u64, rng: &mut Rng) {
         let mut flushed = self.flushed.lock().unwrap();
         if flushed.len() < MOST_FLUSHED && rng.one_in(4) {
@@ -198,11 +200,12 @@ fn open(disks: &[Arc<Shuffled>; 2], options: &str) -> Mapped<Writeboost> {
     volume
 }
 
-/// One user: writes, or reads, here and there.
+/// A user that writes, or reads, here and there.
 fn use_it(world: &World, writes: bool, rng: &mut Rng) {
     let World { volume, oracle, .. } = world;
     for _ in 0..rng.range(15, 30) {
-        // Half of the blocks are written to seldom, and so are read from segments that are about to be opened again.
+        // Half of the blocks are seldom written, so reads of them come from segments that are about to be
+        // opened again.
         let cold = rng.one_in(if writes { 12 } else { 2 });
         let block = rng.below(BLOCKS / 2) + if cold { BLOCKS / 2 } else { 0 };
         let sector = block * BLOCK_SECTORS + if rng.one_in(2) { rng.below(BLOCK_SECTORS) } else { 0 };
@@ -229,7 +232,7 @@ fn use_it(world: &World, writes: bool, rng: &mut Rng) {
     }
 }
 
-/// A short life of a volume. Says what happened.
+/// A short life of a volume. Returns counts of what happened.
 fn scenario(seed: u64) -> HashMap<String, u64> {
     let rng = &mut Rng::new(seed);
     let cache = Superblock::min_cache_sectors(SEGMENT_BLOCKS);
@@ -248,7 +251,7 @@ fn scenario(seed: u64) -> HashMap<String, u64> {
     let users: Vec<_> = (0..5)
         .map(|i| {
             let (world, mut rng) = (world.clone(), Rng::new(rng.next()));
-            // Three write, two read.
+            // Three users write, two read.
             spawn("user", move || use_it(&world, i < 3, &mut rng)).unwrap()
         })
         .collect();
@@ -258,7 +261,7 @@ fn scenario(seed: u64) -> HashMap<String, u64> {
     let began = oracle.lock().unwrap().now();
     let bytes = volume.read(0, SECTORS).unwrap();
     oracle.lock().unwrap().judge_all(began, 0, &bytes);
-    // All of it is on the backing disk now, by itself, and stable.
+    // All data are on the backing disk now, by themselves, and stable.
     oracle.lock().unwrap().judge_all(began, 0, &backing.stable.bytes());
     let status = volume.status(StatusKind::Info);
     volume.remove();
@@ -273,7 +276,7 @@ fn scenario(seed: u64) -> HashMap<String, u64> {
     let number = |i: usize| words[i].parse::<u64>().unwrap();
     let mut counts: HashMap<String, u64> = HashMap::new();
     counts.insert("records".into(), number(3));
-    // What bios were mapped, by four bits: write 8, hit 4, in RAM 2, whole blocks 1.
+    // The bios that were mapped, by four bits: write 8, hit 4, in RAM 2, whole blocks 1.
     for (i, name) in [(7 + 6, "ram_reads"), (7 + 4, "cache_reads"), (7 + 1, "backing_reads")] {
         counts.insert(name.into(), number(i) + number(i ^ 1));
     }
@@ -321,7 +324,7 @@ fn nobody_meets_anybody_in_a_block() {
     let (all, runs) = (all.into_inner().unwrap(), seeds.end - seeds.start);
     println!("{runs} lives in {:.1} s: {all:?}", started.elapsed().as_secs_f64());
     if runs > 100 {
-        // What never happens is not tested.
+        // An event that never happens is not tested.
         for name in ["records", "ram_reads", "cache_reads", "backing_reads", "written_back", "flushes"] {
             assert!(all.get(name).is_some_and(|n| *n != 0), "no {name}: {all:?}");
         }

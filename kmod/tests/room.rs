@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A whole volume that runs full while a device fails: who waits, who is refused, and what a drain says.
+//! A whole volume that runs full while a device fails: which writes wait, which are refused, and how a drain
+//! ends.
 #![cfg(not(any(feature = "loom", feature = "races")))]
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,10 +16,10 @@ use writeboost::target::Writeboost;
 type Volume = Mapped<Writeboost>;
 
 const SECTOR: usize = 512;
-/// 64 MiB and 9 MiB: with nothing overwritten relocation is never worth it.
+/// 64 MiB and 9 MiB: without overwritten blocks relocation is never worth it.
 const BACKING: u64 = 64 << 11;
 const CACHE: usize = 9 << 11;
-/// So much is written at a time.
+/// Sectors of one write.
 const PIECE: u64 = 128;
 
 /// A disk that fails when it is told to.
@@ -96,11 +97,11 @@ impl World {
     fn submit(&mut self) -> Ticket {
         self.written += 1;
         let i = self.written - 1;
-        // In no order, or they were written back with one write.
+        // In no order, so that they are not written back with one write.
         self.volume.submit(Request::write(i * 37 % 1000 * PIECE, &Self::piece(i)))
     }
 
-    /// Writes until a write is refused. Says how many milliseconds that one has waited.
+    /// Writes until a write is refused. Returns how many milliseconds that write has waited.
     fn fill(&mut self) -> u64 {
         for _ in 0..CACHE as u64 / PIECE + 10 {
             let begun_ms = now_ms();
@@ -124,7 +125,7 @@ impl World {
         self.volume.message("drop_caches").map(|_| ())
     }
 
-    /// All that was acknowledged is on the backing device.
+    /// All acknowledged data are on the backing device.
     fn check(&self) {
         self.drain().unwrap();
         for i in 0..self.written {
@@ -147,14 +148,14 @@ fn dead_device() {
     let waited = w.fill();
     assert!(waited < 9000, "it was known that the device writes nothing: {waited} ms");
     assert!(w.status("full 1") && w.status("state 1"));
-    // Nobody waits any more for what will not come.
+    // The next write does not wait for room that will not come.
     let begun_ms = now_ms();
     assert_eq!(w.submit().wait(), Err(EIO));
     w.written -= 1;
     assert!(now_ms() - begun_ms < 5000, "{} ms", now_ms() - begun_ms);
     assert_eq!(w.drain(), Err(EIO));
     w.backing.writes.store(false, Ordering::SeqCst);
-    // A resume forgets what was found: this one waits for room, and gets it.
+    // A resume forgets the earlier results: this write waits for room, and gets it.
     w.volume.suspend();
     w.volume.resume();
     w.submit().wait().unwrap();
@@ -172,7 +173,8 @@ fn unreadable_cache() {
     w.cache.reads.store(true, Ordering::SeqCst);
     let waited = w.fill();
     assert!(waited >= 9000, "it might have come back: {waited} ms");
-    // It may have been reset, for all that anybody knows: what cannot be read back is not promised to anybody.
+    // As far as is known, the device may have been reset: data that cannot be read back are no longer
+    // promised.
     w.cache.reads.store(false, Ordering::SeqCst);
     w.volume.suspend();
     w.volume.resume();

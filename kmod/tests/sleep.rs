@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A machine that hibernates: the same life twice up to the snapshot. One is the image, the other one is whoever had the devices
-//! until that came back. If he has written anything to the cache device the image must notice, or lose what it is asked to
-//! keep from then on.
+//! A machine that hibernates: the same life twice up to the snapshot. One copy is the image, the other one is
+//! a system that uses the devices until the image comes back. If that system has written anything to the
+//! cache device, the image must notice; otherwise it loses the writes that it accepts from then on.
 
 mod sim;
 
 use sim::host::{Host, SEGMENT_BLOCKS};
 use sim::rng::Rng;
 use writeboost::engine::sleep::{Changed, Comparison};
-use writeboost::format::{Checkpoint, Held, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
+use writeboost::format::{Checkpoint, Held, Segment, Seq, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
 
-/// What the image finds on the cache device.
+/// Compares the image with the cache device.
 fn compare(h: &Host) -> Result<(), Changed> {
     compare_without(h, &[])
 }
 
-/// Memory comes back; goes on if nothing has changed.
+/// The memory of the image comes back, and the volume goes on if nothing has changed.
 fn go_on(h: &mut Host) -> Result<(), Changed> {
     let mut comparison = Comparison::default();
     let slots = checkpoint_sectors().map(|s| {
@@ -31,7 +31,7 @@ fn go_on(h: &mut Host) -> Result<(), Changed> {
     comparison.conclude(&mut h.engine)
 }
 
-/// The same, when the medium cannot give back the blocks at these sectors.
+/// The same, when the medium cannot return the blocks at these sectors.
 fn compare_without(h: &Host, unreadable: &[u64]) -> Result<(), Changed> {
     let mut comparison = Comparison::default();
     let slot = |sector: u64| {
@@ -51,20 +51,20 @@ fn checkpoint_sectors() -> [u64; 4] {
     CHECKPOINT_BLOCKS.map(|block| block * BLOCK_SECTORS)
 }
 
-/// Where whatever is compared begins.
+/// The first sectors of all places that are compared.
 fn places(h: &Host) -> Vec<u64> {
     let slots = h.engine.telling_slots().into_iter().flatten().map(|slot| h.sector_of(slot));
     checkpoint_sectors().into_iter().chain(slots).collect()
 }
 
-/// The memory of `image` comes back on the disks that `other` has left.
+/// The memory of `image` comes back on the disks as `other` has left them.
 fn come_back(image: &mut Host, other: &Host) -> Result<(), Changed> {
     image.cache = other.cache.clone();
     image.backing = other.backing.clone();
     compare(image)
 }
 
-/// A life and its twin.
+/// A life, twice.
 fn twins(life: impl Fn() -> Host) -> (Host, Host) {
     let (image, other) = (life(), life());
     assert_eq!(image.engine.state(), other.engine.state());
@@ -101,7 +101,7 @@ fn writeback_that_goes_on_after_the_snapshot_is_noticed() {
         come_back(&mut image, &other),
         Err(Changed::Checkpoint { expected: before.generation, found: Some(generation) })
     );
-    // This is why: who goes on all the same loses what he has acknowledged.
+    // The reason for the check: an image that goes on all the same loses writes that it has acknowledged.
     image.write(100, 3, 7);
     image.flush();
     assert_eq!(image.read(100), 7);
@@ -126,7 +126,11 @@ fn a_record_behind_the_head_is_noticed() {
         other.write(100, 1, 3);
         other.flush();
         assert_eq!(other.checkpoint(), newest, "no checkpoint tells");
-        assert_eq!(come_back(&mut image, &other), Err(Changed::Appended { found: 2 }), "{blocks} {open}");
+        assert_eq!(
+            come_back(&mut image, &other),
+            Err(Changed::Appended { found: Seq(2) }),
+            "{blocks} {open}"
+        );
     }
 }
 
@@ -162,9 +166,9 @@ fn an_older_state_of_the_device_is_noticed() {
         h.flush();
         h
     };
-    // The checkpoint is the same, and the last record is not there.
+    // The checkpoint is the same, but the last record is not there.
     let mut image = with_one_more();
-    assert_eq!(come_back(&mut image, &some_writes()), Err(Changed::Missing { expected: newest + 1 }));
+    assert_eq!(come_back(&mut image, &some_writes()), Err(Changed::Missing { expected: newest.next() }));
     // There is an older checkpoint.
     let mut image = with_one_more();
     image.drain();
@@ -179,10 +183,10 @@ fn a_checkpoint_with_the_right_number_must_be_the_same_in_all_else() {
     let cp = other.checkpoint();
     for wrong in [
         Checkpoint { epoch: cp.epoch + 1, ..cp },
-        Checkpoint { epoch_start: cp.epoch_start + 1, ..cp },
-        Checkpoint { durable: cp.durable + 1, ..cp },
-        Checkpoint { tail: cp.tail + 1, durable: cp.durable + 1, ..cp },
-        Checkpoint { tail_segment: cp.tail_segment + 1, ..cp },
+        Checkpoint { epoch_start: cp.epoch_start.next(), ..cp },
+        Checkpoint { durable: cp.durable.next(), ..cp },
+        Checkpoint { tail: cp.tail.next(), durable: cp.durable.next(), ..cp },
+        Checkpoint { tail_segment: Segment(cp.tail_segment.0 + 1), ..cp },
     ] {
         other.write_checkpoint(&wrong);
         let changed = Changed::Checkpoint { expected: cp.generation, found: Some(cp.generation) };
@@ -232,12 +236,13 @@ fn a_lost_checkpoint_is_no_excuse_for_another_one() {
             assert_eq!(compare_without(&image, &[sector]), Err(changed));
         }
     }
-    // Slots that hold none could have held it.
+    // Slots without a checkpoint could have held it.
     others.for_each(|other| image.cache.poke(other, &[0; BLOCK]));
     assert!(compare_without(&image, &[sector]).is_err());
 }
 
-/// The newest one is lost while the machine sleeps, and the first one that is written afterwards in a power cut.
+/// The newest checkpoint is lost while the machine sleeps, and the first one that is written afterwards is
+/// lost in a power cut.
 #[test]
 fn the_checkpoint_before_a_lost_one_is_kept_until_there_is_another() {
     for (times, is_asleep_again) in [(1, false), (2, false), (1, true), (2, true)] {
@@ -276,18 +281,18 @@ fn a_slot_that_another_one_stands_in_for_is_no_difference() {
     image.write(100, 3, 1);
     image.flush();
     let places = places(&image);
-    // A stand-in that nobody has needed yet.
+    // A stand-in slot that was not needed yet.
     let unused = CHECKPOINT_BLOCKS[3] * BLOCK_SECTORS;
     let behind = places[5];
     assert!(compare_without(&image, &[unused, behind]).is_err());
-    // The engine has found it unreadable when it was resumed.
+    // The engine has found the slot unreadable at a resume.
     image.cache.lose(unused);
     image.resume().unwrap();
     let behind = image.engine.telling_slots()[1].map(|slot| image.sector_of(slot)).unwrap();
     assert_eq!(compare_without(&image, &[unused, behind]), Ok(()));
 }
 
-/// One thing that a life does.
+/// One step of a life.
 fn step(h: &mut Host, rng: &mut Rng) {
     match rng.below(8) {
         0..=3 => {
@@ -318,7 +323,7 @@ fn whatever_is_written_to_the_cache_device_is_noticed() {
             if rng.below(4) == 0 {
                 h.crash().unwrap();
             }
-            // Nothing is under way at the snapshot. What is in RAM only may be sealed or not.
+            // Nothing is under way at the snapshot. Data that are only in RAM may be sealed or not.
             if rng.below(2) == 0 {
                 h.pump();
             }
@@ -335,7 +340,7 @@ fn whatever_is_written_to_the_cache_device_is_noticed() {
         let is_touched = all(&before) != all(&other.cache);
         let found = come_back(&mut image, &other);
         assert_eq!(found.is_err(), is_touched, "seed {seed}: {found:?}");
-        // What was written there can be read; what was not may have become unreadable.
+        // Places written before can be read; places not written before may have become unreadable.
         let is_same =
             |&sector: &u64| before.read(sector, BLOCK_SECTORS) == image.cache.read(sector, BLOCK_SECTORS);
         for sector in places(&image).into_iter().filter(is_same) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A whole volume, with its threads and in the way device-mapper uses it, over disks in memory: what the kernel module does, but for
-//! the kernel.
+//! A whole volume with its threads, used as device-mapper uses it, over disks in memory: everything that the
+//! kernel module does, without the kernel.
 #![cfg(not(any(feature = "loom", feature = "races")))]
 
 #[path = "sim/rng.rs"]
@@ -27,7 +27,7 @@ const BLOCK_SECTORS: u64 = 8;
 const BACKING: usize = 8 << 11;
 const CACHE: usize = 16 << 11;
 
-/// Nothing is written back but what has to be.
+/// Only urgent writeback.
 const LAZY: &str = "2 writeback_threshold 0";
 
 type Volume = Mapped<Writeboost>;
@@ -74,7 +74,7 @@ fn bytes(sector: u64, sectors: u64) -> std::ops::Range<usize> {
     sector as usize * SECTOR..(sector + sectors) as usize * SECTOR
 }
 
-/// Where something is read or written: some sectors, or some blocks, within `sectors` sectors from `first` on.
+/// A place for a read or a write: some sectors, or some blocks, within `sectors` sectors from `first` on.
 fn place(rng: &mut Rng, first: u64, sectors: u64) -> (u64, u64) {
     let unit = rng.pick(&[1, 1, BLOCK_SECTORS]);
     let most = if rng.one_in(16) { 256 } else { 24 };
@@ -82,7 +82,7 @@ fn place(rng: &mut Rng, first: u64, sectors: u64) -> (u64, u64) {
     (first + rng.below((sectors - len) / unit + 1) * unit, len)
 }
 
-/// The status of a volume, of which all is known.
+/// The status of a volume; all its words must be known.
 fn status_of(volume: &Volume) -> Status {
     let line = volume.status(StatusKind::Info);
     let status = Status::parse(&line, |key, value| panic!("{key} {value} in {line}")).unwrap();
@@ -90,7 +90,7 @@ fn status_of(volume: &Volume) -> Status {
     status
 }
 
-/// Waits until what is durable is known to the thread that counts it: whoever flushes is told before.
+/// Waits until the thread that counts durable records knows all of them; a flush ends before that.
 fn wait_durable(volume: &Volume) {
     let begun = now_ms();
     while status_of(volume).last_flushed_id != status_of(volume).current_id {
@@ -128,7 +128,7 @@ fn what_is_written_is_read() {
     assert!(disks.backing.bytes() == model, "all is on the backing device");
     assert!(volume.read(0, BACKING as u64).unwrap() == model);
 
-    // Again, with a suspend and a resume, and then the next life of the volume.
+    // More writes, each time with a suspend and a resume; then the next life of the volume.
     for life in 0..3 {
         for _ in 0..100 {
             let (sector, sectors) = place(rng, 0, BACKING as u64);
@@ -188,7 +188,7 @@ fn what_was_flushed_is_there_after_a_removal_by_force() {
             }
             volume.flush().unwrap();
             flushed.copy_from_slice(&written);
-            // What each sector may be instead.
+            // The other possible contents of each sector.
             let mut volatile: HashMap<usize, Vec<Vec<u8>>> = HashMap::new();
             for _ in 0..rng.range(0, 20) {
                 let (sector, sectors) = place(rng, 0, BACKING as u64);
@@ -263,7 +263,7 @@ fn messages() {
     volume.message("give_up").unwrap();
 }
 
-/// A disk that is like `disk`, but for its shape.
+/// A disk that is like `disk` except for its shape.
 struct Shaped<D>(D, Shape);
 
 impl<D: Disk> Disk for Shaped<D> {
@@ -284,7 +284,7 @@ impl<D: Disk> Disk for Shaped<D> {
     }
 }
 
-/// Creates a volume that is refused: says why.
+/// Creates a volume that is refused, and returns the reason.
 fn refusal(backing: Arc<dyn Disk>, cache: Arc<dyn Disk>, options: &str) -> (String, Error) {
     try_create(backing, cache, options).err().expect("it is refused")
 }
@@ -342,7 +342,7 @@ fn disks_of_others_are_refused() {
     volume.write(0, &[3; 8192]).unwrap();
     let in_use = try_create(disks.backing.clone(), Arc::new(MemoryDisk::new(CACHE)), "").err().unwrap();
     assert_eq!(in_use, ("A device is in use by another writeboost volume".into(), EBUSY));
-    // The same cache device, as it seems by another path.
+    // A copy of the cache device, as if found by another path.
     volume.flush().unwrap();
     let copy = || Arc::new(MemoryDisk::with(disks.cache.bytes()));
     let other = || Arc::new(MemoryDisk::new(BACKING));
@@ -352,7 +352,7 @@ fn disks_of_others_are_refused() {
     let size = try_create(Arc::new(MemoryDisk::new(BACKING / 2)), copy(), "").err().unwrap();
     assert_eq!(size, ("The cache device belongs to a backing device of another size".into(), EINVAL));
 
-    // The superblock is gone, and then its log is damaged.
+    // The superblock is gone, and then the log is damaged.
     let mut blank = disks.cache.bytes();
     blank[..4096].fill(0);
     let gone = try_create(other(), Arc::new(MemoryDisk::with(blank.clone())), "").err().unwrap();
@@ -362,16 +362,16 @@ fn disks_of_others_are_refused() {
     let spoilt = try_create(other(), Arc::new(MemoryDisk::with(spoilt)), "").err().unwrap();
     assert_eq!((&spoilt.0[..46], spoilt.1), ("The superblock of the cache device is damaged:", EINVAL));
     assert!(take_log().iter().any(|line| line.contains("refusing the cache device")));
-    // What was whole still is.
+    // The intact copy can still be used.
     let volume = try_create(other(), copy(), "").unwrap();
     volume.resume();
     assert_eq!(volume.read(0, 16).unwrap(), [3; 8192]);
 }
 
-/// A request under way, its sectors, and what it reads.
+/// A request under way, its sectors, and the data that it should read.
 type UnderWay = (Ticket, (u64, u64), Vec<u8>);
 
-/// What one thread does with its part of the volume.
+/// A thread that uses its part of the volume.
 struct User<'a> {
     volume: &'a Volume,
     rng: Rng,
@@ -385,7 +385,8 @@ impl User<'_> {
         &self.model[bytes(sector - self.first, sectors)]
     }
 
-    /// Submits something that overlaps with nothing that is under way: such may take place in any order.
+    /// Submits a request that overlaps with none that is under way: overlapping ones may take effect in any
+    /// order.
     fn begin(&mut self, under_way: &[UnderWay]) -> Option<UnderWay> {
         let rng = &mut self.rng;
         if rng.one_in(24) {
@@ -496,7 +497,7 @@ fn users(seed: u64, cache: usize, lives: u64, steps: u32) {
     assert!(disks.backing.bytes() == models, "seed {seed}");
 }
 
-/// Another one each time, if that is wanted; it is said when something fails.
+/// The seed; `WRITEBOOST_SEED` may set another one. A failure names it.
 fn seed() -> u64 {
     std::env::var("WRITEBOOST_SEED").map_or(1, |seed| seed.parse().unwrap())
 }
@@ -508,7 +509,7 @@ fn several_users_at_once() {
 
 #[test]
 fn several_users_of_a_cache_that_is_full() {
-    // Room for little more than what they write in one life.
+    // Room for little more than the writes of one life.
     users(seed(), 9 << 11, 3, 700);
 }
 
@@ -557,7 +558,7 @@ fn a_removal_by_force_ends_writes_that_wait_for_room() {
     }
 }
 
-/// What the counters have counted since they were cleared, which they are again.
+/// The counters since they were last cleared; clears them again.
 fn counted(volume: &Volume) -> Vec<(u32, u64)> {
     let counters = status_of(volume).counters.0;
     volume.message("clear_stat").unwrap();
@@ -578,11 +579,11 @@ fn each_block_is_counted_by_what_it_finds() {
     assert_eq!(counted(&volume), [(WRITE | HIT | IN_RAM | FULL, 1)]);
     write(&volume, 1, 1);
     assert_eq!(counted(&volume), [(WRITE | HIT | IN_RAM, 1)]);
-    // Two halves, of which one block is there, and whole ones between them.
+    // Two half blocks, one of which is cached, and whole ones between them.
     write(&volume, 4, 32);
     let found = [(WRITE, 1), (WRITE | FULL, 3), (WRITE | HIT | IN_RAM, 1)];
     assert_eq!(counted(&volume), found);
-    // Other sectors of a block that is there.
+    // Other sectors of a cached block.
     write(&volume, 36, 1);
     assert_eq!(counted(&volume), [(WRITE | HIT | IN_RAM, 1)]);
     volume.read(0, 32).unwrap();
@@ -590,7 +591,7 @@ fn each_block_is_counted_by_what_it_finds() {
     volume.read(804, 16).unwrap();
     assert_eq!(counted(&volume), [(0, 2), (FULL, 1)]);
 
-    // RAM holds nothing of a former life.
+    // RAM holds nothing of an earlier life.
     volume.remove();
     volume = disks.create(LAZY);
     volume.read(8, 16).unwrap();
@@ -613,7 +614,7 @@ fn who_steers_is_in_the_status() {
     volume.message("writeback_threshold 100 daemon").unwrap();
     volume.message("nr_max_batched_writeback 8 daemon").unwrap();
     is(&volume, Some(Who::Daemon));
-    // Whatever a daemon has set, a hand may set otherwise; and then the daemon may not.
+    // A hand may change a value that a daemon has set; after that the daemon may not change it.
     volume.message("writeback_threshold 42").unwrap();
     is(&volume, Some(Who::Hand));
     assert_eq!(volume.message("writeback_threshold 100 daemon"), Err(EBUSY));

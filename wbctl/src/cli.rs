@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The arguments of `wbctl`, and who does what they ask for.
+//! The arguments of `wbctl`, and the functions that carry them out.
 
 use crate::{
     progress::{on_signals, Bar, Waiting},
@@ -55,8 +55,8 @@ pub struct Args {
 pub enum Command {
     /// Make /dev/mapper/NAME of a backing and a cache device
     ///
-    /// A blank cache device is formatted; one that holds a volume of this backing device is resumed with all that it
-    /// holds; anything else is refused.
+    /// A blank cache device is formatted; one that holds a volume of this backing device is resumed with all
+    /// that it holds; anything else is refused.
     #[command(after_help = EXIT_CODES)]
     Create {
         /// Name of the volume
@@ -68,7 +68,8 @@ pub enum Command {
         /// An option of the target; can be repeated
         #[arg(long = "opt", short = 'o', value_name = "KEY=VALUE", value_parser = create::parse_option)]
         options: Vec<(String, String)>,
-        /// Once: resume though it cannot be told whether BACKING is the right one. Twice: though it is another one
+        /// Once: resume though it cannot be told whether BACKING is the right one. Twice: though it is
+        /// another one
         #[arg(long, short, action = clap::ArgAction::Count)]
         force: u8,
     },
@@ -94,7 +95,8 @@ pub enum Command {
     },
     /// Change an option of a volume while it is in use
     ///
-    /// It stays so until the volume is removed. `wbctl get NAME` shows what there is, and within which ranges.
+    /// It stays so until the volume is removed. `wbctl get NAME` shows what there is, and within which
+    /// ranges.
     #[command(after_help = EXIT_CODES)]
     Set {
         /// Name of the volume
@@ -114,7 +116,8 @@ pub enum Command {
     },
     /// Show which volumes there are and, with --follow, what happens to them
     ///
-    /// A line for each: a device fails, the cache runs full, either recovers, whoever steers writeback falls silent.
+    /// A line for each: a device fails, the cache runs full, either recovers, whoever steers writeback falls
+    /// silent.
     #[command(after_help = EXIT_CODES)]
     Events {
         /// Name of a volume; all if none
@@ -162,7 +165,7 @@ fn show<T: Serialize>(as_json: bool, value: &T, text: impl Fn(&T) -> String) -> 
     }
 }
 
-/// Carries it out; returns what to print.
+/// Carries out the command; returns the text to print.
 fn execute(host: &Host, args: &Args) -> Result<String, Error> {
     let as_json = args.json;
     match &args.command {
@@ -230,7 +233,7 @@ fn remove(host: &Host, name: &str, drain: bool, as_json: bool) -> Result<String,
 fn list(host: &Host, as_json: bool) -> Result<String, Error> {
     let active = match Dm::open(false) {
         Ok(dm) => dm.list()?,
-        // No device-mapper, no volumes: that is an answer, not a failure.
+        // Without device-mapper there are no volumes: this is an answer, not a failure.
         Err(Error::NoModule(_)) => Vec::new(),
         Err(e) => return Err(e),
     };
@@ -254,7 +257,7 @@ fn events(host: &Host, name: Option<&str>, follow: bool, as_json: bool) -> Resul
         }
         let mut out = std::io::stdout();
         if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
-            // Nobody reads it any more.
+            // The reader of the output is gone.
             return Ok(String::new());
         }
         events.wait()?;

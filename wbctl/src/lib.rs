@@ -2,8 +2,8 @@
 
 //! Creates, inspects, drains and removes writeboost volumes.
 //!
-//! What the commands do is in the crate `wbhost`. Here are their arguments ([`cli`]), what is told meanwhile
-//! ([`progress`]) and what is printed in the end ([`text`]).
+//! The crate `wbhost` does the work of the commands. This crate has their arguments ([`cli`]), the output
+//! meanwhile ([`progress`]) and the output in the end ([`text`]).
 
 pub mod cli;
 pub mod progress;

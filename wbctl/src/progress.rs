@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What is told while something takes a while: a progress bar, and words about what is waited for.
+//! The output of a command that takes a while: a progress bar, and words about the step that it waits for.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
@@ -18,7 +18,7 @@ use wbhost::{
 };
 use writeboost::format::BLOCK;
 
-/// After so long somebody wants to know what is being waited for.
+/// The time after which a user wants to know what the command waits for.
 const LONG: Duration = Duration::from_secs(10);
 
 /// A flag that becomes true on Ctrl-C and when the process is told to end.
@@ -34,16 +34,16 @@ pub fn on_signals() -> Result<Arc<AtomicBool>, Error> {
     Ok(stop)
 }
 
-/// What is being waited for, when that takes longer than it should: words on stderr after ten seconds,
-/// twenty, forty and so on.
+/// Reports the step that a command waits for, when the step takes longer than it should: words on stderr
+/// after ten seconds, twenty, forty and so on.
 pub struct Waiting {
     step: Arc<Mutex<String>>,
-    /// When it goes, the thread that says so ends.
+    /// When this is dropped, the thread that reports ends.
     _end: Sender<()>,
 }
 
 impl Waiting {
-    /// For the volume `name`; it waits for nothing yet.
+    /// For the volume `name`; there is no step yet.
     pub fn new(name: &str) -> Self {
         let step = Arc::new(Mutex::new(String::new()));
         let (end, ended) = mpsc::channel();
@@ -63,7 +63,7 @@ impl Waiting {
         Self { step, _end: end }
     }
 
-    /// From now on it is waited for this.
+    /// From now on the command waits for this step.
     pub fn step(&self, what: String) {
         if let Ok(mut step) = self.step.lock() {
             *step = what;
@@ -71,7 +71,7 @@ impl Waiting {
     }
 }
 
-/// A progress bar; on nothing but a terminal. And words, on anything, about devices that make it wait.
+/// A progress bar, on a terminal only. Also words, on any output, about devices that make the command wait.
 pub struct Bar {
     bar: Option<ProgressBar>,
     quiet: bool,
@@ -79,12 +79,12 @@ pub struct Bar {
 }
 
 impl Bar {
-    /// A bar that is not shown yet; never, if it is to be `quiet`.
+    /// A bar that is not shown yet, and never if `quiet`.
     pub fn new(quiet: bool) -> Self {
         Self { bar: None, quiet, told: Vec::new() }
     }
 
-    /// Shows how far the volume `name` is.
+    /// Shows the progress of the volume `name`.
     pub fn show(&mut self, name: &str, status: &Status) {
         self.show_left(status.dirty_blocks);
         let silent: Vec<_> = status.silent().collect();
@@ -119,14 +119,14 @@ impl Bar {
             bar
         });
         let left = left * BLOCK as u64;
-        // Writes go on meanwhile: there may be more to do than there was.
+        // Writes go on meanwhile, so more may be left than at the beginning.
         if left > bar.length().unwrap_or(0) {
             bar.set_length(left);
         }
         bar.set_position(bar.length().unwrap_or(0) - left);
     }
 
-    /// Takes it away.
+    /// Removes the bar.
     pub fn clear(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What is printed: text for people, JSON for scripts.
+//! The output: text for people, JSON for scripts.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -15,9 +15,9 @@ use wbhost::{
 };
 use writeboost::format::{BLOCK, SECTOR};
 
-/// A value as JSON that people can read, too.
+/// A value as JSON in a form that people can read, too.
 pub fn json(value: &impl Serialize) -> String {
-    // Only maps with keys that are not strings fail, and there are none.
+    // Only maps whose keys are not strings fail, and there are none.
     format!("{}\n", serde_json::to_string_pretty(value).unwrap_or_default())
 }
 
@@ -31,7 +31,7 @@ fn blocks(n: u64) -> String {
     format!("{n} block{s} ({})", size::human(n * BLOCK as u64))
 }
 
-/// What `wbctl create` says.
+/// The output of `wbctl create`.
 pub fn created(c: &Created) -> String {
     let what = match (c.formatted, c.dirty_blocks) {
         (true, _) => "a new volume".to_owned(),
@@ -42,7 +42,7 @@ pub fn created(c: &Created) -> String {
     format!("{}: {}, {what}\n", c.device.display(), size::human(c.size_sectors * SECTOR as u64))
 }
 
-/// What `wbctl remove` says.
+/// The output of `wbctl remove`.
 pub fn removed(r: &Removed) -> String {
     match r.dirty_blocks {
         0 => format!("Removed {}: {} has all of its data\n", r.name, r.backing),
@@ -57,7 +57,7 @@ pub fn removed(r: &Removed) -> String {
     }
 }
 
-/// What `wbctl drain` says.
+/// The output of `wbctl drain`.
 pub fn drained(d: &Drained) -> String {
     let now = match d.dirty_blocks_after {
         0 => "nothing is dirty now".to_owned(),
@@ -66,7 +66,7 @@ pub fn drained(d: &Drained) -> String {
     format!("Drained {}: {} in {:.1} s, {now}\n", d.name, blocks(d.dirty_blocks_before), d.seconds)
 }
 
-/// The state in a word: that of a device that does not answer, when nothing is wrong otherwise.
+/// The state in a word. When nothing else is wrong, a device that does not answer decides it.
 fn state_word(s: &Status) -> &'static str {
     match s.state {
         State::Ok if s.silent().next().is_some() => "silent",
@@ -74,7 +74,7 @@ fn state_word(s: &Status) -> &'static str {
     }
 }
 
-/// What `wbctl list` says.
+/// The output of `wbctl list`.
 pub fn list(volumes: &[Volume]) -> String {
     let mut rows = vec![["NAME", "STATE", "SIZE", "DIRTY", "BACKING", "CACHE"].map(str::to_owned)];
     rows.extend(volumes.iter().map(|v| {
@@ -96,7 +96,7 @@ pub fn list(volumes: &[Volume]) -> String {
     rows.iter().map(line).collect()
 }
 
-/// What `wbctl get` says.
+/// The output of `wbctl get`.
 pub fn settings(settings: &[Setting]) -> String {
     let mut out = String::new();
     for s in settings {
@@ -106,7 +106,7 @@ pub fn settings(settings: &[Setting]) -> String {
     out
 }
 
-/// What `wbctl status` says.
+/// The output of `wbctl status`.
 pub fn status(v: &Volume) -> String {
     let s = &v.status;
     let mut out = format!("{}: {}{}", v.name, s.state.word(), if v.suspended { ", suspended" } else { "" });
@@ -129,7 +129,7 @@ fn count(n: Option<u64>) -> String {
     n.map_or("?".to_owned(), |n| n.to_string())
 }
 
-/// What the volume is made of.
+/// The devices of the volume.
 fn devices(v: &Volume) -> Lines {
     let s = &v.status;
     let silence = |silent_s: Option<u64>| match silent_s {
@@ -155,7 +155,7 @@ fn devices(v: &Volume) -> Lines {
     ]
 }
 
-/// What is in the cache.
+/// The contents of the cache.
 fn cache(v: &Volume) -> Lines {
     let s = &v.status;
     let mut lines = vec![
@@ -173,7 +173,7 @@ fn cache(v: &Volume) -> Lines {
     lines
 }
 
-/// What has come of requests, and what they depend on.
+/// The results of requests, and the settings that they depend on.
 fn requests(v: &Volume) -> Lines {
     let s = &v.status;
     let hits = |n: u64, percent: Option<f64>| match percent {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The real `wbctl` as far as it goes without the kernel's part: usage, exit codes, JSON. The rest is tested
-//! in guests.
+//! The real `wbctl`, as far as it works without the kernel's part: usage, exit codes, JSON. The rest is
+//! tested in guests.
 
 use std::process::{Command, Output};
 

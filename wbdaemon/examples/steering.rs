@@ -34,7 +34,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         let text = fs::read_to_string(&file).map_err(|e| format!("{file}: {e}"))?;
         loads.push(recorded(&text, &file, 1024).map_err(|e| format!("{file}: {e}"))?);
     }
-    println!("| load | policy | reads p50, p99 (ms) | full (s) | longest wait (ms) | written back | overwritten | messages | sum |");
+    println!(
+        "| load | policy | reads p50, p99 (ms) | full (s) | wait (ms) | written back | overwritten | messages | sum |"
+    );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     let mut sums = vec![0.0; policies.len()];
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
@@ -61,7 +63,6 @@ fn main() -> Result<(), Box<dyn Error>> {
             draw_day(&docs.join("steering-day.svg"), &outcomes[2], &outcomes[4])?;
         }
     }
-    println!();
     for (policy, sum) in policies.iter().zip(&sums) {
         println!("| all | {} | | | | | | | {sum:.2} |", policy.name());
     }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! In which format the page is wanted: the `Accept` headers of a request, by RFC 9110, section 12.5.1. Pure.
+//! The format that a client wants for the page: the `Accept` headers of a request, by RFC 9110, section
+//! 12.5.1. Pure.
 
 use prometheus_client::encoding::prometheus_text;
 
-/// What the page can be written in.
+/// The formats of the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// Prometheus' text format, version 0.0.4.
@@ -17,7 +18,7 @@ impl Format {
     /// All of them.
     pub const ALL: [Self; 2] = [Self::Text, Self::OpenMetrics];
 
-    /// What an answer in it says of itself.
+    /// The content type of an answer in this format.
     pub fn content_type(self) -> &'static str {
         match self {
             Self::Text => prometheus_text::CONTENT_TYPE,
@@ -34,9 +35,9 @@ impl Format {
     }
 }
 
-/// The format that is wanted most by a request with these `Accept` headers; `None` if none of ours is wanted.
-/// Of two that are wanted alike, OpenMetrics if it was named, as it says more. Whoever has no wish gets what
-/// everybody understands.
+/// The format that a request with these `Accept` headers wants most; `None` if it wants none of ours. If it
+/// wants both alike, OpenMetrics if the request names it, because it says more. A request without preference
+/// gets the text format, which every client understands.
 pub fn choose<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Format> {
     let ranges: Vec<Range> =
         headers.flat_map(|h| split(h, ',')).filter_map(|range| Range::parse(&range)).collect();
@@ -50,7 +51,7 @@ pub fn choose<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Format> {
     (wish.q > 0.0).then_some(format)
 }
 
-/// How much a format is wanted, and how precisely that was said.
+/// How much a format is wanted, and how precisely the request says so.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 struct Wish {
     precision: u8,
@@ -60,7 +61,7 @@ struct Wish {
 /// From this precision on, the type was named in full.
 const NAMED: u8 = 2;
 
-/// The most precise range that is about `format` decides.
+/// The most precise range that covers `format` decides.
 fn wish(ranges: &[Range], format: Format) -> Wish {
     let of = |range: &Range| range.precision(format).map(|precision| Wish { precision, q: range.q });
     let more = |a: Wish, b: Wish| if b > a { b } else { a };
@@ -76,7 +77,7 @@ struct Range {
 }
 
 impl Range {
-    /// `None` for what is none.
+    /// `None` for a text that is no media range.
     fn parse(text: &str) -> Option<Self> {
         let mut parts = split(text, ';').into_iter();
         let media = parts.next()?.trim().to_ascii_lowercase();
@@ -95,7 +96,7 @@ impl Range {
         Some(range)
     }
 
-    /// How precisely it says `format`; `None` if it says another one.
+    /// How precisely the range names `format`; `None` if it names another one.
     fn precision(&self, format: Format) -> Option<u8> {
         let (kind, subtype, version) = format.parts();
         match (self.kind.as_str(), self.subtype.as_str(), &self.version) {
@@ -133,7 +134,7 @@ mod tests {
     use super::*;
     use Format::{OpenMetrics, Text};
 
-    /// What Prometheus 2.53 and 3.5 ask with.
+    /// The headers of Prometheus 2.53 and 3.5.
     const PROMETHEUS_2: &str =
         "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,\
         text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
@@ -156,7 +157,7 @@ mod tests {
             ("text/plain;q=0.4 , application/openmetrics-text; q=0.5", Some(OpenMetrics)),
             ("text/plain, application/openmetrics-text", Some(OpenMetrics)),
             ("application/*", Some(OpenMetrics)),
-            // The most precise one decides, not the largest.
+            // The most precise range decides, not the one with the largest weight.
             ("application/openmetrics-text;q=0.1, */*", Some(Text)),
             ("text/plain;version=0.0.4;q=0, */*;q=0.1", Some(OpenMetrics)),
             (
@@ -172,7 +173,7 @@ mod tests {
             ("*/*;q=0", None),
             ("application/json", None),
             ("image/*, application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;q=0.9", None),
-            // What is no media range says nothing.
+            // A text that is no media range is ignored.
             ("nonsense", Some(Text)),
             ("text/plain;q=2, application/openmetrics-text;q=0.1", Some(OpenMetrics)),
             ("text/plain;q=NaN", Some(Text)),

@@ -43,7 +43,7 @@ pub struct Args {
     pub verbose: bool,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(args: &Args) -> ExitCode {
     let run = Run { config: args.config.clone(), once: args.once, dry_run: args.dry_run };
     let config = match run.read_config(args.check_config) {
@@ -61,7 +61,7 @@ pub fn run(args: &Args) -> ExitCode {
     service::run(&run, config)
 }
 
-/// To the journal with its fields, or to stderr where that is something else.
+/// Logs to the journal with its fields, or to stderr if that is something else.
 fn start_log(verbose: bool) {
     let level = if verbose { LevelFilter::Debug } else { LevelFilter::Info };
     if systemd_journal_logger::connected_to_journal() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The configuration file: TOML, with every key optional. What it says is checked as a whole before any of it
-//! counts.
+//! The configuration file: TOML, with every key optional. The whole file is checked before any of it takes
+//! effect.
 
 use crate::control::Tuning;
 use serde::Deserialize;
@@ -20,32 +20,32 @@ use toml::{
     Spanned, Table,
 };
 
-/// Where it is looked for unless said otherwise.
+/// The default path of the file.
 pub const PATH: &str = "/etc/writeboost/wbdaemon.toml";
 
 /// The longest file that is read, in bytes: thousands of volumes.
 pub const MAX_LEN: u64 = 256 << 10;
 
-/// The longest path of a socket, in bytes: `sun_path` of unix(7) has 108, the last of which ends it.
+/// The longest path of a socket, in bytes: `sun_path` of unix(7) has 108, the last of which is a NUL.
 pub const MAX_SOCKET_PATH: usize = 107;
 
-/// What is in the file.
+/// The contents of the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// How often volumes are looked at and steered, in seconds.
     pub interval_s: f64,
-    /// After how many seconds without a word from us the kernel's built-in policy takes over.
+    /// The seconds after which, without a message from this daemon, the kernel's built-in policy takes over.
     pub steering_timeout_s: u32,
-    /// How it steers.
+    /// The parameters of the policy.
     pub steering: Tuning,
-    /// Where it tells what it sees.
+    /// The page of metrics.
     pub metrics: Metrics,
-    /// What is different for one volume, by name.
+    /// Settings for single volumes, by name.
     pub volume: BTreeMap<String, VolumeConfig>,
 }
 
-/// Where it tells what it sees.
+/// Where the page of metrics is served.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Metrics {
@@ -64,13 +64,13 @@ pub enum Listen {
     Unix(PathBuf),
 }
 
-/// What is different for one volume.
+/// The settings for one volume.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct VolumeConfig {
     /// Whether it is steered at all.
     pub steer: bool,
-    /// How; keys that are not there are as for all volumes.
+    /// Parameters of the policy; missing keys have the values for all volumes.
     pub steering: Table,
 }
 
@@ -92,14 +92,14 @@ impl Default for VolumeConfig {
     }
 }
 
-/// What is wrong with a file.
+/// The fault of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     /// The file.
     pub path: PathBuf,
-    /// The line, counted from 1, where it is about one.
+    /// The line, counted from 1, if the fault has one.
     pub line: Option<usize>,
-    /// What is wrong, and what to do.
+    /// The fault, and advice.
     pub what: String,
 }
 
@@ -116,7 +116,7 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Config {
-    /// Reads the file at `path`. One that is not there is an error only if it `must` be.
+    /// Reads the file at `path`. A missing file is an error only if it `must` be there.
     ///
     /// # Errors
     /// [`ConfigError`].
@@ -136,13 +136,13 @@ impl Config {
         Ok(config)
     }
 
-    /// Checks the values. An error names the key that it is about.
+    /// Checks the values. An error names its key.
     fn check(&self) -> Result<(), (Vec<String>, String)> {
         let at = |keys: &[&str]| keys.iter().map(|&k| k.to_owned()).collect::<Vec<_>>();
         if !(0.1..=60.0).contains(&self.interval_s) {
             return Err((at(&["interval_s"]), "interval_s is from 0.1 to 60".to_owned()));
         }
-        // The target's own range; and a single late look must not be taken for death.
+        // The target's own range; and a single late look must not let the timeout expire.
         let least = (3.0 * self.interval_s).ceil() as u32;
         if !(least..=3600).contains(&self.steering_timeout_s) {
             let what = format!("steering_timeout_s is from {least} (three times interval_s) to 3600");
@@ -164,20 +164,20 @@ impl Config {
         self.volume.get(name).is_none_or(|v| v.steer)
     }
 
-    /// How the volume `name` is steered.
+    /// The policy of the volume `name`.
     ///
     /// # Errors
-    /// What is wrong with its own keys; never after the file was read without an error.
+    /// The fault of its own keys; impossible after the file was read without an error.
     pub fn tuning(&self, name: &str) -> Result<Tuning, String> {
         self.tuning_or_key(name).map_err(|(_, what)| what)
     }
 
-    /// The same; an error names the key that it is about.
+    /// The same; an error names its key.
     fn tuning_or_key(&self, name: &str) -> Result<Tuning, (String, String)> {
         let Some(own) = self.volume.get(name) else { return Ok(self.steering.clone()) };
         let common = Table::try_from(&self.steering).map_err(|e| (String::new(), e.to_string()))?;
         let of = |table: Table| table.try_into::<Tuning>();
-        // One by one, as an error does not say which it is about.
+        // One by one, because an error does not name its key.
         for (key, value) in &own.steering {
             let mut table = common.clone();
             table.insert(key.clone(), value.clone());
@@ -189,8 +189,8 @@ impl Config {
     }
 }
 
-/// What is in the file at `path`, if it is one that ends: a device or a FIFO is not read from, and not
-/// opened.
+/// The contents of the file at `path`, if it is a regular file: a device or a FIFO might never end, so it is
+/// neither read nor opened.
 fn read_text(path: &Path) -> io::Result<String> {
     let refused = |what: String| io::Error::new(ErrorKind::InvalidInput, what);
     let check = |metadata: fs::Metadata| match metadata.is_file() {
@@ -201,7 +201,7 @@ fn read_text(path: &Path) -> io::Result<String> {
     let file = File::open(path)?;
     check(file.metadata()?)?;
     let mut text = Vec::new();
-    // Not by the size that it says it has: it may grow.
+    // The reported size is not relied on: the file may grow.
     file.take(MAX_LEN + 1).read_to_end(&mut text)?;
     if text.len() as u64 > MAX_LEN {
         return Err(refused(format!("it has more than {} KiB, and is no configuration", MAX_LEN >> 10)));
@@ -210,10 +210,10 @@ fn read_text(path: &Path) -> io::Result<String> {
 }
 
 impl Metrics {
-    /// Where to listen; `None` for nowhere.
+    /// The place to listen; `None` for nowhere.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The fault of the setting.
     pub fn listen(&self) -> Result<Option<Listen>, String> {
         if self.listen.is_empty() {
             return Ok(None);
@@ -253,7 +253,7 @@ fn check_socket(path: &str) -> Result<(), String> {
             path.len()
         ));
     }
-    // The last word is the system's.
+    // The system decides in the end.
     unix::net::SocketAddr::from_pathname(path).map_err(|e| format!("listen has an impossible path: {e}"))?;
     Ok(())
 }
@@ -266,7 +266,7 @@ fn explain(text: &str, error: &toml::de::Error) -> (Option<usize>, String) {
     (line, in_our_words(&key.unwrap_or_default(), error.message()))
 }
 
-/// The key, with those of the tables around it, whose value is at `span`.
+/// The key whose value is at `span`, with the keys of the tables around it.
 fn key_at(table: &DeTable<'_>, span: &Range<usize>) -> Option<String> {
     table.iter().find_map(|(key, value)| {
         let key = key.get_ref();
@@ -278,10 +278,10 @@ fn key_at(table: &DeTable<'_>, span: &Range<usize>) -> Option<String> {
     })
 }
 
-/// What a parser says of the value of `key`, as the administrator knows it: in TOML's words, and with the
+/// A parser's message about the value of `key`, in an administrator's terms: in TOML's words, and with the
 /// key.
 fn in_our_words(key: &str, message: &str) -> String {
-    // As serde says it: invalid type: boolean `true`, expected f64.
+    // serde's message is: invalid type: boolean `true`, expected f64.
     let rest = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
     let Some((found, expected)) = rest.and_then(|rest| rest.rsplit_once(", expected ")) else {
         return with_nearest(message);
@@ -307,9 +307,9 @@ fn in_our_words(key: &str, message: &str) -> String {
     format!("{key} must be {expected}, not {found}")
 }
 
-/// The message; for an unknown key, in our words and with the known one that is most like it.
+/// The message; for an unknown key, in our words and with the most similar known one.
 fn with_nearest(message: &str) -> String {
-    // As serde says it: unknown field `x`, expected one of `a`, `b`.
+    // serde's message is: unknown field `x`, expected one of `a`, `b`.
     let Some(rest) = message.strip_prefix("unknown field `") else { return message.to_owned() };
     let mut quoted = rest.split('`').step_by(2);
     let unknown = quoted.next().unwrap_or_default();
@@ -326,7 +326,7 @@ fn with_nearest(message: &str) -> String {
     }
 }
 
-/// The line on which the innermost of `keys` is, or the next one around it that is in the text.
+/// The line of the innermost of `keys`, or of the next one around it that is in the text.
 fn line_of(text: &str, keys: &[String]) -> Option<usize> {
     let is_key = |line: &str, key: &str| {
         let line = line.trim_start();
@@ -358,7 +358,7 @@ mod tests {
     fn the_shipped_file_is_what_is_built_in() {
         let text = include_str!("../share/wbdaemon.toml");
         assert_eq!(Config::parse(text).unwrap(), Config::default());
-        // Every key is in it, commented out, and with its value.
+        // The file has every key, commented out, with its default value.
         let all: String = text
             .lines()
             .take_while(|l| !l.contains("One volume"))
@@ -445,7 +445,7 @@ mod tests {
         assert_eq!(metrics("listen = \"unix:/run/x\""), Some(Listen::Unix("/run/x".into())));
     }
 
-    /// The limit that is told is the system's own.
+    /// The reported limit is the system's own.
     #[test]
     fn a_path_that_is_too_long() {
         let listen =

@@ -1,41 +1,45 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! How much is to be written back: decided once a tick from what was seen in the last one. Pure: no clock, no I/O, no allocation.
+//! How much is to be written back: decided once a tick from the observations of the last tick. Pure: no
+//! clock, no I/O, no allocation.
 //!
-//! Two demands, and the larger one counts:
+//! There are two demands, and the larger one counts:
 //!
-//! - **What must be** (feed-forward with a proportional part). The log must not run full. Of the rate at which users fill it,
-//!   smoothed and slow to be forgotten, a part is written back that grows with the part of the log that is in use: none up to
-//!   `low_used`, all of it at `target_used`, twice as much at `high_used`. In the long run the log settles where what comes in
-//!   goes out. From `high_used` on there is no limit any more.
-//! - **What may be** (AIMD). While somebody reads from the backing device, writeback feels its way up in small steps from
-//!   nothing, and goes down by half as soon as reads take longer than they would without it by `disturb_percent`. That is done
-//!   between `low_used` and `high_used` only: below, waiting makes for longer runs, and what is overwritten meanwhile is never
-//!   written. When nobody reads, there is no limit while more than `idle_dirty` is dirty, and after `quiet_s` none at all: a
-//!   device that is left alone ends with nothing dirty.
+//! - **The necessary rate** (feed-forward with a proportional part). The log must not run full. Users fill it
+//!   at a rate that is smoothed and slow to be forgotten. A share of this rate is written back that grows
+//!   with the part of the log that is in use: none up to `low_used`, all of it at `target_used`, twice as
+//!   much at `high_used`. In the long run the log settles where as much goes out as comes in. From
+//!   `high_used` on there is no limit any more.
+//! - **The permitted rate** (AIMD). While users read from the backing device, writeback raises its rate in
+//!   small steps from nothing, and halves it as soon as reads take longer than they would without writeback
+//!   by `disturb_percent`. This is done between `low_used` and `high_used` only: below, waiting makes for
+//!   longer runs, and blocks that are overwritten meanwhile are never written. While there are no reads,
+//!   there is no limit while more than `idle_dirty` is dirty, and after `quiet_s` none at all: a device that
+//!   is left alone ends with nothing dirty.
 //!
 //! # Invariants
-//! - Whatever it is told, what it answers is in the target's ranges, and no number is lost to NaN.
+//! - Whatever the observations are, the answer is within the target's ranges, and no number is lost to NaN.
 //! - It asks for no rest from `high_used` on, nor while the cache is full.
 //! - When the target makes room by itself, it is given batches that are small enough to make room soon.
 
 use serde::{Deserialize, Serialize};
 use writeboost::interface::table::{MAX_BATCHED, MAX_RATE_KIB};
 
-/// What was seen in one tick. A block is 4 KiB.
+/// The observations of one tick. A block is 4 KiB.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Observation {
     /// Seconds since the last tick.
     pub seconds: f64,
-    /// Part of the time in which the backing device had something to do.
+    /// The part of the time in which the backing device had something to do.
     pub utilisation: f64,
     /// Reads of the backing device that ended, per second: writeback makes none.
     pub reads_per_s: f64,
-    /// Writes to it that ended, per second, ours among them.
+    /// Writes to the backing device that ended, per second, those of writeback included.
     pub writes_per_s: f64,
-    /// Average time that a read of it took, queueing included, in milliseconds; `None` if there was none.
+    /// Average time that a read of the backing device took, queueing included, in milliseconds; `None` if
+    /// there was none.
     pub read_latency_ms: Option<f64>,
-    /// Requests that it had at a time, on average.
+    /// Requests at the device at a time, on average.
     pub queue_length: f64,
     /// Blocks of the whole cache.
     pub cache_blocks: u64,
@@ -55,10 +59,10 @@ pub struct Observation {
     pub full: bool,
 }
 
-/// What the target is to be told.
+/// The settings for the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decision {
-    /// 0 for no writeback but what must be, 100 for writeback.
+    /// 0 for urgent writeback only, 100 for writeback all the time.
     pub writeback_threshold: u32,
     /// Segments that are sorted together.
     pub nr_max_batched_writeback: u32,
@@ -66,27 +70,29 @@ pub struct Decision {
     pub writeback_rate_limit: u32,
 }
 
-/// How it decides.
+/// The parameters of the policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tuning {
-    /// Part of the log in use, from 0 to 1, up to which nothing is written back while somebody reads from the backing device.
+    /// Part of the log in use, from 0 to 1, up to which nothing is written back while users read from the
+    /// backing device.
     pub low_used: f64,
     /// Part of the log in use at which as much is written back as comes in.
     pub target_used: f64,
     /// Part of the log in use from which on writeback has no limit.
     pub high_used: f64,
-    /// Reads of the backing device may take so much longer than without writeback, in percent.
+    /// How much longer than without writeback reads of the backing device may take, in percent.
     pub disturb_percent: f64,
-    /// Part of the cache, from 0 to 1, that may stay dirty in the first `quiet_s` seconds without reads: it may be overwritten.
+    /// Part of the cache, from 0 to 1, that may stay dirty in the first `quiet_s` seconds without reads: it
+    /// may be overwritten.
     pub idle_dirty: f64,
-    /// After so many seconds without reads of the backing device all is written back.
+    /// After so many seconds without reads of the backing device everything is written back.
     pub quiet_s: f64,
-    /// Fewer reads a second than these do not count as somebody who reads.
+    /// Fewer reads a second than these count as none.
     pub quiet_reads_per_s: f64,
-    /// Least rate of writeback in KiB/s. What would be slower is none up to `target_used`, and this above.
+    /// Lowest rate of writeback in KiB/s. A lower rate becomes none up to `target_used`, and this above.
     pub min_rate_kib: u32,
-    /// Segments that are sorted together in good time.
+    /// Segments that are sorted together in background writeback.
     pub batch_segments: u32,
 }
 
@@ -110,7 +116,7 @@ impl Tuning {
     /// Checks the values.
     ///
     /// # Errors
-    /// What is wrong, and with which key.
+    /// The fault, with its key.
     pub fn validate(&self) -> Result<(), String> {
         let part = |name: &str, value: f64| {
             if (0.0..=1.0).contains(&value) {
@@ -149,15 +155,17 @@ impl Tuning {
 const SHORTEST_S: f64 = 0.001;
 /// KiB of a block.
 const BLOCK_KIB: f64 = 4.0;
-/// Time constants, in seconds: how soon it believes that more comes in, and how late that it has become less.
+/// Time constants, in seconds: how soon a higher rate of user writes is believed, and how late a lower one.
 const FILL_UP_S: f64 = 10.0;
 const FILL_DOWN_S: f64 = 120.0;
-/// The same of how long a read takes without writeback. Longer is believed late: it may be somebody's burst.
+/// The same for the time of a read without writeback. A longer time is believed late, because it may come
+/// from a burst of reads.
 const CALM_DOWN_S: f64 = 10.0;
 const CALM_UP_S: f64 = 60.0;
-/// Seconds without reads from which on nobody is taken to read.
+/// Seconds without reads after which the device counts as not read.
 const QUIET_LEAST_S: f64 = 2.0;
-/// AIMD: what is added in a second, as a part of the fastest rate seen, and what is left after a disturbance.
+/// AIMD: the rate added in a second, as a part of the fastest rate seen, and the part that is left after a
+/// disturbance.
 const STEP: f64 = 0.02;
 const CUT: f64 = 0.5;
 /// The fastest rate is forgotten with this time constant.
@@ -173,7 +181,7 @@ pub struct Controller {
     fill: f64,
     /// Milliseconds that a read of the backing device takes without writeback, once that is known.
     calm_ms: Option<f64>,
-    /// Blocks a second: what AIMD allows, and the fastest writeback that was seen.
+    /// Blocks a second: the rate that AIMD allows, and the fastest writeback that was seen.
     allowed: f64,
     fastest: f64,
     /// Seconds without reads.
@@ -182,14 +190,14 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// One that has seen nothing yet.
+    /// A controller without observations.
     pub fn new(tuning: Tuning) -> Self {
         Self { tuning, fill: 0.0, calm_ms: None, allowed: 0.0, fastest: 0.0, quiet: 0.0, last: None }
     }
 
-    /// Decides what is to be done until the next tick.
+    /// Decides on the settings until the next tick.
     pub fn step(&mut self, seen: &Observation) -> Decision {
-        // What is not a number, or before the last tick, says nothing.
+        // Values that are no numbers, or below zero, count as zero.
         let sane = |x: f64| if x.is_finite() { x.max(0.0) } else { 0.0 };
         let seconds = sane(seen.seconds);
         if seconds >= SHORTEST_S {
@@ -207,7 +215,7 @@ impl Controller {
         if self.quiet >= QUIET_LEAST_S {
             let all = self.quiet >= t.quiet_s;
             if seen.dirty_blocks == 0 && all {
-                // What is written from now on may wait as long again: it may be overwritten.
+                // Blocks written from now on may wait for as long again, because they may be overwritten.
                 self.quiet = QUIET_LEAST_S;
             }
             let wanted = all || dirty > t.idle_dirty || used > t.low_used;
@@ -226,14 +234,14 @@ impl Controller {
             if used < t.target_used {
                 return self.say(0, batch, 0);
             }
-            // However little comes in, the log would be full some day.
+            // However little comes in, the log would run full some day.
             rate_kib = t.min_rate_kib.into();
         }
         self.say(100, batch, rate_kib.min(MAX_RATE_KIB.into()) as u32)
     }
 
     fn learn(&mut self, seen: &Observation, seconds: f64) {
-        // Part of the way to what was seen now.
+        // Part of the way to the new value.
         let toward =
             |old: f64, new: f64, constant: f64| old + (new - old) * (1.0 - (-seconds / constant).exp());
         let fill = seen.user_written_blocks as f64 / seconds;
@@ -256,16 +264,16 @@ impl Controller {
         match limit {
             _ if is_calm && self.allowed > 0.0 => (),
             Some(limit) if latency > limit => self.allowed *= CUT,
-            // How long it takes without writeback has to be known before.
+            // Only when the time of a read without writeback is known.
             Some(_) => self.allowed += (self.fastest * STEP).max(1.0) * seconds,
             None => (),
         }
-        // What nobody could ever do is no limit, and would take long to come down from.
+        // A rate above any that was ever reached is no limit, and coming down from it would take long.
         let most = self.fastest.max(f64::from(self.tuning.min_rate_kib) / BLOCK_KIB) * 2.0;
         self.allowed = self.allowed.min(most);
     }
 
-    /// The decision, or the one before if it is nearly the same: each change is a message.
+    /// The decision, or the one before if the two are nearly the same: each change costs a message.
     fn say(&mut self, threshold: u32, batch: u32, limit: u32) -> Decision {
         let mut decision = Decision {
             writeback_threshold: threshold,
@@ -279,7 +287,7 @@ impl Controller {
             }
         }
         if threshold == 0 {
-            // It makes no difference, so nothing need be said.
+            // Without writeback the limit has no effect, so it is kept, which saves a message.
             decision.writeback_rate_limit = self.last.map_or(0, |l| l.writeback_rate_limit);
         }
         self.last = Some(decision);
@@ -380,7 +388,7 @@ mod tests {
     #[test]
     fn what_comes_in_goes_out_at_the_target() {
         let mut c = controller();
-        // Reads that are disturbed all the time: AIMD allows nothing.
+        // Reads are disturbed all the time: AIMD allows nothing.
         after(&mut c, 5, &seen(600));
         let disturbed =
             |free| Observation { read_latency_ms: Some(500.0), written_back_blocks: 40, ..seen(free) };
@@ -391,7 +399,7 @@ mod tests {
         let below = rate(after(&mut c, 10, &disturbed(410)));
         assert!((20.0..30.0).contains(&below), "{below}, half of the way");
         assert_eq!(rate(after(&mut c, 1, &disturbed(150))), f64::INFINITY);
-        // Hardly anything comes in, and still it goes out.
+        // Hardly anything comes in, and still something is written back.
         let trickle = Observation { user_written_blocks: 0, ..disturbed(250) };
         assert_eq!(rate(after(&mut controller(), 300, &trickle)), 16.0);
     }
@@ -399,7 +407,7 @@ mod tests {
     #[test]
     fn the_rate_grows_until_readers_feel_it() {
         let mut c = controller();
-        // Without writeback a read takes 10 ms, and some time it did 400 blocks a second.
+        // Without writeback a read takes 10 ms, and at some time writeback did 400 blocks a second.
         after(&mut c, 20, &seen(600));
         c.step(&Observation {
             reads_per_s: 0.0,

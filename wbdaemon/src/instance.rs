@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! There is one of us: who steers holds a lock, from before it says the first word to a volume until it ends.
+//! Only one daemon runs: a daemon that steers holds a lock, from before its first message to a volume until
+//! it ends.
 //!
 //! # Invariants
-//! - Two never hold the lock of the same path: it is the kernel's (`flock`), on the file that is at that
-//!   path, and ends with its process.
-//! - Whoever removes the file under one that runs does not get a second one: each tick looks whether the file
-//!   at the path is still the locked one, makes it anew if it is gone, and ends if another one has been
-//!   faster.
+//! - Two daemons never hold the lock of the same path. The lock is the kernel's (`flock`), on the file at
+//!   that path, and ends with its process.
+//! - Removing the file of a running daemon does not allow a second one. Each tick checks whether the file at
+//!   the path is still the locked one, makes it anew if it is gone, and ends the daemon if another one has
+//!   been faster.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
@@ -19,7 +20,7 @@ use std::{
 /// The lock of this machine. Its directory outlives the service, see wbdaemon.service.
 pub const PATH: &str = "/run/wbdaemon/lock";
 
-/// The lock, held.
+/// The held lock.
 #[derive(Debug)]
 pub struct Instance {
     path: PathBuf,
@@ -27,12 +28,13 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Takes the lock at `path`. Its directory is made if it is not there.
+    /// Takes the lock at `path`, after making its directory if it is missing.
     ///
     /// # Errors
-    /// `ResourceBusy` when another one has it, with its PID; why the file cannot be made or locked.
+    /// `ResourceBusy` when another daemon has it, with its PID; the reason when the file cannot be made or
+    /// locked.
     pub fn take(path: &Path) -> io::Result<Self> {
-        // Whoever meets a file that is removed in between meets the next one.
+        // If the file is removed in between, the next attempt finds its successor.
         for _ in 0..10 {
             let file = open(path).map_err(|e| {
                 let hint = if e.kind() == ErrorKind::PermissionDenied { "; it runs as root" } else { "" };
@@ -50,7 +52,7 @@ impl Instance {
                 Err(TryLockError::Error(e)) => return Err(e),
             }
             if is_at(&file, path) {
-                // For people, and for the message of the next one. The lock is held without it as well.
+                // For people, and for the message of the next daemon. The lock holds without it, too.
                 let _ = file.set_len(0).and_then(|()| writeln!(&file, "{}", std::process::id()));
                 return Ok(Self { path: path.to_owned(), file });
             }
@@ -58,10 +60,10 @@ impl Instance {
         Err(io::Error::new(ErrorKind::ResourceBusy, format!("somebody keeps removing {}", path.display())))
     }
 
-    /// Makes sure that it is still the only one.
+    /// Makes sure that this is still the only daemon.
     ///
     /// # Errors
-    /// As [`take`](Self::take): then another one steers.
+    /// As [`take`](Self::take): then another daemon steers.
     pub fn check(&mut self) -> io::Result<()> {
         if !is_at(&self.file, &self.path) {
             *self = Self::take(&self.path)?;
@@ -119,7 +121,7 @@ mod tests {
         assert!(error.to_string().contains(&words), "{error}");
         first.check().unwrap();
         drop(first);
-        // What a dead one has left says nothing.
+        // The file of a dead daemon does not matter.
         assert!(path.exists());
         Instance::take(&path).unwrap();
     }
@@ -132,7 +134,7 @@ mod tests {
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
         first.check().unwrap();
         assert_eq!(Instance::take(&path).unwrap_err().kind(), ErrorKind::ResourceBusy, "made anew");
-        // Another one is faster.
+        // Another daemon is faster.
         fs::remove_file(&path).unwrap();
         let _second = Instance::take(&path).unwrap();
         assert_eq!(first.check().unwrap_err().kind(), ErrorKind::ResourceBusy);

@@ -2,10 +2,11 @@
 
 //! Steers the writeback of writeboost volumes.
 //!
-//! [`control`] decides, from what was seen, what is to be done; it is pure. [`volumes`] finds volumes, looks at them and tells them what
-//! was decided, [`service`] does that again and again, [`instance`] makes sure that nobody else does, [`config`] is what the administrator
-//! wants. [`metrics`] is what Prometheus sees, [`server`] shows it, in the format that [`accept`] finds, also on a [`socket`].
-//! [`simulate`] and [`loads`] put the controller before models of disks and days.
+//! [`control`] decides from observations on settings; it is pure. [`volumes`] finds volumes, observes them
+//! and sends them the settings, and [`service`] repeats this. [`instance`] makes sure that only one daemon
+//! does it. [`config`] has the administrator's settings. [`metrics`] is the page for Prometheus, and
+//! [`server`] serves it in the format that [`accept`] finds, also on a [`socket`]. [`simulate`] and [`loads`]
+//! run the controller against models of disks and days.
 
 pub mod accept;
 pub mod cli;

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Loads for the simulator: days that are generated, and recordings.
+//! Loads for the simulator: generated days, and recordings.
 
 use crate::simulate::Request;
 
 const SECOND: u64 = 1_000_000;
 const HOUR: u64 = 3600;
 
-/// A load, and the cache that it is put before.
+/// A workload and the cache that it runs against.
 #[derive(Debug, Clone)]
 pub struct Load {
-    /// For people.
+    /// Its name, for people.
     pub name: String,
     /// Segments of the cache, of 512 KiB.
     pub nr_segments: usize,
@@ -18,16 +18,16 @@ pub struct Load {
     pub blocks: u64,
     /// Its requests in order of time.
     pub requests: Vec<Request>,
-    /// When it is over, in microseconds.
+    /// Its end, in microseconds.
     pub end: u64,
 }
 
-/// Where the blocks of a load are: a few are used often, most rarely, and neighbours together.
+/// The distribution of a load's blocks: a few are used often, most rarely, and neighbours together.
 #[derive(Clone, Copy)]
 struct Spread {
-    /// How many there are.
+    /// Number of blocks.
     blocks: u64,
-    /// 1 for all alike; the higher, the fewer are used most.
+    /// 1 if all are used alike; the higher, the fewer are used most.
     power: f64,
     /// Neighbours that are used alike.
     extent: u64,
@@ -70,11 +70,11 @@ impl Day {
         Self { random: Random(seed | 1), device, requests: Vec::new() }
     }
 
-    /// Requests at random moments from second `from` to `to`, so many a second on average as `rate` says of that second.
+    /// Requests at random moments from second `from` to `to`; `rate` is their average number in each second.
     fn add(&mut self, from: u64, to: u64, write: bool, spread: Spread, rate: impl Fn(u64) -> f64) {
         for second in from..to {
             let expected = rate(second);
-            // So many, and one more with the probability of the rest.
+            // The whole part, and one more with the probability of the rest.
             let n = expected as u64 + u64::from(self.random.part() < expected.fract());
             for _ in 0..n {
                 let at = second * SECOND + self.random.next() % SECOND;
@@ -84,13 +84,13 @@ impl Day {
         }
     }
 
-    /// Reads of one block behind the other.
+    /// Sequential reads.
     fn scan(&mut self, from: u64, to: u64, per_s: u64) {
         let mut block = 0;
         for second in from..to {
             for i in 0..per_s {
                 self.requests.push(Request { at: second * SECOND + i * SECOND / per_s, block, write: false });
-                // A scan reads files, which are not all in one piece.
+                // A scan reads files, and not every file is in one piece.
                 block = if self.random.next().is_multiple_of(32) {
                     self.random.next() % self.device
                 } else {
@@ -119,7 +119,7 @@ pub fn generated(scale: f64) -> Vec<Load> {
     let device = 16 << 20;
     let mut loads = Vec::new();
 
-    // People come at eight and leave at six; a backup reads everything at night.
+    // Users come at eight and leave at six; a backup reads everything at night.
     let mut day = Day::new(1, device);
     let end = hours(24.0);
     let at_work = |s: u64| {
@@ -159,7 +159,7 @@ pub fn generated(scale: f64) -> Vec<Load> {
     day.add(0, end, false, all, |s| if s / 600 % 3 == 0 { 30.0 } else { 8.0 });
     loads.push(day.load("near the limit", 512, end));
 
-    // Hardly anything but an evening in which films are watched.
+    // Hardly any load, except an evening of watching films.
     let mut day = Day::new(5, device);
     let end = hours(24.0);
     day.add(0, end, true, files, |s| if s % 3600 < 60 { 80.0 } else { 0.1 });
@@ -169,11 +169,11 @@ pub fn generated(scale: f64) -> Vec<Load> {
     loads
 }
 
-/// Reads a recording: a line for each request, `MILLISECONDS,R or W,FIRST BLOCK,BLOCKS` in order of time, a block being 4 KiB; empty
-/// lines and those that begin with `#` do not count.
+/// Reads a recording: a line for each request, `MILLISECONDS,R or W,FIRST BLOCK,BLOCKS` in order of time,
+/// with blocks of 4 KiB. Empty lines and those that begin with `#` are ignored.
 ///
 /// # Errors
-/// What is wrong, and on which line.
+/// The fault, and its line.
 pub fn recorded(text: &str, name: &str, nr_segments: usize) -> Result<Load, String> {
     let mut requests = Vec::new();
     let mut most = 0;

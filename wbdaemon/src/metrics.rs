@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What Prometheus can scrape: the page of metrics, in either of its text formats.
+//! The page of metrics for Prometheus, in either of its text formats.
 //!
-//! Names follow Prometheus' conventions: base units, `_total` for what only grows, one label for each thing
-//! that differs.
+//! Names follow Prometheus' conventions: base units, `_total` for numbers that only grow, one label for each
+//! distinction.
 
 use crate::{
     accept::Format,
@@ -60,8 +60,8 @@ struct Build {
 
 type Value = Gauge<f64, AtomicU64>;
 
-/// What is known of all volumes at one moment. It does not change any more, and each format of it is written
-/// once, when somebody asks for it first: whoever asks however often cannot make more work than that.
+/// The state of all volumes at one moment. It does not change any more, and each format of it is written
+/// once, when it is first asked for. More requests cannot cause more work than that.
 pub struct Page {
     registry: Registry,
     texts: [OnceLock<Bytes>; Format::ALL.len()],
@@ -73,7 +73,7 @@ pub struct Page {
     failures: Family<Failure, Counter>,
 }
 
-/// What [`Page::add`] fills the families of gauges with, in this order.
+/// The families of gauges, in the order in which [`Page::add`] fills them.
 const GAUGES: [(&str, &str, Option<&str>); 14] = [
     ("size", "Size of the volume", Some("bytes")),
     ("cache_size", "Size of the cache, headers included", Some("bytes")),
@@ -122,7 +122,7 @@ const COUNTERS: [(&str, &str, Option<&str>); 3] = [
     ("read_again", "Reads from the cache device that went well when repeated", None),
 ];
 
-/// Registers families with these names, explanations and units, and answers with them.
+/// Registers families with these names, explanations and units, and returns them.
 fn families<M>(registry: &mut Registry, of: &[(&str, &str, Option<&str>)]) -> Vec<Family<OfVolume, M>>
 where
     Family<OfVolume, M>: Metric + Default,
@@ -150,11 +150,11 @@ impl Page {
         page
     }
 
-    /// The page as it is written in this format.
+    /// The page in this format.
     pub fn text(&self, format: Format) -> Bytes {
         let write = || {
             let mut text = String::new();
-            // A string takes everything.
+            // Writing to a string cannot fail.
             let _ = match format {
                 Format::Text => prometheus_text::encode(&mut text, &self.registry),
                 Format::OpenMetrics => text::encode(&mut text, &self.registry),
@@ -290,7 +290,7 @@ mod tests {
         }
     }
 
-    /// What each specification says of names, types, units and the end.
+    /// The rules of each specification for names, types, units and the end.
     #[test]
     fn as_the_formats_are_specified() {
         let described = |page: &str, what: &str| -> Vec<(String, String)> {
@@ -307,7 +307,7 @@ mod tests {
         }
         let plain = text(Format::Text);
         assert!(!plain.contains("# UNIT") && !plain.contains("# EOF"), "{plain}");
-        // In OpenMetrics `_total` is the sample's, in the older format it is the name.
+        // In OpenMetrics `_total` belongs to the sample, in the older format to the name.
         let types = described(&open, "TYPE");
         assert!(types.len() > 15 && types.len() == described(&plain, "TYPE").len());
         for (page, is_open) in [(&open, true), (&plain, false)] {

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Serves the page of metrics, on an address or a socket, to whoever asks, whatever he does.
+//! Serves the page of metrics, on an address or a socket, to every client, however the client behaves.
 //!
-//! One thread of its own does it, in which nothing waits for one client alone. A connection is for one
+//! A thread of its own does this, and nothing in it waits for one client alone. A connection is for one
 //! request.
 //!
 //! # Invariants
 //! - **Steering never waits for a client.** Three quarters of the file descriptors are not for connections.
-//!   What the two threads share is a pointer to a page that does not change any more; the lock around it is
-//!   held for as long as that pointer takes to be copied.
-//! - **What clients can take is bounded.** No more than [`MAX_CONNECTIONS`], each for no longer than
-//!   [`DEADLINE`], each with no more than [`MAX_HEADER`] bytes that it has sent. A body is not read at all,
-//!   however long it is said to be. A page is written once for each format, and all who get it share it.
-//! - **Nobody can keep others out.** When there is no place left, or no file descriptor, the oldest
+//!   The two threads share only a pointer to a page that does not change any more; the lock around the
+//!   pointer is held for as long as copying it takes.
+//! - **A client's resources are bounded.** There are at most [`MAX_CONNECTIONS`], each for at most
+//!   [`DEADLINE`], each with at most [`MAX_HEADER`] bytes sent. A body is not read at all, whatever its
+//!   declared length. A page is written once for each format, and all clients that get it share it.
+//! - **No client can keep others out.** When there is no place left, or no file descriptor, the oldest
 //!   connection is closed for the next one, once it has had [`GRACE`].
 //! - **The listener stays** until it is dropped, whatever error `accept` returns.
 
@@ -53,25 +53,26 @@ use tokio::{
     time::{sleep, timeout, timeout_at, Instant},
 };
 
-/// As many connections at a time, beside the one that waits for a place; fewer where the process may not have
-/// four times as many file descriptors.
+/// Most connections at a time, besides the one that waits for a place. There are fewer where the process may
+/// not have four times as many file descriptors.
 pub const MAX_CONNECTIONS: usize = 64;
 
-/// For so long one may take in all: for its request and to read the answer.
+/// The longest time of a connection: for its request and to read the answer.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
-/// So long it has its place for sure. One that asks for the page at once has it in less than a millisecond.
+/// The time for which a connection has its place for sure. A client that asks for the page at once has it in
+/// less than a millisecond.
 pub const GRACE: Duration = Duration::from_millis(25);
 
-/// Bytes of the request line and all headers together, and how many headers.
+/// Most bytes of the request line and all headers together, and most headers.
 pub const MAX_HEADER: usize = 16 << 10;
 const MAX_HEADERS: usize = 64;
 
-/// After an error of `accept`, it is tried again so much later, and said again so much later.
+/// After an error of `accept`: the pause before the next attempt, and before the next message.
 const PAUSE: Duration = Duration::from_millis(100);
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
-/// The page, for whoever asks next.
+/// The page for the next client.
 #[derive(Clone)]
 pub struct Shared(Arc<Mutex<Arc<Page>>>);
 
@@ -82,11 +83,11 @@ impl Default for Shared {
 }
 
 impl Shared {
-    /// From now on it is this one.
+    /// Replaces the page.
     pub fn set(&self, page: Page) {
         let page = Arc::new(page);
         let before = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), page);
-        // Not with the lock held.
+        // After the lock was released.
         drop(before);
     }
 
@@ -100,7 +101,7 @@ pub struct Exporter {
     listen: Listen,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
-    /// Removed when all else has ended.
+    /// Removed when everything else has ended.
     _socket: Option<Socket>,
 }
 
@@ -108,7 +109,7 @@ impl Exporter {
     /// Listens.
     ///
     /// # Errors
-    /// Why it cannot, and what to do.
+    /// The reason why it cannot listen, and advice.
     pub fn new(listen: Listen, page: Shared) -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let (listener, socket) = bind(&runtime, &listen)?;
@@ -119,13 +120,13 @@ impl Exporter {
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name("metrics".to_owned()).spawn(move || {
             runtime.spawn(serve(listener, page));
-            // Closes everything when it is over.
+            // Everything is closed when this is over.
             let _ = runtime.block_on(stopped);
         })?;
         Ok(Self { listen, stop: Some(stop), thread: Some(thread), _socket: socket })
     }
 
-    /// Where it listens.
+    /// The place where it listens.
     pub fn listen(&self) -> &Listen {
         &self.listen
     }
@@ -136,7 +137,7 @@ impl Drop for Exporter {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
-        // It is never in the middle of anything that takes long.
+        // The thread is never in the middle of anything that takes long.
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -160,7 +161,7 @@ fn bind(runtime: &Runtime, listen: &Listen) -> io::Result<(Listener, Option<Sock
     Ok((Listener::Unix(listener), Some(socket)))
 }
 
-/// What to do about an address that one cannot listen on.
+/// Advice for an address that cannot be listened on.
 fn explain(error: &io::Error, address: &SocketAddr) -> io::Error {
     let what = match error.kind() {
         io::ErrorKind::AddrInUse => format!(
@@ -182,7 +183,7 @@ fn explain(error: &io::Error, address: &SocketAddr) -> io::Error {
 /// A connection, served to its end.
 type Served = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Takes whoever comes, for ever.
+/// Accepts clients, for ever.
 async fn serve(listener: Listener, page: Shared) {
     let mut connections = Connections::new();
     let mut said_at: Option<Instant> = None;
@@ -197,10 +198,10 @@ async fn serve(listener: Listener, page: Shared) {
         };
         match accepted {
             Ok(connection) => connections.add(connection).await,
-            // He has gone before his turn.
+            // The client has gone before its turn.
             Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => (),
             Err(e) => {
-                // Descriptors or memory are short, and will be there again.
+                // Descriptors or memory are short, and will be available again.
                 if said_at.is_none_or(|at| at.elapsed() >= SAY_AGAIN) {
                     warn!("cannot take who asks for metrics, trying again: {e}");
                     said_at = Some(Instant::now());
@@ -213,12 +214,12 @@ async fn serve(listener: Listener, page: Shared) {
     }
 }
 
-/// The connections that there are.
+/// The present connections.
 struct Connections {
-    /// How many there may be at a time.
+    /// Most connections at a time.
     places: usize,
     tasks: JoinSet<()>,
-    /// Since when each is there, oldest first, those that have ended meanwhile included.
+    /// The beginning of each connection, oldest first; connections that have ended meanwhile are included.
     since: VecDeque<(Instant, AbortHandle)>,
 }
 
@@ -229,7 +230,7 @@ impl Connections {
         Self { places, tasks: JoinSet::new(), since: VecDeque::new() }
     }
 
-    /// Serves one more, when there is a place.
+    /// Serves one more connection, when there is a place.
     async fn add(&mut self, connection: Served) {
         loop {
             self.forget_ended();
@@ -240,7 +241,8 @@ impl Connections {
         }
         let task = self.tasks.spawn(connection);
         self.since.push_back((Instant::now(), task));
-        // It may have sent its request already, and have its answer before the next one is taken.
+        // The client may have sent its request already, and then has its answer before the next connection is
+        // accepted.
         yield_now().await;
     }
 
@@ -249,14 +251,14 @@ impl Connections {
         self.since.retain(|(_, task)| !task.is_finished());
     }
 
-    /// Waits until any of them has ended, and ends the oldest one when that has had its [`GRACE`]; `false` if
-    /// there is none.
+    /// Waits until any connection has ended, and ends the oldest one when that has had its [`GRACE`]; `false`
+    /// if there is none.
     async fn end_oldest(&mut self) -> bool {
         self.forget_ended();
         let Some((since, oldest)) = self.since.front() else { return false };
         if timeout_at(*since + GRACE, self.tasks.join_next()).await.is_err() {
             oldest.abort();
-            // Closed when the task is gone.
+            // The connection is closed when the task is gone.
             self.tasks.join_next().await;
         }
         true
@@ -283,7 +285,7 @@ where
     }
 }
 
-/// The answer to a request, whose body is not looked at.
+/// The answer to a request. The body of the request is not read.
 fn answer<B>(request: &Request<B>, page: impl FnOnce() -> Arc<Page>) -> Response<Full<Bytes>> {
     if request.uri().path() != "/metrics" {
         return plain(StatusCode::NOT_FOUND, "There is only /metrics.\n");
@@ -329,7 +331,7 @@ mod tests {
         path::PathBuf,
     };
 
-    /// Where a test listens.
+    /// A server for a test.
     struct Bench {
         _dir: tempfile::TempDir,
         path: PathBuf,
@@ -344,7 +346,7 @@ mod tests {
             Self { _dir: dir, path, _exporter: exporter }
         }
 
-        /// Sends this, and answers with all that comes back until the other side closes.
+        /// Sends this, and returns everything that comes back until the other side closes.
         fn say(&self, what: &str) -> String {
             talk(UnixStream::connect(&self.path).unwrap(), what)
         }
@@ -358,7 +360,7 @@ mod tests {
     fn talk(mut stream: impl Read + Write, what: &str) -> String {
         stream.write_all(what.as_bytes()).unwrap();
         let mut answer = Vec::new();
-        // What is left unread on the other side makes it close with an error.
+        // If the other side leaves data unread, the connection closes with an error.
         let _ = stream.read_to_end(&mut answer);
         String::from_utf8(answer).unwrap()
     }
@@ -405,7 +407,7 @@ mod tests {
         }
         let kind = |headers: &str| bench.ask("GET /metrics?x=y", headers).header("content-type").to_owned();
         assert_eq!(kind(""), Format::Text.content_type());
-        // More than one header is one list.
+        // Several headers form one list.
         let two = "Accept: text/plain;q=0.1\r\nAccept: application/openmetrics-text;q=0.2\r\n";
         assert_eq!(kind(two), Format::OpenMetrics.content_type());
         let none = bench.ask("GET /metrics", "Accept: application/json\r\n");
@@ -436,11 +438,11 @@ mod tests {
         let text = |format: &str| bench.say(&format.replace('\n', "\r\n"));
         let two = text("GET /metrics HTTP/1.1\nHost: x\n\nGET /metrics HTTP/1.1\nHost: x\n\n");
         assert_eq!(two.matches("HTTP/1.1 200").count(), 1, "{two}");
-        // A body is not waited for, whatever its length is said to be.
+        // The server does not wait for a body, whatever its declared length.
         for length in ["Content-Length: 99999999999", "Content-Length: 5", "Transfer-Encoding: chunked"] {
             assert_eq!(bench.ask("GET /metrics", &format!("{length}\r\n")).status, 200, "{length}");
             assert_eq!(bench.ask("POST /metrics", &format!("{length}\r\n")).status, 405, "{length}");
-            // Nor asked for.
+            // It does not ask for one either.
             let expects = format!("{length}\r\nExpect: 100-continue\r\n");
             assert_eq!(bench.ask("POST /metrics", &expects).status, 405, "{length}");
         }
@@ -468,11 +470,11 @@ mod tests {
         let mut idle: Vec<_> =
             (0..3 * MAX_CONNECTIONS).map(|_| UnixStream::connect(&bench.path).unwrap()).collect();
         assert_eq!(bench.ask("GET /metrics", "").status, 200);
-        // He was closed, and did not wait for the deadline.
+        // The client's connection was closed, and did not last until the deadline.
         let oldest = &mut idle[0];
         oldest.set_read_timeout(Some(DEADLINE / 2)).unwrap();
         assert_eq!(oldest.read(&mut [0]).unwrap(), 0);
-        // The youngest is still served.
+        // The youngest client is still served.
         let youngest = idle.pop().unwrap();
         assert!(talk(youngest, "GET /metrics HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 200 "));
     }
@@ -489,7 +491,7 @@ mod tests {
         };
         refused(address, &format!("another process listens there, `ss -ltnp 'sport = :{}'`", address.port()));
         refused("192.0.2.1:1".parse().unwrap(), "this machine has no such address");
-        // It can be had again at once, also after somebody was connected.
+        // The address is free again at once, also after a client was connected.
         drop(exporter);
         Exporter::new(Listen::Tcp(address), Shared::default()).unwrap();
     }

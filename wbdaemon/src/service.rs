@@ -25,22 +25,22 @@ use std::{
 };
 use wbhost::host::Host;
 
-/// Exit code: another one steers.
+/// Exit code: another daemon steers.
 const EXIT_ANOTHER: u8 = 3;
 
-/// What is to be run.
+/// The options of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Run {
-    /// The configuration's file; [`config::PATH`], if there is one there, when none is given.
+    /// The configuration's file; if none is given, [`config::PATH`] if it exists.
     pub config: Option<PathBuf>,
-    /// Looks, decides, says so and ends.
+    /// Looks, decides, prints the decisions and ends.
     pub once: bool,
     /// Sets nothing.
     pub dry_run: bool,
 }
 
 impl Run {
-    /// Reads the configuration; with `must`, the file has to be there also when none is given.
+    /// Reads the configuration. With `must`, the default file has to exist, too.
     ///
     /// # Errors
     /// [`ConfigError`].
@@ -67,9 +67,9 @@ pub fn run(run: &Run, config: Config) -> ExitCode {
     }
 }
 
-/// Why it ends though nobody has told it to.
+/// Why the service ends without a request.
 enum Failure {
-    /// Another one steers.
+    /// Another daemon steers.
     Another(io::Error),
     /// Anything else.
     Io(io::Error),
@@ -81,7 +81,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// What `e` of [`Instance`] means.
+/// The meaning of an error of [`Instance`].
 fn of_instance(e: io::Error) -> Failure {
     match e.kind() {
         io::ErrorKind::ResourceBusy => Failure::Another(e),
@@ -92,7 +92,7 @@ fn of_instance(e: io::Error) -> Failure {
 struct Service<'a> {
     run: &'a Run,
     config: Config,
-    /// Held from before the first word to a volume; who only looks needs none.
+    /// Held from before the first message to a volume; a daemon that only looks needs none.
     instance: Option<Instance>,
     volumes: Volumes,
     page: Shared,
@@ -118,7 +118,7 @@ impl<'a> Service<'a> {
         let volumes = Volumes::new(Host::default(), run.dry_run);
         let page = Shared::default();
         let mut service = Self { run, config, instance, volumes, page, exporter: None, signals: receive };
-        // Nobody can have asked before it ends.
+        // With `once` the program ends before a client could ask.
         if !run.once {
             service.listen()?;
         }
@@ -129,7 +129,7 @@ impl<'a> Service<'a> {
         let interval = |config: &Config| Duration::from_secs_f64(config.interval_s);
         self.step()?;
         if self.run.once {
-            // What is seen at the first look has no past.
+            // The first look has nothing to compare with.
             thread::sleep(interval(&self.config));
             self.step()?;
             if let Some(trouble) = self.volumes.trouble() {
@@ -146,7 +146,7 @@ impl<'a> Service<'a> {
                 Ok(_) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     self.step()?;
-                    // Not in a hurry after the machine has slept.
+                    // After the machine has slept, missed ticks are skipped.
                     next = (next + interval(&self.config)).max(Instant::now());
                 }
             }
@@ -159,7 +159,7 @@ impl<'a> Service<'a> {
 
     fn step(&mut self) -> Result<(), Failure> {
         if let Some(instance) = &mut self.instance {
-            // Where another one steers already, the volumes are his: nothing is given back.
+            // If another daemon steers already, the volumes are its own: nothing is given back.
             instance.check().map_err(of_instance)?;
         }
         self.volumes.step(&self.config);
@@ -172,13 +172,13 @@ impl<'a> Service<'a> {
         Ok(())
     }
 
-    /// Listens where the configuration says; what fails then leaves things as they are.
+    /// Listens where the configuration says. A failure changes nothing.
     fn listen(&mut self) -> io::Result<()> {
         let wanted: Option<Listen> = self.config.metrics.listen().map_err(io::Error::other)?;
         if self.exporter.as_ref().map(Exporter::listen) == wanted.as_ref() {
             return Ok(());
         }
-        // Or a new one on the same port would find it in use.
+        // Otherwise a new listener on the same port would find the port in use.
         self.exporter = None;
         if let Some(listen) = wanted {
             self.page.set(Page::of(self.volumes.iter()));
@@ -190,7 +190,7 @@ impl<'a> Service<'a> {
         Ok(())
     }
 
-    /// Reads the configuration again. One that is wrong changes nothing; steering goes on in any case.
+    /// Reads the configuration again. A faulty one changes nothing, and steering goes on in any case.
     fn reload(&mut self) {
         tell(&[NotifyState::Reloading, NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading)]);
         match self.run.read_config(false) {
@@ -207,7 +207,7 @@ impl<'a> Service<'a> {
         tell(&[NotifyState::Ready]);
     }
 
-    /// What was seen and decided, for people.
+    /// Prints observations and decisions, for people.
     fn print(&self) {
         if self.volumes.iter().next().is_none() {
             println!("There is no writeboost volume; `wbctl create` makes one.");

@@ -148,7 +148,8 @@ struct Chunk {
     blocks: Vec<(u64, u64)>,
 }
 
-struct Segment {
+/// A segment of the simulated log.
+struct SimulatedSegment {
     /// Blocks that were written into it, with their versions.
     blocks: Vec<(u64, u64)>,
     dirty: u32,
@@ -168,7 +169,7 @@ pub struct Volume<'a> {
     controller: Option<Controller>,
     decision: Option<Decision>,
     /// Oldest first; the last one is the head.
-    log: VecDeque<Segment>,
+    log: VecDeque<SimulatedSegment>,
     /// Number of the first segment of `log` since the beginning.
     first: u64,
     /// Of each dirty block: its newest version, and the segment of that.
@@ -218,7 +219,7 @@ impl<'a> Volume<'a> {
             policy,
             controller,
             decision: None,
-            log: VecDeque::from([Segment { blocks: Vec::new(), dirty: 0 }]),
+            log: VecDeque::from([SimulatedSegment { blocks: Vec::new(), dirty: 0 }]),
             first: 0,
             dirty: HashMap::new(),
             cached: HashMap::new(),
@@ -306,7 +307,7 @@ impl<'a> Volume<'a> {
 
     fn store(&mut self, block: u64) {
         if self.log.back().is_none_or(|s| s.blocks.len() as u32 >= SEGMENT_BLOCKS) {
-            self.log.push_back(Segment { blocks: Vec::new(), dirty: 0 });
+            self.log.push_back(SimulatedSegment { blocks: Vec::new(), dirty: 0 });
         }
         self.version += 1;
         let segment = self.first + self.log.len() as u64 - 1;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A socket in the filesystem that is ours alone: another process' is never taken, what a dead one has left
-//! behind is.
+//! A socket in the filesystem for this process alone. The socket of another running process is never taken,
+//! that of a dead one is.
 //!
 //! # Invariants
-//! - A socket that somebody listens on is not removed, nor is anything that is no socket. Nobody listens when
-//!   a connection is refused; every other answer says that somebody may.
-//! - Of two that start at the same time one gets it: looking, removing and binding are done with the
-//!   directory locked.
-//! - What is removed at the end is the socket that was made at the beginning, not one that has replaced it.
+//! - A socket with a listener is not removed, nor is a file that is no socket. There is no listener when a
+//!   connection is refused; after every other answer there may be one.
+//! - If two daemons start at the same time, one gets the socket: checking, removing and binding are done with
+//!   the directory locked.
+//! - The socket removed at the end is the one made at the beginning, not one that has replaced it.
 
 use std::{
     fs::{self, File, Metadata, TryLockError},
@@ -24,7 +24,7 @@ use tokio::{
     time::timeout,
 };
 
-/// Others hold the lock of the directory for as long as it takes to look at a socket.
+/// Other daemons hold the lock of the directory only while they check a socket.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Removes the socket when it is dropped.
@@ -38,7 +38,7 @@ impl Socket {
     /// Listens at `path`.
     ///
     /// # Errors
-    /// Why it cannot, and what to do. `AddrInUse` when somebody else listens there.
+    /// The reason why it cannot listen, and advice. `AddrInUse` when another process listens there.
     pub fn bind(runtime: &Runtime, path: &Path) -> io::Result<(Self, UnixListener)> {
         let _locked = lock_directory(path)?;
         make_way(runtime, path)?;
@@ -62,7 +62,7 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-/// Locks the directory that `path` is in, for as long as the answer lives.
+/// Locks the directory of `path` until the returned file is dropped.
 fn lock_directory(path: &Path) -> io::Result<File> {
     let directory = path.parent().unwrap_or(path);
     let error =
@@ -86,7 +86,7 @@ fn lock_directory(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Removes a socket at `path` that nobody listens on.
+/// Removes a socket at `path` that has no listener.
 fn make_way(runtime: &Runtime, path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
@@ -96,7 +96,7 @@ fn make_way(runtime: &Runtime, path: &Path) -> io::Result<()> {
         }
         Ok(_) => (),
     }
-    // It does not wait where the other's queue is full.
+    // This does not wait where the other's queue is full.
     match runtime.block_on(async { timeout(PATIENCE, UnixStream::connect(path)).await }) {
         Ok(Err(e)) if e.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path),
         Ok(Err(e)) if e.kind() == ErrorKind::NotFound => Ok(()),
@@ -150,7 +150,7 @@ mod tests {
             assert!(error.to_string().contains(words), "{error}");
         };
         refused(&format!("another process (PID {}) listens there", std::process::id()));
-        // Its queue is full: it is busy, not dead. Who asks must not wait for it.
+        // The listener's queue is full: it is busy, not dead. The check must not wait for it.
         theirs.set_nonblocking(true).unwrap();
         let mut queue = Vec::new();
         let began = Instant::now();
@@ -163,7 +163,7 @@ mod tests {
         refused("another process listens there");
         drop(queue);
         assert!(theirs.accept().is_ok(), "it is still there");
-        // Nor is what is no socket.
+        // A file that is no socket is not removed either.
         let file = dir.path().join("f");
         fs::write(&file, "not a socket").unwrap();
         assert_eq!(bind(&file).unwrap_err().kind(), ErrorKind::AlreadyExists);

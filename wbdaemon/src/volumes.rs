@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The volumes of this machine: finding them, looking at them, and steering those that are to be steered.
+//! The volumes of this machine: finding them, observing them, and steering those that the configuration wants
+//! steered.
 //!
 //! # Invariants
-//! - Nothing is said to a volume before the dead man's rule is set there: whatever becomes of us, the kernel's built-in policy
-//!   takes over within `steering_timeout_s`.
-//! - What somebody else has set is left alone, and the dead man's rule is lifted then, or it would undo that.
-//! - A volume whose steering ends while we live is given back to the built-in policy.
+//! - Nothing is sent to a volume before the dead man's rule is set there: if this daemon dies, the kernel's
+//!   built-in policy takes over within `steering_timeout_s`.
+//! - Options set by hand are left alone. The dead man's rule is lifted then, because it would undo them.
+//! - A volume whose steering ends while the daemon runs is given back to the built-in policy.
 
 use crate::{
     config::Config,
@@ -34,24 +35,24 @@ use writeboost::{
     },
 };
 
-/// The options that are ours to set.
+/// The options that the daemon sets.
 const THRESHOLD: &str = "writeback_threshold";
 const BATCHED: &str = "nr_max_batched_writeback";
 const LIMIT: &str = "writeback_rate_limit";
 const TIMEOUT: &str = "steering_timeout";
 const STEERED: [&str; 3] = [THRESHOLD, BATCHED, LIMIT];
 
-/// Volumes come and go without telling everybody: all devices are looked through this often.
+/// Volumes may come and go without an event, so all devices are looked through this often.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// Who decides how much is written back.
+/// The part that decides how much is written back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Steering {
-    /// We do.
+    /// This daemon.
     Daemon,
-    /// Somebody has set the options by hand, and we leave them alone.
+    /// The options are set by hand, and the daemon leaves them alone.
     ByHand,
-    /// Nobody: the configuration says so, or it cannot be steered. The kernel's built-in policy.
+    /// The kernel's built-in policy, because the configuration says so, or the volume cannot be steered.
     Off,
 }
 
@@ -66,24 +67,24 @@ impl Steering {
     }
 }
 
-/// What is known of a volume.
+/// The state of a volume.
 #[derive(Debug)]
 pub struct Steered {
-    /// What it said the last time.
+    /// The volume at the last look.
     pub volume: Volume,
-    /// What was seen since the look before; `None` after the first.
+    /// The observation since the look before; `None` after the first look.
     pub observation: Option<Observation>,
-    /// What was decided last.
+    /// The last decision.
     pub decision: Option<Decision>,
-    /// Who decides.
+    /// The part that decides.
     pub steering: Steering,
     controller: Controller,
     disks: Option<Disks>,
     before: Look,
-    /// What was said, when, and to what end.
+    /// The last settings that were sent, and the time of the last message.
     said: Option<Decision>,
     said_at: Option<Instant>,
-    /// The last thing that went wrong, so that it is told once.
+    /// The last failure, so that it is reported once.
     trouble: Option<String>,
 }
 
@@ -102,13 +103,13 @@ pub struct Volumes {
     host: Host,
     watch: Watch,
     known: BTreeMap<String, Steered>,
-    /// Only looks.
+    /// Only looks, and sends nothing.
     dry_run: bool,
     trouble: Option<String>,
 }
 
 impl Volumes {
-    /// None yet. With `dry_run` nothing is ever said to a volume.
+    /// No volumes yet. With `dry_run` nothing is ever sent to a volume.
     pub fn new(host: Host, dry_run: bool) -> Self {
         let watch = Watch::new(LOOK_EVERY);
         Self { host, watch, known: BTreeMap::new(), dry_run, trouble: None }
@@ -119,17 +120,18 @@ impl Volumes {
         self.known.iter()
     }
 
-    /// Why the volumes cannot be looked for, if they cannot.
+    /// Why looking for volumes fails, if it does.
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
     }
 
-    /// How many are steered by us.
+    /// The number of volumes that this daemon steers.
     pub fn nr_steered(&self) -> usize {
         self.known.values().filter(|s| s.steering == Steering::Daemon).count()
     }
 
-    /// Looks at every volume and steers it. What goes wrong with one is logged and does not keep the others waiting.
+    /// Looks at every volume and steers it. A failure with one volume is logged and does not keep the others
+    /// waiting.
     pub fn step(&mut self, config: &Config) {
         match self.watch.look() {
             Ok(look) => {
@@ -173,17 +175,17 @@ impl Volumes {
             Err(what) => {
                 match self.known.get_mut(&name) {
                     Some(steered) => steered.note(&name, Some(what)),
-                    // The next time it is told again: there is nothing yet to remember that by.
+                    // This is reported again the next time: there is no entry yet that could remember it.
                     None => warn!(volume = name.as_str(); "{name}: {what}"),
                 }
                 return;
             }
         };
         if volume.suspended {
-            // It would not answer before it is resumed.
+            // A suspended volume would not answer before it is resumed.
             return;
         }
-        // One that could not say who it is just now is taken for the same.
+        // A volume that could not report its UUID just now counts as the same one.
         let is_another = |s: &Steered| match (&s.volume.status.uuid, &volume.status.uuid) {
             (Some(before), Some(now)) => before != now,
             _ => false,
@@ -206,7 +208,7 @@ impl Volumes {
         steered.steer(&name, dm, wanted, config, self.dry_run);
     }
 
-    /// A configuration has come: how each volume is steered may have changed.
+    /// There is a new configuration: the policy of each volume may have changed.
     pub fn reconfigure(&mut self, config: &Config) {
         for (name, steered) in &mut self.known {
             if let Ok(tuning) = config.tuning(name) {
@@ -271,12 +273,12 @@ fn look(volume: &Volume, [backing, own]: [DiskStat; 2]) -> Look {
     }
 }
 
-/// Sets an option, and says that it is a daemon who does.
+/// Sets an option, marked as set by a daemon.
 fn tell(dm: &Dm, name: &str, key: &str, value: &str) -> Result<(), Error> {
     dm.message(name, &Message::Set { key, value, by: Who::Daemon }.to_string())
 }
 
-/// Says that the built-in policy is to decide. The dead man's rule goes last.
+/// Resets all options, so that the built-in policy decides. The dead man's rule is lifted last.
 fn give_back(dm: &Dm, name: &str) -> Result<(), Error> {
     for key in STEERED.iter().chain([&TIMEOUT]) {
         tell(dm, name, key, DEFAULT)?;
@@ -300,10 +302,10 @@ impl Steered {
         }
     }
 
-    /// Notes what there is to see.
+    /// Stores a new look.
     fn see(&mut self, volume: Volume, look: Look) {
         let past = look.at - self.before.at;
-        // The first look is at nothing.
+        // The first look has nothing to compare with.
         self.observation = (!past.is_zero()).then(|| self.observe(&volume, &look, past));
         self.volume = volume;
         self.before = look;
@@ -331,7 +333,7 @@ impl Steered {
         }
     }
 
-    /// Decides, and says so where something is to change or silence would be taken for death.
+    /// Decides, and sends the settings if they change, or if silence would let the timeout expire.
     fn steer(&mut self, name: &str, dm: &Dm, wanted: bool, config: &Config, dry_run: bool) {
         let Some(observation) = &self.observation else { return };
         let decision = self.controller.step(observation);
@@ -372,13 +374,13 @@ impl Steered {
         self.note(name, result.err().map(|e| e.to_string()));
     }
 
-    /// Whether somebody has set options about writeback by hand. Those of a daemon are ours, perhaps of a
-    /// former life.
+    /// Whether options about writeback are set by hand. Those set by a daemon are ours, perhaps from an
+    /// earlier run.
     fn is_set_by_hand(&mut self) -> bool {
         match self.volume.status.steered_by {
             SteeredBy::Hand => true,
             SteeredBy::Daemon => false,
-            // A new table, or all was taken back: what was said does not count any more.
+            // The table is new, or all options were reset: the settings sent before are gone.
             SteeredBy::Nobody | SteeredBy::Unknown => {
                 self.said = None;
                 false
@@ -395,7 +397,7 @@ impl Steered {
         }
         let before = self.said.map(|said| pairs(&said));
         for (i, (key, value)) in pairs(&decision).into_iter().enumerate() {
-            // A single word is enough to be heard.
+            // A single message is enough to be heard.
             let must = is_due && i == 0;
             if must || before.is_none_or(|b| b[i].1 != value) {
                 tell(dm, name, key, &value.to_string())?;
@@ -406,7 +408,7 @@ impl Steered {
         Ok(())
     }
 
-    /// Logs what went wrong, if it is not what went wrong before, and when it does not any more.
+    /// Logs a failure, unless it is the same as before, and the end of a failure.
     fn note(&mut self, name: &str, trouble: Option<String>) {
         if trouble == self.trouble {
             return;
@@ -414,7 +416,7 @@ impl Steered {
         match &trouble {
             Some(what) => {
                 error!(volume = name; "{name}: {what}");
-                // What it was told, it may not know.
+                // It is unknown which settings the volume has.
                 self.said = None;
             }
             None => info!(volume = name; "{name}: all is well again"),
@@ -439,7 +441,7 @@ pub fn words(decision: &Decision) -> String {
 
 #[cfg(test)]
 impl Steered {
-    /// One that was looked at once.
+    /// A volume after one look.
     pub(crate) fn example() -> Self {
         let mapped = Mapped {
             name: "v".into(),

@@ -13,17 +13,17 @@ use std::{
 
 const WBDAEMON: &str = env!("CARGO_BIN_EXE_wbdaemon");
 
-/// What may take a moment, on a machine that has other things to do.
+/// A time for things that take a moment, on a machine that is busy otherwise.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// One that runs.
+/// A running daemon.
 struct Daemon {
     dir: tempfile::TempDir,
     child: Child,
 }
 
 impl Daemon {
-    /// With no more than so many file descriptors.
+    /// A daemon with at most so many file descriptors.
     fn new(descriptors: u32) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let listen = dir.path().join("s");
@@ -65,17 +65,17 @@ impl Daemon {
         stream
     }
 
-    /// Sends this and answers with what comes back.
+    /// Sends this and returns the answer.
     fn say(&self, what: &str) -> String {
         let mut stream = self.connect();
-        // It may have had enough before all is sent.
+        // The daemon may close the connection before everything is sent.
         let _ = stream.write_all(what.as_bytes());
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
         String::from_utf8(answer).unwrap()
     }
 
-    /// It serves, it is small, and it looks at volumes as ever.
+    /// The daemon serves, is small, and looks at volumes as before.
     fn is_well(&mut self) {
         let page = self.say("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         assert!(page.starts_with("HTTP/1.1 200 ") && page.contains("writeboost_build_info"), "{page:?}");
@@ -87,7 +87,7 @@ impl Daemon {
         };
         assert!(of("VmHWM:") < 30_000, "{} KiB", of("VmHWM:"));
         assert!(of("Threads:") <= 3, "{} threads", of("Threads:"));
-        // Its thread that steers sleeps until the next tick, and does nothing else.
+        // Its steering thread sleeps until the next tick, and does nothing else.
         let ticks = || {
             let line = fs::read_to_string(format!("/proc/{0}/task/{0}/status", self.child.id())).unwrap();
             let count = line.lines().find_map(|l| l.strip_prefix("voluntary_ctxt_switches:")).unwrap();
@@ -124,7 +124,7 @@ fn a_body_of_any_length() {
             assert!(answer.starts_with("HTTP/1.1 "), "{method} {length}: {answer:?}");
         }
     }
-    // One that really comes is not read.
+    // A body that really comes is not read.
     let mut stream = daemon.connect();
     let head = "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n";
     assert!(floods(&mut stream, head.as_bytes(), &[b'x'; 65536]) < 64 << 20);
@@ -142,8 +142,8 @@ fn headers_of_any_length() {
     daemon.is_well();
 }
 
-/// Sends `first`, then `more` again and again until the other side has had enough, and answers with how much
-/// it was.
+/// Sends `first`, then `more` again and again until the other side closes, and returns the number of bytes
+/// sent.
 fn floods(stream: &mut UnixStream, first: &[u8], more: &[u8]) -> usize {
     let mut sent = 0;
     let mut part = first;
@@ -154,7 +154,8 @@ fn floods(stream: &mut UnixStream, first: &[u8], more: &[u8]) -> usize {
     sent
 }
 
-/// Opens `count` connections that send `what` and no more, and keeps those that it did not close itself.
+/// Opens `count` connections that send `what` and no more. Returns those that the daemon did not close at
+/// once.
 fn idle(daemon: &Daemon, count: usize, what: &[u8]) -> Vec<UnixStream> {
     let connect = |_| {
         let mut stream = daemon.connect();
@@ -171,12 +172,12 @@ fn more_idle_ones_than_descriptors() {
     }
 }
 
-/// Not even enough for the few connections that it gives places to.
+/// Not even enough for the few connections that it has places for.
 #[test]
 fn no_descriptors_left() {
     let daemon = Daemon::new(1024);
     let count = || fs::read_dir(format!("/proc/{}/fd", daemon.child.id())).unwrap().count() as u32;
-    // Without that of the connection that was there a moment ago.
+    // Without the descriptor of the connection that was there a moment ago.
     let moments = (0..50).map(|_| {
         thread::sleep(Duration::from_millis(20));
         count()
@@ -213,7 +214,7 @@ fn one_byte_at_a_time() {
     let mut slow = idle(&daemon, 40, b"G");
     let mut page = "ET /metrics HTTP/1.1\r\nHost: x\r\nX: ".bytes().chain(std::iter::repeat(b'x'));
     let began = Instant::now();
-    // Whoever sends something from time to time is no better off than who is silent.
+    // A client that sends a byte from time to time is no better off than a silent one.
     while !slow.is_empty() {
         assert!(began.elapsed() < 2 * PATIENCE, "{} are still there", slow.len());
         let byte = [page.next().unwrap()];
@@ -230,13 +231,13 @@ fn who_does_not_read() {
     let mut deaf: Vec<_> = (0..8).map(|_| daemon.connect()).collect();
     for stream in &mut deaf {
         stream.set_nonblocking(true).unwrap();
-        // Until nothing goes in any more, though nothing is read.
+        // Until no more can be sent, though nothing is read.
         let (mut quiet_since, began) = (Instant::now(), Instant::now());
         while quiet_since.elapsed() < Duration::from_secs(1) && began.elapsed() < PATIENCE {
             match stream.write(&request) {
                 Ok(_) => quiet_since = Instant::now(),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => thread::sleep(Duration::from_millis(10)),
-                // It has closed.
+                // The daemon has closed the connection.
                 Err(_) => break,
             }
         }
@@ -245,7 +246,7 @@ fn who_does_not_read() {
 }
 
 fn run(args: &[&str]) -> Output {
-    // What reads without an end would never come back.
+    // A program that reads without an end would never come back.
     Command::new("timeout").args(["30", WBDAEMON]).args(args).stdin(Stdio::null()).output().unwrap()
 }
 
@@ -272,7 +273,7 @@ fn a_second_one_leaves_the_socket_alone() {
     let once = run(&["--dry-run", "--once", "--config", text(&config)]);
     assert!(!String::from_utf8_lossy(&once.stderr).contains("listens"), "{once:?}");
     daemon.is_well();
-    // What a killed one has left is taken.
+    // The socket of a killed daemon is taken.
     daemon.child.kill().unwrap();
     daemon.child.wait().unwrap();
     assert!(daemon.listen().exists());

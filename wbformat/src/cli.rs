@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The arguments of `wbformat` and what it prints.
+//! The arguments of `wbformat`, and its output.
 
 use clap::Parser;
 use std::{path::PathBuf, process::ExitCode};
@@ -27,8 +27,9 @@ Whenever it refuses, the cache device is unchanged.";
 
 /// Formats CACHE as the cache device of a writeboost volume.
 ///
-/// Takes an instant whatever the size. `wbctl create` formats a blank device by itself; this is for everything that
-/// is not blank, for other segment sizes, and for images. CACHE and DEV are block devices or regular files.
+/// Takes an instant whatever the size. `wbctl create` formats a blank device by itself; this is for
+/// everything that is not blank, for other segment sizes, and for images. CACHE and DEV are block devices or
+/// regular files.
 #[derive(Debug, Parser)]
 #[command(name = "wbformat", version, after_help = EXIT_CODES)]
 pub struct Args {
@@ -96,7 +97,7 @@ fn format(host: &Host, args: &Args) -> Result<Summary, DeviceError> {
 }
 
 fn json(value: &impl serde::Serialize) -> String {
-    // Only maps with keys that are not strings fail, and there are none.
+    // Only maps whose keys are not strings fail, and there are none.
     serde_json::to_string_pretty(value).unwrap_or_default()
 }
 

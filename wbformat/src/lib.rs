@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Formats a cache device for writeboost: the arguments of `wbformat` and what it prints. What it does is in
-//! the crate `wbhost`, because `wbctl create` does it too.
+//! Formats a cache device for writeboost: the arguments of `wbformat`, and its output. The work is done in
+//! the crate `wbhost`, because `wbctl create` formats too.
 
 pub mod cli;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The real `wbformat` on image files: what it writes, what it refuses, and that a refusal changes no byte.
+//! The real `wbformat` on image files: its writes and its refusals, and that a refusal changes no byte.
 
 use std::{
     fs::{self, File},
@@ -11,7 +11,8 @@ use std::{
 use tempfile::TempDir;
 use writeboost::{
     format::{
-        Checkpoint, Entry, Held, RecordHeader, Superblock, BLOCK, CHECKPOINT_BLOCKS, FIRST_BLOCK, SECTOR,
+        Block, Checkpoint, Entry, Held, RecordHeader, Seq, Superblock, BLOCK, CHECKPOINT_BLOCKS, FIRST_BLOCK,
+        SECTOR,
     },
     host::crc32c,
 };
@@ -76,9 +77,10 @@ impl Image {
     fn write_record(&self, data: u8, wrong: u32) {
         let sb = self.superblock();
         let block = [data; BLOCK];
-        let header = RecordHeader { nonce: sb.nonce, seq: 1, epoch: 0, durable: 0, tail: 1, blocks: 1 };
+        let (seq, durable, tail) = (Seq::FIRST, Seq::NONE, Seq::FIRST);
+        let header = RecordHeader { nonce: sb.nonce, seq, epoch: 0, durable, tail, blocks: 1 };
         let mut b = [0; BLOCK];
-        header.encode(&mut b, |_| Entry { addr: 7, mask: 0xff, crc: crc32c(0, &block) ^ wrong });
+        header.encode(&mut b, |_| Entry { addr: Block(7), mask: 0xff, crc: crc32c(0, &block) ^ wrong });
         let at = u64::from(FIRST_BLOCK) * BLOCK as u64;
         self.file().write_all_at(&b, at).unwrap();
         self.file().write_all_at(&block, at + BLOCK as u64).unwrap();
@@ -108,7 +110,7 @@ fn round_trip() {
     assert_eq!(cp, Checkpoint::first(sb.nonce).into());
     assert_eq!(image.sector(2), [0; SECTOR]);
 
-    // Formatted again, it is another volume: what the first one left does not replay.
+    // A new format makes another volume: records of the first one are not replayed.
     ok(&image.format(&[]));
     let again = image.superblock();
     assert_ne!((again.uuid, again.nonce), (sb.uuid, sb.nonce));
@@ -189,7 +191,7 @@ fn foreign_signature() {
     image.file().write_all_at(&page, 0).unwrap();
     image.refused(&[], 4, &["swap", "--force"]);
     ok(&image.format(&["--force"]));
-    // Nothing of it is left that would be found again.
+    // Nothing of the swap space is left that would be found again.
     ok(&image.format(&[]));
 }
 
@@ -216,7 +218,7 @@ fn ext4() {
     image.refused(&[], 4, &["ext4"]);
     ok(&image.format(&["-f"]));
     ok(&image.format(&[]));
-    // A file system made around our superblock, whose first KiB it leaves to boot loaders.
+    // A file system made around our superblock; it leaves its first KiB to boot loaders.
     let sector = image.sector(0);
     assert!(mkfs(&image).unwrap().success());
     image.file().write_all_at(&sector, 0).unwrap();
@@ -238,7 +240,7 @@ fn dirty_data() {
     image.refused(&[], 5, &["perflv", "1 dirty block", "wbctl drain", "--force --force"]);
     image.refused(&["--force"], 5, &["perflv"]);
     ok(&image.format(&["--force", "--force"]));
-    // The record is still there, but of an earlier format.
+    // The record is still there, but belongs to an earlier format.
     ok(&image.format(&[]));
 }
 
@@ -255,7 +257,7 @@ fn a_log_that_misses_what_was_durable() {
     let image = Image::new();
     ok(&image.format(&[]));
     let sb = image.superblock();
-    let cp = Checkpoint { generation: 1, durable: 3, ..Checkpoint::first(sb.nonce) };
+    let cp = Checkpoint { generation: 1, durable: Seq(3), ..Checkpoint::first(sb.nonce) };
     image.file().write_all_at(&cp.encode(), cp.block() * BLOCK as u64).unwrap();
     image.refused(&["--force"], 5, &["record 1 is missing"]);
     ok(&image.format(&["-ff"]));
@@ -284,22 +286,22 @@ fn damaged_volumes() {
 
 #[test]
 fn a_superblock_that_is_gone() {
-    // A format that was interrupted before its last write can be made again without more ado.
+    // A format that was interrupted before its last write can be repeated without force.
     let image = Image::new();
     ok(&image.format(&[]));
     image.file().write_all_at(&[0; BLOCK], 0).unwrap();
     ok(&image.format(&[]));
-    // And so can one of a volume that was in use since, while its log is empty: the kernel would format it,
-    // too.
+    // So can the format of a volume that was in use since, while its log is empty: the kernel would format
+    // it, too.
     let blank = |image: &Image, durable| {
         let cp = Checkpoint { generation: 1, durable, ..Checkpoint::first(image.superblock().nonce) };
         image.file().write_all_at(&cp.encode(), cp.block() * BLOCK as u64).unwrap();
         image.file().write_all_at(&[0; BLOCK], 0).unwrap();
     };
-    blank(&image, 0);
+    blank(&image, Seq::NONE);
     ok(&image.format(&[]));
-    // A log that is not empty is something else.
-    blank(&image, 1);
+    // A log that is not empty is refused.
+    blank(&image, Seq::FIRST);
     image.refused(&["--force"], 5, &["superblock is gone", "--force --force"]);
     ok(&image.format(&["-ff"]));
 }
@@ -317,7 +319,7 @@ fn a_file_behind_a_loop_device_is_in_use() {
         return;
     };
     let of_file = image.format(&[]);
-    // The same through the device itself: it is a block device like any other.
+    // The same through the loop device itself: it is a block device like any other.
     let of_device = wbformat(&["--backing-size", "4096", &dev]);
     losetup(&["--detach", &dev]);
     assert_eq!(of_file.status.code(), Some(3), "{of_file:?}");

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `docs/on-disk-format.md` against the code: its layout tables must cover every byte, its hex dumps must decode to
-//! the values beside them, both by the tables and by the engine, and the engine must encode these very bytes.
+//! `docs/on-disk-format.md` against the code: its layout tables must cover every byte, its hex dumps must
+//! decode to the values beside them, both by the tables and by the engine, and the engine must encode these
+//! very bytes.
 
 use std::collections::BTreeMap;
 use writeboost::{
-    format::{Checkpoint, Entry, RecordHeader, Superblock, BLOCK, SECTOR},
+    format::{Block, Checkpoint, Entry, RecordHeader, Segment, Seq, Superblock, BLOCK, SECTOR},
     host::crc32c,
 };
 
@@ -126,10 +127,10 @@ fn checkpoint_example() {
         nonce: n("nonce"),
         generation: n("generation"),
         epoch: n("epoch"),
-        epoch_start: n("epoch_start"),
-        tail: n("tail"),
-        durable: n("durable"),
-        tail_segment: n("tail_segment") as u32,
+        epoch_start: Seq(n("epoch_start")),
+        tail: Seq(n("tail")),
+        durable: Seq(n("durable")),
+        tail_segment: Segment(n("tail_segment") as u32),
     };
     assert_eq!(Checkpoint::decode(&bytes, &superblock()), Ok(cp));
     assert_eq!(cp.encode(), bytes);
@@ -144,14 +145,14 @@ fn record_example() {
     let n = |field: &str| number(&v[field]);
     let header = RecordHeader {
         nonce: n("nonce"),
-        seq: n("seq"),
+        seq: Seq(n("seq")),
         epoch: n("epoch"),
-        durable: n("durable"),
-        tail: n("tail"),
+        durable: Seq(n("durable")),
+        tail: Seq(n("tail")),
         blocks: n("blocks") as u16,
     };
     let entry = |i: usize| Entry {
-        addr: n(&format!("entry {i} addr")),
+        addr: Block(n(&format!("entry {i} addr"))),
         mask: n(&format!("entry {i} mask")) as u8,
         crc: n(&format!("entry {i} crc")) as u32,
     };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Device-mapper's own node, `/dev/mapper/control`: opens it in a kernel that has our target, and says what
-//! its ioctls answer.
+//! Device-mapper's own node, `/dev/mapper/control`: opens it in a kernel that has our target, and explains
+//! the errors of its ioctls.
 
 use crate::{module, node, Error};
 use devicemapper::{errors, DmError, DM};
@@ -33,7 +33,7 @@ pub fn open(load: bool) -> Result<DM, Error> {
     }
 }
 
-/// Opens the node, and makes it before where nobody did.
+/// Opens the node, after making it if it is missing.
 fn new() -> Result<DM, DmError> {
     DM::new().or_else(|_| {
         node::make_control();
@@ -68,7 +68,7 @@ pub(crate) fn errno(error: &DmError) -> Option<nix::Error> {
     }
 }
 
-/// A failed ioctl in words: devicemapper's own has the whole header in it.
+/// A failed ioctl in words; devicemapper's own text contains the whole header.
 pub(crate) fn words(error: &DmError) -> String {
     match errno(error) {
         Some(e) => format!("{} ({e:?})", e.desc()),

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Making a volume: from a blank cache device or from one that holds it already.
+//! Making a volume: from a blank cache device or from one that has the volume already.
 //!
-//! Everything that can be known beforehand is checked before anything is written, and if the kernel refuses then, no
-//! device is left behind.
+//! Everything that can be known beforehand is checked before anything is written. If the kernel refuses after
+//! that, no device is left behind.
 
 use crate::{
     device::{Access, Device},
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 use writeboost::{format::SECTOR, interface::table};
 
-/// What to create.
+/// The volume to create.
 #[derive(Debug, Clone)]
 pub struct Create {
     /// Name of the volume, `/dev/mapper/NAME`.
@@ -31,11 +31,12 @@ pub struct Create {
     pub cache: PathBuf,
     /// Options of the target and their values.
     pub options: Vec<(String, String)>,
-    /// 1 resumes also when it cannot be told that the backing device is the right one, 2 when it is another one.
+    /// 1 resumes also when it is not known whether the backing device is the right one, 2 also when it is
+    /// another one.
     pub force: u8,
 }
 
-/// What was created; serialised, this is what `--json` prints.
+/// The volume that was created; serialised, this is printed by `--json`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Created {
     /// Name of the volume.
@@ -48,10 +49,10 @@ pub struct Created {
     pub size_sectors: u64,
     /// Whether the cache device was blank and was formatted; if not, the volume was resumed.
     pub formatted: bool,
-    /// Blocks of 4 KiB that are dirty right after; writeback may have been at work already. Null when the target does
-    /// not say.
+    /// Blocks of 4 KiB that are dirty right after creation; writeback may have been at work already. Null
+    /// when the target does not say.
     pub dirty_blocks: Option<u64>,
-    /// What is worth knowing, a sentence each.
+    /// Notes for the user, a sentence each.
     pub notes: Vec<String>,
 }
 
@@ -73,16 +74,17 @@ pub fn parse_option(s: &str) -> Result<(String, String), String> {
 /// The parameters of the target's line.
 fn parameters(backing: DevNo, cache: DevNo, options: &[(String, String)]) -> String {
     let mut line = String::new();
-    // A string takes everything.
+    // Writing to a string cannot fail.
     let _ = table::write(&mut line, [backing, cache], options.iter().map(|(key, value)| (key, value)));
     line
 }
 
-/// Creates the volume. Its node exists when this returns. Tells `step` what comes next that may have to be waited for, so that it
-/// completes the sentence "waiting for ...".
+/// Creates the volume. Its node exists when this returns. Before each step that may take long, calls `step`
+/// with words that complete the sentence "waiting for ...".
 ///
 /// # Errors
-/// Every refusal of [`Error`]. The cache device is unchanged then, unless the message says that it was formatted.
+/// Every refusal of [`Error`]. The cache device is unchanged then, unless the message says that it was
+/// formatted.
 pub fn create(host: &Host, args: &Create, step: &dyn Fn(String)) -> Result<Created, Error> {
     check_arguments(args)?;
     let dm = Dm::open(true)?;
@@ -100,7 +102,7 @@ pub fn create(host: &Host, args: &Create, step: &dyn Fn(String)) -> Result<Creat
     let backing = Device::open(host, &args.backing, Access::Exclusive)?;
     let backing_number = block_device(&backing)?;
     check_other_paths(host, &dm, &[(&cache, cache_number), (&backing, backing_number)])?;
-    // All that the kernel would refuse, before it or a format has changed anything.
+    // Every check of the kernel's, before the kernel or a format has changed anything.
     fit::cache(&cache)?;
     fit::backing(&backing)?;
 
@@ -124,7 +126,7 @@ pub fn create(host: &Host, args: &Create, step: &dyn Fn(String)) -> Result<Creat
             return Err(refuse(args, &other));
         }
     };
-    // The kernel will want them for itself.
+    // The kernel needs exclusive access to them.
     let sectors = backing.sectors();
     drop((cache, backing));
 
@@ -137,7 +139,7 @@ pub fn create(host: &Host, args: &Create, step: &dyn Fn(String)) -> Result<Creat
         )),
         e => e,
     })?;
-    // It works by now: not understanding its status is no reason to call that a failure.
+    // The volume works by now: a status that is not understood is no failure of its creation.
     let status = dm.find(&args.name).and_then(|m| volume::Volume::new(host, m));
     Ok(Created {
         name: args.name.clone(),
@@ -150,8 +152,8 @@ pub fn create(host: &Host, args: &Create, step: &dyn Fn(String)) -> Result<Creat
     })
 }
 
-/// Refuses a disk that an active volume uses by another path, as far as its identifier tells. The kernel knows cache devices by their
-/// superblock, and backing devices not at all.
+/// Refuses a disk that an active volume uses by another path, as far as its identifier shows. The kernel
+/// recognises cache devices by their superblock, but does not recognise backing devices.
 fn check_other_paths(host: &Host, dm: &Dm, devices: &[(&Device, DevNo)]) -> Result<(), Error> {
     for volume in dm.list()? {
         for used in volume.table.split_ascii_whitespace().take(2).filter_map(DevNo::parse) {
@@ -200,7 +202,7 @@ fn weak_note(id: &Identity) -> Option<String> {
     })
 }
 
-/// The error for a cache device that holds nothing that can be resumed.
+/// The error for a cache device from which nothing can be resumed.
 fn refuse(args: &Create, contents: &Contents) -> Error {
     let cache = args.cache.display();
     let format = |force: &str| {
@@ -232,7 +234,7 @@ fn refuse(args: &Create, contents: &Contents) -> Error {
     }
 }
 
-/// What can be done about a damaged log.
+/// Advice for a damaged log.
 const GIVE_UP: &str =
     "Copy the whole device before anything else if the data matters; to give up what is on it, use \
                        wbformat --force --force";

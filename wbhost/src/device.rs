@@ -22,9 +22,9 @@ use writeboost::policy::{
 /// How to open a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// To look at it, whoever uses it.
+    /// For reading only; others may use the device.
     Read,
-    /// To write to it, or to be sure that nobody else does, for as long as it is open.
+    /// For writing, or to make sure that no other process writes, for as long as the device is open.
     Exclusive,
 }
 
@@ -41,11 +41,11 @@ impl Device {
     /// Opens the device at `path`.
     ///
     /// # Errors
-    /// [`DeviceError::InUse`] for [`Access::Exclusive`] when it is, [`DeviceError::NotADevice`],
-    /// [`DeviceError::Io`].
+    /// [`DeviceError::InUse`] when the device is in use and `access` is [`Access::Exclusive`],
+    /// [`DeviceError::NotADevice`], [`DeviceError::Io`].
     pub fn open(host: &Host, path: &Path, access: Access) -> Result<Self, DeviceError> {
         let io = |what| move |source| DeviceError::Io { path: path.to_owned(), what, source };
-        // Looking first: opening a pipe would hang, opening a directory gives a message that helps nobody.
+        // Metadata first: opening a pipe would hang, opening a directory gives an unhelpful message.
         let meta = fs::metadata(path).map_err(io("open"))?;
         let kind = if meta.file_type().is_block_device() {
             Kind::Block(DevNo::from_rdev(meta.rdev()))
@@ -80,7 +80,8 @@ impl Device {
             }
             Kind::File => SECTOR as u32,
         };
-        // What the page cache holds may be older than what device-mapper wrote past it. Only advice, so it may fail.
+        // The page cache may hold data older than those that device-mapper wrote past it. This is only
+        // advice, so it may fail.
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
         let says = |attribute, none| match kind {
             Kind::Block(number) => host.says(number, attribute).is_some_and(|value| value != none),
@@ -95,7 +96,7 @@ impl Device {
         Ok(Self { path: path.to_owned(), file, kind, shape })
     }
 
-    /// The path it was opened by.
+    /// The path by which it was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -123,7 +124,7 @@ impl Device {
         self.shape.sectors
     }
 
-    /// What decides whether it can be used.
+    /// The properties that decide whether the device can be used.
     pub fn shape(&self) -> Shape {
         self.shape
     }
@@ -141,7 +142,8 @@ impl Device {
         self.file.read_exact_at(buf, offset).map_err(|e| self.io("read", e))
     }
 
-    /// As [`Device::read`]; says whether it could, or the medium cannot give it back: it has said so itself, each time.
+    /// As [`Device::read`]. Returns false when the medium cannot return the data: each attempt got the
+    /// medium's own error.
     ///
     /// # Errors
     /// [`DeviceError::Io`]: any other error.
@@ -149,7 +151,7 @@ impl Device {
         self.read_or_loss(buf, offset).map(|read| read.is_ok())
     }
 
-    /// As [`Device::read_if_there`], and what the medium says.
+    /// As [`Device::read_if_there`], and returns the kind of loss.
     ///
     /// # Errors
     /// [`DeviceError::Io`]: any other error.
@@ -157,13 +159,13 @@ impl Device {
         if self.file.read_exact_at(buf, offset).is_ok() {
             return Ok(Ok(()));
         }
-        // The page cache forgets what a disk has said.
+        // The page cache does not keep the disk's own error.
         let direct = OpenOptions::new()
             .read(true)
             .custom_flags(rustix::fs::OFlags::DIRECT.bits() as i32)
             .open(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
         let Ok(direct) = direct else { return self.read(buf, offset).map(Ok) };
-        // In memory as direct reads want it.
+        // Aligned memory, which direct reads need.
         let mut room = vec![0; buf.len() + BLOCK];
         let skip = room.as_ptr().align_offset(BLOCK);
         let from = &mut room[skip..skip + buf.len()];
@@ -175,7 +177,7 @@ impl Device {
         Ok(read)
     }
 
-    /// Reads the sector at the start of `block`; `None` when the medium cannot give it back.
+    /// Reads the sector at the start of `block`; `None` when the medium cannot return it.
     ///
     /// # Errors
     /// [`DeviceError::Io`]: any other error.

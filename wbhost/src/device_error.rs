@@ -7,7 +7,7 @@ use std::{fmt, io, path::PathBuf};
 use writeboost::format::Invalid;
 use writeboost::policy::limits::Unfit;
 
-/// Why a device was refused or failed. The message says what to do next.
+/// Why a device was refused or failed. The message names the next step.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// A system call failed.
@@ -15,7 +15,7 @@ pub enum DeviceError {
     Io {
         /// The device or file.
         path: PathBuf,
-        /// What was tried, as a verb.
+        /// The operation, as a verb.
         what: &'static str,
         /// The system's answer.
         source: io::Error,
@@ -23,22 +23,22 @@ pub enum DeviceError {
     /// Neither a block device nor a regular file.
     #[error("{path}: neither a block device nor a regular file", path = .0.display())]
     NotADevice(PathBuf),
-    /// Somebody uses the device. No `--force` changes that.
+    /// The device is in use. No `--force` changes that.
     #[error("{path}: in use: {by}; stop that first, --force does not help", path = path.display(), by = list(by))]
     InUse {
         /// The device.
         path: PathBuf,
-        /// Who uses it, as far as it shows.
+        /// Its users, as far as they are known.
         by: Vec<User>,
     },
-    /// The device carries something that libblkid knows.
+    /// The device has a signature that libblkid knows.
     #[error(
         "{path}: holds {found}; use --force to overwrite it", path = path.display(), found = list(found)
     )]
     Foreign {
         /// The device.
         path: PathBuf,
-        /// What was found.
+        /// The signatures that were found.
         found: Vec<Signature>,
     },
     /// The device holds a log that is not empty.
@@ -50,10 +50,10 @@ pub enum DeviceError {
         volume: String,
         /// How much is dirty, in words.
         what: String,
-        /// What to do next.
+        /// Advice for the next step.
         advice: &'static str,
     },
-    /// The device carries our magic, but what it holds cannot be read: it may well be dirty.
+    /// The device has our magic, but its contents cannot be read: it may well be dirty.
     #[error(
         "{path}: holds a writeboost volume, but {part}: {invalid}. Whether it has dirty data cannot be told; \
          to give up what is on it use --force --force", path = path.display()
@@ -61,12 +61,12 @@ pub enum DeviceError {
     Damaged {
         /// The device.
         path: PathBuf,
-        /// Which part is damaged.
+        /// The damaged part.
         part: &'static str,
-        /// What is wrong with it.
+        /// The kind of damage.
         invalid: Invalid,
     },
-    /// A size does not fit; the message says which and what would.
+    /// A size does not fit; the message says which, and which size would.
     #[error("{0}")]
     Size(String),
     /// A device cannot be used.
@@ -77,7 +77,7 @@ pub enum DeviceError {
         /// Why.
         unfit: Unfit,
     },
-    /// The backing device is somebody's cache device.
+    /// The backing device is a cache device of another volume.
     #[error(
         "{path}: is a cache device of writeboost, so it cannot be a backing device. Are the two exchanged? If it is none any \
          more, and nothing on it is needed: wipe its first 4096 bytes", path = .0.display()
@@ -86,7 +86,7 @@ pub enum DeviceError {
     /// Cache and backing device share bytes.
     #[error("{0}")]
     Overlap(String),
-    /// An argument has a value that cannot be.
+    /// An argument has an impossible value.
     #[error("{0}")]
     Usage(String),
     /// libblkid itself failed.

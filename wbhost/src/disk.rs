@@ -2,7 +2,8 @@
 
 //! How busy a block device is: the kernel's I/O statistics, as `iostat` reads them.
 //!
-//! Documented in the kernel's `Documentation/admin-guide/iostats.rst`. All counters are since boot and may wrap around.
+//! Documented in the kernel's `Documentation/admin-guide/iostats.rst`. All counters are since boot and may
+//! wrap around.
 
 use crate::host::{DevNo, Host};
 use serde::{Deserialize, Serialize};
@@ -25,7 +26,7 @@ pub struct DiskStat {
     pub write_ms: u64,
     /// Requests under way now.
     pub in_flight: u64,
-    /// Milliseconds in which at least one was under way.
+    /// Milliseconds in which at least one request was under way.
     pub busy_ms: u64,
     /// Milliseconds times requests under way.
     pub queue_ms: u64,
@@ -38,7 +39,7 @@ pub struct DiskStat {
 /// Reads the counters of one block device again and again.
 #[derive(Debug)]
 pub struct DiskReader {
-    /// `/sys/dev/block/MAJOR:MINOR/stat`, kept open: to find it costs more than to read it.
+    /// `/sys/dev/block/MAJOR:MINOR/stat`, kept open, because finding it costs more than reading it.
     file: File,
 }
 
@@ -51,10 +52,11 @@ impl DiskReader {
         Ok(Self { file: File::open(host.sys.join(format!("dev/block/{dev}/stat")))? })
     }
 
-    /// Reads them.
+    /// Reads the counters.
     ///
     /// # Errors
-    /// Those of reading, `ENODEV` when the device is gone; `InvalidData` when there are fewer fields than in any kernel since 2.6.
+    /// Those of reading, `ENODEV` when the device is gone; `InvalidData` when there are fewer fields than in
+    /// any kernel since 2.6.
     pub fn read(&self) -> io::Result<DiskStat> {
         let mut buf = [0; 512];
         let n = self.file.read_at(&mut buf, 0)?;
@@ -84,13 +86,13 @@ impl DiskStat {
         })
     }
 
-    /// What has come since `before`, but for [`DiskStat::in_flight`], which stays what it is now.
+    /// The increase since `before`, except for [`DiskStat::in_flight`], which keeps its present value.
     pub fn since(&self, before: &Self) -> Self {
         if self.reads < before.reads || self.writes < before.writes {
-            // Another device of that number: these do not wrap around.
+            // These two do not wrap around: it is another device with the same number.
             return *self;
         }
-        // The kernel's milliseconds are 32 bits wide, and do.
+        // The kernel's milliseconds are 32 bits wide, and wrap around.
         let ms = |now: u64, before: u64| {
             if now >= before {
                 now - before

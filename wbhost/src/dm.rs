@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Device-mapper as far as volumes need it: ioctls through the devicemapper crate, nodes, and the kernel's reasons.
+//! Device-mapper as far as volumes need it: ioctls through the devicemapper crate, nodes, and the kernel's
+//! reasons.
 
 use crate::{
     control::{self, errno, words, TARGET},
@@ -39,15 +40,15 @@ pub struct Mapped {
     pub device: DevNo,
     /// Its size in sectors.
     pub sectors: u64,
-    /// How many have it open: a mount counts as one.
+    /// How often it is open; a mount counts as one.
     pub open_count: u32,
-    /// Whether it is suspended: then nobody's I/O completes.
+    /// Whether it is suspended: then no I/O completes.
     pub suspended: bool,
     /// The parameters of its table line.
     pub table: String,
     /// The words of its target's status.
     pub status: String,
-    /// UUID of the volume, if the target said.
+    /// UUID of the volume, if the target reports it.
     pub uuid: Option<String>,
 }
 
@@ -55,18 +56,18 @@ impl Dm {
     /// Opens device-mapper and, with `load`, loads our module if the kernel does not have it.
     ///
     /// # Errors
-    /// [`Error::NoModule`] when the kernel has no device-mapper or, with `load`, not our target; [`Error::Failed`]
-    /// without the rights.
+    /// [`Error::NoModule`] when the kernel has no device-mapper or, with `load`, not our target;
+    /// [`Error::Failed`] without the rights.
     pub fn open(load: bool) -> Result<Self, Error> {
         let dm = control::open(load)?;
-        // Before the first command that would wait for it.
+        // Before the first command that would wait for udev.
         Ok(Self { dm, udev: udev::running()? })
     }
 
     /// The device `name` if it has our target.
     ///
     /// # Errors
-    /// [`Error::NoVolume`] when there is none, or it is another target's.
+    /// [`Error::NoVolume`] when there is no such device, or its target is another one.
     pub fn find(&self, name: &str) -> Result<Mapped, Error> {
         format::check_name(name)?;
         self.mapped(name)?.ok_or_else(|| {
@@ -92,13 +93,13 @@ impl Dm {
 
     fn mapped(&self, name: &str) -> Result<Option<Mapped>, Error> {
         let status = |flags| self.dm.table_status(&id(name)?, DmOptions::default().set_flags(flags));
-        // It may go away at any moment, between the calls too: then there is none.
+        // The device may go away at any moment, also between the calls: then the result is none.
         let gone = |r| match r {
             Ok(x) => Ok(Some(x)),
             Err(e) if errno(&e) == Some(Errno::ENXIO) => Ok(None),
             Err(e) => Err(kernel("cannot ask for the status")(e)),
         };
-        // What is asked for is a look, not a commit.
+        // Only a status is wanted, not a commit.
         let Some((info, targets)) = gone(status(DmFlags::DM_NOFLUSH))? else { return Ok(None) };
         let [(0, sectors, target, words)] = targets.as_slice() else { return Ok(None) };
         if target != TARGET {
@@ -118,8 +119,8 @@ impl Dm {
         }))
     }
 
-    /// UUID of the volume `name` with this status. Only a target that has states is asked: the C driver would
-    /// log that it does not know the message.
+    /// UUID of the volume `name` with this status. Only a target that reports a state is asked: the C driver
+    /// would log that it does not know the message.
     fn uuid(&self, name: &str, status: &str) -> Option<String> {
         status::Status::parse(status, |_, _| ()).ok()?.named.state?;
         let answer = self.ask_only(name, &Message::Uuid.to_string()).ok()?;
@@ -144,7 +145,7 @@ impl Dm {
     /// # Errors
     /// [`Error::Kernel`] with the kernel's own reason; nothing is left behind then.
     pub fn create(&self, name: &str, uuid: Uuid, sectors: u64, params: &str) -> Result<PathBuf, Error> {
-        // Device-mapper keeps these unique, and so the same volume cannot be made twice.
+        // Device-mapper keeps these unique, so the same volume cannot be made twice.
         let dm_uuid = format!("WRITEBOOST-{}", uuid.simple());
         let mut kmsg = Kmsg::listen();
         let mut refused = |what: &str, e: DmError| {
@@ -169,7 +170,7 @@ impl Dm {
             .and_then(|id| self.dm.table_load(&id, &line, DmOptions::default()))
             .map_err(|e| refused("the kernel refused the table", e))
             .and_then(|_| {
-                // A new device is suspended; this is what device-mapper calls its resume.
+                // A new device is suspended. In device-mapper's terms this call resumes it.
                 id(name)
                     .and_then(|id| self.dm.device_suspend(&id, DmOptions::default()))
                     .map_err(|e| refused("the kernel could not start the device", e))
@@ -184,7 +185,7 @@ impl Dm {
     /// Removes the device `name`, and its node where udev does not.
     ///
     /// # Errors
-    /// [`Error::InUse`] when somebody has it open, [`Error::NoVolume`], [`Error::Kernel`].
+    /// [`Error::InUse`] when it is open, [`Error::NoVolume`], [`Error::Kernel`].
     pub fn remove(&self, name: &str) -> Result<(), Error> {
         let failed = |e: DmError| match errno(&e) {
             Some(Errno::EBUSY) => Error::InUse(format!("{name} is in use")),
@@ -200,15 +201,16 @@ impl Dm {
         Ok(())
     }
 
-    /// Sends `message` to the target; returns when it was carried out.
+    /// Sends `message` to the target; returns when the target has carried it out.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] by a signal, [`Error::NoVolume`], [`Error::Kernel`] with the kernel's own reason.
+    /// [`Error::Interrupted`] by a signal, [`Error::NoVolume`], [`Error::Kernel`] with the kernel's own
+    /// reason.
     pub fn message(&self, name: &str, message: &str) -> Result<(), Error> {
         self.ask(name, message).map(drop)
     }
 
-    /// The same for a message that is answered; returns the answer, which is empty if there was none.
+    /// The same for a message with an answer. Returns the answer, which is empty if there was none.
     ///
     /// # Errors
     /// Those of [`Dm::message`].
@@ -225,7 +227,7 @@ impl Dm {
         })
     }
 
-    /// The same without the kernel's own reason, which costs something to listen to.
+    /// The same without the kernel's own reason, which takes some effort to collect.
     fn ask_only(&self, name: &str, message: &str) -> Result<String, Error> {
         let sent = id(name).and_then(|id| self.dm.target_msg(&id, None, message));
         sent.map(|(_, answer)| answer.unwrap_or_default()).map_err(|e| match errno(&e) {
@@ -247,7 +249,7 @@ impl Dm {
         })
     }
 
-    /// How many events the device has had; each raises it by one.
+    /// The number of the device's events; each event raises it by one.
     ///
     /// # Errors
     /// [`Error::NoVolume`], [`Error::Kernel`].
@@ -259,9 +261,10 @@ impl Dm {
         })
     }
 
-    /// Waits until any device-mapper device has an event, or `timeout` has passed. Says whether there was one.
+    /// Waits until any device-mapper device has an event, or `timeout` has passed. Returns whether there was
+    /// an event.
     ///
-    /// An event between two calls is not missed: the second returns at once.
+    /// An event between two calls is not missed: the second call returns at once.
     ///
     /// # Errors
     /// [`Error::Interrupted`] by a signal, [`Error::Kernel`].
@@ -270,7 +273,7 @@ impl Dm {
         let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
         match poll(&mut fds, timeout) {
             Ok(0) => Ok(false),
-            // Armed before anybody looks at what has happened, so that the next event wakes again.
+            // Armed before the caller looks at the devices, so that the next event wakes it again.
             Ok(_) => self.dm.arm_poll().map(|_| true).map_err(kernel("cannot wait for events")),
             Err(Errno::EINTR) => Err(Error::Interrupted("interrupted".to_owned())),
             Err(e) => Err(Error::Kernel(format!("cannot wait for events: {}", e.desc()))),

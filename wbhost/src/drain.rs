@@ -14,29 +14,30 @@ use std::{
 };
 use writeboost::{format::BLOCK, interface::message::Message};
 
-/// How often the progress is asked for.
+/// How often the progress is read.
 const PERIOD: Duration = Duration::from_millis(200);
 
-/// What was drained; serialised, this is what `--json` prints.
+/// The result of a drain; serialised, this is printed by `--json`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Drained {
     /// Name of the volume.
     pub name: String,
-    /// Dirty blocks of 4 KiB when it began.
+    /// Dirty blocks of 4 KiB at the beginning.
     pub dirty_blocks_before: u64,
-    /// Dirty blocks of 4 KiB now: what was written meanwhile.
+    /// Dirty blocks of 4 KiB now: those written during the drain.
     pub dirty_blocks_after: u64,
     /// How long it took.
     pub seconds: f64,
 }
 
-/// Writes everything back that is dirty in the volume `name`, which stays in use. Calls `progress` with its status again and
-/// again.
+/// Writes everything dirty in the volume `name` back, while the volume stays in use. Calls `progress` with
+/// its status again and again.
 ///
-/// Gives up when `stop` becomes true. The kernel's part of it then ends with this process, or when it is done.
+/// Gives up when `stop` becomes true. The kernel's part of the drain then ends with this process, or when
+/// everything is written back.
 ///
 /// # Errors
-/// [`Error::Interrupted`] with what is left, [`Error::NoVolume`], [`Error::Kernel`].
+/// [`Error::Interrupted`] with the number of remaining blocks, [`Error::NoVolume`], [`Error::Kernel`].
 pub fn drain(
     host: &Host,
     name: &str,
@@ -50,9 +51,10 @@ pub fn drain(
     progress(&before);
     let (done, result) = mpsc::channel();
     let volume = name.to_owned();
-    // The message returns when what was dirty before it is written back; meanwhile somebody has to look.
+    // The message returns when all blocks that were dirty before it are written back. Meanwhile this thread
+    // shows the progress.
     thread::spawn(move || {
-        // Nobody listens any more when it was stopped.
+        // After a stop the receiver is gone.
         drop(done.send(Dm::open(false).and_then(|dm| dm.message(&volume, &Message::Drain.to_string()))));
     });
     let interrupted = |left: u64| {

@@ -4,13 +4,13 @@
 
 use crate::{exit, DeviceError};
 
-/// Why a command failed. The message says what to do next.
+/// Why a command failed. The message names the next step.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A device was refused or failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
-    /// An argument has a value that cannot be.
+    /// An argument has an impossible value.
     #[error("{0}")]
     Usage(String),
     /// A volume or device is in use.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What happens to volumes: device-mapper says that something has, and the status says what.
+//! Events of volumes: device-mapper reports that something has changed, and the status shows the change.
 //!
-//! An event that comes while another one is looked at is not missed, but of two changes of the same thing only the last may
-//! be seen.
+//! An event that comes while another one is being examined is not missed, but of two changes of the same
+//! value only the last may be seen.
 
 use crate::{
     dm::Dm,
@@ -19,67 +19,67 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// Volumes come and go without an event on some kernels: they are looked for this often.
+/// Volumes come and go without an event on some kernels, so they are looked for this often.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// What has happened; serialised, this is what `--json` prints, a line for each.
+/// An event; serialised, this is printed by `--json`, a line for each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Event {
-    /// When it was seen, in UTC, as RFC 3339 has it.
+    /// When it was seen, in UTC, in the format of RFC 3339.
     pub time: String,
     /// Name of the volume.
     pub volume: String,
-    /// What it is.
+    /// The change.
     #[serde(flatten)]
     pub what: What,
 }
 
-/// What has happened to a volume.
+/// A change of a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum What {
-    /// It is there: at the beginning, or because somebody has created it.
+    /// The volume is there: at the beginning, or because it was created.
     Active {
-        /// How it is doing.
+        /// Its health.
         state: State,
     },
-    /// It is not there any more.
+    /// The volume is not there any more.
     Gone,
-    /// It is doing otherwise than before.
+    /// Its health has changed.
     State {
-        /// How it was doing.
+        /// The health before.
         from: State,
-        /// How it is doing.
+        /// The health now.
         to: State,
-        /// What is wrong: `none`, or words with commas between them.
+        /// The faults: `none`, or words with commas between them.
         fault: String,
     },
     /// Something failed, whether or not that changes the state.
     Errors {
         /// The counter's name, as in `wbctl status --json`.
         counter: &'static str,
-        /// How many more there are than when it was last told.
+        /// The increase since it was last reported.
         more: u64,
-        /// How many there are.
+        /// The number so far.
         total: u64,
     },
-    /// The cache has run full: writes are as fast as the backing device.
+    /// The cache has run full: writes are only as fast as the backing device.
     Full,
     /// The cache has room again.
     Room,
     /// A device does not answer, or still does not.
     Silent {
-        /// Which one.
+        /// The device.
         device: Side,
-        /// For how long it has not.
+        /// For how long it has not answered.
         seconds: u64,
     },
-    /// It answers again.
+    /// The device answers again.
     Answers {
-        /// Which one.
+        /// The device.
         device: Side,
     },
-    /// Whoever steers writeback is silent, and the built-in policy has taken over.
+    /// The steering program is silent, and the built-in policy has taken over.
     SteeringExpired,
     /// Writeback is steered again.
     SteeringHeard,
@@ -111,18 +111,18 @@ impl std::fmt::Display for What {
     }
 }
 
-/// What was last told of a volume.
+/// The last reported state of a volume.
 struct Told {
-    /// Events of the device.
+    /// Number of the device's events.
     event_nr: u32,
     status: Status,
 }
 
-/// Follows what happens to volumes.
+/// Follows the events of volumes.
 pub struct Events<'a> {
     host: &'a Host,
     watch: Watch,
-    /// Only this one.
+    /// Only this volume; all if `None`.
     name: Option<String>,
     told: BTreeMap<String, Told>,
 }
@@ -141,7 +141,7 @@ impl<'a> Events<'a> {
         Ok(Self { host, watch, name: name.map(str::to_owned), told: BTreeMap::new() })
     }
 
-    /// What has happened since it was last called; the first time, which volumes there are.
+    /// The changes since the last call; at the first call, the volumes that there are.
     ///
     /// # Errors
     /// [`Error::Kernel`], [`Error::Failed`].
@@ -158,7 +158,7 @@ impl<'a> Events<'a> {
                 continue;
             }
             let name = mapped.name.clone();
-            // Before the status: what comes between the two is seen the next time.
+            // Before the status: a change between the two is seen the next time.
             let event_nr = match dm.event_nr(&name) {
                 Err(Error::NoVolume(_)) => continue,
                 event_nr => event_nr?,
@@ -183,7 +183,7 @@ impl<'a> Events<'a> {
         Ok(events)
     }
 
-    /// Waits until there may be something to look at.
+    /// Waits until there may be a change.
     ///
     /// # Errors
     /// Those of [`Dm::wait_for_event`].
@@ -192,7 +192,7 @@ impl<'a> Events<'a> {
     }
 }
 
-/// What has happened between two statuses.
+/// The changes between two statuses.
 fn changes(before: &Status, now: &Status) -> Vec<What> {
     let mut what = Vec::new();
     if (now.state, &now.fault) != (before.state, &before.fault) {

@@ -12,8 +12,7 @@ pub const IN_USE: u8 = 3;
 pub const FOREIGN: u8 = 4;
 /// Refused: the cache device holds data that is not on the backing device yet, or may hold some.
 pub const DIRTY: u8 = 5;
-/// Refused: too small, too large, sizes that do not fit each other, or a device that cannot be used for what
-/// it is.
+/// Refused: too small, too large, sizes that do not fit each other, or a device that is unfit for its role.
 pub const SIZE: u8 = 6;
 /// Refused: the cache device belongs to another backing device.
 pub const OTHER_BACKING: u8 = 7;
@@ -25,5 +24,5 @@ pub const EXISTS: u8 = 9;
 pub const NO_MODULE: u8 = 10;
 /// The kernel refused.
 pub const KERNEL: u8 = 11;
-/// Stopped by a signal, as shells have it for SIGINT.
+/// Stopped by a signal, as shells report it for SIGINT.
 pub const INTERRUPTED: u8 = 130;

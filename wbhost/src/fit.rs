@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Whether devices can be what they are meant to be. The rules are the kernel module's own; here they are asked before anything is
-//! changed, and answered with the device's path.
+//! Whether devices are fit for their roles. The rules are the kernel module's own. Here they are checked
+//! before anything is changed, and the errors name the device's path.
 
 use crate::{device::Device, DeviceError};
 use writeboost::format::Superblock;
@@ -27,15 +27,15 @@ pub fn backing(device: &Device) -> Result<(), DeviceError> {
     device.shape().check_backing().map_err(unfit(device))
 }
 
-/// Checks that a backing device, for which a cache device is about to be formatted, is not somebody's cache device itself. Not for a
-/// volume that is there already: what is on that is its users' own.
+/// Checks that a backing device, for which a cache device is about to be formatted, is not a cache device
+/// itself. This is not checked for an existing volume, because the contents of a volume are its users' own.
 ///
 /// # Errors
 /// [`DeviceError::Exchanged`].
 pub fn not_exchanged(device: &Device) -> Result<(), DeviceError> {
     match device.read_sector(0) {
         Ok(sector) if Superblock::is_in(&sector) => Err(DeviceError::Exchanged(device.path().to_owned())),
-        // With a bad sector it can be the right one all the same.
+        // A device with a bad sector can still be the right one.
         _ => Ok(()),
     }
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Formatting: first everything is checked, with nothing written; then the superblock comes last, so that a crash in
-//! between leaves a device that is refused, never one that resumes with somebody else's log.
+//! Formatting. First everything is checked, and nothing is written. Then the superblock is written last, so
+//! that a crash in between leaves a device that is refused, never one that resumes with the log of another
+//! volume.
 
 use crate::{
     device::{Access, Device},
@@ -19,10 +20,10 @@ use writeboost::format::{
     MAX_BACKING_BLOCKS, MAX_SEGMENT_BLOCKS, MIN_SEGMENT_BLOCKS, NAME_LEN, SECTOR,
 };
 
-/// Most bytes of a volume's name: device-mapper keeps a NUL behind it.
+/// Most bytes of a volume's name: device-mapper keeps a NUL behind the name.
 pub const MAX_NAME: usize = NAME_LEN - 1;
 
-/// What the superblock is to say about the backing device.
+/// The superblock's information about the backing device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backing {
     /// Its size in sectors.
@@ -32,13 +33,15 @@ pub struct Backing {
 }
 
 impl Backing {
-    /// Looks at the backing device at `path`, and that it is not the cache device in disguise.
+    /// Reads it from the backing device at `path`, and checks that this is not the cache device by another
+    /// name.
     ///
     /// # Errors
     /// [`DeviceError::InUse`], [`DeviceError::Overlap`], [`DeviceError::Io`], [`DeviceError::NotADevice`],
     /// [`DeviceError::Unfit`], [`DeviceError::Exchanged`].
     pub fn of(host: &Host, path: &Path, cache: &Device) -> Result<Self, DeviceError> {
-        // First: where the two overlap, the backing device is in use by our own open of the cache device.
+        // First, because where the two overlap, our own open of the cache device makes the backing device
+        // busy.
         let look = Device::open(host, path, Access::Read)?;
         if let Some(words) = overlap::between(host, cache, &look) {
             return Err(DeviceError::Overlap(words));
@@ -50,7 +53,7 @@ impl Backing {
     }
 }
 
-/// What to format, and what to overwrite for it.
+/// The volume to format, and the contents that may be overwritten.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// Name of the volume; empty for none.
@@ -59,12 +62,12 @@ pub struct Request {
     pub backing: Backing,
     /// Bytes per segment.
     pub segment_bytes: u64,
-    /// 1 overwrites what libblkid knows, 2 also dirty data of a volume.
+    /// 1 overwrites contents that libblkid knows, 2 also dirty data of a volume.
     pub force: u8,
 }
 
 impl Request {
-    /// A request with nothing forced and segments of the default size.
+    /// A request without force and with segments of the default size.
     pub fn new(name: &str, backing: Backing) -> Self {
         Self {
             name: name.to_owned(),
@@ -79,14 +82,15 @@ impl Request {
 #[derive(Debug)]
 pub struct Plan {
     superblock: Superblock,
-    /// Something foreign is there: more than the superblock has to go, or libblkid will find it again.
+    /// There are foreign contents: more than the superblock has to be overwritten, or libblkid will find them
+    /// again.
     wipe: bool,
 }
 
-/// What was formatted; serialised, this is what `--json` prints.
+/// The result of a format; serialised, this is printed by `--json`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Summary {
-    /// The cache device, as it was named.
+    /// The cache device, by the path that was given.
     pub cache: PathBuf,
     /// UUID of the volume.
     pub uuid: Uuid,
@@ -167,7 +171,7 @@ fn lay_out(cache: &Device, request: &Request) -> Result<Superblock, DeviceError>
 /// # Errors
 /// [`DeviceError::Usage`].
 pub fn check_name(name: &str) -> Result<(), DeviceError> {
-    // Those that device-mapper and udev do not have to mangle.
+    // Characters that device-mapper and udev do not have to mangle.
     let plain = |c: char| c.is_ascii_alphanumeric() || "#+-.:=@_".contains(c);
     let reason = if name.len() > MAX_NAME {
         format!("it has {} bytes, the most are {MAX_NAME}", name.len())
@@ -181,11 +185,11 @@ pub fn check_name(name: &str) -> Result<(), DeviceError> {
     Err(DeviceError::Usage(format!("the name {name:?} is not possible: {reason}")))
 }
 
-/// Whether what is on the device may be overwritten; true when something foreign has to be wiped.
+/// Whether the contents of the device may be overwritten; true when foreign contents have to be wiped.
 fn allowed(cache: &Device, force: u8) -> Result<bool, DeviceError> {
     let path = || cache.path().to_owned();
     let contents = match inspect::contents(cache, Depth::Count) {
-        // Too short a volume can be read no better than a damaged one.
+        // A volume on a device that is too short is as unreadable as a damaged one.
         Err(DeviceError::Size(_)) if force >= 2 => Contents::Unrecognised,
         other => other?,
     };
@@ -239,10 +243,10 @@ fn allowed(cache: &Device, force: u8) -> Result<bool, DeviceError> {
 }
 
 impl Plan {
-    /// Carries it out on `cache`, the device that it was made for. Instantaneous whatever the size.
+    /// Formats `cache`, the device for which the plan was made. Takes an instant whatever the size.
     ///
     /// # Errors
-    /// [`DeviceError::Io`]. Nothing of what was there before can be counted on then.
+    /// [`DeviceError::Io`]. None of the earlier contents can be relied on then.
     pub fn write(&self, cache: &Device) -> Result<Summary, DeviceError> {
         let sb = &self.superblock;
         if self.wipe {
@@ -256,7 +260,7 @@ impl Plan {
             cache.write(&[0; BLOCK], other * BLOCK as u64)?;
         }
         cache.flush()?;
-        // The rest of the superblock's block is nobody's: a disk with larger sectors has to write it along.
+        // The rest of the superblock's block is unused: a disk with larger sectors has to write it, too.
         let mut block = [0; BLOCK];
         block[..SECTOR].copy_from_slice(&sb.encode());
         cache.write(&block[..cache.logical_block() as usize], 0)?;
@@ -264,7 +268,7 @@ impl Plan {
         Ok(self.summary(cache.path()))
     }
 
-    /// What it will have formatted.
+    /// The summary after the format.
     pub fn summary(&self, cache: &Path) -> Summary {
         let sb = &self.superblock;
         Summary {
@@ -281,7 +285,8 @@ impl Plan {
     }
 }
 
-/// Overwrites the first and the last MiB, where signatures are, but for the first sector, which comes last.
+/// Overwrites the first and the last MiB, where signatures are, except for the first sector, which comes
+/// last.
 fn wipe(cache: &Device) -> Result<(), DeviceError> {
     let zeroes = vec![0; BLANK_BYTES as usize];
     let start = u64::from(cache.logical_block());

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Where the kernel and udev tell about block devices. A parameter, so that tests can build such trees of their own.
+//! The directories in which the kernel and udev describe block devices. They are a parameter, so that tests
+//! can build such trees of their own.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// The directories that everything about a block device is read from.
+/// The directories from which everything about a block device is read.
 #[derive(Debug, Clone)]
 pub struct Host {
     /// sysfs, usually `/sys`.
@@ -33,7 +34,7 @@ pub struct DevNo {
     pub minor: u32,
 }
 
-/// What a path led to.
+/// The kind of file at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A block device.
@@ -62,7 +63,8 @@ impl DevNo {
 }
 
 impl Host {
-    /// The device's directory in sysfs with all links resolved: a partition's is inside its disk's.
+    /// The device's directory in sysfs with all links resolved: that of a partition is inside that of its
+    /// disk.
     pub fn dir(&self, dev: DevNo) -> Option<PathBuf> {
         fs::canonicalize(self.sys.join(format!("dev/block/{dev}"))).ok()
     }
@@ -78,7 +80,7 @@ impl Host {
         if let Some(name) = attr(&dir, "dm/name") {
             return Some(Path::new("/dev/mapper").join(name));
         }
-        // sysfs has `!` where /dev has a directory.
+        // sysfs has `!` in place of a `/` in /dev.
         Some(Path::new("/dev").join(dir.file_name()?.to_str()?.replace('!', "/")))
     }
 
@@ -89,7 +91,8 @@ impl Host {
         DevNo::parse(&attr(dir.parent()?, "dev")?)
     }
 
-    /// What sysfs says of the device, or of the disk that it is a partition of: `queue/...` is of disks only.
+    /// An attribute of the device in sysfs, or of the disk that it is a partition of: only disks have
+    /// `queue/...`.
     pub fn says(&self, dev: DevNo, attribute: &str) -> Option<String> {
         let dir = self.dir(dev)?;
         attr(&dir, attribute).or_else(|| attr(&self.dir(self.disk_of(dev)?)?, attribute))
@@ -120,14 +123,15 @@ impl Host {
         subdirs(&dir.join(what)).iter().filter_map(|d| DevNo::parse(&attr(d, "dev")?)).collect()
     }
 
-    /// The value that udev's database has for `key` of a block device.
+    /// The value of `key` of a block device in udev's database.
     pub fn udev_value(&self, dev: DevNo, key: &str) -> Option<String> {
         let text = fs::read_to_string(self.udev.join(format!("b{dev}"))).ok()?;
         let start = format!("E:{key}=");
         text.lines().find_map(|l| l.strip_prefix(&start)).filter(|v| !v.is_empty()).map(str::to_owned)
     }
 
-    /// The loop devices and what file each has behind it. The kernel adds ` (deleted)` to the path of a removed one.
+    /// The loop devices, each with the file behind it. The kernel adds ` (deleted)` to the path of a removed
+    /// file.
     pub fn loop_files(&self) -> Vec<(String, PathBuf)> {
         subdirs(&self.sys.join("block"))
             .iter()

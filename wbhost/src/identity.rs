@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Which device a backing device really is, whatever the kernel calls it today.
+//! The identity of a backing device, independent of the kernel's present name for it.
 //!
-//! Formatting records the most stable identity; before a volume is resumed, everything the device is known by is
-//! compared with it. So it does not matter when a resume in an early boot stage, without udev, knows less than the
-//! format did.
+//! Formatting records the most stable identity. Before a volume is resumed, the recorded one is compared with
+//! all identities of the device. So a resume in an early boot stage, without udev, may know fewer identities
+//! than the format did.
 
 use crate::{
     device::Device,
@@ -14,7 +14,7 @@ use libblkid_rs::BlkidProbe;
 use std::{fmt, fs, path::Path};
 use writeboost::format::BACKING_ID_LEN;
 
-/// What kind of identity it is, most stable first.
+/// The kinds of identities, most stable first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum IdKind {
     /// UUID of a device-mapper device (LVM, LUKS, multipath), from sysfs `dm/uuid`.
@@ -27,9 +27,10 @@ pub enum IdKind {
     Wwid,
     /// Serial number of a disk, from sysfs or udev's database.
     Serial,
-    /// The name of a device-mapper device without a UUID: whoever makes it again may call it otherwise. Weak.
+    /// The name of a device-mapper device without a UUID: when the device is made again, it may get another
+    /// name. Weak.
     DmName,
-    /// The file behind a loop device, or a regular file: stable only while nobody moves it. Weak.
+    /// The file behind a loop device, or a regular file: stable only until the file is moved. Weak.
     File,
     /// The kernel's name: another device may have it after the next boot. Weak.
     Name,
@@ -47,7 +48,7 @@ impl IdKind {
         IdKind::Name,
     ];
 
-    /// The word for it in the superblock, before the colon.
+    /// The word for the kind in the superblock, before the colon.
     pub fn word(self) -> &'static str {
         match self {
             IdKind::DmUuid => "dm-uuid",
@@ -61,7 +62,7 @@ impl IdKind {
         }
     }
 
-    /// Whether another device can easily come to have the same one.
+    /// Whether another device can easily come to have the same identity.
     pub fn is_weak(self) -> bool {
         matches!(self, IdKind::DmName | IdKind::File | IdKind::Name)
     }
@@ -70,7 +71,7 @@ impl IdKind {
 /// An identity of a device, written `KIND:VALUE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// What kind of identity it is.
+    /// Its kind.
     pub kind: IdKind,
     /// Its value; never empty, no control characters.
     pub value: String,
@@ -83,7 +84,7 @@ impl fmt::Display for Identity {
 }
 
 impl Identity {
-    /// Parses `KIND:VALUE`; `None` when the kind is not known or the value is empty.
+    /// Parses `KIND:VALUE`; `None` when the kind is unknown or the value is empty.
     pub fn parse(s: &str) -> Option<Self> {
         let (word, value) = s.split_once(':')?;
         let kind = IdKind::ALL.into_iter().find(|k| k.word() == word)?;
@@ -91,18 +92,18 @@ impl Identity {
     }
 }
 
-/// How a device compares with the identity that a superblock holds.
+/// The result of comparing a device with the identity in a superblock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Match {
     /// It is the device.
     Same,
-    /// The superblock holds none: whoever formatted did not know.
+    /// The superblock has none: no identity was known at the format.
     NotRecorded,
     /// It is another device: it has an identity of this kind, and a different one.
     Different,
-    /// The recorded identity is a weak one and another now: perhaps the same device, perhaps not.
+    /// The recorded identity is a weak one and differs now: perhaps it is the same device, perhaps not.
     WeaklyDifferent,
-    /// The device has no identity of the recorded kind here, so nothing can be said.
+    /// The device has no identity of the recorded kind here, so nothing can be concluded.
     Unknown,
 }
 
@@ -124,7 +125,7 @@ pub fn compare(recorded: &str, now: &[Identity]) -> Match {
     }
 }
 
-/// Everything that `device` is known by, the most stable first. Empty only for a device that sysfs does not know.
+/// All identities of `device`, the most stable first. Empty only for a device that sysfs does not know.
 pub fn of(host: &Host, device: &Device) -> Vec<Identity> {
     match device.kind() {
         Kind::Block(dev) => of_block(host, dev),
@@ -136,7 +137,7 @@ pub fn of(host: &Host, device: &Device) -> Vec<Identity> {
     }
 }
 
-/// Everything that the block device `dev` is known by, the most stable first.
+/// All identities of the block device `dev`, the most stable first.
 pub fn of_block(host: &Host, dev: DevNo) -> Vec<Identity> {
     let Some(dir) = host.dir(dev) else { return Vec::new() };
     let mut ids = Vec::new();
@@ -144,7 +145,7 @@ pub fn of_block(host: &Host, dev: DevNo) -> Vec<Identity> {
 
     if let (Some(disk), Some(number)) = (host.disk_of(dev), attr(&dir, "partition")) {
         add(IdKind::PartUuid, partition_uuid(host, dev, disk, &dir));
-        // A partition has what its disk has, and its number.
+        // A partition has the identities of its disk, with its number added.
         for id in of_block(host, disk) {
             add(id.kind, (id.kind != IdKind::Name).then(|| format!("{}-part{number}", id.value)));
         }
@@ -174,9 +175,9 @@ fn partition_uuid(host: &Host, dev: DevNo, disk: DevNo, dir: &Path) -> Option<St
         .map(|u| u.to_lowercase())
 }
 
-/// Asks the partition table, for kernels before 6.8 where no udev runs.
+/// Reads the partition table, for kernels before 6.8 on systems without udev.
 fn partition_uuid_from_table(host: &Host, disk: DevNo, number: &str) -> Option<String> {
-    // Only of a device that really is in /dev under the name that sysfs has: a test's tree leads nowhere.
+    // Only for a device that is in /dev under its name in sysfs: a test's tree leads nowhere.
     let path = Path::new("/dev").join(host.name(disk)?);
     let mut probe = BlkidProbe::new_from_filename(&path).ok()?;
     if (probe.get_devno().major(), probe.get_devno().minor()) != (disk.major as _, disk.minor as _) {
@@ -189,7 +190,7 @@ fn partition_uuid_from_table(host: &Host, disk: DevNo, number: &str) -> Option<S
     Some(partition.get_uuid().ok()??.to_string())
 }
 
-/// The identity, if `value` is one that a superblock can hold. Firmware pads serial numbers with blanks.
+/// The identity, if a superblock can hold `value`. Firmware pads serial numbers with blanks.
 fn identity(kind: IdKind, value: &str) -> Option<Identity> {
     let value = if kind == IdKind::File {
         value.to_owned()
@@ -206,7 +207,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    /// A sysfs of one's own: `files` are paths below `/sys/devices` and their text.
+    /// A sysfs tree for a test: `files` are paths below `/sys/devices` and their text.
     fn host(files: &[(&str, &str)], devs: &[(&str, &str)]) -> (tempfile::TempDir, Host) {
         let tmp = tempfile::tempdir().unwrap();
         let root = tmp.path();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What is on a cache device, without changing it.
+//! The contents of a cache device, read without changing them.
 
 use crate::{
     device::Device,
@@ -10,31 +10,32 @@ use crate::{
 use uuid::Uuid;
 use writeboost::engine::replay::{is_empty, Damage, Replay, Want};
 use writeboost::format::{
-    Checkpoint, Chosen, Held, Invalid, Start, Superblock, BLOCK, CHECKPOINT_BLOCKS, FIRST_BLOCK, SECTOR,
+    Checkpoint, Chosen, Held, Invalid, Slot, Start, Superblock, BLOCK, CHECKPOINT_BLOCKS, FIRST_BLOCK, SECTOR,
 };
 
 /// Bytes at the start of a device that are zero on a blank one: the area that belongs to the superblock.
 pub const BLANK_BYTES: u64 = Start::BYTES as u64;
 
-/// Most slots for which the index is built just to count dirty blocks: about 1.5 GB of RAM, a cache of 256 GiB.
+/// Most slots for which the index is built just to count dirty blocks: about 1.5 GB of RAM, a cache of 256
+/// GiB.
 const MAX_COUNTED_SLOTS: u64 = 1 << 26;
 
-/// What a device holds.
+/// The contents of a device.
 #[derive(Debug)]
 pub enum Contents {
-    /// Nothing that libblkid knows, and the first [`BLANK_BYTES`] are zero, or what they hold is a format that was
-    /// interrupted before it wrote the superblock.
+    /// Nothing that libblkid knows, and the first [`BLANK_BYTES`] are zero, or are the remains of a format
+    /// that was interrupted before it wrote the superblock.
     Blank,
     /// Something that libblkid knows.
     Foreign(Vec<Signature>),
-    /// Nothing that anybody knows, but not blank either.
+    /// Neither libblkid nor this program knows the contents, but the device is not blank.
     Unrecognised,
     /// A volume of ours.
     Volume(Box<Volume>),
-    /// Our magic, but nothing that this version can read.
+    /// Our magic, but with contents that this version cannot read.
     Unreadable(Invalid),
-    /// Checkpoints of a volume with a log behind them, where the superblock should be before them nothing or
-    /// something else.
+    /// Checkpoints of a volume with a log behind them, but no superblock: its place is blank or has other
+    /// contents.
     Orphaned,
 }
 
@@ -43,20 +44,20 @@ pub enum Contents {
 pub struct Volume {
     /// The superblock.
     pub superblock: Superblock,
-    /// What the log holds.
+    /// The state of the log.
     pub log: Log,
 }
 
-/// What the log of a volume holds.
+/// The state of a volume's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Log {
-    /// Nothing that is not on the backing device.
+    /// All its data are on the backing device.
     Clean,
     /// Data that is not on the backing device: the number of blocks of 4 KiB, if it was counted.
     Dirty(Option<u64>),
     /// Neither checkpoint is valid.
     NoCheckpoint(Invalid),
-    /// The log ends before what is known durable.
+    /// The log ends before records that are known to be durable.
     Damaged(Damage),
 }
 
@@ -66,7 +67,7 @@ impl Volume {
         Uuid::from_bytes(self.superblock.uuid)
     }
 
-    /// Its name, or its UUID when it has no name: for messages.
+    /// The volume's name, or its UUID when it has no name: for messages.
     pub fn label(&self) -> String {
         match self.superblock.name() {
             "" => self.uuid().to_string(),
@@ -75,17 +76,17 @@ impl Volume {
     }
 }
 
-/// How closely to look at a log that is not empty.
+/// How closely to examine a log that is not empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// Not at all: it counts as dirty, of unknown extent. Whoever resumes it finds out anyway.
+    /// Not at all: the log counts as dirty, of unknown extent. A resume finds out anyway.
     Glance,
-    /// Replay it, to count the dirty blocks: a read per record.
+    /// Replay the log to count the dirty blocks: a read per record.
     Count,
 }
 
-/// Looks at what `device` holds. A volume of ours is reported as such, whatever else libblkid may find there: data
-/// that is cached can look like anything.
+/// Reads the contents of `device`. A volume of ours is reported as such, whatever else libblkid may find
+/// there, because cached data can look like anything.
 ///
 /// # Errors
 /// [`DeviceError::Io`], [`DeviceError::Blkid`].
@@ -106,7 +107,7 @@ pub fn contents(device: &Device, depth: Depth) -> Result<Contents, DeviceError> 
     device.read(&mut bytes, 0)?;
     let start = Start::of(&bytes);
     if let Some(checkpoint) = &start.orphan {
-        // The kernel's rule, as it would be asked by the next table line.
+        // The kernel's rule, as the next table line would apply it.
         let is_orphaned = checkpoint.has_log(device.sectors(), |sector| {
             let mut block = vec![0; BLOCK];
             device.read(&mut block, sector * SECTOR as u64)?;
@@ -134,7 +135,8 @@ fn volume(device: &Device, superblock: Superblock, depth: Depth) -> Result<Volum
 }
 
 fn log(device: &Device, sb: &Superblock, depth: Depth) -> Result<Log, DeviceError> {
-    // One that the medium has lost is as good as one with a wrong checksum; and so is, as in the kernel, one that fails alone.
+    // A checkpoint that the medium has lost counts like one with a wrong checksum; and so does, as in the
+    // kernel, a single one that fails.
     let mut slots = [Held::Unreadable; CHECKPOINT_BLOCKS.len()];
     let mut away = None;
     for (slot, block) in slots.iter_mut().zip(CHECKPOINT_BLOCKS) {
@@ -150,12 +152,12 @@ fn log(device: &Device, sb: &Superblock, depth: Depth) -> Result<Log, DeviceErro
         (Err(invalid), None) => return Ok(Log::NoCheckpoint(invalid)),
     };
     let cp = chosen.checkpoint;
-    // Replay needs an index of the whole cache: an empty log is told from its first header, so that formatting stays
-    // instantaneous. In doubt it is taken for dirty, and replay decides.
+    // Replay needs an index of the whole cache. To keep formatting instantaneous, an empty log is recognised
+    // by its first header. In doubt the log counts as dirty, and replay decides.
     if cp.durable < cp.tail {
         let mut block = [0; BLOCK];
-        let is_there =
-            device.read_if_there(&mut block, slot_offset(sb, cp.tail_segment * sb.segment_blocks))?;
+        let is_there = device
+            .read_if_there(&mut block, slot_offset(sb, cp.tail_segment.first_slot(sb.segment_blocks)))?;
         if is_there && is_empty(sb, &cp, &block) {
             return Ok(Log::Clean);
         }
@@ -167,7 +169,7 @@ fn log(device: &Device, sb: &Superblock, depth: Depth) -> Result<Log, DeviceErro
     count(device, sb, chosen)
 }
 
-/// Whether all that is before the segments can be read, whatever becomes of the checkpoint slots.
+/// Whether everything before the segments can be read, apart from the checkpoint slots.
 fn answers_around(device: &Device) -> bool {
     let mut from = 0;
     CHECKPOINT_BLOCKS.into_iter().chain([FIRST_BLOCK.into()]).all(|to| {
@@ -200,6 +202,6 @@ fn count(device: &Device, sb: &Superblock, chosen: Chosen) -> Result<Log, Device
 }
 
 /// Byte offset of a slot on the cache device.
-fn slot_offset(sb: &Superblock, slot: u32) -> u64 {
-    (u64::from(sb.first_block) + u64::from(slot)) * BLOCK as u64
+fn slot_offset(sb: &Superblock, slot: Slot) -> u64 {
+    (u64::from(sb.first_block) + u64::from(slot.0)) * BLOCK as u64
 }

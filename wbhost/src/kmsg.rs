@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the kernel says while we ask it something. An ioctl answers with a number only; the reason is in its log.
+//! The kernel's messages while we ask it something. An ioctl answers only with a number; the reason is in the
+//! kernel's log.
 
 use nix::libc;
 use std::{
@@ -14,7 +15,7 @@ use std::{
 pub struct Kmsg(Option<File>);
 
 impl Kmsg {
-    /// Begins to listen. Where the log cannot be read it will have been silent.
+    /// Begins to listen. If the log cannot be read, it seems to be silent.
     pub fn listen() -> Self {
         let open = || {
             let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg")?;
@@ -24,7 +25,7 @@ impl Kmsg {
         Self(open().ok())
     }
 
-    /// What the kernel has said since about writeboost, a message each.
+    /// The kernel's messages about writeboost since then.
     pub fn heard(&mut self) -> Vec<String> {
         let Some(file) = &mut self.0 else { return Vec::new() };
         // Each read gives one message; 8 KiB is the kernel's own limit.
@@ -34,7 +35,7 @@ impl Kmsg {
             match file.read(&mut buf) {
                 Ok(0) => break,
                 Ok(n) => heard.extend(message(&String::from_utf8_lossy(&buf[..n]))),
-                // The log has wrapped around: go on with the oldest that is left.
+                // The log has wrapped around: continue with the oldest message that is left.
                 Err(e) if e.raw_os_error() == Some(libc::EPIPE) => (),
                 Err(e) if e.kind() == ErrorKind::Interrupted => (),
                 Err(_) => break,
@@ -44,7 +45,8 @@ impl Kmsg {
     }
 }
 
-/// The text of a log record, `PRIORITY,NUMBER,TIME,FLAGS;TEXT` and lines of properties, if it is about writeboost.
+/// The text of a log record, `PRIORITY,NUMBER,TIME,FLAGS;TEXT` and lines of properties, if it is about
+/// writeboost.
 fn message(record: &str) -> Option<String> {
     let (_, text) = record.lines().next()?.split_once(';')?;
     text.contains("writeboost").then(|| text.to_owned())

@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the programs know of this machine: devices, and volumes made of them. `wbctl`, `wbformat`, `wbdaemon`
-//! and `wbstat` are built on it; it parses no command line and prints nothing.
+//! The programs' access to this machine: devices, and the volumes made of them. `wbctl`, `wbformat`,
+//! `wbdaemon` and `wbstat` are built on this crate; it parses no command line and prints nothing.
 //!
-//! **Devices.** Open one ([`device`]), see who uses it ([`users`]), what is on it ([`inspect`],
-//! [`signature`]), which device it really is ([`identity`]), whether two share bytes ([`overlap`]), whether
-//! it can be used at all ([`fit`]), how busy it is ([`disk`]); write the superblock ([`mod@format`]). What
-//! the bytes mean is not known here but in the engine, `writeboost::format`. sysfs, procfs and udev's
-//! database are read through [`host`].
+//! **Devices.** [`device`] opens one. [`users`] finds its users, [`inspect`] and [`signature`] its contents,
+//! [`identity`] its identity, [`disk`] its load. [`overlap`] finds whether two devices share bytes, [`fit`]
+//! whether a device can be used at all. [`mod@format`] writes the superblock. The meaning of the bytes is not
+//! known here but in the engine, `writeboost::format`. [`host`] reads sysfs, procfs and udev's database.
 //!
-//! **Volumes.** [`create`], [`drain`] and [`remove`] one, tune it by its [`options`], see what the target
-//! says ([`volume`], [`status`], [`report`]), [`watch`] volumes come and go, and learn of [`events`]. All of
-//! it talks to the kernel through [`dm`], which alone knows device-mapper's ioctls. Below that are its node
-//! ([`control`]) and the module.
+//! **Volumes.** [`create`], [`drain`] and [`remove`] handle one volume, and [`options`] tunes it. [`volume`],
+//! [`status`] and [`report`] have the target's answers; [`watch`] notices volumes that come and go, and
+//! [`events`] reports changes. All of it talks to the kernel through [`dm`], which alone knows
+//! device-mapper's ioctls. Below that are its node ([`control`]) and the module.
 //!
-//! What is refused or fails is an [`Error`], or a [`DeviceError`] where it is about one device, with an exit
-//! code of [`exit`].
+//! A refusal or failure is an [`Error`], or a [`DeviceError`] where it is about one device, with an exit code
+//! of [`exit`].
 
 pub mod control;
 pub mod create;

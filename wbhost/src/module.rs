@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 /// The module's name.
 pub const MODULE: &str = "dm-writeboost";
 
-/// Runs modprobe; returns what it said.
+/// Runs modprobe, and returns its message.
 pub fn load() -> String {
-    // It is in sbin, which a user's PATH often lacks.
+    // modprobe is in sbin, which a user's PATH often lacks.
     for program in ["modprobe", "/usr/sbin/modprobe", "/sbin/modprobe"] {
         if let Ok(out) = Command::new(program).arg(MODULE).stdin(Stdio::null()).output() {
             let said = String::from_utf8_lossy(&out.stderr).trim().replace('\n', "; ");

@@ -16,7 +16,7 @@ use std::{
 const DIR: &str = "/dev/mapper";
 /// Device-mapper's own node.
 pub const CONTROL: &str = "/dev/mapper/control";
-/// How long udev may take to make a node after it has said that it is done.
+/// How long udev may take to make a node after it has reported that it is done.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The path of the volume `name`.
@@ -24,15 +24,15 @@ pub fn path(name: &str) -> PathBuf {
     Path::new(DIR).join(name)
 }
 
-/// What is at a path.
+/// The object at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
     Nothing,
     /// The device that it should be.
     Device,
-    /// A node, or a link to one, of another device: a leftover.
+    /// A node of another device, or a link to one: a leftover.
     Stale,
-    /// Something else, such as a file that was written where a device was expected.
+    /// Another object, such as a file that was written in place of a device.
     Other,
 }
 
@@ -50,7 +50,7 @@ fn look(path: &Path, device: Option<Device>) -> At {
     }
 }
 
-/// Checks that a new volume's node can be made: nothing that is not a device has its name.
+/// Checks that a new volume's node can be made: no other object has its name.
 pub fn check_free(name: &str) -> Result<(), Error> {
     match look(&path(name), None) {
         At::Other => Err(Error::Exists(format!(
@@ -61,7 +61,7 @@ pub fn check_free(name: &str) -> Result<(), Error> {
     }
 }
 
-/// Sees to it that `/dev/mapper/NAME` is `device`; `udev` says whether somebody else does.
+/// Makes sure that `/dev/mapper/NAME` is `device`; `udev` says whether udev makes it.
 pub fn make(name: &str, device: Device, udev: bool) -> Result<PathBuf, Error> {
     let path = path(name);
     let start = Instant::now();
@@ -84,7 +84,7 @@ pub fn make(name: &str, device: Device, udev: bool) -> Result<PathBuf, Error> {
 pub fn remove(name: &str, device: Device) {
     let path = path(name);
     if look(&path, Some(device)) == At::Device {
-        // If it fails, a dead node is left, which the next volume of this name replaces.
+        // If this fails, a dead node is left; the next volume of this name replaces it.
         drop(fs::remove_file(path));
     }
 }
@@ -97,7 +97,7 @@ pub fn make_control() {
         .filter_map(|l| l.trim().split_once(' '))
         .find_map(|(minor, name)| (name == "device-mapper").then(|| minor.parse().ok()).flatten());
     if let (Some(minor), false) = (minor, Path::new(CONTROL).exists()) {
-        // If one of these fails, opening the node will, and that is reported.
+        // If one of these fails, opening the node fails, and that is reported.
         drop(fs::create_dir_all(DIR));
         let _ = mknod(CONTROL, SFlag::S_IFCHR, Mode::S_IRUSR | Mode::S_IWUSR, makedev(10, minor));
     }

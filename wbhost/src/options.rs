@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The options of an active volume: looking at them and changing them while it is in use.
+//! The options of an active volume: reading them and changing them while the volume is in use.
 
 use crate::{dm::Dm, host::Host, volume::Volume, Error};
 use serde::Serialize;
@@ -9,7 +9,7 @@ use writeboost::interface::{
     table::{Known, Options, DEFAULT},
 };
 
-/// An option of a volume; serialised, this is what `--json` prints.
+/// An option of a volume; serialised, this is printed by `--json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Setting {
     /// Its name.
@@ -20,20 +20,21 @@ pub struct Setting {
     pub min: u32,
     /// Highest value.
     pub max: u32,
-    /// What the value is counted in.
+    /// The unit of its value.
     pub unit: &'static str,
-    /// What it is for.
+    /// Its purpose.
     pub summary: &'static str,
 }
 
 impl Setting {
-    /// What can be given to [`set`] to have it so again.
+    /// The word for [`set`] that restores this value.
     pub fn word(&self) -> String {
         self.value.map_or_else(|| DEFAULT.to_owned(), |value| value.to_string())
     }
 }
 
-/// The options of `volume` that this program knows, in the target's order. Those that the target does not have are left out.
+/// The options of `volume` that this program knows, in the target's order. Options that the target does not
+/// have are left out.
 pub fn settings(volume: &Volume) -> Vec<Setting> {
     let of = |known: &Known| {
         let value = volume.status.options.get(known.name)?.as_u64();
@@ -56,7 +57,7 @@ pub fn settings(volume: &Volume) -> Vec<Setting> {
 /// [`Error::Usage`] when there is no such option, [`Error::NoVolume`], [`Error::Kernel`].
 pub fn get(host: &Host, name: &str, key: Option<&str>) -> Result<Vec<Setting>, Error> {
     if let Some(key) = key {
-        // Only whether there is one of this name.
+        // Only checks that the option exists.
         check(key, DEFAULT)?;
     }
     let mut settings = settings(&Volume::new(host, Dm::open(false)?.find(name)?)?);
@@ -69,10 +70,12 @@ pub fn get(host: &Host, name: &str, key: Option<&str>) -> Result<Vec<Setting>, E
     }
 }
 
-/// Sets the option `key` of the volume `name`, which stays in use, to `value`: a number, or `default` to take it back.
+/// Sets the option `key` of the volume `name`, which stays in use, to `value`: a number, or `default` to
+/// reset it.
 ///
 /// # Errors
-/// [`Error::Usage`] when there is no such option or its value is out of range, [`Error::NoVolume`], [`Error::Kernel`].
+/// [`Error::Usage`] when there is no such option or its value is out of range, [`Error::NoVolume`],
+/// [`Error::Kernel`].
 pub fn set(host: &Host, name: &str, key: &str, value: &str) -> Result<Setting, Error> {
     check(key, value)?;
     let dm = Dm::open(false)?;
@@ -84,7 +87,7 @@ pub fn set(host: &Host, name: &str, key: &str, value: &str) -> Result<Setting, E
 }
 
 fn check(key: &str, value: &str) -> Result<(), Error> {
-    // What the target does with it, without the target.
+    // The target's own check, without the target.
     Options::check(key, value).map_err(|e| Error::Usage(format!("{key} {value}: {e}")))
 }
 

@@ -33,14 +33,14 @@ pub fn between(host: &Host, cache: &Device, backing: &Device) -> Option<String> 
     }
 }
 
-/// Whether `a` and `b` are two devices for the kernel and one disk, or one partition of it, by its world-wide identifier. Serial numbers
-/// say less: some arrays give all of their disks the same one.
+/// Whether `a` and `b` are two devices for the kernel, but the same disk, or the same partition of it, by the
+/// world-wide identifier. Serial numbers say less: some arrays give all of their disks the same one.
 pub fn is_another_path(host: &Host, a: DevNo, b: DevNo) -> bool {
     let wwid = |dev| identity::of_block(host, dev).into_iter().find(|id| id.kind == IdKind::Wwid);
     a != b && wwid(a).is_some_and(|id| Some(id) == wwid(b))
 }
 
-/// Every device that bytes of `dev` are on: its disk, what it is made of, and so on down.
+/// All devices on which bytes of `dev` are: its disk, the devices that it is made of, and so on down.
 fn below(host: &Host, dev: DevNo) -> BTreeSet<DevNo> {
     let mut all = BTreeSet::new();
     let mut todo = vec![dev];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Taking a volume down. What is dirty stays on the cache device, from where the volume can be resumed.
+//! Removing a volume. Dirty data stay on the cache device, from where the volume can be resumed.
 
 use crate::{
     create::resume_command,
@@ -21,12 +21,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// udev looks at a device whenever somebody has closed it after writing, and has it open itself meanwhile: so long this waits
-/// for whoever is not known to stay.
+/// udev opens a device whenever a process has closed it after writing. This is the time for which the removal
+/// waits for a user that is not known to stay.
 const PATIENCE: Duration = Duration::from_secs(3);
 const PERIOD: Duration = Duration::from_millis(50);
 
-/// What was removed; serialised, this is what `--json` prints.
+/// The result of a removal; serialised, this is printed by `--json`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Removed {
     /// Name of the volume.
@@ -41,11 +41,11 @@ pub struct Removed {
     pub resume_command: String,
 }
 
-/// Removes the volume `name`; with `drained`, writes everything back before. Waits a few seconds for a process that has it open,
-/// but not for a mount or the like.
+/// Removes the volume `name`; with `drained`, writes everything back first. Waits a few seconds for a process
+/// that has the volume open, but not for a mount or the like.
 ///
 /// # Errors
-/// [`Error::InUse`] when somebody has it open, [`Error::NoVolume`], [`Error::Kernel`], and those of
+/// [`Error::InUse`] when the volume is open, [`Error::NoVolume`], [`Error::Kernel`], and those of
 /// [`drain::drain`].
 pub fn remove(
     host: &Host,
@@ -55,7 +55,7 @@ pub fn remove(
     progress: &mut dyn FnMut(&Status),
 ) -> Result<Removed, Error> {
     let dm = Dm::open(false)?;
-    // Looked at when nobody has it open: whoever had may have written.
+    // The state is read when the volume is no longer open, because its last user may have written.
     let volume = patiently(host, &dm, name, || {
         let volume = Volume::new(host, dm.find(name)?)?;
         Ok((volume.open_count == 0).then_some(volume))
@@ -78,7 +78,7 @@ pub fn remove(
     })
 }
 
-/// Tries again while there is no result, or says who is in the way.
+/// Tries again while there is no result, and finally names the users.
 fn patiently<T>(
     host: &Host,
     dm: &Dm,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the target answers to the message `report`, as it is kept and recorded.
+//! The target's answer to the message `report`, in the form in which it is kept and recorded.
 
 use serde::{Deserialize, Serialize};
 use writeboost::interface::report;
@@ -34,7 +34,7 @@ impl Report {
     /// Reads an answer.
     ///
     /// # Errors
-    /// What is wrong, in words.
+    /// The fault, in words.
     pub fn parse(line: &str) -> Result<Self, String> {
         let (answer, map) = report::Report::parse(line).map_err(|e| e.to_string())?;
         let report::Report { segments, first, count, free, open, writing, dirty, clean } = answer;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What libblkid finds on a device: file systems, RAID members, encryption, partition tables.
+//! Signatures that libblkid finds on a device: file systems, RAID members, encryption, partition tables.
 
 use crate::{device::Device, DeviceError};
 use libblkid_rs::{BlkidErr, BlkidProbe, BlkidProbeRet};
 use std::{fmt, os::fd::AsRawFd};
 
-/// Something on a device that libblkid knows.
+/// Contents of a device that libblkid knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signature {
     /// libblkid's name for the type, such as `ext4` or `gpt`.
@@ -27,12 +27,12 @@ impl fmt::Display for Signature {
     }
 }
 
-/// Everything that libblkid finds on `device`, without changing it. Empty when nothing.
+/// Everything that libblkid finds on `device`, without changing it. Empty when it finds nothing.
 ///
 /// # Errors
 /// [`DeviceError::Blkid`] when libblkid fails, for example because of a read error.
 pub fn find(device: &Device) -> Result<Vec<Signature>, DeviceError> {
-    // An empty file has no place for a signature, and libblkid takes size 0 for an error.
+    // An empty file has no place for a signature, and for libblkid size 0 is an error.
     if device.sectors() == 0 {
         return Ok(Vec::new());
     }
@@ -45,7 +45,8 @@ fn probe(device: &Device) -> Result<Vec<Signature>, BlkidErr> {
     probe.enable_superblocks(true)?;
     probe.enable_partitions(true)?;
     let mut found: Vec<Signature> = Vec::new();
-    // One by one, as wipefs does: the safe probe stops when there are two, which is the very case to tell about.
+    // One by one, as wipefs does: the safe probe stops when there are two, and this is the very case to
+    // report.
     while probe.do_probe()? == BlkidProbeRet::Success {
         let value = |name: &str| probe.lookup_value(name).ok();
         let signature = match (value("PTTYPE"), value("TYPE")) {

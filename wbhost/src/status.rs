@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the target says of a volume, with names and words for its numbers, and what to do about them.
+//! The target's status of a volume, with names and words for its numbers, and with advice.
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -13,17 +13,17 @@ use writeboost::{
     policy::silence::SILENT_MS,
 };
 
-/// How a volume is doing.
+/// A volume's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// As it should.
+    /// All works.
     Ok,
     /// It works, but something has failed: see the error counters and the kernel's log.
     Degraded,
     /// It does not accept writes any more.
     Failed,
-    /// The target did not say, or a word that is not known here.
+    /// The target does not report it, or reports an unknown word.
     Unknown,
 }
 
@@ -48,18 +48,18 @@ impl State {
     }
 }
 
-/// Who has set the options about writeback.
+/// The source of the options about writeback.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SteeredBy {
-    /// The target did not say.
+    /// The target does not report it.
     #[default]
     Unknown,
-    /// None of them was given.
+    /// None of the options was given.
     Nobody,
     /// A table line, an administrator or a script.
     Hand,
-    /// A program that does so all the time.
+    /// A program that sets them all the time.
     Daemon,
 }
 
@@ -78,14 +78,14 @@ impl SteeredBy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
-    /// Where the data belong.
+    /// The device where the data belong.
     Backing,
-    /// Where the log is.
+    /// The device with the log.
     Cache,
 }
 
 impl Side {
-    /// What it is called.
+    /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             Side::Backing => "the backing device",
@@ -94,18 +94,18 @@ impl Side {
     }
 }
 
-/// A device that has not answered for so long that something is wrong with it: 30 s, as the kernel sees it.
+/// A device that has not answered for so long that something is wrong with it: 30 s, as in the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Silent {
-    /// Which one.
+    /// The device.
     pub side: Side,
-    /// For how many seconds.
+    /// The silence in seconds.
     pub seconds: u64,
 }
 
 impl Silent {
-    /// The devices that are silent, of which the target says that the backing device and the cache device have not answered for so
-    /// many seconds.
+    /// The silent ones among the backing device and the cache device, which have not answered for so many
+    /// seconds.
     pub fn among([backing, cache]: [u64; 2]) -> impl Iterator<Item = Self> {
         let all = [(Side::Backing, backing), (Side::Cache, cache)];
         let silent = all.into_iter().filter(|(_, seconds)| seconds.saturating_mul(1000) >= SILENT_MS);
@@ -122,67 +122,72 @@ impl std::fmt::Display for Silent {
 /// A status. A block is 4 KiB.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Status {
-    /// How it is doing.
+    /// The volume's health.
     pub state: State,
-    /// UUID of the volume, if the target said.
+    /// UUID of the volume, if the target reports it.
     pub uuid: Option<String>,
-    /// Where the log's head is, in blocks, as dm-writeboost counts it.
+    /// The place of the log's head, in blocks, as dm-writeboost counts it.
     pub cursor_blocks: u64,
     /// Blocks of the whole cache.
     pub cache_blocks: u64,
     /// Segments of the whole cache.
     pub segments: u64,
-    /// Segments that can be written at once, if the target said.
+    /// Segments that can be written at once, if the target reports it.
     pub free_segments: Option<u64>,
     /// Number of the newest part of the log.
     pub current_id: u64,
-    /// Number of the newest one on the cache device.
+    /// Number of the newest part on the cache device.
     pub last_flushed_id: u64,
-    /// Number of the newest one that is written back.
+    /// Number of the newest part that is written back.
     pub last_writeback_id: u64,
     /// Blocks that are not on the backing device yet.
     pub dirty_blocks: u64,
     /// Parts of the log that were written before they were full.
     pub partial_flushed: u64,
-    /// Failed writes to the backing device, if the target said.
+    /// Failed writes to the backing device, if the target reports it.
     pub writeback_errors: Option<u64>,
-    /// Blocks that could not be read from the cache device or did not match their checksum, if the target said.
+    /// Blocks that could not be read from the cache device or did not match their checksum, if the target
+    /// reports it.
     pub read_errors: Option<u64>,
-    /// What the state is not `ok` for, if the target said: `none`, or words with commas between them.
+    /// The reasons why the state is not `ok`, if the target reports them: `none`, or words with commas
+    /// between them.
     pub fault: Option<String>,
-    /// Failed writes to the cache device, those included that went well when repeated, if the target said.
+    /// Failed writes to the cache device, including those that went well when repeated, if the target reports
+    /// it.
     pub cache_write_errors: Option<u64>,
-    /// Dirty blocks that could not be read from the cache device any more and were given up, if the target said.
+    /// Dirty blocks that could not be read from the cache device any more and were given up, if the target
+    /// reports it.
     pub lost_blocks: Option<u64>,
-    /// Failed reads from the backing device, if the target said.
+    /// Failed reads from the backing device, if the target reports it.
     pub backing_read_errors: Option<u64>,
-    /// Reads from the cache device that went well when repeated, if the target said.
+    /// Reads from the cache device that went well when repeated, if the target reports it.
     pub read_again: Option<u64>,
-    /// Whether the cache is full, so that writes go at the pace of writeback, if the target said.
+    /// Whether the cache is full, so that writes go at the pace of writeback, if the target reports it.
     pub full: Option<bool>,
-    /// Flushes and FUA writes taken so far, if the target said.
+    /// Flushes and FUA writes taken so far, if the target reports it.
     pub flushes: Option<u64>,
-    /// Blocks written back so far, if the target said.
+    /// Blocks written back so far, if the target reports it.
     pub written_back_blocks: Option<u64>,
-    /// Blocks written around the cache, which was full, if the target said.
+    /// Blocks written past the cache, which was full, if the target reports it.
     pub written_around_blocks: Option<u64>,
-    /// Segments that are being written back, if the target said.
+    /// Segments that are being written back, if the target reports it.
     pub writing_segments: Option<u64>,
-    /// Who has set the options about writeback.
+    /// The source of the options about writeback.
     pub steered_by: SteeredBy,
-    /// Whether whoever steers has been silent for longer than `steering_timeout`, and the built-in policy is at work, if the
-    /// target said.
+    /// Whether the steering program has been silent for longer than `steering_timeout`, and the built-in
+    /// policy is at work, if the target reports it.
     pub steering_expired: Option<bool>,
-    /// For how many seconds the backing device has not answered though somebody waits for it, if the target said.
+    /// For how many seconds the backing device has not answered a request that waits, if the target reports
+    /// it.
     pub backing_silent_s: Option<u64>,
-    /// The same of the cache device, if the target said.
+    /// The same for the cache device, if the target reports it.
     pub cache_silent_s: Option<u64>,
     /// Requests.
     #[serde(serialize_with = "named_counters")]
     pub counters: Counters,
     /// The target's options and their values.
     pub options: Map<String, Value>,
-    /// Words behind the options that this version does not know.
+    /// Words behind the options that are unknown to this version.
     pub other: Map<String, Value>,
 }
 
@@ -200,7 +205,7 @@ impl Status {
     /// Words of ours may be missing or new; dm-writeboost's may not.
     ///
     /// # Errors
-    /// What is wrong, in words.
+    /// The fault, in words.
     pub fn parse(line: &str) -> Result<Self, String> {
         let mut other = Map::new();
         let known = status::Status::parse(line, |key, value| {
@@ -266,7 +271,7 @@ impl Status {
         Silent::among(self.silent_s())
     }
 
-    /// What is wrong and what to do, a sentence or two for each thing; nothing when all is well.
+    /// The faults and advice, a sentence or two for each; empty when all is well.
     pub fn advice(&self) -> Vec<&'static str> {
         let fault = self.fault.as_deref().unwrap_or("none");
         let mut advice: Vec<_> = fault
@@ -316,7 +321,8 @@ impl Status {
     }
 }
 
-/// A status line whose numbers are all 0 but for these, `KEY VALUE ...`: for tests.
+/// A status line for tests. All its numbers are 0 except these: the `first` ones, `counters`, and `KEY VALUE
+/// ...`.
 #[doc(hidden)]
 pub fn example(first: [u64; 7], counters: u64, named: &str) -> String {
     let first = first.map(|n| n.to_string()).join(" ");

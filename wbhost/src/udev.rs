@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Whether udev runs. devicemapper waits for it without limit whenever its socket exists, and after a crash, in a
-//! container or on a test's root filesystem the socket can be there with nobody behind it.
+//! Whether udev runs. devicemapper waits for udev without limit whenever its socket exists. After a crash, in
+//! a container or on a test's root filesystem the socket can exist without a listener.
 
 use crate::Error;
 use nix::{
@@ -14,20 +14,20 @@ use std::{os::unix::net::UnixStream, path::Path};
 const DIR: &str = "/run/udev";
 const SOCKET: &str = "/run/udev/control";
 
-/// What is behind udev's control socket.
+/// The state of udev's control socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Somebody who listens: udevd, or systemd that would start it.
+    /// There is a listener: udevd, or systemd that would start it.
     Running,
     /// There is no socket.
     Absent,
-    /// A socket with nobody behind it.
+    /// The socket has no listener.
     Stale,
 }
 
 fn state(socket: &Path) -> State {
     match UnixStream::connect(socket) {
-        // The socket is of another type than this one, and the kernel looks for a listener first.
+        // The socket is of another type than ours, and the kernel looks for a listener first.
         Ok(_) => State::Running,
         Err(e) if e.raw_os_error() == Some(libc::EPROTOTYPE) => State::Running,
         Err(e) if e.raw_os_error() == Some(libc::ECONNREFUSED) => State::Stale,
@@ -36,8 +36,8 @@ fn state(socket: &Path) -> State {
     }
 }
 
-/// Whether udev makes the device nodes. Where it left a socket and is gone, hides that from this process, so that
-/// nothing waits for it.
+/// Whether udev makes the device nodes. If udev is gone and has left a socket, hides the socket from this
+/// process, so that nothing waits for it.
 pub fn running() -> Result<bool, Error> {
     match state(Path::new(SOCKET)) {
         State::Running => Ok(true),

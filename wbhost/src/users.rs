@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Who uses a device: mounts, swap, devices stacked on it, loop devices.
+//! The users of a device: mounts, swap, devices stacked on it, loop devices.
 //!
-//! The kernel refuses an exclusive open of a used device; this is for saying who it is, and for regular files, where
-//! there is no exclusive open.
+//! The kernel refuses an exclusive open of a used device. This module names the users, and covers regular
+//! files, for which there is no exclusive open.
 
 use crate::host::{attr, DevNo, Host, Kind};
 use std::{
@@ -42,7 +42,7 @@ impl fmt::Display for User {
     }
 }
 
-/// Everyone who uses the device or file at `path`, or one of the device's partitions.
+/// All users of the device or file at `path`, or of one of the device's partitions.
 pub fn of(host: &Host, path: &Path, kind: Kind) -> Vec<User> {
     match kind {
         Kind::File => {
@@ -80,7 +80,8 @@ fn mounts_of(mountinfo: &str, dev: DevNo) -> Vec<PathBuf> {
             let mut left = left.split(' ').skip(2);
             let number = DevNo::parse(left.next()?)?;
             let path = unescape(left.nth(1)?);
-            // File systems over several devices (btrfs) have a number of their own; there the source tells.
+            // File systems over several devices (btrfs) have a number of their own; for them the source
+            // tells.
             let source = unescape(right.split(' ').nth(1)?);
             (number == dev || device_at(&source) == Some(dev)).then(|| path.into())
         })

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! An active volume: what device-mapper and the target say about it, put together.
+//! An active volume: the answers of device-mapper and of the target, combined.
 
 use crate::{
     dm::Mapped,
@@ -25,7 +25,7 @@ pub struct Below {
     pub number: String,
 }
 
-/// An active volume; serialised, this is what `--json` prints.
+/// An active volume; serialised, this is printed by `--json`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Volume {
     /// Its name.
@@ -38,7 +38,7 @@ pub struct Volume {
     pub size_sectors: u64,
     /// Its size in bytes.
     pub size_bytes: u64,
-    /// How many have it open.
+    /// How often it is open.
     pub open_count: u32,
     /// Whether it is suspended.
     pub suspended: bool,
@@ -54,15 +54,16 @@ pub struct Volume {
     pub read_hit_percent: Option<f64>,
     /// Writes whose block was in the cache, in percent; null before the first.
     pub write_hit_percent: Option<f64>,
-    /// Names of the options that were given, by the table line or by a message; the built-in policy decides about the rest.
+    /// Names of the options that were given, by the table line or by a message; the built-in policy decides
+    /// about the others.
     pub given: Vec<String>,
-    /// What the target says.
+    /// The target's status.
     #[serde(flatten)]
     pub status: Status,
 }
 
 impl Volume {
-    /// Puts together what is known of the device `m`.
+    /// Combines all that is known of the device `m`.
     ///
     /// # Errors
     /// [`Error::Failed`] when the target's answer is not understood.
@@ -70,8 +71,8 @@ impl Volume {
         Self::again(host, m, None)
     }
 
-    /// The same, when something is known of it from `before`: the paths of its devices, which take a while to find, are taken
-    /// from there where the numbers are the same.
+    /// The same with the earlier state `before`. The paths of the volume's devices take a while to find, and
+    /// are copied from there where the numbers are the same.
     ///
     /// # Errors
     /// Those of [`Volume::new`].

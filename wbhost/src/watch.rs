@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Volumes come and go, and on some kernels without an event: which volumes there are now, and which are
-//! gone.
+//! Volumes come and go, on some kernels without an event. Finds the volumes that are there now, and those
+//! that are gone.
 
 use crate::{
     dm::{Dm, Mapped},
@@ -13,17 +13,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Watches which volumes there are.
+/// Watches for volumes that come and go.
 pub struct Watch {
     /// `None` before device-mapper was there for the first time, and after it has failed.
     dm: Option<Dm>,
     every: Duration,
-    /// When all devices were looked through.
+    /// When all devices were last looked through.
     looked_at: Option<Instant>,
     known: BTreeSet<String>,
 }
 
-/// What a look has found.
+/// The result of a look.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Look {
     /// The volumes that are there, by name.
@@ -33,8 +33,8 @@ pub struct Look {
 }
 
 impl Watch {
-    /// Nothing is known yet. A look finds new volumes when device-mapper has had an event, and when none has
-    /// looked through all devices for `every`: with zero at once.
+    /// Nothing is known yet. A look finds new volumes after an event of device-mapper, and also when no look
+    /// has gone through all devices for `every`; with zero, every look does.
     pub fn new(every: Duration) -> Self {
         Self { dm: None, every, looked_at: None, known: BTreeSet::new() }
     }
@@ -44,13 +44,13 @@ impl Watch {
         Self { dm: Some(dm), ..Self::new(every) }
     }
 
-    /// Device-mapper, as the last look has left it: there is one if it has found a volume.
+    /// Device-mapper, as the last look has left it; it is there if that look has found a volume.
     pub fn dm(&self) -> Option<&Dm> {
         self.dm.as_ref()
     }
 
-    /// Looks which volumes there are. There are none where the kernel has no device-mapper; it may come
-    /// later.
+    /// Looks for the volumes that are there. There are none where the kernel has no device-mapper; it may
+    /// come later.
     ///
     /// # Errors
     /// [`Error::Failed`] without the rights, [`Error::Kernel`]. The next look opens device-mapper again.
@@ -87,7 +87,7 @@ impl Watch {
         Ok(there)
     }
 
-    /// Compares what there is with what there was.
+    /// Compares the present volumes with the earlier ones.
     fn found(&mut self, there: Vec<Mapped>) -> Look {
         let now = there.iter().map(|m| m.name.clone()).collect();
         let before = mem::replace(&mut self.known, now);

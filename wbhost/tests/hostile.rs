@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What `wbformat` and `wbctl` say of a hostile cache device is what the engine says of it. The images are those that the
-//! fuzzer has found worth keeping.
+//! The verdict of `wbformat` and `wbctl` on a hostile cache device is the engine's verdict. The images are
+//! those that the fuzzer has kept.
 
 use std::{
     fs::{self, File},
@@ -20,7 +20,7 @@ use writeboost_fuzz::{
     volume::{Fate, Volume},
 };
 
-/// What the engine says: its fate, and the number of dirty blocks.
+/// The engine's verdict: the number of dirty blocks, or its fate.
 fn engine(image: &Image) -> Result<u64, Fate> {
     Volume::open(image.build(), 1).map(|v| v.state().dirty)
 }
@@ -55,7 +55,7 @@ fn the_tools_say_what_the_engine_says() {
             (engine, said) => panic!("{}: engine {engine:?}, tools {said:?}", path.display()),
         };
         seen[kind] += 1;
-        // A glance may say less, but never that there is nothing when there is something.
+        // A glance may say less, but never that the log is empty when it is not.
         if let Ok(Contents::Volume(v)) = glance {
             assert!(matches!(v.log, Log::Clean | Log::Dirty(None) | Log::NoCheckpoint(_)), "{:?}", v.log);
             assert!(v.log != Log::Clean || kind == 0, "{}", path.display());

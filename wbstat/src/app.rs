@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the dashboard knows and how it changes: by keys and by samples, without a terminal.
+//! The state of the dashboard, and its changes by keys and by samples, without a terminal.
 
 use crate::{
     rates::Rates,
@@ -10,19 +10,19 @@ use crate::{
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Samples that are remembered for the lines: ten minutes of seconds.
+/// Samples that are kept for the curves: ten minutes of seconds.
 const HISTORY: usize = 600;
-/// Characters that a value may have.
+/// Most characters of a value.
 const MOST_TYPED: usize = 12;
 /// Seconds between samples that keys can choose.
 const INTERVALS: [f64; 7] = [0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0];
 
-/// What volumes are sorted by.
+/// The sort orders of volumes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sort {
     /// Name.
     Name,
-    /// What is wrong, first.
+    /// Volumes with faults first.
     State,
     /// Part that is dirty.
     Dirty,
@@ -47,34 +47,34 @@ impl Sort {
     }
 }
 
-/// What is asked or told over the screen.
+/// A question or a message over the screen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dialog {
-    /// What the keys do.
+    /// The help on the keys.
     Help,
-    /// Which option is to be changed: its number in [`tunables::all`].
+    /// The choice of the option to change: its number in [`tunables::all`].
     Choose(usize),
-    /// Which value it is to have, as far as that is typed, and what is wrong with it.
+    /// The input of the new value.
     Type {
         /// Number of the option.
         option: usize,
-        /// What is typed.
+        /// The text typed so far.
         text: String,
-        /// What is wrong with it.
+        /// The fault of the text.
         error: Option<String>,
     },
-    /// Whether it is meant.
+    /// The request for confirmation.
     Confirm {
         /// Number of the option.
         option: usize,
         /// The value.
         value: String,
     },
-    /// What came of it.
+    /// The result.
     Told(String),
 }
 
-/// What somebody else has to do.
+/// An action that the caller has to perform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Nothing.
@@ -94,14 +94,14 @@ pub enum Action {
     },
 }
 
-/// What is known of one volume.
+/// A volume as seen so far.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
-    /// At the last sample.
+    /// The last sample.
     pub now: VolumeSample,
-    /// Between that and the one before.
+    /// The rates between that sample and the one before.
     pub rates: Rates,
-    /// The rates before, the newest last.
+    /// The earlier rates, the newest last.
     pub history: VecDeque<Rates>,
 }
 
@@ -114,26 +114,26 @@ pub struct App {
     pub volumes: BTreeMap<String, Seen>,
     /// The selected one.
     pub selected: Option<String>,
-    /// What they are sorted by, and whether the other way round.
+    /// The sort order.
     pub sort: Sort,
-    /// See `sort`.
+    /// Whether the order is reversed.
     pub reverse: bool,
-    /// Whether only the selected one is shown, with all that there is to know.
+    /// Whether only the selected volume is shown, with all details.
     pub detail: bool,
-    /// Whether samples are not looked at.
+    /// Whether samples are ignored.
     pub paused: bool,
     /// Whether this is a recording.
     pub replay: bool,
     /// Seconds between samples.
     pub interval_s: f64,
-    /// What is over the screen.
+    /// The dialog over the screen.
     pub dialog: Option<Dialog>,
     /// Why there are no new samples.
     pub error: Option<String>,
 }
 
 impl App {
-    /// One that has seen nothing yet.
+    /// A dashboard without samples.
     pub fn new(interval_s: f64, replay: bool) -> Self {
         Self {
             at_ms: 0,
@@ -179,7 +179,7 @@ impl App {
         }
     }
 
-    /// There is no sample, and why.
+    /// There is no sample; `error` says why.
     pub fn fail(&mut self, error: String) {
         self.error = Some(error);
     }
@@ -384,7 +384,7 @@ mod tests {
         press(&mut app, "r");
         assert_eq!(names(&app), "abc");
         assert_eq!(app.selected.as_deref(), Some("b"), "the volume stays, wherever it goes");
-        // It is gone.
+        // The volume is gone.
         app.see(&Sample { at_ms: 2000, volumes: vec![volume("c", "ok", 0)] });
         assert_eq!((app.selected.as_deref(), app.volumes.len()), (Some("c"), 1));
         app.see(&Sample { at_ms: 3000, volumes: vec![] });
@@ -458,7 +458,7 @@ mod tests {
             app.see(&Sample { at_ms: 1000 * i, volumes: vec![volume("a", "ok", 0)] });
         }
         assert_eq!(app.volumes["a"].history.len(), HISTORY);
-        // Another volume of that name.
+        // Another volume of the same name.
         let other = VolumeSample { uuid: Some("x".into()), ..volume("a", "ok", 0) };
         app.see(&Sample { at_ms: 800_000, volumes: vec![other] });
         assert_eq!(app.volumes["a"].history.len(), 0);

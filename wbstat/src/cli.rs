@@ -99,7 +99,7 @@ impl Source {
         }
     }
 
-    /// How long to wait for the sample after this one.
+    /// The time to wait for the sample after this one.
     fn wait(&self, interval: f64) -> Duration {
         match self {
             Source::Live(_) => Duration::from_secs_f64(interval),
@@ -113,11 +113,11 @@ impl Source {
     }
 }
 
-/// Runs it.
+/// Runs the program.
 pub fn run(args: &Args) -> ExitCode {
     match execute(args) {
         Ok(()) => ExitCode::SUCCESS,
-        // Nobody reads it any more.
+        // The reader of the output is gone.
         Err(e) if e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) => {
             ExitCode::SUCCESS
         }
@@ -152,7 +152,7 @@ fn execute(args: &Args) -> Result<()> {
         _ if args.once => Some(Format::Text),
         _ => None,
     };
-    // On the terminal errors are shown until they are over; but not having the rights is one at once.
+    // On the terminal, errors are shown until they are over; but missing rights are an error at once.
     let first = source.next()?.context("there is no sample")?;
     if let Some(out) = &mut recording {
         record(out, &first)?;
@@ -173,22 +173,22 @@ fn execute(args: &Args) -> Result<()> {
     }
 }
 
-/// Runs `f` with the terminal, and gives that back as it was, also when there is a panic.
+/// Runs `f` with the terminal, and restores the terminal afterwards, also after a panic.
 ///
 /// # Errors
 /// Those of `f`, and that the terminal cannot be used.
 pub fn on_terminal<R>(f: impl FnOnce(&mut DefaultTerminal) -> Result<R>) -> Result<R> {
-    // This also has a panic restore it.
+    // After this call a panic restores the terminal, too.
     let mut terminal = ratatui::try_init().context("cannot use the terminal")?;
     let result = f(&mut terminal);
     ratatui::restore();
     result
 }
 
-/// Ends the program as soon as its terminal is gone, as when a connection is cut: whoever waits for keys would be told for ever that
-/// there is something to read, and read nothing.
+/// Ends the program as soon as its terminal is gone, as when a connection is cut. A program that waits for
+/// keys would otherwise be told for ever that there is something to read, and read nothing.
 fn end_with_terminal() -> Result<()> {
-    // The one that keys come from.
+    // The terminal that keys come from.
     let tty = if io::stdin().is_terminal() {
         io::stdin().as_fd().try_clone_to_owned()?
     } else {
@@ -218,7 +218,7 @@ fn print_samples(
     }
     let mut before = first;
     loop {
-        // A recording is for scripts as fast as they can read it.
+        // A recording is printed as fast as the script can read it.
         if matches!(source, Source::Live(_)) {
             thread::sleep(source.wait(args.interval));
         }
@@ -254,7 +254,7 @@ fn show(
     terminal.draw(|frame| ui::draw(frame, &app, look))?;
     while !stop.load(Ordering::Relaxed) {
         let mut changed = false;
-        // A signal is seen within this time.
+        // A signal is noticed within this time.
         let wait = next.saturating_duration_since(Instant::now()).min(Duration::from_millis(500));
         if event::poll(wait)? {
             changed = true;
@@ -288,7 +288,7 @@ fn show(
                         record(out, &sample)?;
                     }
                 }
-                // The last one stays.
+                // The last sample stays.
                 Ok(None) => (),
                 Err(e) => app.fail(format!("{e:#}")),
             }
@@ -301,7 +301,7 @@ fn show(
     Ok(())
 }
 
-/// What the terminal can do, by what its environment says.
+/// The abilities of the terminal, by the environment variables.
 fn look(args: &Args) -> Look {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     let term = variable("TERM");

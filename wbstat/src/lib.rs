@@ -2,8 +2,9 @@
 
 //! Shows writeboost volumes live.
 //!
-//! [`sample`] is what is known of all volumes at a moment, from the machine or from a recording; [`rates`] what has happened between
-//! two of these; [`app`] what the dashboard knows and how keys change it; [`ui`] how that looks; [`print`](mod@print) the same for scripts.
+//! [`sample`] is the state of all volumes at a moment, from the machine or from a recording. [`rates`] are
+//! the changes between two samples. [`app`] is the state of the dashboard, which keys change, and [`ui`]
+//! draws it. [`print`](mod@print) prints samples for scripts.
 
 pub mod app;
 pub mod cli;

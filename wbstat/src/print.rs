@@ -42,7 +42,7 @@ struct JsonVolume<'a> {
     rates: Rates,
 }
 
-/// What to print of `now`, which came after `before`.
+/// The output for `now`, which came after `before`.
 pub fn sample(format: Format, before: &Sample, now: &Sample) -> String {
     let seconds = now.at_ms.saturating_sub(before.at_ms) as f64 / 1000.0;
     let rates = |v: &VolumeSample| {
@@ -68,7 +68,7 @@ pub fn sample(format: Format, before: &Sample, now: &Sample) -> String {
                     }
                 })
                 .collect();
-            // Only maps with keys that are not strings fail, and there are none.
+            // Only maps whose keys are not strings fail, and there are none.
             format!("{}\n", serde_json::to_string(&Line { time_ms: now.at_ms, volumes }).unwrap_or_default())
         }
     }
@@ -78,7 +78,7 @@ fn text(v: &VolumeSample, r: &Rates) -> String {
     let ms = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}"));
     let percent = |p: Option<f64>| p.map_or_else(|| "-".to_owned(), |p| format!("{p:.0} %"));
     let mut out = format!("{}: {}, {}\n", v.name, v.state, activity(v, r));
-    // A string takes everything.
+    // Writing to a string cannot fail.
     let _ = writeln!(
         out,
         "  log {:.0} % in use, cache {:.0} % dirty ({}), {} of {} segments free",
@@ -119,7 +119,7 @@ fn text(v: &VolumeSample, r: &Rates) -> String {
 
 fn csv(at_ms: u64, v: &VolumeSample, r: &Rates) -> String {
     let some = |x: Option<f64>| x.map_or_else(String::new, |x| format!("{x:.3}"));
-    // Names have no commas, and faults have: in quotes.
+    // Names have no commas, but faults do: they are in quotes.
     format!(
         "{at_ms},{},{},\"{}\",{},{:.2},{:.2},{},{},{:.2},{:.2},{:.2},{},{},{:.0},{:.0},{:.0},{},{},{},{:.2},{:.2},{},{}\n",
         v.name,
@@ -186,7 +186,7 @@ mod tests {
         );
         assert_eq!((v["used_percent"].as_f64(), v["reads"].as_u64()), (Some(50.0), Some(7)));
         assert!(sample(Format::Text, &a, &b).starts_with("v: ok, in use\n  log 50 % in use"));
-        // The first sample has no past.
+        // The first sample has no earlier one to compare with.
         assert!(sample(Format::Text, &Sample::default(), &b).contains("v: ok, idle"));
     }
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What has happened between two samples, a second.
+//! The changes between two samples, per second.
 
 use crate::sample::VolumeSample;
 use serde::Serialize;
 use wbhost::disk::DiskStat;
 use writeboost::format::BLOCK;
 
-/// What a volume did between two samples.
+/// The activity of a volume between two samples.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Rates {
     /// Reads a second.
@@ -20,45 +20,46 @@ pub struct Rates {
     pub read_hit_percent: Option<f64>,
     /// Writes whose block was in the cache, in percent; `None` without writes.
     pub write_hit_percent: Option<f64>,
-    /// Bytes read and written by users, a second.
+    /// Bytes read by users, a second.
     pub read_bytes: f64,
-    /// See `read_bytes`.
+    /// Bytes written by users, a second.
     pub write_bytes: f64,
     /// Bytes written back a second.
     pub written_back_bytes: f64,
-    /// Time that a read, a write and a flush of the volume took, in milliseconds; `None` without any.
+    /// Time that a read of the volume took, in milliseconds; `None` without any.
     pub read_ms: Option<f64>,
-    /// See `read_ms`.
+    /// Time that a write took, likewise.
     pub write_ms: Option<f64>,
-    /// See `read_ms`.
+    /// Time that a flush took, likewise.
     pub flush_ms: Option<f64>,
     /// The backing device.
     pub backing: Device,
     /// The cache device.
     pub cache: Device,
-    /// Errors that are new.
+    /// New errors.
     pub errors: u64,
 }
 
-/// What a device below did.
+/// The activity of a device below.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Device {
     /// Part of the time in which it had something to do, in percent.
     pub busy_percent: f64,
-    /// Requests that it had at a time, on average.
+    /// Requests at the device at a time, on average.
     pub queue: f64,
-    /// Bytes a second that it read and wrote.
+    /// Bytes a second that it read.
     pub read_bytes: f64,
-    /// See `read_bytes`.
+    /// Bytes a second that it wrote.
     pub write_bytes: f64,
     /// Time that a read took, in milliseconds; `None` without any.
     pub read_ms: Option<f64>,
-    /// The same of a write.
+    /// The same for a write.
     pub write_ms: Option<f64>,
 }
 
 impl Rates {
-    /// What came between `before` and `now`, which is `seconds` later. Counts that went back, as after `clear_stat`, begin anew.
+    /// The changes between `before` and `now`, which is `seconds` later. Counts that went back, as after
+    /// `clear_stat`, begin anew.
     pub fn between(before: &VolumeSample, now: &VolumeSample, seconds: f64) -> Self {
         if !seconds.is_finite() || seconds <= 0.0 {
             return Self::default();
@@ -108,7 +109,7 @@ fn average(ms: u64, n: u64) -> Option<f64> {
     (n > 0).then(|| ms as f64 / n as f64)
 }
 
-/// What a volume is doing, in a few words.
+/// The activity of a volume, in a few words.
 pub fn activity(v: &VolumeSample, rates: &Rates) -> &'static str {
     match () {
         () if v.suspended => "suspended",

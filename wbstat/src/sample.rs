@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What is known of all volumes at a moment. This is what is recorded, a line of JSON for each sample.
+//! The state of all volumes at a moment. Samples are recorded, a line of JSON for each.
 
 use anyhow::{bail, Context, Result};
 use serde::{Deserialize, Serialize};
@@ -24,13 +24,14 @@ use wbhost::{
 
 /// Version of a recording.
 const VERSION: u32 = 1;
-/// Cells of the map that are asked for: enough for a wide screen.
+/// Cells of the map in a report: enough for a wide screen.
 const CELLS: u32 = 2048;
-/// So many segments are looked at in a sample without a thought; of a larger cache the map is not taken each time.
+/// With up to so many segments a map is cheap, and every sample has one. For a larger cache the map is not
+/// taken each time.
 const CHEAP_SEGMENTS: u64 = 1 << 18;
-/// Who steers when somebody does all the time.
+/// The value of "steered by" while a program sets the options all the time.
 pub const STEERED: &str = "wbdaemon";
-/// How often that of a larger one is.
+/// How often the map of a larger cache is taken.
 const DEAR_PERIOD: Duration = Duration::from_secs(10);
 
 /// All volumes at a moment.
@@ -48,17 +49,17 @@ pub struct Sample {
 pub struct VolumeSample {
     /// Its name.
     pub name: String,
-    /// Its UUID, if the target said.
+    /// Its UUID, if the target reports it.
     pub uuid: Option<String>,
     /// `ok`, `degraded`, `failed` or `unknown`.
     pub state: String,
-    /// What is wrong: `none`, or words with commas between them.
+    /// The faults: `none`, or words with commas between them.
     pub fault: String,
-    /// What to do about it.
+    /// Advice about the faults.
     pub advice: Vec<String>,
     /// Whether it is suspended.
     pub suspended: bool,
-    /// Whether writes are as fast as the backing device, for want of room.
+    /// Whether writes are only as fast as the backing device, for want of room.
     pub full: bool,
     /// Path of the backing device.
     pub backing: String,
@@ -92,17 +93,18 @@ pub struct VolumeSample {
     pub lost_blocks: u64,
     /// Options, and their values where they were given.
     pub options: Vec<(String, Option<u64>)>,
-    /// Who has set the options about writeback. Older recordings do not say.
+    /// The source of the options about writeback. Older recordings do not have it.
     #[serde(default)]
     pub set_by: SteeredBy,
-    /// Whether whoever steers is silent.
+    /// Whether the steering program is silent.
     pub steering_expired: bool,
-    /// For how many seconds the backing device and the cache device have not answered. Older recordings do not say.
+    /// For how many seconds the backing device and the cache device have not answered. Older recordings do
+    /// not have it.
     #[serde(default)]
     pub silent_s: [u64; 2],
-    /// The state of the segments, if the target could say.
+    /// The state of the segments, if the target can report it.
     pub report: Option<Report>,
-    /// What the kernel counts of the volume itself, the backing and the cache device.
+    /// The kernel's counters for the volume itself, the backing and the cache device.
     pub disks: [DiskStat; 3],
 }
 
@@ -147,7 +149,8 @@ impl VolumeSample {
         Silent::among(self.silent_s).map(|s| s.to_string())
     }
 
-    /// The state as it looks: a volume whose device does not answer is not as it should be, though nothing has failed.
+    /// The state as it is shown: a volume whose device does not answer is degraded, though nothing has
+    /// failed.
     pub fn looks(&self) -> &str {
         match self.state.as_str() {
             "ok" if self.silent().next().is_some() => "degraded",
@@ -170,7 +173,7 @@ impl VolumeSample {
         self.options.iter().find(|(n, _)| n == name)?.1
     }
 
-    /// Who decides how much is written back, for people.
+    /// The part that decides how much is written back, in words.
     pub fn steered_by(&self) -> &'static str {
         match self.set_by {
             _ if self.steering_expired => "built-in policy (steering is silent)",
@@ -181,7 +184,7 @@ impl VolumeSample {
         }
     }
 
-    /// What writeback may do, for people.
+    /// The present limit of writeback, in words.
     pub fn throttle(&self) -> String {
         if self.steering_expired {
             return "as it sees fit".to_owned();
@@ -218,7 +221,7 @@ pub struct Live {
     known: BTreeMap<String, Known>,
 }
 
-/// What is kept of a volume from sample to sample.
+/// The data that are kept about a volume from sample to sample.
 struct Known {
     volume: Volume,
     /// The volume itself, the backing and the cache device, as far as the kernel counts them.
@@ -238,7 +241,7 @@ impl Known {
     }
 
     fn report(&mut self, dm: &Dm, now: SystemTime) -> Option<Report> {
-        // A suspended one does not answer before it is resumed.
+        // A suspended volume does not answer before it is resumed.
         if self.mute || self.volume.suspended {
             return None;
         }
@@ -253,7 +256,7 @@ impl Known {
                 self.map = is_dear.then(|| (now, report.clone()));
                 Some(report)
             }
-            // Each time it would log that it does not know the message.
+            // Another question would only make the target log again that it does not know the message.
             Err(Error::Kernel(_) | Error::Failed(_)) => {
                 self.mute = true;
                 None
@@ -270,13 +273,13 @@ impl Known {
 }
 
 impl Live {
-    /// None yet.
+    /// No volumes yet.
     pub fn new() -> Self {
-        // Every sample shows what there is at that moment.
+        // Every sample shows the volumes of that moment.
         Self { host: Host::default(), watch: Watch::new(Duration::ZERO), known: BTreeMap::new() }
     }
 
-    /// Looks at all of them.
+    /// Looks at all volumes.
     ///
     /// # Errors
     /// [`Error::Failed`] without the rights, [`Error::Kernel`].
@@ -347,10 +350,10 @@ pub fn record(out: &mut impl Write, sample: &Sample) -> Result<()> {
     Ok(out.flush()?)
 }
 
-/// Reads a recording. One that ends within a line, as when the power was cut, is good up to there.
+/// Reads a recording. One that ends within a line, as when the power was cut, is valid up to there.
 ///
 /// # Errors
-/// What is wrong, and on which line.
+/// The fault, and its line.
 pub fn read_recording(input: impl BufRead) -> Result<Vec<Sample>> {
     let mut lines = input.lines();
     let head = lines.next().context("it is empty")??;

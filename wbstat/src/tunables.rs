@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The options that can be changed while one looks.
+//! The options that can be changed in the dashboard.
 
 use writeboost::interface::table::{Known, Options, DEFAULT};
 
-/// All that do something, in the target's order.
+/// All options that have an effect, in the target's order.
 pub fn all() -> impl Iterator<Item = &'static Known> {
     Options::known().iter().filter(|k| k.min < k.max)
 }
@@ -12,7 +12,7 @@ pub fn all() -> impl Iterator<Item = &'static Known> {
 /// Checks a value for an option.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The fault of the value.
 pub fn check(name: &str, value: &str) -> Result<(), String> {
     Options::check(name, value).map_err(|e| e.to_string())
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The screen: what is drawn where, at any size, with colours or without, with block characters or only ASCII.
+//! The screen: its layout at any size, with or without colours, with block characters or only ASCII.
 //!
-//! Colour never says anything alone: there is a word or another character beside it.
+//! Colour never carries information alone: there is a word or another character beside it.
 
 use crate::{
     app::{App, Dialog, Seen},
@@ -20,18 +20,18 @@ use ratatui::{
 use wbhost::report::Cell;
 use writeboost::format::BLOCK;
 
-/// Smaller than this there is only a word about it.
+/// On a smaller screen only a message is shown.
 const LEAST: (u16, u16) = (40, 10);
-/// Columns of the label before a line of values, and of the value behind it.
+/// Columns of the label before a line of values, and of the value behind the line.
 const LABEL: usize = 11;
 const VALUE: usize = 22;
 
-/// What the terminal can do.
+/// The abilities of the terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Look {
     /// It has colours.
     pub colour: bool,
-    /// It has no other characters than ASCII.
+    /// It has only ASCII characters.
     pub ascii: bool,
 }
 
@@ -83,13 +83,13 @@ impl Look {
     fn bar(self, part: f64, width: usize) -> String {
         let (full, empty) = if self.ascii { ('#', '.') } else { ('█', '░') };
         let n = ((part.clamp(0.0, 1.0) * width as f64).round() as usize).min(width);
-        // Something is not nothing.
+        // A part that is not zero shows at least one character.
         let n = if part > 0.0 && n == 0 && width > 0 { 1 } else { n };
         std::iter::repeat_n(full, n).chain(std::iter::repeat_n(empty, width - n)).collect()
     }
 
-    /// The last `width` values as characters of different height, in so many rows, the topmost first. As high as the highest of
-    /// them, unless the `top` is known.
+    /// The last `width` values as characters of different height, in so many rows, the topmost first. The
+    /// highest value fills all rows, unless `top` does.
     fn plot(
         self,
         values: impl Iterator<Item = f64>,
@@ -194,7 +194,7 @@ fn header(app: &App, look: Look, width: usize) -> Line<'static> {
     flags.extend(app.paused.then_some("PAUSED"));
     let mut parts = vec![order, format!("every {} s", app.interval_s), clock(app.at_ms)];
     parts.extend(flags.into_iter().map(str::to_owned));
-    // What matters least goes first when there is no room.
+    // Without enough room the least important parts are left out first.
     let left: usize = spans.iter().map(Span::width).sum();
     while !parts.is_empty() && left + 1 + parts.join("  ").len() > width {
         parts.remove(0);
@@ -239,7 +239,7 @@ fn volumes(app: &App, look: Look, area: Rect) -> Vec<Line<'static>> {
         )
     };
     let mut lines = vec![Line::styled(fit(&head, width), look.dim())];
-    // The selected one is always in sight.
+    // The selected volume is always visible.
     let rows = usize::from(area.height).saturating_sub(1).max(1);
     let at = all.iter().position(|s| Some(&s.now.name) == app.selected.as_ref()).unwrap_or(0);
     let from = (at + 1).saturating_sub(rows);
@@ -282,7 +282,7 @@ fn volumes(app: &App, look: Look, area: Rect) -> Vec<Line<'static>> {
     lines
 }
 
-/// The selected volume, on what is left of the screen.
+/// The selected volume, on the rest of the screen.
 fn overview(frame: &mut Frame<'_>, area: Rect, seen: &Seen, look: Look) {
     let (v, r) = (&seen.now, &seen.rates);
     let inner = framed(frame, area, v, r, look);
@@ -295,10 +295,10 @@ fn overview(frame: &mut Frame<'_>, area: Rect, seen: &Seen, look: Look) {
     frame.render_widget(Paragraph::new(lines), inner);
 }
 
-/// Fills what is left of `height` rows.
+/// Fills the rest of `height` rows.
 fn curves_and_map(lines: &mut Vec<Line<'static>>, seen: &Seen, look: Look, width: usize, height: usize) {
     let left = height.saturating_sub(lines.len());
-    // The map is as large as its cells want, if the curves have a row each; but it has two rows at least.
+    // The map gets as many rows as its cells need, if the curves have a row each; but at least two.
     let wanted = seen.now.report.as_ref().map_or(1, |r| r.map.len().div_ceil(width.max(1)) + 1);
     let map_rows = wanted.min(left.saturating_sub(8)).max(3);
     lines.extend(curves(seen, look, width, left.saturating_sub(map_rows)));
@@ -306,7 +306,7 @@ fn curves_and_map(lines: &mut Vec<Line<'static>>, seen: &Seen, look: Look, width
     lines.extend(map(&seen.now, look, width, rows));
 }
 
-/// A label and a text beside it, in as many lines as it needs.
+/// A label and a text beside it, in as many lines as the text needs.
 fn labelled(label: &str, text: &str, width: usize) -> Vec<Line<'static>> {
     let text = wrapped(text, width.saturating_sub(LABEL));
     let line = |(i, line): (usize, String)| {
@@ -316,7 +316,7 @@ fn labelled(label: &str, text: &str, width: usize) -> Vec<Line<'static>> {
     text.into_iter().enumerate().map(line).collect()
 }
 
-/// Draws a frame with the state of a volume in it, and answers with what is inside.
+/// Draws a frame with the state of a volume in it, and returns the area inside.
 fn framed(frame: &mut Frame<'_>, area: Rect, v: &VolumeSample, r: &Rates, look: Look) -> Rect {
     let block = look.frame().title(Span::styled(title(v, r), look.of_state(v.looks())));
     let inner = block.inner(area);
@@ -334,7 +334,7 @@ fn title(v: &VolumeSample, r: &Rates) -> String {
     }
 }
 
-/// How full and how dirty, and who decides about it.
+/// How full and how dirty the cache is, and which part decides about writeback.
 fn vitals(v: &VolumeSample, look: Look, width: usize) -> Vec<Line<'static>> {
     let bar = width.saturating_sub(2 * 24).clamp(8, 120) / 2;
     let gauge = |name: &str, part: f64, colour: Color| {
@@ -356,7 +356,7 @@ fn vitals(v: &VolumeSample, look: Look, width: usize) -> Vec<Line<'static>> {
     lines
 }
 
-/// What is wrong, in a line.
+/// The faults, in a line.
 fn trouble(v: &VolumeSample) -> Option<String> {
     let [cache_read, cache_write, backing_read, backing_write] = v.errors;
     let mut words = Vec::new();
@@ -382,7 +382,8 @@ fn trouble(v: &VolumeSample) -> Option<String> {
 /// Most rows of a curve.
 const TALL: usize = 4;
 
-/// As many curves of values over time as fit into so many rows, the most important ones, and as tall as that allows.
+/// The most important curves of values over time, as many as fit into so many rows, and as tall as that
+/// allows.
 fn curves(seen: &Seen, look: Look, width: usize, room: usize) -> Vec<Line<'static>> {
     let r = &seen.rates;
     let columns = width.saturating_sub(LABEL + VALUE + 1).max(1);
@@ -404,7 +405,7 @@ fn curves(seen: &Seen, look: Look, width: usize, room: usize) -> Vec<Line<'stati
         let top = ["read hits", "backing", "cache"].contains(&name).then_some(100.0);
         let plot = look.plot(seen.history.iter().map(of), top, columns, rows);
         for (i, row) in plot.into_iter().enumerate() {
-            // Words stand on the lowest row, as the curve does.
+            // The words are on the lowest row, where the curve begins.
             let is_last = i + 1 == rows;
             let (name, value) = if is_last { (name, value.as_str()) } else { ("", "") };
             lines.push(Line::from(vec![
@@ -435,7 +436,7 @@ fn map(v: &VolumeSample, look: Look, width: usize, rows: usize) -> Vec<Line<'sta
     };
     let cells: Vec<Cell> = report.cells().collect();
     let room = width * (rows - 1);
-    // Cells may be more than there is room for: of several the most notable is shown.
+    // There may be more cells than room: of several cells the most notable one is shown.
     let per = cells.len().div_ceil(room).max(1);
     let shown: Vec<Cell> = cells.chunks(per).filter_map(|c| c.iter().max().copied()).collect();
     let mut lines: Vec<Line<'static>> = shown
@@ -484,7 +485,7 @@ fn digit(n: u8) -> char {
     char::from(b'0' + n.min(9))
 }
 
-/// One volume, with all that there is to know.
+/// One volume, with all details.
 fn details(frame: &mut Frame<'_>, area: Rect, seen: &Seen, look: Look) {
     let (v, r) = (&seen.now, &seen.rates);
     let inner = framed(frame, area, v, r, look);
@@ -630,7 +631,7 @@ fn fit(text: &str, width: usize) -> String {
     text.chars().take(width).collect()
 }
 
-/// A number of things a second, short.
+/// A number a second, short.
 fn count(n: f64) -> String {
     match n {
         n if n >= 9_999_500.0 => format!("{:.0}M", n / 1e6),

@@ -137,7 +137,7 @@ impl Terminal {
         self.master.resize(size).unwrap();
     }
 
-    /// Waits until it has ended; answers with whether that was a success.
+    /// Waits until the program has ended; returns whether it succeeded.
     fn ends(&mut self) -> bool {
         let until = Instant::now() + Duration::from_secs(20);
         loop {
@@ -152,7 +152,7 @@ impl Terminal {
         }
     }
 
-    /// The terminal is as it was: the screen of before, with a cursor, and lines are edited again.
+    /// The terminal is restored: the earlier screen, with a cursor, and lines are edited again.
     fn is_restored(&self) {
         let screen = self.screen.screen();
         assert!(!screen.alternate_screen(), "it is still on the other screen");
@@ -164,7 +164,7 @@ impl Terminal {
     }
 }
 
-/// A recording, played in a terminal; it goes with the directory.
+/// A recording, played in a terminal; the file is deleted with the directory.
 fn replaying(columns: u16, rows: u16, term: &str) -> (tempfile::TempDir, Terminal) {
     let dir = tempfile::tempdir().unwrap();
     let file = recording(dir.path());
@@ -243,7 +243,7 @@ fn the_terminal_goes_away() {
     t.shows("perflv");
     let Terminal { master, keys, output, mut child, .. } = t;
     drop((master, keys));
-    // The thread that reads has the last end of it.
+    // The reader thread has the last end of it.
     while output.recv_timeout(Duration::from_millis(100)).is_ok() {}
     drop(output);
     let until = Instant::now() + Duration::from_secs(20);
@@ -256,7 +256,7 @@ fn the_terminal_goes_away() {
     }
 }
 
-/// Not a test by itself: what [`in_a_panic`] runs on a terminal.
+/// Not a test by itself: [`in_a_panic`] runs this on a terminal.
 #[test]
 fn panics() {
     if std::env::var_os("WBSTAT_TEST_PANICS").is_some() {

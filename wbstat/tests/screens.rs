@@ -1,4 +1,4 @@
-//! What is on the screen, compared with what was there before: `cargo insta review` shows what has changed.
+//! The screens, compared with stored ones: `cargo insta review` shows the differences.
 
 mod fixture;
 

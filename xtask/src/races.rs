@@ -62,18 +62,18 @@ const MUTANTS: &[Mutant] = &[
         "loom",
         "who sees a new checksum does not acquire the generation",
         CHECKS,
-        "self.checksums[slot as usize].load(Ordering::Acquire)",
-        "self.checksums[slot as usize].load(Ordering::Relaxed)",
+        "self.checksums[slot.index()].load(Ordering::Acquire)",
+        "self.checksums[slot.index()].load(Ordering::Relaxed)",
     ),
     mutant(
         "loom",
         "the generation is compared before the checksum",
         CHECKS,
-        "        let match_all = (slot..).zip(crcs).all(|(slot, crc)| self.checksum(slot) == crc);
+        "        let match_all = slot.onward().zip(crcs).all(|(slot, crc)| self.checksum(slot) == crc);
         // Behind the checksums: see the invariants.
         if self.generation(slot) != generation {",
         "        let now = self.generation(slot);
-        let match_all = (slot..).zip(crcs).all(|(slot, crc)| self.checksum(slot) == crc);
+        let match_all = slot.onward().zip(crcs).all(|(slot, crc)| self.checksum(slot) == crc);
         if now != generation {",
     ),
     mutant(
@@ -170,8 +170,8 @@ const MUTANTS: &[Mutant] = &[
         "loom",
         "a thread does not look whether the segment of its item was opened again",
         RECLAIM,
-        "self.segments[self.segment_of(item.slot) as usize].first_seq < planned.into().0",
-        "self.segments[self.segment_of(item.slot) as usize].first_seq < planned.into().0 || !self.failed",
+        "self.segments[self.segment_of(item.slot).index()].first_seq < planned.into().0",
+        "self.segments[self.segment_of(item.slot).index()].first_seq < planned.into().0 || !self.failed",
     ),
     mutant(
         "loom",
@@ -205,8 +205,8 @@ const MUTANTS: &[Mutant] = &[
         "races",
         "a buffer gets another segment before its records are written",
         LOG,
-        "s != head && segments[s as usize].pending == 0",
-        "s != head",
+        "Some(s) != head && segments[s.index()].pending == 0",
+        "Some(s) != head",
     ),
     mutant(
         "races",

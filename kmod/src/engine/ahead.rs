@@ -1,35 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Reading ahead of a replay. Where the next record begins is known only when the header before it was read, so a replay alone
-//! waits for the device once for each record. But each segment begins with a header, if with any: those of the segments that come
-//! are read together, and where segments have many small records, these segments as a whole.
+//! Reading ahead of a replay. Where the next record begins is known only when the header before it was read,
+//! so a replay by itself waits for the device once for each record. But each segment that holds records
+//! begins with a header. The headers at the beginning of the next segments are read together; where segments
+//! have many small records, these segments are read as a whole.
 //!
 //! The host asks [`Ahead::look`] where to find what the replay wants, and reads what that says.
 //!
 //! # Invariant
-//! A place that [`Ahead::look`] names was in a batch that it asked for before, and no batch since has used that memory.
+//! A place that [`Ahead::look`] names was in a batch that it asked for before, and no batch since has used
+//! that memory.
 
-use crate::format::Superblock;
+use crate::format::{Segment, Slot, Superblock};
 use crate::host::{OutOfMemory, Table};
 
-/// A segment with so many records or more, beside the first, has many; so does a small one of which an eighth are headers.
+/// A segment with so many records or more, beside the first, has many; so does a small one of which an eighth
+/// are headers.
 const MANY: u32 = 8;
-/// Segments are read as a whole until so many have begun since one had many records: a log may have some of either kind by turns,
-/// and whatever is read ahead is dropped when that changes.
+/// Segments are read as a whole until so many have begun since one had many records. A log may have both
+/// kinds by turns, and all that was read ahead is dropped when the way of reading changes.
 const LASTING: u32 = 8;
 /// No segment.
-const NONE: u32 = u32::MAX;
+const NONE: Segment = Segment(u32::MAX);
 
 /// What is read from one segment in one go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
-    /// Which one, below the number of blocks of the memory.
+    /// Number of the piece, below the number of blocks of the memory.
     pub index: u32,
     /// Slot of its first block.
-    pub slot: u32,
+    pub slot: Slot,
     /// Number of blocks.
     pub blocks: u32,
-    /// Block of the memory where they belong.
+    /// Block of the memory where the blocks belong.
     pub at: u32,
 }
 
@@ -43,7 +46,8 @@ pub enum Look {
         /// Block of the memory.
         at: u32,
     },
-    /// First so many pieces have to be read, all at once: [`Ahead::piece`] says which. Then it is in memory.
+    /// First so many pieces have to be read, all at once: [`Ahead::piece`] says which. Then the blocks are in
+    /// memory.
     Batch(u32),
     /// On the device, to be read by itself.
     Alone,
@@ -59,21 +63,22 @@ pub struct Ahead {
     /// Blocks of each piece: 1, or a segment's.
     piece_blocks: u32,
     /// Segment of each piece, by index.
-    held: Table<u32>,
+    held: Table<Segment>,
     /// The newest batch: its first segment, index of its first piece, and number.
-    batch: (u32, u32, u32),
+    batch: (Segment, u32, u32),
     /// Pieces of the next batch.
     window: u32,
-    /// The segment whose inner records were wanted last, and how many of them.
-    segment: u32,
+    /// The segment whose inner records were wanted last, and how many of these were wanted.
+    segment: Segment,
     inner: u32,
-    /// The segment whose beginning was wanted last, and how many have begun since one had many records.
-    newest: u32,
+    /// The segment whose beginning was wanted last, and how many segments have begun since one had many
+    /// records.
+    newest: Segment,
     begun: u32,
 }
 
 impl Ahead {
-    /// For a replay of the volume `sb`, with memory of `room` blocks: that of two segments at least.
+    /// For a replay of the volume `sb`, with memory of `room` blocks: at least that of two segments.
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -84,7 +89,7 @@ impl Ahead {
             room,
             piece_blocks: 1,
             held: Table::new(room as usize, |_| NONE)?,
-            batch: (0, 0, 0),
+            batch: (Segment(0), 0, 0),
             window: 1,
             segment: NONE,
             inner: 0,
@@ -97,13 +102,13 @@ impl Ahead {
         self.room / self.piece_blocks
     }
 
-    /// Where `blocks` blocks from `slot` on are to be found, which the replay wants now.
-    pub fn look(&mut self, slot: u32, blocks: u32) -> Look {
-        let (segment, offset) = (slot / self.segment_blocks, slot % self.segment_blocks);
+    /// Where to find `blocks` blocks from `slot` on, which the replay wants now.
+    pub fn look(&mut self, slot: Slot, blocks: u32) -> Look {
+        let (segment, offset) = (slot.segment(self.segment_blocks), slot.offset(self.segment_blocks));
         self.note(segment, offset);
         let begins = offset == 0;
         let whole = self.begun <= LASTING;
-        // Its first block alone is of little use when more of it will be wanted.
+        // The first block alone is of little use when more of the segment will be wanted.
         let too_little = begins && whole && self.piece_blocks == 1;
         if offset + blocks <= self.piece_blocks && !too_little {
             let held = &self.held[..self.pieces() as usize];
@@ -117,10 +122,11 @@ impl Ahead {
         Look::Batch(self.plan(segment, if whole { self.segment_blocks } else { 1 }))
     }
 
-    /// Takes notice of how many records segments have.
-    fn note(&mut self, segment: u32, offset: u32) {
+    /// Takes note of how many records segments have.
+    fn note(&mut self, segment: Segment, offset: u32) {
         if offset == 0 {
-            // A replay may want to know how the next segment begins before it goes on in this one, and wants that again then.
+            // A replay may want to know how the next segment begins before it goes on in this one, and then
+            // wants that again later.
             if segment != self.newest {
                 self.newest = segment;
                 self.begun = self.begun.saturating_add(1);
@@ -137,23 +143,24 @@ impl Ahead {
         }
     }
 
-    fn plan(&mut self, segment: u32, piece_blocks: u32) -> u32 {
+    fn plan(&mut self, segment: Segment, piece_blocks: u32) -> u32 {
         if piece_blocks != self.piece_blocks {
             self.piece_blocks = piece_blocks;
             self.held.fill(NONE);
-            self.batch = (0, 0, 0);
+            self.batch = (Segment(0), 0, 0);
             self.window = 1;
         }
         let pieces = self.pieces();
-        // Half of the memory, so that the segment that the replay is in is still there when it asks for the one behind.
+        // Half of the memory, so that the segment that the replay is in is still there when it asks for the
+        // next one.
         let count = self.window.min(pieces / 2).min(self.nr_segments / 2).max(1);
         let first = (self.batch.1 + self.batch.2) % pieces;
         self.batch = (segment, first, count);
-        // Most logs are short, so it begins with little.
+        // Most logs are short, so the first batch is small.
         self.window = (self.window * 2).min(self.room);
         for i in 0..count {
             let p = self.piece(i);
-            self.held[p.index as usize] = p.slot / self.segment_blocks;
+            self.held[p.index as usize] = p.slot.segment(self.segment_blocks);
         }
         count
     }
@@ -164,7 +171,7 @@ impl Ahead {
         let index = (first + i) % self.pieces();
         Piece {
             index,
-            slot: (segment + i) % self.nr_segments * self.segment_blocks,
+            slot: Segment((segment.0 + i) % self.nr_segments).first_slot(self.segment_blocks),
             blocks: self.piece_blocks,
             at: index * self.piece_blocks,
         }
@@ -182,10 +189,11 @@ mod tests {
     const BLOCKS: u32 = 128;
     const ROOM: u32 = 512;
 
-    /// A host whose memory knows which slot each of its blocks is of; counts how often it waits for the device, reads and blocks.
+    /// A host that knows, for each block of its memory, the slot that the block is of. It counts waits for
+    /// the device, reads and blocks.
     struct Host {
         ahead: Ahead,
-        memory: Vec<u32>,
+        memory: Vec<Slot>,
         waits: u32,
         reads: u32,
         blocks: u32,
@@ -200,20 +208,22 @@ mod tests {
             let mut sb = Superblock::new(1 << 30, 1 << 30, segment_blocks, [0; 16], 1).unwrap();
             sb.nr_segments = nr_segments;
             let ahead = Ahead::new(&sb, ROOM).unwrap();
-            Self { ahead, memory: vec![NONE; ROOM as usize], waits: 0, reads: 0, blocks: 0 }
+            Self { ahead, memory: vec![Slot(u32::MAX); ROOM as usize], waits: 0, reads: 0, blocks: 0 }
         }
 
-        fn want(&mut self, slot: u32, blocks: u32) {
+        fn want(&mut self, slot: Slot, blocks: u32) {
             let mut look = self.ahead.look(slot, blocks);
             if let Look::Batch(count) = look {
                 self.waits += 1;
                 for i in 0..count {
                     let p = self.ahead.piece(i);
                     assert!(
-                        p.index < ROOM && p.at + p.blocks <= ROOM && p.slot % self.ahead.segment_blocks == 0
+                        p.index < ROOM
+                            && p.at + p.blocks <= ROOM
+                            && p.slot.offset(self.ahead.segment_blocks) == 0
                     );
                     for k in 0..p.blocks {
-                        self.memory[(p.at + k) as usize] = p.slot + k;
+                        self.memory[(p.at + k) as usize] = p.slot.plus(k);
                     }
                     self.reads += 1;
                     self.blocks += p.blocks;
@@ -223,7 +233,10 @@ mod tests {
             }
             match look {
                 Look::Memory { at, .. } => {
-                    assert!((0..blocks).all(|k| self.memory[(at + k) as usize] == slot + k), "slot {slot}");
+                    assert!(
+                        (0..blocks).all(|k| self.memory[(at + k) as usize] == slot.plus(k)),
+                        "slot {slot}"
+                    );
                 }
                 _ => {
                     self.waits += 1;
@@ -233,17 +246,17 @@ mod tests {
             }
         }
 
-        /// A replay of `segments` segments from `first` on, of which the `i`th has records of `sizes(i)` blocks, headers
-        /// included; `peeks`: it looks at the next segment first.
+        /// A replay of `segments` segments from `first` on, of which the `i`th has records of `sizes(i)`
+        /// blocks, headers included; `peeks`: it looks at the next segment first.
         fn replay(&mut self, first: u32, segments: u32, peeks: bool, sizes: impl Fn(u32) -> u32) {
             let (all, blocks) = (self.ahead.nr_segments, self.ahead.segment_blocks);
             for i in 0..segments {
-                let start = (first + i) % all * blocks;
+                let start = Segment((first + i) % all).first_slot(blocks);
                 let mut at = 0;
                 while at + 2 <= blocks {
-                    self.want(start + at, 1);
+                    self.want(start.plus(at), 1);
                     if at == 0 && peeks {
-                        self.want((first + i + 1) % all * blocks, 1);
+                        self.want(Segment((first + i + 1) % all).first_slot(blocks), 1);
                     }
                     at += sizes(i);
                 }
@@ -298,7 +311,7 @@ mod tests {
     #[test]
     fn an_empty_log_is_one_block() {
         let mut h = Host::new();
-        h.want(77 * BLOCKS, 1);
+        h.want(Slot(77 * BLOCKS), 1);
         assert_eq!((h.waits, h.blocks), (1, 1));
     }
 
@@ -308,7 +321,7 @@ mod tests {
             let all = [3000, 300, 16][seed as usize % 3];
             let blocks = [16, 128, 256][seed as usize / 3 % 3];
             let mut h = Host::of(all, blocks);
-            // Runs of segments that are alike, and such of all kinds.
+            // Runs of segments that are alike, and some of all kinds.
             let sizes = |i: u32| {
                 let x = (i / (1 + seed % 50))
                     .wrapping_mul(0x9e37_79b9)
@@ -320,7 +333,7 @@ mod tests {
             let used = all.min(600) - 1;
             h.replay(seed * 15, used, seed % 2 == 0, sizes);
             // The data of a record at the end.
-            h.want((seed * 15 + used - 1) % all * blocks + 1, blocks - 1);
+            h.want(Segment((seed * 15 + used - 1) % all).first_slot(blocks).plus(1), blocks - 1);
         }
     }
 }

@@ -2,64 +2,66 @@
 
 //! Which slot holds which sectors of which backing block: a hash table with chains through a table of slots.
 //!
-//! A slot is one block of the log; slot `s` is block `s % segment_blocks` of segment `s / segment_blocks`. Several
-//! slots may hold sectors of the same block. 18 bytes of RAM per slot, all told.
+//! A slot is one block of the log; slot `s` is block `s % segment_blocks` of segment `s / segment_blocks`.
+//! Several slots may hold sectors of the same block. 18 bytes of RAM per slot, all told.
 //!
-//! The bucket of an address depends on a [`Secret`] that each index has for itself. Or whoever may write to the volume could choose
-//! addresses that all share a bucket, and each look into the index would go along all of them, with the lock held.
+//! The bucket of an address depends on a [`Secret`] of the index. Without it, a user of the volume could
+//! choose addresses that all share a bucket, and each lookup in the index would go along all of them, with
+//! the lock held.
 //!
 //! # Invariants
 //! - A slot is in the chain of its address if and only if its live mask is not 0.
 //! - The live masks of the slots of one address are disjoint: every sector is live in one slot at most.
-//! - Only who has the engine's lock changes anything, or relies on what he finds. Without it a chain may be followed to have it in
-//!   the processor's cache later: see [`Chains`].
+//! - Only code that has the engine's lock changes anything, or relies on what it finds. Without the lock a
+//!   chain may be followed to have it in the processor's cache later: see [`Chains`].
 
-use crate::format::Entry;
+use crate::format::{Block, Entry, Slot};
 use crate::host::atomic::{AtomicU32, Ordering};
 use crate::host::{prefetch, random, OutOfMemory, Shared, Table};
 
-/// Not the host's, which a model checker watches: what the lock protects has no order of its own.
+/// Not the host's type, which a model checker watches: what the lock protects has no order of its own.
 type Word = core::sync::atomic::AtomicU32;
 
-/// So many slots share a bucket when all are live: each look into the index goes along a chain that is so long, and each
-/// slot takes 4 bytes by this less.
+/// So many slots share a bucket when all slots are live. A larger number makes each chain that a lookup
+/// follows longer, and saves memory: the buckets take 4 bytes for so many slots.
 const SLOTS_OF_A_BUCKET: usize = 2;
-/// So many slots of a chain are looked at before the lock is taken: most chains have no more.
+/// So many slots of a chain are touched before the lock is taken: most chains have no more.
 const AHEAD: usize = 4;
-/// Number of no slot: the end of a chain.
-const NONE: u32 = u32::MAX;
+/// Stands for no slot: the end of a chain.
+const NONE: Slot = Slot(u32::MAX);
 /// The slot's data are not on the backing device.
 const DIRTY: u32 = 1 << 24;
-/// All that was live in the slot was copied to the slot that `next` names; nothing is live in this one.
+/// All that was live in the slot was copied to the slot in `next`; nothing is live in this one.
 const MOVED: u32 = 1 << 25;
-/// What the slot holds stands for a block that is lost.
+/// The content of the slot stands for a block that is lost.
 const LOST: u32 = 1 << 26;
 
-/// What only the index knows: which addresses share a bucket depends on it.
+/// The secret of an index: which addresses share a bucket depends on it.
 #[derive(Clone, Copy)]
 pub struct Secret([u64; 2]);
 
 impl Secret {
-    /// One that nobody can guess.
+    /// A random secret.
     pub fn random() -> Self {
         let mut bytes = [[0; 8]; 2];
         bytes.iter_mut().for_each(|b| random(b));
         Self::new(bytes.map(u64::from_le_bytes))
     }
 
-    /// The one that `seed` stands for, for whoever wants the same again.
+    /// The secret made from `seed`, always the same.
     pub fn new(seed: [u64; 2]) -> Self {
-        // Multipliers: an even one would lose what is in the address' last bits.
+        // The numbers are multipliers: an even one would lose the address's last bits.
         Self(seed.map(|s| s | 1))
     }
 
-    /// Which of `buckets` buckets, at most 2^32, the address belongs to.
-    fn bucket(self, addr: u64, buckets: usize) -> usize {
-        // One multiplication by a secret (Dietzfelbinger and others, 1997) keeps any two addresses apart, but not a row of them
-        // with equal gaps, which filesystems are full of. So the result is folded, and multiplied once more.
-        let product = addr.wrapping_mul(self.0[0]);
+    /// The bucket of the address, out of `buckets` buckets, at most 2^32.
+    fn bucket(self, addr: Block, buckets: usize) -> usize {
+        // One multiplication by a secret (Dietzfelbinger and others, 1997) keeps any two addresses apart, but
+        // not a row of them with equal gaps, and filesystems are full of such rows. So the result is folded,
+        // and multiplied once more.
+        let product = addr.0.wrapping_mul(self.0[0]);
         let hash = (product ^ product >> 32).wrapping_mul(self.0[1]) >> 32;
-        // Of any number of buckets: a product takes the place of the remainder.
+        // Works for any number of buckets: a product takes the place of the remainder.
         (hash.wrapping_mul(buckets as u64) >> 32) as usize
     }
 }
@@ -72,18 +74,19 @@ impl core::fmt::Debug for Secret {
 
 /// The block that a slot holds, packed into 12 bytes.
 #[derive(Debug, Clone, Copy)]
-struct Slot {
+struct Node {
     addr_low: u32,
-    next: u32,
-    /// Bits 0..8 the address' bits 32..40, bits 8..16 the live mask, bits 16..24 the written mask, then flags.
+    next: Slot,
+    /// Bits 0..8 the address's bits 32..40, bits 8..16 the live mask, bits 16..24 the written mask, then
+    /// flags.
     meta: u32,
 }
 
-impl Slot {
+impl Node {
     const EMPTY: Self = Self { addr_low: 0, next: NONE, meta: 0 };
 
-    fn addr(&self) -> u64 {
-        u64::from(self.addr_low) | u64::from(self.meta & 0xff) << 32
+    fn addr(&self) -> Block {
+        Block(u64::from(self.addr_low) | u64::from(self.meta & 0xff) << 32)
     }
 
     fn live(&self) -> u8 {
@@ -95,7 +98,7 @@ impl Slot {
     }
 }
 
-/// Where a [`Slot`] lies.
+/// Where a [`Node`] lies.
 #[derive(Debug)]
 struct Place {
     addr_low: Word,
@@ -104,30 +107,30 @@ struct Place {
 }
 
 impl Place {
-    fn new(slot: Slot) -> Self {
-        Self { addr_low: slot.addr_low.into(), next: slot.next.into(), meta: slot.meta.into() }
+    fn new(node: Node) -> Self {
+        Self { addr_low: node.addr_low.into(), next: node.next.0.into(), meta: node.meta.into() }
     }
 
-    fn get(&self) -> Slot {
-        Slot {
+    fn get(&self) -> Node {
+        Node {
             addr_low: self.addr_low.load(Ordering::Relaxed),
             next: self.next(),
             meta: self.meta.load(Ordering::Relaxed),
         }
     }
 
-    fn set(&self, slot: Slot) {
-        self.addr_low.store(slot.addr_low, Ordering::Relaxed);
-        self.set_next(slot.next);
-        self.set_meta(slot.meta);
+    fn set(&self, node: Node) {
+        self.addr_low.store(node.addr_low, Ordering::Relaxed);
+        self.set_next(node.next);
+        self.set_meta(node.meta);
     }
 
-    fn next(&self) -> u32 {
-        self.next.load(Ordering::Relaxed)
+    fn next(&self) -> Slot {
+        Slot(self.next.load(Ordering::Relaxed))
     }
 
-    fn set_next(&self, next: u32) {
-        self.next.store(next, Ordering::Relaxed);
+    fn set_next(&self, next: Slot) {
+        self.next.store(next.0, Ordering::Relaxed);
     }
 
     fn set_meta(&self, meta: u32) {
@@ -139,8 +142,9 @@ impl Place {
     }
 }
 
-/// The tables of the index. They never move, so who is about to take the engine's lock for an address can see to it before that the
-/// lines of memory are there which will be looked at: with the lock held, all others would wait for them, too.
+/// The tables of the index. They never move, so code that is about to take the engine's lock for an address
+/// can fetch the cache lines that will be looked at. With the lock held, all others would wait for these,
+/// too.
 #[derive(Debug)]
 pub struct Chains {
     slots: Table<Place>,
@@ -149,35 +153,35 @@ pub struct Chains {
 }
 
 impl Chains {
-    fn bucket(&self, addr: u64) -> usize {
+    fn bucket(&self, addr: Block) -> usize {
         self.secret.bucket(addr, self.buckets.len())
     }
 
-    /// The block `addr` will be asked for: its bucket is fetched while the caller does something else.
-    pub fn expect(&self, addr: u64) {
+    /// The block `addr` will be looked up: its bucket is fetched while the caller does something else.
+    pub fn expect(&self, addr: Block) {
         if let Some(bucket) = self.buckets.get(self.bucket(addr)) {
             prefetch(bucket);
         }
     }
 
     /// As [`Chains::warm`], for the block that a slot holds.
-    pub fn warm_slot(&self, slot: u32) {
-        if let Some(place) = self.slots.get(slot as usize) {
+    pub fn warm_slot(&self, slot: Slot) {
+        if let Some(place) = self.slots.get(slot.index()) {
             self.warm(place.get().addr());
         }
     }
 
-    /// As [`Chains::expect`], a moment before the lock is taken: goes along the chain. What is found is out of date at once, and
-    /// good for nothing else.
-    pub fn warm(&self, addr: u64) {
+    /// As [`Chains::expect`], a moment before the lock is taken: goes along the chain. The result is out of
+    /// date at once, and serves no other purpose.
+    pub fn warm(&self, addr: Block) {
         let Some(bucket) = self.buckets.get(self.bucket(addr)) else { return };
-        let mut at = bucket.load(Ordering::Relaxed);
+        let mut at = Slot(bucket.load(Ordering::Relaxed));
         for _ in 0..AHEAD {
-            // The end of a chain is not in the table.
-            let Some(slot) = self.slots.get(at as usize) else { break };
-            at = slot.next();
+            // `NONE`, the end of a chain, is not in the table.
+            let Some(place) = self.slots.get(at.index()) else { break };
+            at = place.next();
         }
-        // Or the compiler would see that nobody wants to know.
+        // Otherwise the compiler would see that the result is not used.
         core::hint::black_box(at);
     }
 }
@@ -186,14 +190,15 @@ impl Chains {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Overlap {
     /// The slot that lost sectors: an older one, or the inserted one itself if a newer one is there already.
-    pub(super) slot: u32,
+    pub(super) slot: Slot,
     /// Whether nothing of that slot is live any more.
     pub(super) dead: bool,
     /// Whether that slot was dirty.
     pub(super) dirty: bool,
 }
 
-/// The index. Everything but the checksums is reached through the engine's lock only, but for what [`Chains`] allows.
+/// The index. Everything but the checksums is reached through the engine's lock only, except what [`Chains`]
+/// allows.
 #[derive(Debug)]
 pub(super) struct Index {
     chains: Shared<Chains>,
@@ -206,47 +211,48 @@ impl Index {
     pub(super) fn new(nr_slots: usize, secret: Secret) -> Result<Self, OutOfMemory> {
         Ok(Self {
             chains: Shared::new(Chains {
-                slots: Table::new(nr_slots, |_| Place::new(Slot::EMPTY))?,
-                buckets: Table::new(nr_slots.div_ceil(SLOTS_OF_A_BUCKET), |_| NONE.into())?,
+                slots: Table::new(nr_slots, |_| Place::new(Node::EMPTY))?,
+                buckets: Table::new(nr_slots.div_ceil(SLOTS_OF_A_BUCKET), |_| NONE.0.into())?,
                 secret,
             })?,
         })
     }
 
-    /// What may be touched without the lock.
+    /// The tables that may be touched without the lock.
     pub(super) fn chains(&self) -> Shared<Chains> {
         self.chains.clone()
     }
 
-    fn slot(&self, slot: u32) -> &Place {
-        &self.chains.slots[slot as usize]
+    fn place(&self, slot: Slot) -> &Place {
+        &self.chains.slots[slot.index()]
     }
 
-    fn head(&self, bucket: usize) -> u32 {
-        self.chains.buckets[bucket].load(Ordering::Relaxed)
+    fn head(&self, bucket: usize) -> Slot {
+        Slot(self.chains.buckets[bucket].load(Ordering::Relaxed))
     }
 
-    fn set_head(&mut self, bucket: usize, slot: u32) {
-        self.chains.buckets[bucket].store(slot, Ordering::Relaxed);
+    fn set_head(&mut self, bucket: usize, slot: Slot) {
+        self.chains.buckets[bucket].store(slot.0, Ordering::Relaxed);
     }
 
     /// The slot's address, live mask and whether it is dirty.
-    pub(super) fn get(&self, slot: u32) -> (u64, u8, bool) {
-        let s = self.slot(slot).get();
+    pub(super) fn get(&self, slot: Slot) -> (Block, u8, bool) {
+        let s = self.place(slot).get();
         (s.addr(), s.live(), s.meta & DIRTY != 0)
     }
 
-    /// The entry that a record header holds for the slot: what was written, whatever has been superseded since.
-    pub(super) fn entry(&self, slot: u32, checksums: &Checksums) -> Entry {
-        let s = self.slot(slot).get();
-        Entry { addr: s.addr(), mask: s.written(), crc: checksums[slot as usize].load(Ordering::Relaxed) }
+    /// The entry that a record header holds for the slot: the sectors that were written, also those
+    /// superseded since.
+    pub(super) fn entry(&self, slot: Slot, checksums: &Checksums) -> Entry {
+        let s = self.place(slot).get();
+        Entry { addr: s.addr(), mask: s.written(), crc: checksums[slot.index()].load(Ordering::Relaxed) }
     }
 
     /// Calls `f(slot, live mask)` for each slot that holds sectors of the block.
-    pub(super) fn find(&self, addr: u64, mut f: impl FnMut(u32, u8)) {
+    pub(super) fn find(&self, addr: Block, mut f: impl FnMut(Slot, u8)) {
         let mut at = self.head(self.chains.bucket(addr));
         while at != NONE {
-            let s = self.slot(at).get();
+            let s = self.place(at).get();
             if s.addr() == addr {
                 f(at, s.live());
             }
@@ -255,30 +261,30 @@ impl Index {
     }
 
     /// Makes a free slot hold nothing: the entry of a record header that stands for no block.
-    pub(super) fn insert_nothing(&mut self, slot: u32) {
-        self.slot(slot).set(Slot::EMPTY);
+    pub(super) fn insert_nothing(&mut self, slot: Slot) {
+        self.place(slot).set(Node::EMPTY);
     }
 
     /// Puts the written sectors `mask` of block `addr` into the free slot `slot`, dirty.
     ///
-    /// Sectors that the block already has in slots for which `newer` says true stay there; those in all
-    /// others move to `slot`. `lost` is told of each slot that lost sectors by this. Returns a slot that the
-    /// block was in, if it was in any: the one that was stored last.
+    /// Sectors that the block already has in slots for which `newer` returns true stay there; those in all
+    /// others move to `slot`. `lost` is called for each slot that loses sectors by this. Returns a slot that
+    /// the block was in, if it was in any: the one that was stored last.
     pub(super) fn insert(
         &mut self,
-        slot: u32,
-        addr: u64,
+        slot: Slot,
+        addr: Block,
         mask: u8,
-        newer: impl Fn(u32) -> bool,
+        newer: impl Fn(Slot) -> bool,
         mut lost: impl FnMut(Overlap),
-    ) -> Option<u32> {
+    ) -> Option<Slot> {
         let mut found = None;
         let bucket = self.chains.bucket(addr);
         let mut live = mask;
         let mut prev = NONE;
         let mut at = self.head(bucket);
         while at != NONE {
-            let s = self.slot(at).get();
+            let s = self.place(at).get();
             let next = s.next;
             let is_it = s.addr() == addr;
             let both = if is_it { s.live() & mask } else { 0 };
@@ -292,7 +298,7 @@ impl Index {
                     lost(Overlap { slot, dead: live == 0, dirty: true });
                 } else {
                     let rest = s.live() & !both;
-                    self.slot(at).set_live(rest);
+                    self.place(at).set_live(rest);
                     lost(Overlap { slot: at, dead: rest == 0, dirty: s.meta & DIRTY != 0 });
                     unlinked = rest == 0;
                 }
@@ -304,10 +310,10 @@ impl Index {
             }
             at = next;
         }
-        let place = self.slot(slot);
+        let place = self.place(slot);
         let mut s = place.get();
-        s.addr_low = addr as u32;
-        s.meta = (addr >> 32) as u32 & 0xff | u32::from(live) << 8 | u32::from(mask) << 16 | DIRTY;
+        s.addr_low = addr.0 as u32;
+        s.meta = (addr.0 >> 32) as u32 & 0xff | u32::from(live) << 8 | u32::from(mask) << 16 | DIRTY;
         if live != 0 {
             s.next = self.head(bucket);
         }
@@ -318,25 +324,25 @@ impl Index {
         found
     }
 
-    fn link(&mut self, bucket: usize, prev: u32, next: u32) {
+    fn link(&mut self, bucket: usize, prev: Slot, next: Slot) {
         if prev == NONE {
             self.set_head(bucket, next);
         } else {
-            self.slot(prev).set_next(next);
+            self.place(prev).set_next(next);
         }
     }
 
-    /// Makes the slot clean; says whether it was live and dirty.
-    pub(super) fn clean(&mut self, slot: u32) -> bool {
-        let place = self.slot(slot);
+    /// Makes the slot clean; returns whether it was live and dirty.
+    pub(super) fn mark_clean(&mut self, slot: Slot) -> bool {
+        let place = self.place(slot);
         let s = place.get();
         place.set_meta(s.meta & !DIRTY);
         s.live() != 0 && s.meta & DIRTY != 0
     }
 
-    /// Notes that what was live in `slot`, in which nothing is live any more, was copied to `to`.
-    pub(super) fn set_moved(&mut self, slot: u32, to: u32) {
-        let place = self.slot(slot);
+    /// Notes that what was live in `slot` was copied to `to`. Nothing is live in `slot` any more.
+    pub(super) fn set_moved(&mut self, slot: Slot, to: Slot) {
+        let place = self.place(slot);
         let s = place.get();
         if s.live() == 0 {
             place.set_next(to);
@@ -344,28 +350,53 @@ impl Index {
         }
     }
 
-    /// Notes that what the slot holds stands for a block that is lost.
-    pub(super) fn set_lost(&mut self, slot: u32) {
-        let place = self.slot(slot);
+    /// Notes that the content of the slot stands for a block that is lost.
+    pub(super) fn set_lost(&mut self, slot: Slot) {
+        let place = self.place(slot);
         place.set_meta(place.get().meta | LOST);
     }
 
-    /// Whether what the slot holds stands for a block that is lost; a replay does not know, and has it read.
-    pub(super) fn is_lost(&self, slot: u32) -> bool {
-        self.slot(slot).get().meta & LOST != 0
+    /// Whether the content of the slot stands for a block that is lost. A replay does not know this, and has
+    /// the block read.
+    pub(super) fn is_lost(&self, slot: Slot) -> bool {
+        self.place(slot).get().meta & LOST != 0
     }
 
-    /// Where what was live in the slot was copied to, if it was.
-    pub(super) fn moved_to(&self, slot: u32) -> Option<u32> {
-        let s = self.slot(slot).get();
+    /// The slot to which what was live in this slot was copied, if it was.
+    pub(super) fn moved_to(&self, slot: Slot) -> Option<Slot> {
+        let s = self.place(slot).get();
         (s.meta & MOVED != 0).then_some(s.next)
     }
 
+    pub(super) fn nr_slots(&self) -> u32 {
+        self.chains.slots.len() as u32
+    }
+
+    pub(super) fn nr_buckets(&self) -> usize {
+        self.chains.buckets.len()
+    }
+
+    /// The bucket whose chain holds the slots of this address.
+    pub(super) fn bucket_of(&self, addr: Block) -> usize {
+        self.chains.bucket(addr)
+    }
+
+    /// The slots of one bucket's chain.
+    pub(super) fn chain(&self, bucket: usize) -> impl Iterator<Item = Slot> + '_ {
+        let at = |at: Slot| (at != NONE).then_some(at);
+        core::iter::successors(at(self.head(bucket)), move |&slot| at(self.place(slot).next()))
+    }
+
+    /// The sectors that were written to the slot, whatever has been superseded since.
+    pub(super) fn written(&self, slot: Slot) -> u8 {
+        self.place(slot).get().written()
+    }
+
     /// Forgets what the slot holds, and where that was copied to.
-    pub(super) fn remove(&mut self, slot: u32) {
-        let s = self.slot(slot).get();
+    pub(super) fn remove(&mut self, slot: Slot) {
+        let s = self.place(slot).get();
         if s.live() == 0 {
-            self.slot(slot).set_meta(s.meta & !MOVED);
+            self.place(slot).set_meta(s.meta & !MOVED);
             return;
         }
         let bucket = self.chains.bucket(s.addr());
@@ -373,12 +404,12 @@ impl Index {
         let mut at = self.head(bucket);
         while at != NONE && at != slot {
             prev = at;
-            at = self.slot(at).next();
+            at = self.place(at).next();
         }
         if at == slot {
             self.link(bucket, prev, s.next);
         }
-        self.slot(slot).set_live(0);
+        self.place(slot).set_live(0);
     }
 }
 
@@ -389,7 +420,7 @@ mod tests {
 
     fn found(ix: &Index, addr: u64) -> Vec<(u32, u8)> {
         let mut v = Vec::new();
-        ix.find(addr, |s, m| v.push((s, m)));
+        ix.find(Block(addr), |s, m| v.push((s.0, m)));
         v.sort_unstable();
         v
     }
@@ -397,43 +428,49 @@ mod tests {
     #[test]
     fn a_sector_is_live_in_one_slot_only() {
         let mut ix = Index::new(8, Secret::new([1, 2])).unwrap();
-        ix.insert(0, 5, 0xff, |_| false, |_| panic!());
-        ix.insert(1, 5, 0x0f, |_| false, |o| assert_eq!(o, Overlap { slot: 0, dead: false, dirty: true }));
+        ix.insert(Slot(0), Block(5), 0xff, |_| false, |_| panic!());
+        ix.insert(
+            Slot(1),
+            Block(5),
+            0x0f,
+            |_| false,
+            |o| assert_eq!(o, Overlap { slot: Slot(0), dead: false, dirty: true }),
+        );
         assert_eq!(found(&ix, 5), [(0, 0xf0), (1, 0x0f)]);
-        ix.insert(2, 5, 0xff, |_| false, |o| assert!(o.dead));
+        ix.insert(Slot(2), Block(5), 0xff, |_| false, |o| assert!(o.dead));
         assert_eq!(found(&ix, 5), [(2, 0xff)]);
-        assert_eq!(ix.get(0).1, 0);
+        assert_eq!(ix.get(Slot(0)).1, 0);
     }
 
     #[test]
     fn what_is_newer_in_the_log_stays() {
         let mut ix = Index::new(8, Secret::new([1, 2])).unwrap();
-        ix.insert(3, 9, 0x3c, |_| false, |_| panic!());
+        ix.insert(Slot(3), Block(9), 0x3c, |_| false, |_| panic!());
         let mut lost = Vec::new();
-        ix.insert(2, 9, 0xff, |s| s == 3, |o| lost.push(o));
-        assert_eq!(lost, [Overlap { slot: 2, dead: false, dirty: true }]);
+        ix.insert(Slot(2), Block(9), 0xff, |s| s == Slot(3), |o| lost.push(o));
+        assert_eq!(lost, [Overlap { slot: Slot(2), dead: false, dirty: true }]);
         assert_eq!(found(&ix, 9), [(2, 0xc3), (3, 0x3c)]);
-        ix.insert(1, 9, 0x18, |_| true, |o| assert!(o.dead && o.slot == 1));
+        ix.insert(Slot(1), Block(9), 0x18, |_| true, |o| assert!(o.dead && o.slot == Slot(1)));
         assert_eq!(found(&ix, 9), [(2, 0xc3), (3, 0x3c)]);
     }
 
     #[test]
     fn removal_keeps_the_rest_of_the_chain() {
         let mut ix = Index::new(2, Secret::new([1, 2])).unwrap();
-        ix.insert(0, 1, 0xff, |_| false, |_| ());
-        ix.insert(1, 1 << 39, 0x01, |_| false, |_| ());
-        ix.remove(0);
+        ix.insert(Slot(0), Block(1), 0xff, |_| false, |_| ());
+        ix.insert(Slot(1), Block(1 << 39), 0x01, |_| false, |_| ());
+        ix.remove(Slot(0));
         assert_eq!(found(&ix, 1), []);
         assert_eq!(found(&ix, 1 << 39), [(1, 1)]);
-        assert!(ix.clean(1));
-        assert!(!ix.clean(1));
-        assert!(!ix.clean(0));
+        assert!(ix.mark_clean(Slot(1)));
+        assert!(!ix.mark_clean(Slot(1)));
+        assert!(!ix.mark_clean(Slot(0)));
     }
 
-    /// How many of `addrs` share a bucket with most others, of so many buckets.
+    /// Length of the longest chain of `addrs` in so many buckets.
     fn longest(secret: Secret, buckets: usize, addrs: impl Iterator<Item = u64>) -> u32 {
         let mut chains = std::vec![0u32; buckets];
-        addrs.for_each(|addr| chains[secret.bucket(addr, buckets)] += 1);
+        addrs.for_each(|addr| chains[secret.bucket(Block(addr), buckets)] += 1);
         chains.into_iter().max().unwrap()
     }
 
@@ -444,7 +481,7 @@ mod tests {
 
     const BUCKETS: usize = 1 << 14;
 
-    /// With as many addresses as there are buckets in a row that somebody has drawn for each, 7 or 8 are the most that share one
+    /// When as many addresses as there are buckets are drawn at random, 7 or 8 are the most that share one
     /// (Gonnet, 1981). So many would be a wonder.
     const WONDER: u32 = 16;
 
@@ -452,7 +489,7 @@ mod tests {
     fn who_knows_one_secret_cannot_make_chains_under_another() {
         let known = Secret::new([0x1234_5678_9abc_def1, 0xfedc_ba98_7654_3211]);
         let own: Vec<u64> = (0..)
-            .filter(|&a| known.bucket(a, BUCKETS) == known.bucket(1, BUCKETS))
+            .filter(|&a| known.bucket(Block(a), BUCKETS) == known.bucket(Block(1), BUCKETS))
             .take(BUCKETS / 8)
             .collect();
         assert_eq!(longest(known, BUCKETS, own.iter().copied()), own.len() as u32);
@@ -487,19 +524,19 @@ mod tests {
             let mut ix = Index::new(64, secret).unwrap();
             let mut seen = Vec::new();
             for i in 0..256u32 {
-                ix.remove(i % 64);
+                ix.remove(Slot(i % 64));
                 let mask = (i % 7 * 37 + 1) as u8;
                 ix.insert(
-                    i % 64,
-                    u64::from(i * i % 23),
+                    Slot(i % 64),
+                    Block(u64::from(i * i % 23)),
                     mask,
-                    |s| s % 5 == 0,
+                    |s| s.0 % 5 == 0,
                     |o| seen.push((o.slot, o.dead, 0)),
                 );
-                ix.chains().expect(u64::from(i));
-                ix.chains().warm(u64::from(i));
+                ix.chains().expect(Block(i.into()));
+                ix.chains().warm(Block(i.into()));
                 // In this order, too.
-                ix.find(u64::from(i % 23), |s, live| seen.push((s, false, live)));
+                ix.find(Block(u64::from(i % 23)), |s, live| seen.push((s, false, live)));
             }
             seen
         };

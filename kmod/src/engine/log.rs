@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The head of the log: writes claim room in the open record, records are sealed and written, commits make them
-//! durable.
+//! The head of the log: writes claim room in the open record, records are sealed and written, commits make
+//! them durable.
 //!
-//! A write calls [`Engine::claim`], copies its data into the buffer without the lock, and calls [`Engine::stored`]
-//! for each block and [`Engine::copied`] once. After anything that may have made progress the host calls
-//! [`Engine::poll`] until it has nothing more to do.
+//! A write calls [`Engine::claim`], copies its data into the buffer without the lock, and calls
+//! [`Engine::stored`] for each block and [`Engine::copied`] once. After anything that may have made progress
+//! the host calls [`Engine::poll`] until it has nothing more to do.
 //!
-//! Group commit without a timer: while a commit is in flight, whoever wants the next one waits and its data gather
-//! in the open record.
+//! Group commit without a timer: while a commit is in flight, the writes that want the next one wait, and
+//! their data gather in the open record.
 
-use super::{Engine, Entry, Failed, Was, RESERVED_SEGMENTS};
-use crate::format::{RecordHeader, BLOCK, WINDOW};
+use super::{Buffer, Engine, Entry, Failed, SegmentState, Was, RESERVED_SEGMENTS};
+use crate::format::{RecordHeader, Segment, Seq, Slot, BLOCK, WINDOW};
 use core::ops::Range;
 
-/// What has happened to a record.
+/// The stage of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Stage {
     /// Accepts claims, or waits for its writers to finish copying.
@@ -30,21 +30,21 @@ pub(super) enum Stage {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Record {
     /// Slot of the header block; the data follow.
-    pub(super) first: u32,
+    pub(super) first: Slot,
     /// Data blocks claimed.
-    blocks: u16,
+    pub(super) blocks: u16,
     /// Claims whose data are not all copied.
-    writers: u16,
-    stage: Stage,
+    pub(super) writers: u16,
+    pub(super) stage: Stage,
 }
 
 /// Room in the log for a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
     /// The record.
-    pub seq: u64,
+    pub seq: Seq,
     /// First of the claimed slots.
-    pub slot: u32,
+    pub slot: Slot,
     /// Number of slots, at least 1 and at most what was asked for.
     pub blocks: u32,
     /// The RAM buffer to copy to.
@@ -53,12 +53,12 @@ pub struct Claim {
     pub offset: u32,
 }
 
-/// Why a claim cannot be granted now. Each ends by something that the host is told of anyway.
+/// Why a claim cannot be granted now. The host is told anyway of the event that ends each of these waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
-    /// All segments are in use: until reclaim has freed one.
+    /// All segments are in use: wait until reclaim has freed one.
     Space,
-    /// Until a record is written, a copy from a buffer ends, or a commit is done.
+    /// Wait until a record is written, a copy from a buffer ends, or a commit is done.
     Progress,
 }
 
@@ -74,38 +74,38 @@ pub enum Refused {
 /// What [`Engine::poll`] wants to be done on the cache device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Io {
-    /// Write a record: `blocks` blocks from `offset` in `buffer` to the sector of `slot`, the header among them, as
-    /// one bio. Answer with [`Engine::record_done`].
+    /// Write a record: `blocks` blocks from `offset` in `buffer` to the sector of `slot`, the header among
+    /// them, as one bio. Answer with [`Engine::record_done`].
     Record {
         /// The record.
-        seq: u64,
+        seq: Seq,
         /// Slot of the header.
-        slot: u32,
+        slot: Slot,
         /// Blocks, header included.
         blocks: u32,
         /// The RAM buffer.
         buffer: u8,
         /// First block in that buffer.
         offset: u32,
-        /// With FUA: all records before it are durable and somebody waits.
+        /// Write it with FUA: all records before it are durable, and a flush or FUA write waits.
         fua: bool,
     },
     /// Flush the device's write cache. Answer with [`Engine::flush_done`].
     Flush {
         /// What will be durable then.
-        upto: u64,
+        upto: Seq,
     },
 }
 
 impl Engine {
-    fn record(&mut self, seq: u64) -> &mut Record {
-        &mut self.records[(seq % WINDOW) as usize]
+    fn record(&mut self, seq: Seq) -> &mut Record {
+        &mut self.records[seq.in_window()]
     }
 
     /// Claims up to `blocks` (at least 1) slots for a write.
     ///
     /// # Errors
-    /// [`Refused`]: when to try again, or that there is no use.
+    /// [`Refused`]: when to try again, or that it is no use.
     pub fn claim(&mut self, blocks: u32) -> Result<Claim, Refused> {
         if self.failed {
             return Err(Refused::Failed);
@@ -121,11 +121,16 @@ impl Engine {
 
     fn head_buffer(&self) -> u8 {
         // A head segment that accepts records always has its buffer: `open_segment` gives it one.
-        self.segments[self.head as usize].buffer.unwrap_or(0)
+        self.segments[self.head.index()].buffer.unwrap_or(0)
+    }
+
+    /// Whether one more record would be more than replay can hold.
+    pub(super) fn is_window_full(&self) -> bool {
+        self.next_seq.since(self.durable) > WINDOW
     }
 
     fn open_record(&mut self) -> Result<(), Refused> {
-        if self.next_seq > self.durable + WINDOW {
+        if self.is_window_full() {
             return Err(Refused::Wait(Wait::Progress));
         }
         if self.is_full() {
@@ -147,12 +152,13 @@ impl Engine {
 
     /// Whether a write that wants to begin a record has to wait for reclaim.
     pub fn is_full(&self) -> bool {
-        // Also in a head that relocation has opened: writes that followed it there would eat up what is reserved, a
-        // segment each time, until neither can go on.
+        // This also holds in a head that relocation has opened. Writes that followed relocation there would
+        // use up the reserved segments, one each time, until neither writes nor relocation can go on.
         self.free_segments() < RESERVED_SEGMENTS + u32::from(self.head_is_full())
     }
 
-    /// Only what is durable can be reclaimed, and a small cache may be full before anything else asks for that.
+    /// Asks for the oldest segment to become durable. Only durable segments can be reclaimed, and a small
+    /// cache may be full before anything else asks for that.
     fn want_tail(&mut self) {
         if self.in_log() > 0 {
             self.want(self.last_seq(self.tail));
@@ -161,16 +167,17 @@ impl Engine {
 
     /// Starts record `next_seq` at the head, where there is room for it.
     fn start_record(&mut self) {
-        let first = self.head * self.sb.segment_blocks + self.head_next;
+        let first = self.next_slot();
         let seq = self.next_seq;
         *self.record(seq) = Record { first, blocks: 0, writers: 0, stage: Stage::Filling };
-        self.segments[self.head as usize].pending += 1;
+        self.segments[self.head.index()].pending += 1;
         self.head_next += 1;
-        self.next_seq += 1;
+        self.next_seq = self.next_seq.next();
         self.open = true;
     }
 
-    /// Starts a record at the head, where there is room for it, that accepts no other claim than this one.
+    /// Starts a record at the head, where there is room for it, that accepts no other claim than the one
+    /// returned.
     pub(super) fn start_relocation(&mut self, blocks: u32) -> Claim {
         self.start_record();
         let claim = self.grant(blocks);
@@ -180,8 +187,8 @@ impl Engine {
 
     /// Grants room in the open record, which has some.
     fn grant(&mut self, blocks: u32) -> Claim {
-        let (segment_blocks, offset) = (self.sb.segment_blocks, self.head_next);
-        let (seq, blocks) = (self.next_seq - 1, blocks.min(segment_blocks - offset));
+        let (segment_blocks, offset, slot) = (self.sb.segment_blocks, self.head_next, self.next_slot());
+        let (seq, blocks) = (self.newest(), blocks.min(segment_blocks - offset));
         let r = self.record(seq);
         r.blocks += blocks as u16;
         r.writers += 1;
@@ -189,30 +196,31 @@ impl Engine {
         if self.head_next == segment_blocks {
             self.open = false;
         }
-        Claim { seq, slot: self.head * segment_blocks + offset, blocks, buffer: self.head_buffer(), offset }
+        Claim { seq, slot, blocks, buffer: self.head_buffer(), offset }
     }
 
-    /// The slots that [`Engine::prepare`] would begin with, at most so many; none when there is nothing to prepare. Before it takes
-    /// the lock for that the host may have them looked at: [`super::Chains::warm_slot`].
-    pub fn to_prepare(&self, most: u32) -> Range<u32> {
+    /// The slots that [`Engine::prepare`] would begin with, at most so many; none when there is nothing to
+    /// prepare. Before the host takes the lock for that, it may warm their chains:
+    /// [`super::Chains::warm_slot`].
+    pub fn to_prepare(&self, most: u32) -> Range<Slot> {
         // As in `open_segment`.
         let is_free = self.free_segments() > 1;
-        let first = self.next_segment(self.head) * self.sb.segment_blocks;
+        let first = self.first_slot(self.next_segment(self.head)).plus(self.prepared);
         let left = if is_free { self.sb.segment_blocks - self.prepared } else { 0 };
-        first + self.prepared..first + self.prepared + left.min(most)
+        first..first.plus(left.min(most))
     }
 
-    /// Forgets what the next slots hold of the segment that will be opened next, at most so many. It is free, so all of that is on
-    /// the backing device, and would be forgotten anyway; but with all slots of a segment in one hold of the lock, others wait for
-    /// that. Says whether there were any.
+    /// Forgets what slots of the next segment hold, at most so many of them. The segment is free, so all of
+    /// that is on the backing device, and would be forgotten anyway when the segment is opened; but to forget
+    /// a whole segment in one hold of the lock makes others wait. Returns whether there were any such slots.
     pub fn prepare(&mut self, most: u32) -> bool {
         let slots = self.to_prepare(most);
-        self.prepared += slots.len() as u32;
+        self.prepared += slots.end.since(slots.start);
         let any = !slots.is_empty();
         if any {
             self.note_forgotten(self.next_segment(self.head));
         }
-        slots.for_each(|slot| self.index.remove(slot));
+        Slot::each(slots).for_each(|slot| self.index.remove(slot));
         any
     }
 
@@ -223,20 +231,21 @@ impl Engine {
         if self.free_segments() <= 1 {
             return Err(Wait::Space);
         }
-        // What was not prepared in time, or all of it.
+        // All slots that were not prepared in time.
         self.prepare(self.sb.segment_blocks);
         self.prepared = 0;
-        // Behind the last of them, and before anything is stored: who still reads there is not waited for.
+        // After the last of them is forgotten, and before anything is stored: a read of the old segment is
+        // not waited for.
         self.checks.open(next);
         if let Some(s) = self.buffers[usize::from(buffer)].segment.take() {
-            self.segments[s as usize].buffer = None;
+            self.segments[s.index()].buffer = None;
         }
-        if let Some(old) = self.segments[next as usize].buffer.take() {
+        if let Some(old) = self.segments[next.index()].buffer.take() {
             self.buffers[usize::from(old)].segment = None;
         }
-        let s = &mut self.segments[next as usize];
+        let s = &mut self.segments[next.index()];
         s.first_seq = self.next_seq;
-        s.superseded_by = 0;
+        s.superseded_by = Seq::NONE;
         s.dirty = 0;
         s.pending = 0;
         s.buffer = Some(buffer);
@@ -249,21 +258,24 @@ impl Engine {
 
     /// A buffer that holds nothing that is needed, or none.
     pub(super) fn free_buffer(&self) -> Option<u8> {
-        let idle = |b: &super::Buffer, segments: &[super::Segment], head: u32| {
-            b.pins == 0 && b.segment.is_none_or(|s| s != head && segments[s as usize].pending == 0)
+        let idle = |b: &Buffer, segments: &[SegmentState], head: Option<Segment>| {
+            b.pins == 0 && b.segment.is_none_or(|s| Some(s) != head && segments[s.index()].pending == 0)
         };
         // The head's buffer is only busy while the head accepts records.
-        let head = if self.head_is_full() { u32::MAX } else { self.head };
-        // That of the newest segment, unused ones last: it is most likely still in the processor's cache, and copying into
-        // one that is not costs more than the few reads that would find the older segments in RAM.
+        let head = (!self.head_is_full()).then_some(self.head);
+        // The buffer of the newest segment first, unused ones last: that buffer is most likely still in the
+        // processor's cache. Copying into memory that is not costs more than is saved by the few reads that
+        // would find older segments in RAM.
+        let age =
+            |&i: &usize| self.buffers[i].segment.map_or(Seq::NONE, |s| self.segments[s.index()].first_seq);
         let i = (0..self.buffers.len())
             .filter(|&i| idle(&self.buffers[i], &self.segments, head))
-            .max_by_key(|&i| self.buffers[i].segment.map_or(0, |s| self.segments[s as usize].first_seq))?;
+            .max_by_key(age)?;
         Some(i as u8)
     }
 
-    /// Records that `slot` of a claim now holds `entry`. Says where the block was in the cache before.
-    pub fn stored(&mut self, claim: &Claim, slot: u32, entry: Entry) -> Was {
+    /// Records that `slot` of a claim now holds `entry`. Returns where the block was in the cache before.
+    pub fn stored(&mut self, claim: &Claim, slot: Slot, entry: Entry) -> Was {
         self.store(slot, entry, claim.seq)
     }
 
@@ -272,7 +284,8 @@ impl Engine {
         self.record(claim.seq).writers -= 1;
     }
 
-    /// Seals the open record as soon as its writers are done, so that the next claim opens another one.
+    /// Closes the open record, so that it is sealed as soon as its writers are done and the next claim opens
+    /// another one.
     pub(super) fn close(&mut self) {
         if self.open {
             self.open = false;
@@ -282,25 +295,25 @@ impl Engine {
 
     /// Whether a claim is not yet copied.
     pub(super) fn has_writers(&self) -> bool {
-        // What is sent, or was long ago, has none.
+        // Only records that are not yet sent can have writers.
         self.records.iter().any(|r| r.writers != 0)
     }
 
-    /// Asks that everything written so far become durable. Returns the sequence number that [`Engine::durable`]
-    /// must reach; it may have done so already.
-    pub fn flush(&mut self) -> u64 {
-        let newest = self.next_seq - 1;
+    /// Asks that everything written so far become durable. Returns the sequence number that
+    /// [`Engine::durable`] must reach; it may have done so already.
+    pub fn flush(&mut self) -> Seq {
+        let newest = self.newest();
         self.want(newest);
         newest
     }
 
     /// Asks that record `seq` become durable, or the newest one if there is no such record yet.
-    pub fn want(&mut self, seq: u64) {
-        self.wanted = self.wanted.max(seq.min(self.next_seq - 1));
+    pub fn want(&mut self, seq: Seq) {
+        self.wanted = self.wanted.max(seq.min(self.newest()));
     }
 
     /// All records up to here are on stable storage.
-    pub fn durable(&self) -> u64 {
+    pub fn durable(&self) -> Seq {
         self.durable
     }
 
@@ -315,8 +328,8 @@ impl Engine {
             return None;
         }
         if self.commit.is_none() && self.wanted > self.durable {
-            // Its own record may still be open.
-            if self.next_seq - 1 <= self.wanted {
+            // The last record of the commit may still be open.
+            if self.newest() <= self.wanted {
                 self.close();
             }
             self.commit = Some(self.wanted);
@@ -349,17 +362,17 @@ impl Engine {
     }
 
     /// The oldest record that is sealed and not yet sent.
-    fn sealed(&self) -> Option<u64> {
-        let seq = self.sent + 1;
-        let accepting = self.open && seq + 1 == self.next_seq;
-        let writers = self.records[(seq % WINDOW) as usize].writers;
+    fn sealed(&self) -> Option<Seq> {
+        let seq = self.sent.next();
+        let accepting = self.open && seq == self.newest();
+        let writers = self.records[seq.in_window()].writers;
         (seq < self.next_seq && !accepting && writers == 0).then_some(seq)
     }
 
-    /// Records are sent in order.
+    /// Takes the next sealed record. Records are sent in order.
     fn next_record(&mut self) -> Option<Io> {
         let seq = self.sealed()?;
-        let fua = self.durable == seq - 1 && self.commit == Some(seq);
+        let fua = self.durable == seq.before() && self.commit == Some(seq);
         self.sent = seq;
         let r = self.record(seq);
         r.stage = Stage::Writing;
@@ -370,14 +383,14 @@ impl Engine {
             slot,
             blocks,
             // Its segment keeps its buffer while a record is pending.
-            buffer: self.segments[segment as usize].buffer.unwrap_or(0),
-            offset: slot - segment * self.sb.segment_blocks,
+            buffer: self.segments[segment.index()].buffer.unwrap_or(0),
+            offset: slot.offset(self.sb.segment_blocks),
             fua,
         })
     }
 
     /// Writes the header of a record that [`Engine::poll`] handed out into its first block.
-    pub fn encode_header(&mut self, seq: u64, block: &mut [u8; BLOCK]) {
+    pub fn encode_header(&mut self, seq: Seq, block: &mut [u8; BLOCK]) {
         let r = *self.record(seq);
         let h = RecordHeader {
             nonce: self.sb.nonce,
@@ -387,46 +400,46 @@ impl Engine {
             tail: self.tail_seq,
             blocks: r.blocks,
         };
-        h.encode(block, |i| self.index.entry(r.first + 1 + i as u32, self.checks.checksums()));
+        h.encode(block, |i| self.index.entry(r.first.plus(1 + i as u32), self.checks.checksums()));
     }
 
-    /// Slot of the header and number of blocks, header included, of record `seq` if it is on the cache device and not known
-    /// durable: what a failed flush may have lost.
-    pub fn volatile_record(&self, seq: u64) -> Option<(u32, u32)> {
-        let r = &self.records[(seq % WINDOW) as usize];
+    /// Slot of the header and number of blocks, header included, of record `seq` if it is on the cache device
+    /// and not known durable: such a record may be lost by a failed flush.
+    pub fn volatile_record(&self, seq: Seq) -> Option<(Slot, u32)> {
+        let r = &self.records[seq.in_window()];
         (self.durable < seq && seq <= self.written).then_some((r.first, u32::from(r.blocks) + 1))
     }
 
-    /// The epoch that records carry since the volume was resumed.
+    /// The epoch of the records written since the volume was resumed.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// The record's bio has returned; `ok` says how, `fua` is what [`Io::Record`] said.
-    pub fn record_done(&mut self, seq: u64, fua: bool, ok: bool) {
+    /// The record's bio has returned. `ok` tells whether it succeeded; `fua` is that of [`Io::Record`].
+    pub fn record_done(&mut self, seq: Seq, fua: bool, ok: bool) {
         if !ok {
             self.failed = true;
             return;
         }
         let r = self.record(seq);
         r.stage = Stage::Written;
-        let segment = r.first / self.sb.segment_blocks;
-        self.segments[segment as usize].pending -= 1;
-        while self.written < self.sent && self.record(self.written + 1).stage == Stage::Written {
-            self.written += 1;
+        let segment = r.first.segment(self.sb.segment_blocks);
+        self.segments[segment.index()].pending -= 1;
+        while self.written < self.sent && self.record(self.written.next()).stage == Stage::Written {
+            self.written = self.written.next();
         }
         // Sent with FUA only when all before it was durable.
         if fua {
             self.set_durable(seq);
         }
-        // Half of the window may gather undurable records before a flush makes room.
-        if self.written - self.durable > WINDOW / 2 {
+        // At most half of the window gathers undurable records before a flush makes room.
+        if self.written.since(self.durable) > WINDOW / 2 {
             self.want(self.written);
         }
     }
 
-    /// The flush has returned; `ok` says how, `upto` is what [`Io::Flush`] said.
-    pub fn flush_done(&mut self, upto: u64, ok: bool) {
+    /// The flush has returned. `ok` tells whether it succeeded; `upto` is that of [`Io::Flush`].
+    pub fn flush_done(&mut self, upto: Seq, ok: bool) {
         self.flushing = false;
         if ok {
             self.set_durable(upto);
@@ -435,7 +448,7 @@ impl Engine {
         }
     }
 
-    fn set_durable(&mut self, seq: u64) {
+    fn set_durable(&mut self, seq: Seq) {
         self.durable = self.durable.max(seq);
         if self.commit.is_some_and(|c| c <= self.durable) {
             self.commit = None;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the segments are, for people to look at: in cells of a map that may be much smaller than the cache.
+//! The state of the segments, for display: in cells of a map that may be much smaller than the cache.
 
 use super::Engine;
+use crate::format::Segment;
 use crate::interface::report;
 
-/// What a segment is.
+/// The state of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Kind {
     /// Not in the log: it can be written at once.
@@ -13,28 +14,27 @@ pub enum Kind {
     Free,
     /// In the log, but nothing in it is missing on the backing device.
     Clean,
-    /// Some of it is only here.
+    /// Some of it is on the cache device only.
     Dirty,
-    /// The same, and it is being written back.
+    /// It is dirty, and is being written back.
     Writing,
     /// The head is in it, or some of it is not durable yet.
     Open,
 }
 
-/// Segments that lie one behind the other in the log: the first, and how many.
+/// Segments that follow each other in the log: the first, and how many.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Span {
     /// The oldest one.
-    pub first: u32,
+    pub first: Segment,
     /// How many.
     pub count: u32,
 }
 
 impl Span {
-    /// Whether the segment is among them, on a cache device of so many segments.
-    fn has(self, segment: u32, nr_segments: u32) -> bool {
-        let behind = u64::from(segment) + u64::from(nr_segments) - u64::from(self.first);
-        behind % u64::from(nr_segments) < self.count.into()
+    /// Whether the segment is in the span, on a cache device of so many segments.
+    fn has(self, segment: Segment, nr_segments: u32) -> bool {
+        segment.since(self.first, nr_segments) < self.count
     }
 }
 
@@ -47,15 +47,15 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// Adds a segment to it.
+    /// Adds a segment to the cell.
     pub fn add(&mut self, kind: Kind, dirty: u32, blocks: u32) {
         self.kind = self.kind.max(kind);
         self.dirty += u64::from(dirty);
         self.blocks += u64::from(blocks);
     }
 
-    /// What of it is shown: the kind of the segment that matters most, and how much of a dirty cell is dirty,
-    /// in ninths.
+    /// The cell as it is shown: the kind of the segment that matters most, and how much of a dirty cell is
+    /// dirty, in ninths.
     pub fn shown(&self) -> report::Cell {
         match self.kind {
             Kind::Free => report::Cell::Free,
@@ -70,17 +70,17 @@ impl Cell {
 }
 
 impl Engine {
-    /// What `segment` is, and how many of its blocks are dirty, when those of `writing` are being written back.
-    pub fn kind(&self, segment: u32, writing: Span) -> (Kind, u32) {
+    /// The state of `segment`, and how many of its blocks are dirty, when the segments of `writing` are being
+    /// written back.
+    pub fn kind(&self, segment: Segment, writing: Span) -> (Kind, u32) {
         let n = self.sb.nr_segments;
-        let dirty = u32::from(self.segments[segment as usize].dirty);
+        let dirty = u32::from(self.segments[segment.index()].dirty);
         let freeing = self.freeing.unwrap_or(0);
-        // From the oldest one that cannot be written yet.
-        let behind =
-            (u64::from(segment) + u64::from(n) - u64::from(self.tail) + u64::from(freeing)) % u64::from(n);
-        let kind = if behind >= self.used.into() {
+        // Distance from the oldest segment that cannot be written yet.
+        let behind = (segment.since(self.tail, n) + freeing) % n;
+        let kind = if behind >= self.used {
             Kind::Free
-        } else if behind < freeing.into() {
+        } else if behind < freeing {
             Kind::Clean
         } else if segment == self.head || self.last_seq(segment) > self.durable {
             Kind::Open

@@ -2,50 +2,54 @@
 
 //! Which of its four slots a checkpoint goes to.
 //!
-//! A sector is what a disk writes whole or not at all; but a write that the power cuts off may leave one that cannot be read,
-//! and some sectors can be neither read nor written any more. Two slots are in use, and two more, elsewhere in the first MiB,
-//! stand in for those that fail.
+//! A disk writes a sector whole or not at all. But a write that is cut off by a power cut may leave a sector
+//! that cannot be read, and some sectors can be neither read nor written any more. Two slots are in use, and
+//! two more, elsewhere in the first MiB, stand in for those that fail.
 //!
 //! # Invariants
-//! - The slot of the newest durable checkpoint is never written: whatever becomes of a write to another one, it is there. So a
-//!   checkpoint that finds no other slot is not written at all, and the log fails, which loses nothing.
-//! - Of the slots that can be read, the highest generation holds, wherever it is. No two checkpoints have the same generation: who
-//!   goes on from one while others cannot be read leaves out as many numbers as these may have, twice ([`Chosen::doubtful`]), and of
-//!   epochs as many. Else a checkpoint that can be read again one day, or the records of its epoch, would count.
-//! - A resume makes two checkpoints durable, if there are two slots for them, before anything is written: then either is enough,
-//!   and both know the epoch. What is in other slots is older, and blanked, or it would count when these two are lost, and
-//!   bring back what was written back long ago. Only if that fails, and both others do, would it.
-//! - So it is in the middle of a life: when a checkpoint is durable in another slot than its own, all are blanked but this one and
-//!   the one before ([`Engine::stale_checkpoint`]). A failure may have been a short one, and the slot would keep for years what it
-//!   had then. A suspend tries again where checkpoints belong ([`Engine::forgive_slots`]): there an older module looks, too.
+//! - The slot of the newest durable checkpoint is never written: it is there, whatever becomes of a write to
+//!   another slot. So a checkpoint that finds no other slot is not written at all, and the log fails, which
+//!   loses nothing.
+//! - Of the slots that can be read, the one with the highest generation counts, wherever it is. No two
+//!   checkpoints have the same generation: a resume from one slot while others cannot be read skips as many
+//!   generations as these may have, twice ([`Chosen::doubtful`]), and as many epochs. Otherwise a checkpoint
+//!   that can be read again one day, or the records of its epoch, would count.
+//! - A resume makes two checkpoints durable, if there are two slots for them, before anything else is
+//!   written: then either is enough, and both know the epoch. Checkpoints in other slots are older, and are
+//!   blanked. Otherwise they would count when these two are lost, and bring back what was written back long
+//!   ago. That remains possible only if both the blanking and these two fail.
+//! - The same holds in the middle of a life. When a checkpoint is durable in another slot than its own, all
+//!   slots are blanked but this one and that of the checkpoint before ([`Engine::stale_checkpoint`]): a
+//!   failure may have been a short one, and the slot would keep for years what it had then. A suspend tries
+//!   again where checkpoints belong ([`Engine::forgive_slots`]), for an older module looks there, too.
 
 use super::Engine;
-use crate::format::{Checkpoint, Chosen, CHECKPOINT_BLOCKS, CHECKPOINT_SLOTS};
+use crate::format::{Checkpoint, Chosen, Seq, CHECKPOINT_BLOCKS, CHECKPOINT_SLOTS};
 use core::fmt;
 
 /// The slots of one volume's checkpoints.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Places {
-    /// That of the newest checkpoint that is known durable.
+    /// The slot of the newest checkpoint that is known durable.
     newest: Option<usize>,
-    /// That of the one which was handed out last.
+    /// The slot of the checkpoint that was handed out last.
     pending: Option<usize>,
-    /// How often each has failed.
+    /// How often each slot has failed.
     failures: [u8; CHECKPOINT_SLOTS],
-    /// What may not be blank.
+    /// Slots that may not be blank.
     filled: [bool; CHECKPOINT_SLOTS],
-    /// Before this generation it is not blanked: that has failed, and may take a device long.
+    /// Each slot is not blanked before this generation: blanking has failed, and may take a device long.
     spared: [u64; CHECKPOINT_SLOTS],
-    /// So many checkpoints may be made to have the last two where they belong.
+    /// So many checkpoints may be made to bring the last two to where they belong.
     homeward: u8,
-    /// The medium has lost the newest one since.
+    /// The medium has lost the newest checkpoint since it was durable.
     pub(super) is_lost: bool,
-    /// There is one slot only that can be written.
+    /// Only one slot can be written.
     pub(super) alone: bool,
 }
 
 impl Places {
-    /// As a resume has found them.
+    /// The slots as a resume has found them.
     pub(super) fn of(chosen: &Chosen) -> Self {
         Self {
             newest: Some(chosen.slot),
@@ -55,8 +59,8 @@ impl Places {
         }
     }
 
-    /// The best slot for a checkpoint of this generation: the one of its turn, what stands in for that, or any other but that of
-    /// the newest one. What has failed comes last.
+    /// The best slot for a checkpoint of this generation: the one of its turn, its stand-in, or any other but
+    /// that of the newest checkpoint. Slots that have failed come last.
     fn pick(&self, generation: u64) -> usize {
         let turn = (generation % 2) as usize;
         [turn, turn + 2, 1 - turn, 3 - turn]
@@ -66,8 +70,8 @@ impl Places {
             .unwrap_or(turn)
     }
 
-    /// A checkpoint of this generation is handed out. The one before is durable, for one is made at a time, unless it was
-    /// [abandoned](Self::abandon).
+    /// A checkpoint of this generation is handed out. The one before is durable, for one is made at a time,
+    /// unless it was [abandoned](Self::abandon).
     pub(super) fn begin(&mut self, generation: u64) {
         self.newest = self.pending.or(self.newest);
         self.homeward = self.homeward.saturating_sub(1);
@@ -81,7 +85,7 @@ impl Places {
         self.pending = Some(i);
     }
 
-    /// It could not be written where it belongs: the next attempt is made elsewhere.
+    /// The checkpoint could not be written to its slot: the next attempt is made elsewhere.
     fn miss(&mut self, generation: u64) {
         if let Some(i) = self.pending {
             self.failures[i] = self.failures[i].saturating_add(1);
@@ -113,25 +117,26 @@ impl Places {
         [self.pending, self.newest].into_iter().flatten().all(|i| i < 2)
     }
 
-    /// Whether a checkpoint would do nothing but bring the last two nearer to where they belong.
+    /// Whether a checkpoint would only bring the last two nearer to where they belong.
     pub(super) fn leads_home(&self) -> bool {
         self.homeward != 0 && !self.are_home()
     }
 
-    /// The slots where checkpoints belong count as good again. What stands in for them is then no better than they are.
+    /// The slots where checkpoints belong count as good again. Their stand-ins are then no better than they
+    /// are.
     fn forgive(&mut self) {
         for (i, failures) in self.failures.iter_mut().enumerate() {
             *failures = (*failures).min(u8::from(i >= 2));
         }
         self.spared = [0; CHECKPOINT_SLOTS];
-        // The first may find the newest one in its own slot.
+        // The first checkpoint may find the newest one in its own slot.
         self.homeward = 3;
     }
 
-    /// The newest one, of which it was known that it is durable, is lost: that before it, in slot `before`, is the newest now.
-    /// Says whether that is new.
+    /// The newest checkpoint, which was known durable, is lost: the one before it, in slot `before`, is the
+    /// newest now. Returns whether that is new.
     pub(super) fn lose(&mut self, before: usize) -> bool {
-        // Otherwise it is known already, or it was never written.
+        // Otherwise the loss is known already, or the checkpoint was never written.
         let Some(i) = self.pending.take() else { return false };
         self.failures[i] = self.failures[i].saturating_add(1);
         self.newest = Some(before);
@@ -139,7 +144,7 @@ impl Places {
         true
     }
 
-    /// It will not be written at all.
+    /// The checkpoint will not be written at all.
     fn abandon(&mut self) {
         self.pending = None;
         self.alone = true;
@@ -152,13 +157,15 @@ impl Engine {
         CHECKPOINT_BLOCKS[self.places.pending.unwrap_or_else(|| self.places.pick(self.generation))]
     }
 
-    /// Its write has failed. It may go well in another one: ask [`Engine::checkpoint_block`] again.
+    /// The write of the checkpoint has failed. It may succeed in another block: ask
+    /// [`Engine::checkpoint_block`] again.
     pub fn checkpoint_missed(&mut self) {
         self.places.miss(self.generation);
     }
 
-    /// The block of a checkpoint that is older than the last two, when no checkpoint is under way: write zeroes there, with FUA, and
-    /// call [`Engine::checkpoint_blanked`]. To be asked behind each checkpoint, until there is none; no other may begin before.
+    /// The block of a checkpoint that is older than the last two, when no checkpoint is under way: write
+    /// zeroes there, with FUA, and call [`Engine::checkpoint_blanked`]. To be asked after each checkpoint,
+    /// until there is none; no other checkpoint may begin before.
     pub fn stale_checkpoint(&self) -> Option<u64> {
         if self.freeing.is_some() || self.failed {
             return None;
@@ -166,15 +173,17 @@ impl Engine {
         self.places.stale(self.generation).map(|i| CHECKPOINT_BLOCKS[i])
     }
 
-    /// The block of [`Engine::stale_checkpoint`] is durably blank (`ok`), or could not be written: that is tried again some time.
+    /// The block of [`Engine::stale_checkpoint`] is durably blank (`ok`), or could not be written: that is
+    /// tried again some time.
     pub fn checkpoint_blanked(&mut self, block: u64, ok: bool) {
         if let Some(i) = CHECKPOINT_BLOCKS.iter().position(|&b| b == block) {
             self.places.blanked(i, self.generation, ok);
         }
     }
 
-    /// A suspend begins: checkpoints go where they belong again, if that can be written, and [`Engine::note_durable`] makes as
-    /// many as it takes. At most three: if it cannot be written, others stand in again.
+    /// A suspend begins: checkpoints go where they belong again, if these slots can be written, and
+    /// [`Engine::note_durable`] makes as many as it takes. At most three: if the slots cannot be written,
+    /// others stand in again.
     pub fn forgive_slots(&mut self) {
         self.places.forgive();
     }
@@ -199,7 +208,8 @@ enum Step {
     Done,
 }
 
-/// What a resume writes behind its replay, before the engine is used: one sector after the other, each durable before the next.
+/// What a resume writes after its replay, before the engine is used: one sector after the other, each durable
+/// before the next.
 ///
 /// The cache device must have been flushed before.
 #[derive(Debug)]
@@ -215,8 +225,8 @@ impl Opening {
         Self { step: Step::First, checkpoint, misses: 0 }
     }
 
-    /// What to write next, with FUA: a block of the cache device, and the checkpoint at its beginning, or zeroes. Then call
-    /// [`Opening::written`].
+    /// What to write next, with FUA: a block of the cache device, and the checkpoint at its beginning, or
+    /// zeroes. Then call [`Opening::written`].
     pub fn want(&self, engine: &Engine) -> Option<(u64, Option<Checkpoint>)> {
         match self.step {
             Step::First | Step::Second => Some((engine.checkpoint_block(), Some(self.checkpoint))),
@@ -225,13 +235,13 @@ impl Opening {
         }
     }
 
-    /// It is durable (`ok`), or could not be written.
+    /// The sector of [`Opening::want`] is durable (`ok`), or could not be written.
     ///
     /// # Errors
     /// [`Unwritable`]: the volume must not be opened.
     pub fn written(&mut self, engine: &mut Engine, ok: bool) -> Result<(), Unwritable> {
         if let Step::Blank | Step::Done = self.step {
-            // If it cannot be blanked, it is older than two others all the same.
+            // If the checkpoint cannot be blanked, it is older than two others all the same.
             if let Some(block) = engine.stale_checkpoint() {
                 engine.checkpoint_blanked(block, ok);
             }
@@ -239,7 +249,7 @@ impl Opening {
         }
         if !ok {
             self.misses += 1;
-            // All but that of the newest one.
+            // All slots but that of the newest checkpoint.
             if self.misses < CHECKPOINT_SLOTS - 1 {
                 engine.checkpoint_missed();
                 return Ok(());
@@ -248,8 +258,8 @@ impl Opening {
                 return Err(Unwritable);
             }
             engine.places.abandon();
-            engine.told = [engine.told[1], (0, 0)];
-            // What is in the other slots stays: it is all there is beside the one.
+            engine.told = [engine.told[1], (Seq::NONE, Seq::NONE)];
+            // The content of the other slots stays: it is all there is beside the one checkpoint.
             self.step = Step::Done;
             return Ok(());
         }

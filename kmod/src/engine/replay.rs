@@ -2,42 +2,49 @@
 
 //! From the bytes on the cache device to an engine: walks the records from the tail to the end of the log.
 //!
-//! The host reads what [`Replay::want`] asks for and feeds it, until it is [`Want::Flush`]: then it flushes the cache
-//! device, writes the checkpoint of [`Replay::finish`] and what else [`super::places::Opening`] wants, with FUA, and only
-//! then accepts writes.
+//! The host reads what [`Replay::want`] asks for and feeds it, until the answer is [`Want::Flush`]. Then it
+//! flushes the cache device, and writes the checkpoint of [`Replay::finish`] and what else
+//! [`super::places::Opening`] wants, with FUA. Only then it accepts writes.
 //!
 //! # Invariants
-//! - The log ends at the first record that is not acceptable; what lies behind it never becomes reachable, because
-//!   all records from `epoch_start` on must carry the epoch of the checkpoint, and of two earlier ones with the same
-//!   number that of the later epoch holds.
-//! - A record that is not known durable is accepted only when all its data match their checksums, or their complements
-//!   where they stand for lost blocks.
+//! - The log ends at the first record that is not acceptable. What lies behind it never becomes reachable,
+//!   because all records from `epoch_start` on must carry the epoch of the checkpoint, and of two earlier
+//!   records with the same number the one of the later epoch counts.
+//! - A record that is not known durable is accepted only when all its data match their checksums, or their
+//!   complements where they stand for lost blocks.
 //! - A log that ends before what the checkpoint knows durable is damaged, and refused.
-//! - What the medium cannot give back ([`Replay::feed_unreadable`]) is as what is not acceptable: behind the end of the log a
-//!   power cut leaves such blocks, and known durable is nothing that they could hold, or the log is damaged. A path that is
-//!   down is no such thing, and must not get here: it would shorten the log.
-//!   Who acknowledged it may have been the last to write: so before a log ends at a header that cannot be read, all that may lie
-//!   behind it is looked through for a record that knows it durable ([`WINDOW`] records behind it, each does).
-//!   It ends where the tail is: before that lie earlier records.
-//!   What cannot be read there may be that record. A power cut leaves a few such blocks ([`FEW`]), of what was in flight; where there are
-//!   more, nobody knows whether the log ends, and it is damaged. So the search ends, too, however long each of them takes.
-//!   What only does not match ([`Loss::Mismatch`]) is not counted, for there may be any number of such blocks on a sound device:
-//!   all [`WINDOW`] records that may be in flight, each as long as a segment, are as much as is looked through, and what was never
-//!   written is as much again. To know that takes no longer than to read them.
-//! - Of two records with the same number the later epoch's holds. When the block that would say whether there is another one
-//!   cannot be read, the first counts only with its data: what a crash has spoilt does not have them all.
-//! - Every checkpoint that is written from here on can be read: one that is not would give way to an older one.
-//! - No epoch has the number of one before, also when the newest checkpoint is gone: see [`super::places`].
+//! - A block that the medium cannot give back ([`Replay::feed_unreadable`]) is treated as one that is not
+//!   acceptable. A power cut leaves such blocks behind the end of the log. If such a block should hold a
+//!   record that is known durable, the log is damaged. A path that is down is another matter, and must not
+//!   get here: it would shorten the log.
+//! - The record of a header that cannot be read may have been acknowledged in the last life of the volume, so
+//!   that the checkpoint does not know it durable. So before a log ends at such a header, all that may lie
+//!   behind it is looked through for a record that knows it durable (each record does that lies [`WINDOW`]
+//!   records behind it). The search ends at the tail: from there on lie earlier records.
+//! - A block that cannot be read in this search may be the record that is looked for. A power cut leaves a
+//!   few such blocks ([`FEW`]), of what was in flight. If there are more, it is not known whether the log
+//!   ends there, and it is damaged. So the search ends, too, however long each of these blocks takes.
+//! - A block that only does not match ([`Loss::Mismatch`]) is not counted, for there may be any number of
+//!   such blocks on a sound device: the [`WINDOW`] records that may be in flight, each as long as a segment,
+//!   are as much as is looked through, and blocks that were never written are as much again. To know this of
+//!   a block takes no longer than to read it.
+//! - Of two records with the same number the one of the later epoch counts. When the block that would tell
+//!   whether there is another one cannot be read, the first one counts only with its data: a record that a
+//!   crash has spoilt does not have all of them.
+//! - Every checkpoint that is written from here on can be read: one that cannot be read would give way to an
+//!   older one.
+//! - No epoch has the number of an earlier one, also when the newest checkpoint is gone: see
+//!   [`super::places`].
 
 use super::places::Places;
 use super::{Engine, Entry, Secret};
-use crate::format::{Checkpoint, Chosen, RecordHeader, Superblock, BLOCK, WINDOW};
+use crate::format::{Checkpoint, Chosen, RecordHeader, Seq, Slot, Superblock, BLOCK, WINDOW};
 use crate::host::{OutOfMemory, Table};
 use crate::policy::lost::Loss;
 use core::fmt;
 
-/// So many blocks behind the end of the log that the medium has lost are what a power cut may leave: 128 KiB, a few pages of flash memory. A
-/// disk may take half a minute to say so of each.
+/// Number of blocks behind the end of the log that a power cut may leave unreadable: 128 KiB, a few pages of
+/// flash memory. A disk may take half a minute to report each of them.
 pub const FEW: u32 = 32;
 
 /// What the host has to read next from the cache device.
@@ -46,7 +53,7 @@ pub enum Want {
     /// `blocks` blocks from `slot` on: feed them to [`Replay::feed`].
     Read {
         /// Slot of the first block.
-        slot: u32,
+        slot: Slot,
         /// Number of blocks.
         blocks: u32,
     },
@@ -57,49 +64,52 @@ pub enum Want {
 /// Why a log cannot be resumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Damage {
-    /// A block cannot be read by the medium's own word, and what it should hold, record `end`, is known durable.
+    /// A block cannot be read, as the medium itself says, and record `end`, which it should hold, is known
+    /// durable.
     Unreadable {
         /// The record that is missing.
-        end: u64,
-        /// What the log is known to hold.
-        durable: u64,
-        /// The slot that cannot be read: where its header should be.
-        slot: u32,
+        end: Seq,
+        /// The record up to which the log is known durable.
+        durable: Seq,
+        /// The slot that cannot be read, where the record's header should be.
+        slot: Slot,
     },
-    /// So much cannot be read, by the medium's own word, behind what is known of the log, that record `end` may have been durable.
+    /// Behind what is known of the log so many blocks cannot be read, as the medium itself says, that record
+    /// `end` may have been durable.
     Area {
         /// The record that may be missing.
-        end: u64,
-        /// Where its header should be.
-        slot: u32,
+        end: Seq,
+        /// The slot where its header should be.
+        slot: Slot,
     },
     /// The log is known to be durable up to `durable`, but ends before record `end`.
     Short {
         /// The first record that is missing.
-        end: u64,
-        /// What the log is known to hold.
-        durable: u64,
+        end: Seq,
+        /// The record up to which the log is known durable.
+        durable: Seq,
     },
-    /// Where record `expected` should be lies the later one `found` of the same epoch.
+    /// Where record `expected` should be, the later record `found` of the same epoch lies.
     Overwritten {
         /// The record that should be there.
-        expected: u64,
-        /// The one that is.
-        found: u64,
+        expected: Seq,
+        /// The record that is there.
+        found: Seq,
     },
-    /// Where record `expected` should be lies one of a later epoch than the checkpoint's: the newest checkpoint is lost.
+    /// Where record `expected` should be lies a record of a later epoch than the checkpoint's: the newest
+    /// checkpoint is lost.
     Outdated {
         /// The record that should be there.
-        expected: u64,
+        expected: Seq,
     },
     /// The log fills more segments than there are.
     Endless,
-    /// Some count is higher than counting ever gets.
+    /// A count is higher than counting ever gets.
     Exhausted,
 }
 
-/// Counts above this are [`Damage::Exhausted`]: half of what a checkpoint may hold, so that none which follows is beyond
-/// that.
+/// Counts above this are [`Damage::Exhausted`]: half of what a checkpoint may hold, so that no count that
+/// follows exceeds that.
 const MOST: u64 = 1 << 61;
 
 impl fmt::Display for Damage {
@@ -135,8 +145,9 @@ impl fmt::Display for Damage {
     }
 }
 
-/// Whether the log of volume `sb` has nothing in it, told from `block`, the first block of the checkpoint's tail segment,
-/// alone: without an index, for those who only want to know. In doubt it says no, and a replay decides.
+/// Whether the log of volume `sb` has nothing in it. Looks only at `block`, the first block of the
+/// checkpoint's tail segment, and needs no index. In doubt the answer is no, and a replay decides.
+#[allow(dead_code)] // For the tools and tests.
 pub fn is_empty(sb: &Superblock, checkpoint: &Checkpoint, block: &[u8; BLOCK]) -> bool {
     let cp = checkpoint;
     cp.durable < cp.tail
@@ -144,16 +155,16 @@ pub fn is_empty(sb: &Superblock, checkpoint: &Checkpoint, block: &[u8; BLOCK]) -
         && RecordHeader::decode(block, sb, 0).map_or(true, |h| h.seq < cp.tail && h.epoch <= cp.epoch)
 }
 
-/// Whether some count is too high to go on with, `next` being that of the next record.
-fn is_exhausted(checkpoint: &Checkpoint, next: u64) -> bool {
-    next.max(checkpoint.generation).max(checkpoint.epoch) > MOST
+/// Whether a count is too high to go on with; `next` is the number of the next record.
+fn is_exhausted(checkpoint: &Checkpoint, next: Seq) -> bool {
+    next.0.max(checkpoint.generation).max(checkpoint.epoch) > MOST
 }
 
 /// Where a header was found: its block, decoded header and slot.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     header: RecordHeader,
-    slot: u32,
+    slot: Slot,
 }
 
 /// What the replay is waiting for.
@@ -167,19 +178,20 @@ enum Step {
     NextSegment,
     /// The data of the oldest record that is seen and not known durable.
     Data,
-    /// The data of a record that is known durable, because it may be one that was spoilt; then it is `Next` or `NextSegment`.
+    /// The data of a record that is known durable, because it may be a record that a crash has spoilt; then
+    /// `Next` or `NextSegment`.
     Doubt(Resumed),
-    /// A block behind the header that cannot be read, and as many more: perhaps a later record knows what was durable.
-    /// So many are lost so far.
+    /// A block behind a header that cannot be read, with `left` more to come: a later record there may know
+    /// more durable. `lost` blocks are lost so far.
     Seek {
-        slot: u32,
+        slot: Slot,
         left: u32,
         lost: u32,
     },
     Done,
 }
 
-/// Where it goes on behind a record that was in doubt.
+/// Where the replay goes on behind a record that was in doubt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Resumed {
     Next,
@@ -192,7 +204,7 @@ enum Beyond {
     /// Nothing that matters.
     Nothing,
     /// Its sequence number and epoch.
-    Record(u64, u64),
+    Record(Seq, u64),
     /// It cannot be read.
     Unreadable,
 }
@@ -208,23 +220,25 @@ pub struct Replay {
     headers: Table<u8>,
     seen: Table<Option<Seen>>,
     /// Next sequence number to apply, and to see.
-    apply: u64,
-    see: u64,
-    durable: u64,
+    apply: Seq,
+    see: Seq,
+    durable: Seq,
     epoch: u64,
-    /// Where the next header is looked for first: a slot and whether it may be in this segment at all.
-    at: u32,
+    /// The slot where the next header is looked for first, and the number of segments so far.
+    at: Slot,
     segments: u32,
     ahead: Beyond,
-    /// The slots that could not be read and may have held the next record: behind the last one, or at the start of a segment.
-    unreadable: Option<u32>,
-    /// What lies behind that was looked through.
+    /// The slot that could not be read and may have held the next record: behind the last record, or at the
+    /// start of a segment.
+    unreadable: Option<Slot>,
+    /// Whether the blocks behind that slot were looked through.
     sought: bool,
     step: Step,
 }
 
 impl Replay {
-    /// Begins the replay of volume `sb` from the checkpoint that was chosen, for a host with `nr_buffers` RAM buffers.
+    /// Begins the replay of volume `sb` from the checkpoint that was chosen, for a host with `nr_buffers` RAM
+    /// buffers.
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -232,7 +246,7 @@ impl Replay {
         Self::with_secret(sb, chosen, nr_buffers, Secret::random())
     }
 
-    /// As [`Replay::new`], with a secret of the index's that is known: for a test that does the same each time.
+    /// As [`Replay::new`], with a known secret for the index: for a test that does the same each time.
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -248,11 +262,11 @@ impl Replay {
         let tail = checkpoint.tail_segment;
         engine.tail = tail;
         engine.tail_seq = checkpoint.tail;
-        engine.head = if tail == 0 { sb.nr_segments - 1 } else { tail - 1 };
+        engine.head = tail.before(sb.nr_segments);
         engine.generation = checkpoint.generation;
         engine.places = Places::of(&chosen);
         Ok(Self {
-            at: tail * sb.segment_blocks,
+            at: tail.first_slot(sb.segment_blocks),
             engine,
             checkpoint,
             doubtful,
@@ -287,24 +301,24 @@ impl Replay {
             Step::Next => Want::Read { slot: self.at, blocks: 1 },
             Step::Seek { slot, .. } => Want::Read { slot, blocks: 1 },
             Step::Ahead | Step::NextSegment => Want::Read { slot: self.next_start(), blocks: 1 },
-            Step::Data | Step::Doubt(_) => match self.seen[(self.apply % WINDOW) as usize] {
-                Some(s) => Want::Read { slot: s.slot + 1, blocks: s.header.blocks.into() },
+            Step::Data | Step::Doubt(_) => match self.seen[self.apply.in_window()] {
+                Some(s) => Want::Read { slot: s.slot.plus(1), blocks: s.header.blocks.into() },
                 None => Want::Flush,
             },
         }
     }
 
-    fn next_start(&self) -> u32 {
+    fn next_start(&self) -> Slot {
         if self.segments == 0 {
             return self.at;
         }
-        let segment = self.engine.segment_of(self.at - 1);
-        self.engine.next_segment(segment) * self.segment_blocks()
+        let segment = self.engine.segment_of(self.at.minus(1));
+        self.engine.first_slot(self.engine.next_segment(segment))
     }
 
     /// Records applied so far, and the number of the next: for showing progress.
-    pub fn progress(&self) -> (u64, u64) {
-        (self.apply - self.checkpoint.tail, self.apply)
+    pub fn progress(&self) -> (u64, Seq) {
+        (self.apply.since(self.checkpoint.tail), self.apply)
     }
 
     /// Takes the blocks that [`Replay::want`] asked for.
@@ -328,8 +342,9 @@ impl Replay {
         }
     }
 
-    /// Instead of [`Replay::feed`], when the medium cannot give back what [`Replay::want`] asked for: it has said so itself,
-    /// each time that it was asked, and what. Of several blocks one is enough.
+    /// Instead of [`Replay::feed`], when the medium cannot give back what [`Replay::want`] asked for: it has
+    /// said so itself, each time that it was asked, and `loss` is its answer. Of several blocks one is
+    /// enough.
     ///
     /// # Errors
     /// [`Damage`], when the log must not be resumed.
@@ -356,31 +371,33 @@ impl Replay {
         }
     }
 
-    /// Goes on with the block behind `slot`, `left` of them, unless enough is known, or the medium has lost `lost` of them.
-    fn seek(&mut self, slot: u32, left: u32, lost: u32) -> Result<(), Damage> {
+    /// Goes on with the block behind `slot`, `left` of them, unless enough is known, or the medium has lost
+    /// `lost` of them.
+    fn seek(&mut self, slot: Slot, left: u32, lost: u32) -> Result<(), Damage> {
         if left == 0 || self.durable >= self.see {
             return self.settle(true);
         }
         if let (true, Some(slot)) = (lost > FEW, self.unreadable) {
             return Err(Damage::Area { end: self.see, slot });
         }
-        let end = self.engine.sb.nr_segments * self.segment_blocks();
-        let slot = if slot + 1 < end { slot + 1 } else { 0 };
-        if slot == self.checkpoint.tail_segment * self.segment_blocks() {
+        let end = Slot(self.engine.sb.nr_segments * self.segment_blocks());
+        let slot = if slot.plus(1) < end { slot.plus(1) } else { Slot(0) };
+        if slot == self.engine.first_slot(self.checkpoint.tail_segment) {
             return self.settle(true);
         }
         self.step = Step::Seek { slot, left: left - 1, lost };
         Ok(())
     }
 
-    /// Takes from a block behind a header that cannot be read what it knows durable, if it is the header of a later record.
-    fn note_later(&mut self, block: &[u8; BLOCK], slot: u32) -> Result<(), Damage> {
-        let offset = slot % self.segment_blocks();
+    /// Looks at a block behind a header that cannot be read: if it is the header of a later record, takes
+    /// over what that knows durable.
+    fn note_later(&mut self, block: &[u8; BLOCK], slot: Slot) -> Result<(), Damage> {
+        let offset = slot.offset(self.segment_blocks());
         let Ok(h) = RecordHeader::decode(block, &self.engine.sb, offset) else { return Ok(()) };
         if h.epoch > self.checkpoint.epoch {
             return Err(Damage::Outdated { expected: self.see });
         }
-        // What earlier epochs knew durable is what the checkpoint knows.
+        // What earlier epochs knew durable is known to the checkpoint.
         if h.epoch == self.checkpoint.epoch && h.seq >= self.checkpoint.epoch_start && h.seq > self.see {
             self.durable = self.durable.max(h.durable);
         }
@@ -401,21 +418,23 @@ impl Replay {
                 self.step = Step::NextSegment;
                 Ok(())
             }
-            // Neither here nor there: this is the end. What was seen and is not known durable needs its data checked.
+            // There is no record here nor there: this is the end. Records that were seen and are not known
+            // durable need their data checked.
             None => self.settle(true),
         }
     }
 
-    fn acceptable(&self, block: &[u8; BLOCK], slot: u32) -> Result<Option<RecordHeader>, Damage> {
-        let offset = slot % self.segment_blocks();
+    fn acceptable(&self, block: &[u8; BLOCK], slot: Slot) -> Result<Option<RecordHeader>, Damage> {
+        let offset = slot.offset(self.segment_blocks());
         let Ok(h) = RecordHeader::decode(block, &self.engine.sb, offset) else { return Ok(None) };
         let cp = &self.checkpoint;
-        // No record is written before the checkpoint of its epoch is durable. Going on from an older one would take the
-        // end of its epoch for the end of the log.
+        // No record is written before the checkpoint of its epoch is durable. A replay that went on from an
+        // older checkpoint would take the end of that epoch for the end of the log.
         if h.epoch > cp.epoch {
             return Err(Damage::Outdated { expected: self.see });
         }
-        // A later record may well be there after a crash that lost this one; but not if it knew this one durable.
+        // A later record may well be there after a crash that lost this one, but not if the later one knew
+        // this one durable.
         if h.epoch == cp.epoch && h.seq >= cp.epoch_start && h.durable >= self.see {
             return Err(Damage::Overwritten { expected: self.see, found: h.seq });
         }
@@ -424,23 +443,25 @@ impl Replay {
         } else {
             (self.epoch..cp.epoch).contains(&h.epoch)
         };
-        // Each resume begins a segment, and leaves behind the end of the log what a crash has spoilt there: perhaps a
-        // record whose header is whole and whose data are not. Its number was given again, to the first record of the
-        // new epoch, and once that is known durable nobody looks at data any more. So the later epoch decides.
+        // Each resume begins a segment, and leaves behind the end of the log what a crash has spoilt there:
+        // perhaps a record whose header is whole and whose data are not. Its number was given again, to the
+        // first record of the new epoch, and once that record is known durable no data are checked any more.
+        // So the later epoch decides.
         let left_over = self.step == Step::Next
             && matches!(self.ahead, Beyond::Record(seq, epoch) if seq == h.seq && h.epoch < epoch && epoch < cp.epoch);
         Ok((h.seq == self.see && right_epoch && !left_over).then_some(h))
     }
 
-    /// Whether a record, found behind the last one, may be what a crash has spoilt, and the one that has its number now lies
-    /// where it cannot be read: one of an epoch between its own and the checkpoint's.
+    /// Whether a record that was found behind the last one may be spoilt by a crash, and the record that has
+    /// its number now may lie where it cannot be read: a record of an epoch between its own and the
+    /// checkpoint's.
     fn is_in_doubt(&self, header: &RecordHeader) -> bool {
         self.step == Step::Next
             && self.ahead == Beyond::Unreadable
             && header.epoch + 1 < self.checkpoint.epoch
     }
 
-    fn accept(&mut self, block: &[u8; BLOCK], header: RecordHeader, slot: u32) -> Result<(), Damage> {
+    fn accept(&mut self, block: &[u8; BLOCK], header: RecordHeader, slot: Slot) -> Result<(), Damage> {
         let doubt = self.is_in_doubt(&header);
         self.unreadable = None;
         if self.step == Step::NextSegment {
@@ -453,27 +474,29 @@ impl Replay {
             let segment = self.engine.segment_of(slot);
             self.engine.head = segment;
             self.engine.used += 1;
-            self.engine.segments[segment as usize].first_seq = header.seq;
+            self.engine.segments[segment.index()].first_seq = header.seq;
         }
-        // What this header knows durable is applied first: its place in the ring may be taken by such a record.
+        // Records that this header knows durable are applied first: the new record may take the place of one
+        // of them in the ring.
         self.durable = self.durable.max(header.durable);
         self.settle(false)?;
-        let i = (header.seq % WINDOW) as usize;
+        let i = header.seq.in_window();
         // One array of bytes, not one of blocks: a block would be made on the kernel's small stack.
         self.headers[i * BLOCK..(i + 1) * BLOCK].copy_from_slice(block);
         self.seen[i] = Some(Seen { header, slot });
         self.epoch = header.epoch;
-        self.see += 1;
-        self.at = slot + 1 + u32::from(header.blocks);
-        let room = self.segment_blocks() - (self.at - 1) % self.segment_blocks() - 1;
-        // Of this epoch there are no two records with the same number.
+        self.see = self.see.next();
+        let last = slot.plus(header.blocks.into());
+        self.at = last.plus(1);
+        let room = self.segment_blocks() - last.offset(self.segment_blocks()) - 1;
+        // In this epoch no two records have the same number.
         let ahead = self.step == Step::NextSegment && self.see < self.checkpoint.epoch_start;
         self.step = match room {
             0 | 1 => Step::NextSegment,
             _ if ahead => Step::Ahead,
             _ => Step::Next,
         };
-        if doubt && self.apply + 1 == self.see {
+        if doubt && self.apply.next() == self.see {
             let then = if self.step == Step::NextSegment { Resumed::NextSegment } else { Resumed::Next };
             self.step = Step::Doubt(then);
             return Ok(());
@@ -481,7 +504,7 @@ impl Replay {
         self.settle(false)
     }
 
-    /// The record that was seen last was in doubt, and its data are all there, or not.
+    /// The record that was seen last was in doubt. Its data are all there (`intact`), or not.
     fn settle_doubt(&mut self, then: Resumed, intact: bool) -> Result<(), Damage> {
         if intact {
             self.step = match then {
@@ -490,8 +513,8 @@ impl Replay {
             };
             return self.settle(false);
         }
-        // It is what a crash has left. The one that counts lies in the next segment.
-        if let Some(Seen { slot, .. }) = self.seen[(self.apply % WINDOW) as usize].take() {
+        // A crash has left this record. The record that counts lies in the next segment.
+        if let Some(Seen { slot, .. }) = self.seen[self.apply.in_window()].take() {
             self.at = slot;
         }
         self.see = self.apply;
@@ -499,7 +522,8 @@ impl Replay {
         Ok(())
     }
 
-    /// Applies what is known durable. At the end of the log, goes on to check the data of what is not.
+    /// Applies the records that are known durable. At the end of the log, goes on to check the data of the
+    /// others.
     fn settle(&mut self, at_end: bool) -> Result<(), Damage> {
         while self.apply < self.see && self.apply <= self.durable {
             self.apply_next();
@@ -534,12 +558,12 @@ impl Replay {
 
     fn apply_next(&mut self) {
         let seq = self.apply;
-        let i = (seq % WINDOW) as usize;
-        self.apply += 1;
+        let i = seq.in_window();
+        self.apply = seq.next();
         let Some(Seen { header, slot }) = self.seen[i].take() else { return };
         for k in 0..usize::from(header.blocks) {
             let entry = self.entry(i, k);
-            let slot = slot + 1 + k as u32;
+            let slot = slot.plus(1 + k as u32);
             if entry.mask != 0 {
                 self.engine.store(slot, entry, seq);
             }
@@ -548,7 +572,7 @@ impl Replay {
 
     /// Whether these are the data of the next record to apply.
     fn is_intact(&self, blocks: &[u8]) -> bool {
-        let i = (self.apply % WINDOW) as usize;
+        let i = self.apply.in_window();
         let n = self.seen[i].map_or(0, |s| usize::from(s.header.blocks));
         blocks.len() == n * BLOCK
             && blocks.chunks_exact(BLOCK).enumerate().all(|(k, block)| self.entry(i, k).is_stored_as(block))
@@ -576,19 +600,20 @@ impl Replay {
         let end = self.apply;
         let segment_blocks = self.segment_blocks();
         let e = &mut self.engine;
-        // Segments in which only records behind the end were seen are not in use.
-        while e.used > 0 && e.segments[e.head as usize].first_seq >= end {
+        // A segment in which only records behind the end were seen is not in use.
+        while e.used > 0 && e.segments[e.head.index()].first_seq >= end {
             e.used -= 1;
-            e.head = if e.head == 0 { e.sb.nr_segments - 1 } else { e.head - 1 };
+            e.head = e.head.before(e.sb.nr_segments);
         }
         // New records begin in a fresh segment: the old head has no RAM buffer.
         e.head_next = segment_blocks;
         e.next_seq = end;
-        e.sent = end - 1;
-        e.written = end - 1;
-        e.durable = end - 1;
-        e.wanted = 0;
-        // A checkpoint that cannot be read now may have these numbers, and records of its epoch may be behind the end.
+        e.sent = end.before();
+        e.written = end.before();
+        e.durable = end.before();
+        e.wanted = Seq::NONE;
+        // A checkpoint that cannot be read now may have these numbers, and records of its epoch may be behind
+        // the end.
         e.generation += 2 * u64::from(self.doubtful);
         e.epoch = self.checkpoint.epoch + 1 + u64::from(self.doubtful);
         e.epoch_start = end;

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What of a part is read or written as one piece.
+//! Which items of a part are read or written as one piece.
 
 use super::reclaim::Item;
-use crate::format::{BLOCK, BLOCK_SECTORS, SECTOR};
+use crate::format::{Block, Slot, BLOCK, BLOCK_SECTORS, SECTOR};
 use core::ops::Range;
 
-/// Sectors that lie one behind the other both on the backing device and in the memory of a part, of which each item has a block.
+/// Sectors that follow each other both on the backing device and in the memory of a part, in which each item
+/// has a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
-    /// Number of the item that it begins with.
+    /// Number of its first item.
     pub first: usize,
     /// First sector on the backing device.
     pub sector: u64,
@@ -20,28 +21,29 @@ pub struct Run {
 }
 
 impl Run {
-    /// From the first to the last of the sectors `mask`, which is not 0, of block `addr`, which is item number `item`.
-    pub fn of(item: usize, addr: u64, mask: u8) -> Self {
+    /// From the first to the last of the sectors `mask`, which is not 0, of block `addr`, which is item
+    /// number `item`.
+    pub fn of(item: usize, addr: Block, mask: u8) -> Self {
         let (first, end) = (mask.trailing_zeros() as usize, 8 - mask.leading_zeros() as usize);
         Self {
             first: item,
-            sector: addr * BLOCK_SECTORS + first as u64,
+            sector: addr.first_sector() + first as u64,
             offset: item * BLOCK + first * SECTOR,
             len: (end - first) * SECTOR,
         }
     }
 
-    /// The items that it has something of.
+    /// The items of which the run has sectors.
     pub fn items(&self) -> Range<usize> {
         self.first..(self.offset + self.len).div_ceil(BLOCK)
     }
 
-    /// The same when so many items are before those that it was made of.
+    /// The same run when so many items come before those that it was made of.
     pub fn behind(&self, items: usize) -> Self {
         Self { first: self.first + items, offset: self.offset + items * BLOCK, ..*self }
     }
 
-    /// Takes `next` in if it lies behind it. Says whether it did.
+    /// Takes `next` in if it directly follows. Returns whether it did.
     fn take(&mut self, next: &Self) -> bool {
         let is_behind =
             self.sector + (self.len / SECTOR) as u64 == next.sector && self.offset + self.len == next.offset;
@@ -70,18 +72,20 @@ pub fn for_each_run(items: &[Item], todo: &[u8], mut f: impl FnMut(&Run)) {
     }
 }
 
-/// The number of the first item, its slot, and how many items there are, of each row of them whose numbers and slots both follow
-/// one another, at most so many.
+/// Calls `f` for each row of items whose numbers and slots both follow one another, `most` items at most. `f`
+/// gets the number of the first item, its slot, and the number of items.
 pub fn for_each_row(
-    items: impl Iterator<Item = (usize, u32)>,
+    items: impl Iterator<Item = (usize, Slot)>,
     most: usize,
-    mut f: impl FnMut(usize, u32, usize),
+    mut f: impl FnMut(usize, Slot, usize),
 ) {
-    let mut row: Option<(usize, u32, usize)> = None;
+    let mut row: Option<(usize, Slot, usize)> = None;
     for (i, slot) in items {
         match &mut row {
             Some((first, first_slot, n))
-                if i == *first + *n && u64::from(slot) == u64::from(*first_slot) + *n as u64 && *n < most =>
+                if i == *first + *n
+                    && u64::from(slot.0) == u64::from(first_slot.0) + *n as u64
+                    && *n < most =>
             {
                 *n += 1;
             }
@@ -104,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_run_goes_on_over_blocks_and_ends_at_a_gap() {
-        let items = [3, 4, 5, 7, 7].map(|addr| Item::at(addr, 0));
+        let items = [3, 4, 5, 7, 7].map(|addr| Item::at(addr, Slot(0)));
         let runs = |todo: [u8; 5]| {
             let mut runs = Vec::new();
             for_each_run(&items, &todo, |run| {
@@ -116,7 +120,7 @@ mod tests {
             runs([0xff, 0xff, 0x0f, 0x01, 0xf0]),
             [(0, 24, 0, 20, 0..3), (3, 56, 24, 1, 3..4), (4, 60, 36, 4, 4..5)]
         );
-        // What is not to be written is a gap; so is memory between two parts of a block.
+        // Sectors that are not to be written are a gap; so is memory between two parts of a block.
         assert_eq!(
             runs([0x80, 0, 0x05, 0x0f, 0xf0]),
             [
@@ -128,7 +132,7 @@ mod tests {
             ]
         );
         assert!(runs([0; 5]).is_empty());
-        let run = Run::of(2, 10, 0b0111_1000);
+        let run = Run::of(2, Block(10), 0b0111_1000);
         assert_eq!((run.sector, run.offset, run.len), (83, 2 * BLOCK + 3 * SECTOR, 4 * SECTOR));
         assert_eq!(
             (run.behind(5).first, run.behind(5).offset - run.offset, run.behind(5).items()),
@@ -140,7 +144,8 @@ mod tests {
     fn rows_of_slots() {
         let rows = |items: &[(usize, u32)], most| {
             let mut rows = Vec::new();
-            for_each_row(items.iter().copied(), most, |i, slot, n| rows.push((i, slot, n)));
+            let items = items.iter().map(|&(i, slot)| (i, Slot(slot)));
+            for_each_row(items, most, |i, slot, n| rows.push((i, slot.0, n)));
             rows
         };
         let items = [(0, 10), (1, 11), (2, 13), (4, 14), (5, 15), (6, 16), (7, 17)];

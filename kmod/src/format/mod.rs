@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Every byte on the cache device: superblock, checkpoint and record header. `docs/on-disk-format.md` is its text.
+//! Every byte on the cache device: superblock, checkpoint and record header. `docs/on-disk-format.md`
+//! describes it.
 //!
-//! All integers are little-endian. Nothing read from a device is trusted: each `decode` checks magic, version,
-//! checksum and every range, and says which of them failed.
+//! All integers are little-endian. Nothing read from a device is trusted: each `decode` checks magic,
+//! version, checksum and every range, and says which of them failed.
 
 mod checkpoint;
 mod record;
 mod superblock;
+mod units;
 
 pub use checkpoint::{Checkpoint, Chosen, Held, Start};
 pub use record::{Entry, RecordHeader};
 pub use superblock::{Superblock, Uuid};
+pub use units::{Block, Segment, Seq, Slot};
 
 use crate::host::crc32c;
 use core::fmt;
@@ -24,12 +27,13 @@ pub const BLOCK: usize = 4096;
 pub const BLOCK_SECTORS: u64 = (BLOCK / SECTOR) as u64;
 /// The version of the format that this code reads and writes.
 pub const VERSION: u32 = 1;
-/// Blocks before the first segment: superblock, checkpoint slots and room to grow; 1 MiB keeps segments aligned.
+/// Blocks before the first segment: superblock, checkpoint slots and room to grow. 1 MiB keeps segments
+/// aligned.
 pub const FIRST_BLOCK: u32 = 256;
-/// Slots for checkpoints: two that are used in turn, and two that stand in for these.
+/// Slots for checkpoints: two that are used in turn, and two that stand in for them.
 pub const CHECKPOINT_SLOTS: usize = 4;
-/// The blocks of the checkpoint slots: generation `g` is written to number `g % 2`, or to number `2 + g % 2` when that fails. Those
-/// that stand in lie far from the others, and under small stripes on other disks.
+/// The blocks of the checkpoint slots. Generation `g` is written to number `g % 2`, or to number `2 + g % 2`
+/// when that fails. The slots that stand in lie far from the others, and under small stripes on other disks.
 pub const CHECKPOINT_BLOCKS: [u64; CHECKPOINT_SLOTS] = [1, 2, 128, 192];
 /// Blocks per segment unless chosen otherwise when formatting: 512 KiB.
 pub const DEFAULT_SEGMENT_BLOCKS: u32 = 128;
@@ -39,7 +43,8 @@ pub const MIN_SEGMENT_BLOCKS: u32 = 16;
 pub const MAX_SEGMENT_BLOCKS: u32 = 256;
 /// Fewest segments of a cache device.
 pub const MIN_SEGMENTS: u32 = 16;
-/// Most records that may be on the cache device without being known durable. Replay keeps that many headers in RAM.
+/// Most records that may be on the cache device without being known durable. Replay keeps that many headers
+/// in RAM.
 pub const WINDOW: u64 = 64;
 /// Bytes of the volume's name in the superblock, NUL-padded; device-mapper's limit.
 pub const NAME_LEN: usize = 128;
@@ -61,22 +66,22 @@ const RECORD_FIXED: usize = 64;
 const ENTRY: usize = 12;
 /// Most entries of one record header.
 pub const MAX_ENTRIES: usize = (BLOCK - RECORD_FIXED) / ENTRY;
-// A record is never so large that its header does not hold its entries.
+// The header of the largest record holds all its entries.
 const _: () =
     assert!(MAX_SEGMENT_BLOCKS as usize <= MAX_ENTRIES && RECORD_FIXED + MAX_ENTRIES * ENTRY <= BLOCK);
 
-/// Why bytes are not what they should be.
+/// The reason why bytes are not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Invalid {
     /// All bytes are zero: nothing was ever written here.
     Blank,
-    /// The magic number is another one: not ours.
+    /// The magic number is not ours.
     Magic,
-    /// Ours, but of a format version that this code does not know.
+    /// It is ours, but of a format version that this code does not know.
     Version(u32),
     /// The checksum does not match: torn or damaged.
     Checksum,
-    /// A field has a value that no writer of this format writes; its name.
+    /// A field, named here, has a value that no writer of this format writes.
     Field(&'static str),
 }
 
@@ -124,7 +129,8 @@ fn crc_without(b: &[u8], at: usize) -> u32 {
     crc32c(crc, &b[at + 4..])
 }
 
-/// What [`Superblock::decode`] and [`Checkpoint::decode`] have in common: one sector with magic, version, checksum.
+/// The common part of [`Superblock::decode`] and [`Checkpoint::decode`]: one sector with magic, version,
+/// checksum.
 fn check_sector(b: &[u8; SECTOR], magic: &[u8; 8]) -> Result<(), Invalid> {
     if b.iter().all(|&x| x == 0) {
         return Err(Invalid::Blank);
@@ -152,7 +158,7 @@ fn seal_sector(b: &mut [u8; SECTOR]) {
     put(b, SECTOR_CRC, &crc.to_le_bytes());
 }
 
-/// A sector of its own: not in the kernel, whose stack is small.
+/// A sector on the stack: not in the kernel, whose stack is small.
 fn sector(encode: impl FnOnce(&mut [u8; SECTOR])) -> [u8; SECTOR] {
     let mut b = [0; SECTOR];
     encode(&mut b);

@@ -1,47 +1,49 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What a record says of its blocks.
+//! Record headers and their entries.
 
 use super::*;
 
-/// One block in a record: where it belongs and what its stored 4096 bytes add up to.
+/// One block in a record: its address, and the checksum of its stored 4096 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Entry {
     /// Block number on the backing device.
-    pub addr: u64,
+    pub addr: Block,
     /// Bit `i` says that sector `i` of the block was written; 0 says that the entry holds nothing.
     pub mask: u8,
-    /// CRC-32C of the block as stored; sectors that are not in the mask may hold anything. The complement of it when the
-    /// block is lost: nobody can take it for good, and still it is seen to have been stored as it is.
+    /// CRC-32C of the block as stored; sectors that are not in the mask may hold anything. For a lost block
+    /// it is the complement: then no reader mistakes the block for valid data, and the block can still be
+    /// recognised as stored.
     pub crc: u32,
 }
 
 impl Entry {
-    /// The checksum of a block that stands for one that is lost, and is stored as `block`.
+    /// The checksum of a block that stands in for a lost one, and is stored as `block`.
     pub fn lost(block: &[u8]) -> u32 {
         !crc32c(0, block)
     }
 
-    /// Whether `block` is what was stored for the entry, lost or not.
+    /// Whether `block` was stored for the entry, lost or not.
     pub fn is_stored_as(&self, block: &[u8]) -> bool {
         let crc = crc32c(0, block);
         self.mask == 0 || crc == self.crc || crc == !self.crc
     }
 }
 
-/// The first block of a record: what follows it. A view of encoded bytes.
+/// The first block of a record; it describes the blocks behind it. A view of encoded bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordHeader {
     /// The superblock's nonce.
     pub nonce: u64,
     /// Counts the records of this format from 1, without gaps.
-    pub seq: u64,
+    pub seq: Seq,
     /// The epoch in which the record was written.
     pub epoch: u64,
     /// Highest sequence number known durable when the record was sealed; at most [`WINDOW`] behind `seq`.
-    pub durable: u64,
-    /// Oldest sequence number not yet written back when the record was sealed. For people who look at a damaged log.
-    pub tail: u64,
+    pub durable: Seq,
+    /// Oldest sequence number not yet written back when the record was sealed. For people who examine a
+    /// damaged log.
+    pub tail: Seq,
     /// Number of entries and of data blocks behind the header.
     pub blocks: u16,
 }
@@ -52,15 +54,15 @@ impl RecordHeader {
         b.fill(0);
         put(b, 0, &RECORD_MAGIC);
         put(b, 8, &self.nonce.to_le_bytes());
-        put(b, 16, &self.seq.to_le_bytes());
+        put(b, 16, &self.seq.0.to_le_bytes());
         put(b, 24, &self.epoch.to_le_bytes());
-        put(b, 32, &self.durable.to_le_bytes());
-        put(b, 40, &self.tail.to_le_bytes());
+        put(b, 32, &self.durable.0.to_le_bytes());
+        put(b, 40, &self.tail.0.to_le_bytes());
         put(b, 48, &self.blocks.to_le_bytes());
         for i in 0..usize::from(self.blocks) {
             let e = entry(i);
             let at = RECORD_FIXED + i * ENTRY;
-            put(b, at, &e.addr.to_le_bytes()[..5]);
+            put(b, at, &e.addr.0.to_le_bytes()[..5]);
             b[at + 5] = e.mask;
             put(b, at + 8, &e.crc.to_le_bytes());
         }
@@ -71,7 +73,7 @@ impl RecordHeader {
     /// Reads a header of the volume `sb` that begins at `offset` blocks in its segment.
     ///
     /// # Errors
-    /// What is wrong with it: also [`Invalid::Field`] `nonce` for what another format left.
+    /// The fault of the header: also [`Invalid::Field`] `nonce` for a header of another format.
     pub fn decode(b: &[u8; BLOCK], sb: &Superblock, offset: u32) -> Result<Self, Invalid> {
         if b[..4] != RECORD_MAGIC[..] {
             return Err(Invalid::Magic);
@@ -81,10 +83,10 @@ impl RecordHeader {
         }
         let h = Self {
             nonce: get_u64(b, 8),
-            seq: get_u64(b, 16),
+            seq: Seq(get_u64(b, 16)),
             epoch: get_u64(b, 24),
-            durable: get_u64(b, 32),
-            tail: get_u64(b, 40),
+            durable: Seq(get_u64(b, 32)),
+            tail: Seq(get_u64(b, 40)),
             blocks: get_u16(b, 48),
         };
         if h.nonce != sb.nonce {
@@ -94,17 +96,18 @@ impl RecordHeader {
         if h.blocks == 0 || u32::from(h.blocks) > room {
             return Err(Invalid::Field("blocks"));
         }
-        if h.durable >= h.seq || h.seq - h.durable > WINDOW {
+        if h.durable >= h.seq || h.seq.since(h.durable) > WINDOW {
             return Err(Invalid::Field("durable"));
         }
-        let last = sb.backing_sectors.div_ceil(BLOCK_SECTORS);
+        let end = Block(sb.backing_sectors.div_ceil(BLOCK_SECTORS));
         for i in 0..usize::from(h.blocks) {
             let e = Self::entry(b, i);
-            if e.addr >= last {
+            if e.addr >= end {
                 return Err(Invalid::Field("addr"));
             }
-            // A block at the end of a backing device may be cut short: nothing can have been written behind it.
-            let sectors = (sb.backing_sectors - e.addr * BLOCK_SECTORS).min(BLOCK_SECTORS);
+            // A block at the end of a backing device may be cut short: nothing can have been written behind
+            // the end.
+            let sectors = (sb.backing_sectors - e.addr.first_sector()).min(BLOCK_SECTORS);
             if u64::from(e.mask) >> sectors != 0 {
                 return Err(Invalid::Field("mask"));
             }
@@ -112,11 +115,12 @@ impl RecordHeader {
         Ok(h)
     }
 
-    /// Whether `b` is the header of record `seq` of the format `nonce`, as far as that can be said without a superblock.
-    pub fn is_of(b: &[u8; BLOCK], nonce: u64, seq: u64) -> bool {
+    /// Whether `b` is the header of record `seq` of the format `nonce`, as far as this can be checked without
+    /// a superblock.
+    pub fn is_of(b: &[u8; BLOCK], nonce: u64, seq: Seq) -> bool {
         b[..4] == RECORD_MAGIC[..]
             && get_u32(b, RECORD_CRC) == crc_without(b, RECORD_CRC)
-            && (get_u64(b, 8), get_u64(b, 16)) == (nonce, seq)
+            && (get_u64(b, 8), Seq(get_u64(b, 16))) == (nonce, seq)
     }
 
     /// Entry `i` of an encoded header; `i` is below [`MAX_ENTRIES`].
@@ -124,6 +128,6 @@ impl RecordHeader {
         let at = RECORD_FIXED + i * ENTRY;
         let mut addr = [0; 8];
         addr[..5].copy_from_slice(&b[at..at + 5]);
-        Entry { addr: u64::from_le_bytes(addr), mask: b[at + 5], crc: get_u32(b, at + 8) }
+        Entry { addr: Block(u64::from_le_bytes(addr)), mask: b[at + 5], crc: get_u32(b, at + 8) }
     }
 }

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The first sector: what the volume is.
+//! The superblock in the first sector.
 
 use super::*;
 
-/// The first sector of the cache device: what the volume is. Written once, when formatting, and never changed.
+/// The first sector of the cache device, which describes the volume. It is written once, when formatting, and
+/// never changed.
 ///
-/// It is one sector long because a sector is what disks write whole or not at all.
+/// It is one sector long because disks write a sector whole or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Superblock {
     /// Identity of the volume (RFC 9562).
     pub uuid: [u8; 16],
-    /// Random number of this format: what an earlier one left on the device never replays.
+    /// Random number of this format: records of an earlier format on the device are never replayed.
     pub nonce: u64,
     /// Size of the backing device in sectors.
     pub backing_sectors: u64,
@@ -23,7 +24,8 @@ pub struct Superblock {
     pub first_block: u32,
     /// Name of the volume, NUL-padded UTF-8 without control characters; may be empty.
     pub name: [u8; NAME_LEN],
-    /// Identity of the backing device as `KIND:VALUE`, likewise; empty when whoever formatted knew none.
+    /// Identity of the backing device as `KIND:VALUE`, NUL-padded likewise; empty when none was known at the
+    /// format.
     pub backing_id: [u8; BACKING_ID_LEN],
 }
 
@@ -31,7 +33,7 @@ impl Superblock {
     /// Lays out a cache device of `cache_sectors` for a backing device of `backing_sectors`.
     ///
     /// # Errors
-    /// [`Invalid::Field`] naming what does not fit.
+    /// [`Invalid::Field`] naming the field that does not fit.
     pub fn new(
         cache_sectors: u64,
         backing_sectors: u64,
@@ -41,7 +43,8 @@ impl Superblock {
     ) -> Result<Self, Invalid> {
         let blocks = (cache_sectors / BLOCK_SECTORS).saturating_sub(FIRST_BLOCK.into());
         let by_size = blocks / u64::from(segment_blocks.max(1));
-        // Slots have 32-bit numbers, of which the highest means none: a larger device is used as far as they reach.
+        // Slots have 32-bit numbers, of which the highest means none. Of a larger device only the numbered
+        // slots are used.
         let limit = u64::from(u32::MAX / segment_blocks.max(1));
         let sb = Self {
             uuid,
@@ -69,8 +72,8 @@ impl Superblock {
     }
 
     /// First sector on the cache device of the block in `slot`.
-    pub fn slot_sector(&self, slot: u32) -> u64 {
-        (u64::from(self.first_block) + u64::from(slot)) * BLOCK_SECTORS
+    pub fn slot_sector(&self, slot: Slot) -> u64 {
+        (u64::from(self.first_block) + u64::from(slot.0)) * BLOCK_SECTORS
     }
 
     fn check(&self) -> Result<(), Invalid> {
@@ -98,11 +101,13 @@ impl Superblock {
     }
 
     /// Name of the volume; empty when it has none.
+    #[allow(dead_code)] // For the tools and tests.
     pub fn name(&self) -> &str {
         text(&self.name).unwrap_or("")
     }
 
     /// Identity of the backing device; empty when none was known.
+    #[allow(dead_code)] // For the tools and tests.
     pub fn backing_id(&self) -> &str {
         text(&self.backing_id).unwrap_or("")
     }
@@ -111,6 +116,7 @@ impl Superblock {
     ///
     /// # Errors
     /// [`Invalid::Field`] when it is longer than [`NAME_LEN`] bytes or holds control characters.
+    #[allow(dead_code)] // For the tools and tests.
     pub fn set_name(&mut self, name: &str) -> Result<(), Invalid> {
         self.name = padded(name).ok_or(Invalid::Field("name"))?;
         Ok(())
@@ -120,17 +126,19 @@ impl Superblock {
     ///
     /// # Errors
     /// [`Invalid::Field`] when it is longer than [`BACKING_ID_LEN`] bytes or holds control characters.
+    #[allow(dead_code)] // For the tools and tests.
     pub fn set_backing_id(&mut self, id: &str) -> Result<(), Invalid> {
         self.backing_id = padded(id).ok_or(Invalid::Field("backing_id"))?;
         Ok(())
     }
 
     /// The sector to write at the start of the cache device.
+    #[allow(dead_code)] // For the tools and tests.
     pub fn encode(&self) -> [u8; SECTOR] {
         sector(|b| self.encode_into(b))
     }
 
-    /// The same, in memory that is there.
+    /// The same, into existing memory.
     pub fn encode_into(&self, b: &mut [u8; SECTOR]) {
         begin_sector(b, &SUPERBLOCK_MAGIC);
         put(b, 16, &self.uuid);
@@ -144,7 +152,7 @@ impl Superblock {
         seal_sector(b);
     }
 
-    /// Whether the first sector of a device says that it is a cache device, of whatever version and in whatever state.
+    /// Whether the first sector of a device says that it is a cache device, of any version and in any state.
     pub fn is_in(b: &[u8; SECTOR]) -> bool {
         b[..8] == SUPERBLOCK_MAGIC
     }
@@ -152,7 +160,7 @@ impl Superblock {
     /// Reads a superblock from the first sector of a device.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The fault of the superblock.
     pub fn decode(b: &[u8; SECTOR]) -> Result<Self, Invalid> {
         check_sector(b, &SUPERBLOCK_MAGIC)?;
         let sb = Self {
@@ -170,8 +178,8 @@ impl Superblock {
     }
 }
 
-/// The text in a NUL-padded field: `None` when it is not UTF-8, has bytes behind the first NUL, or control characters,
-/// which would do to a terminal whatever the author of a hostile device wants.
+/// The text in a NUL-padded field. `None` when it is not UTF-8, has bytes behind the first NUL, or has
+/// control characters, with which the author of a hostile device could control a terminal.
 fn text(b: &[u8]) -> Option<&str> {
     let end = b.iter().position(|&x| x == 0).unwrap_or(b.len());
     if b[end..].iter().any(|&x| x != 0) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Round trips, and what no decoder takes.
+//! Round trips, and input that decoders refuse.
 
 use super::*;
 use std::string::ToString;
@@ -34,7 +34,7 @@ fn superblock_limits() {
     let most = MAX_BACKING_BLOCKS * BLOCK_SECTORS;
     assert!(Superblock::new(min, most, 128, [0; 16], 0).is_ok());
     assert_eq!(Superblock::new(min, most + 1, 128, [0; 16], 0), Err(Invalid::Field("backing_sectors")));
-    // Slots up to the last but one of those that 32 bits can number.
+    // Slots up to the highest usable number of 32 bits.
     let huge = Superblock::new(1 << 40, 8, 128, [0; 16], 0).unwrap();
     assert_eq!(huge.nr_segments, (1 << 25) - 1);
     assert_eq!(Superblock::decode(&huge.encode()).as_ref(), Ok(&huge));
@@ -52,8 +52,8 @@ fn a_cache_device_is_used_up_to_its_last_whole_segment() {
             let sb = Superblock::new(min + more, 8, segment_blocks, [0; 16], 0).unwrap();
             let used = min + more / segment * segment;
             assert_eq!(sb.cache_sectors(), used, "{segment_blocks} {more}");
-            assert_eq!(sb.slot_sector(0), 2048);
-            assert_eq!(sb.slot_sector(sb.nr_segments * segment_blocks), used);
+            assert_eq!(sb.slot_sector(Slot(0)), 2048);
+            assert_eq!(sb.slot_sector(Slot(sb.nr_segments * segment_blocks)), used);
         }
     }
 }
@@ -108,8 +108,8 @@ fn checkpoint_round_trip_and_choice() {
     let sb = sb();
     let mut a = Checkpoint::first(42);
     a.generation = 6;
-    a.durable = 9;
-    let b = Checkpoint { generation: 7, tail: 10, ..a };
+    a.durable = Seq(9);
+    let b = Checkpoint { generation: 7, tail: Seq(10), ..a };
     assert_eq!(Checkpoint::decode(&a.encode(), &sb), Ok(a));
     let held = |sector: [u8; SECTOR]| Held::of(Some(&sector), &sb);
     let (blank, unreadable) = (held([0; SECTOR]), Held::of(None, &sb));
@@ -117,7 +117,7 @@ fn checkpoint_round_trip_and_choice() {
     let choose = |slots: [Held; 2]| {
         let [a, b] = slots;
         let chosen = Checkpoint::choose(&[a, b, blank, blank])?;
-        // Wherever they are.
+        // The result does not depend on the slots.
         for slots in [[b, a, blank, blank], [blank, a, blank, b]] {
             let elsewhere = Checkpoint::choose(&slots).unwrap();
             assert_eq!(slots[elsewhere.slot].checkpoint(), Some(&chosen.checkpoint));
@@ -132,7 +132,7 @@ fn checkpoint_round_trip_and_choice() {
     let is_torn = held(torn);
     assert_eq!(choose([is_a, is_torn]), Ok((a, 0, 1)));
     assert_eq!(choose([unreadable, is_a]), Ok((a, 1, 1)));
-    // One that was written is gone.
+    // A checkpoint that was written is gone.
     assert_eq!(choose([blank, is_a]), Ok((a, 1, 1)));
     let first = Checkpoint::first(42);
     assert_eq!(choose([held(first.encode()), blank]), Ok((first, 0, 0)));
@@ -142,7 +142,7 @@ fn checkpoint_round_trip_and_choice() {
     assert_eq!((lost.slot, lost.doubtful, lost.unreadable), (2, 3, [true, false, false, true]));
     let foreign = Checkpoint { nonce: 1, ..a };
     assert_eq!(Checkpoint::decode(&foreign.encode(), &sb), Err(Invalid::Field("nonce")));
-    // Without a superblock it is one all the same; what is torn is none.
+    // A checkpoint without a superblock still counts; a torn one does not.
     assert_eq!(Checkpoint::orphan(&foreign.encode()), Some(foreign));
     assert_eq!(Checkpoint::orphan(&torn), None);
     assert_eq!(Checkpoint::orphan(&sb.encode()), None);
@@ -152,7 +152,7 @@ fn checkpoint_round_trip_and_choice() {
 fn what_a_format_may_overwrite() {
     let blank = std::vec![0; Start::BYTES];
     assert_eq!(Start::of(&blank), Start { orphan: None, used: None });
-    // Wherever it is: where ext4, LVM, btrfs and swap have something, and in the last byte.
+    // Data at any place: where ext4, LVM, btrfs and swap have some, and in the last byte.
     for byte in
         [1024 + 56, 512, 65536 + 64, 4086, CHECKPOINT_BLOCKS[0] as usize * BLOCK + 700, Start::BYTES - 1]
     {
@@ -172,7 +172,7 @@ fn what_a_format_may_overwrite() {
         }
         assert_eq!(Start::of(&b).orphan.map(|c| c.generation), Some(8));
     }
-    // A checkpoint that is not whole, or in another place, is none.
+    // A checkpoint that is torn, or in another place, does not count.
     b[slot(7) + 16] ^= 1;
     assert_eq!(Start::of(&b).used, Some((slot(7) / SECTOR) as u64));
     b[slot(7)..slot(7) + SECTOR].fill(0);
@@ -194,7 +194,7 @@ fn uuids_are_shown_in_groups() {
 fn a_device_with_a_superblock_is_known_by_it() {
     let mut b = sb().encode();
     assert!(Superblock::is_in(&b));
-    // Whatever its version, and damaged.
+    // Of any version, and damaged.
     for byte in [8, 12, 100] {
         b[byte] ^= 1;
         assert!(Superblock::is_in(&b) && Superblock::decode(&b).is_err());
@@ -206,51 +206,52 @@ fn a_device_with_a_superblock_is_known_by_it() {
 fn checkpoint_limits() {
     let sb = sb();
     let most = 1 << 62;
-    let good = Checkpoint { tail: 5, durable: 7, ..Checkpoint::first(42) };
+    let good = Checkpoint { tail: Seq(5), durable: Seq(7), ..Checkpoint::first(42) };
     let check = |cp: Checkpoint, field: Option<&'static str>| {
         let expected = field.map_or(Ok(cp), |f| Err(Invalid::Field(f)));
         assert_eq!(Checkpoint::decode(&cp.encode(), &sb), expected);
     };
     for cp in [
-        Checkpoint { tail: 1, durable: 0, ..good },
-        Checkpoint { tail: 8, ..good },
-        Checkpoint { durable: most, ..good },
-        Checkpoint { tail: most, durable: most, ..good },
-        Checkpoint { epoch_start: 1, epoch: 0, generation: 0, ..good },
-        Checkpoint { epoch_start: most, ..good },
+        Checkpoint { tail: Seq(1), durable: Seq(0), ..good },
+        Checkpoint { tail: Seq(8), ..good },
+        Checkpoint { durable: Seq(most), ..good },
+        Checkpoint { tail: Seq(most), durable: Seq(most), ..good },
+        Checkpoint { epoch_start: Seq(1), epoch: 0, generation: 0, ..good },
+        Checkpoint { epoch_start: Seq(most), ..good },
         Checkpoint { epoch: most, ..good },
         Checkpoint { generation: most, ..good },
-        Checkpoint { tail_segment: sb.nr_segments - 1, ..good },
+        Checkpoint { tail_segment: Segment(sb.nr_segments - 1), ..good },
     ] {
         check(cp, None);
     }
     for cp in [
-        Checkpoint { tail: 0, ..good },
-        Checkpoint { tail: 9, ..good },
-        Checkpoint { durable: most + 1, ..good },
-        Checkpoint { durable: u64::MAX, ..good },
-        Checkpoint { tail: most + 1, durable: most, ..good },
-        Checkpoint { tail: u64::MAX, durable: most, ..good },
+        Checkpoint { tail: Seq(0), ..good },
+        Checkpoint { tail: Seq(9), ..good },
+        Checkpoint { durable: Seq(most + 1), ..good },
+        Checkpoint { durable: Seq(u64::MAX), ..good },
+        Checkpoint { tail: Seq(most + 1), durable: Seq(most), ..good },
+        Checkpoint { tail: Seq(u64::MAX), durable: Seq(most), ..good },
     ] {
         check(cp, Some("tail"));
     }
     for cp in [
-        Checkpoint { epoch_start: 0, ..good },
-        Checkpoint { epoch_start: most + 1, ..good },
+        Checkpoint { epoch_start: Seq(0), ..good },
+        Checkpoint { epoch_start: Seq(most + 1), ..good },
         Checkpoint { epoch: most + 1, ..good },
         Checkpoint { generation: most + 1, ..good },
-        Checkpoint { epoch_start: u64::MAX, epoch: u64::MAX, generation: u64::MAX, ..good },
+        Checkpoint { epoch_start: Seq(u64::MAX), epoch: u64::MAX, generation: u64::MAX, ..good },
     ] {
         check(cp, Some("epoch"));
     }
-    check(Checkpoint { tail_segment: sb.nr_segments, ..good }, Some("tail_segment"));
+    check(Checkpoint { tail_segment: Segment(sb.nr_segments), ..good }, Some("tail_segment"));
 }
 
 #[test]
 fn record_header_round_trip_and_ranges() {
     let sb = sb();
-    let h = RecordHeader { nonce: 42, seq: 70, epoch: 3, durable: 60, tail: 2, blocks: 127 };
-    let entry = |i: usize| Entry { addr: i as u64 * 900, mask: 0xff >> (i % 8), crc: i as u32 ^ 0xdead_beef };
+    let h = RecordHeader { nonce: 42, seq: Seq(70), epoch: 3, durable: Seq(60), tail: Seq(2), blocks: 127 };
+    let entry =
+        |i: usize| Entry { addr: Block(i as u64 * 900), mask: 0xff >> (i % 8), crc: i as u32 ^ 0xdead_beef };
     let mut b = [0xaa; BLOCK];
     h.encode(&mut b, entry);
     assert_eq!(RecordHeader::decode(&b, &sb, 0), Ok(h));
@@ -258,35 +259,35 @@ fn record_header_round_trip_and_ranges() {
         assert_eq!(RecordHeader::entry(&b, i), entry(i));
     }
     assert_eq!(RecordHeader::decode(&b, &sb, 1), Err(Invalid::Field("blocks")));
-    // The last place in a segment of 128 blocks for one of so many.
+    // The end of a segment of 128 blocks, where a record of so many blocks still fits or not.
     for (blocks, offset, fits) in [(0, 0, false), (1, 126, true), (1, 127, false), (1, 128, false)] {
         RecordHeader { blocks, ..h }.encode(&mut b, entry);
         assert_eq!(RecordHeader::decode(&b, &sb, offset).is_ok(), fits, "{blocks} at {offset}");
     }
     for (durable, good) in [(5, false), (6, true), (69, true), (70, false), (71, false)] {
-        let h = RecordHeader { durable, ..h };
+        let h = RecordHeader { durable: Seq(durable), ..h };
         h.encode(&mut b, entry);
         let expected = if good { Ok(h) } else { Err(Invalid::Field("durable")) };
         assert_eq!(RecordHeader::decode(&b, &sb, 0), expected);
     }
     // 1,000,001 sectors: block 125,000 has one sector only.
-    h.encode(&mut b, |_| Entry { addr: 125_000, mask: 1, crc: 0 });
+    h.encode(&mut b, |_| Entry { addr: Block(125_000), mask: 1, crc: 0 });
     assert!(RecordHeader::decode(&b, &sb, 0).is_ok());
-    h.encode(&mut b, |_| Entry { addr: 125_000, mask: 2, crc: 0 });
+    h.encode(&mut b, |_| Entry { addr: Block(125_000), mask: 2, crc: 0 });
     assert_eq!(RecordHeader::decode(&b, &sb, 0), Err(Invalid::Field("mask")));
-    h.encode(&mut b, |_| Entry { addr: 125_001, mask: 1, crc: 0 });
+    h.encode(&mut b, |_| Entry { addr: Block(125_001), mask: 1, crc: 0 });
     assert_eq!(RecordHeader::decode(&b, &sb, 0), Err(Invalid::Field("addr")));
-    // Without a superblock: whose it is, and no more.
-    assert!(RecordHeader::is_of(&b, 42, 70));
-    assert!(!RecordHeader::is_of(&b, 41, 70) && !RecordHeader::is_of(&b, 42, 71));
+    // Without a superblock only format and sequence number are checked.
+    assert!(RecordHeader::is_of(&b, 42, Seq(70)));
+    assert!(!RecordHeader::is_of(&b, 41, Seq(70)) && !RecordHeader::is_of(&b, 42, Seq(71)));
     for at in [0, BLOCK - 1] {
         b[at] ^= 1;
-        assert!(!RecordHeader::is_of(&b, 42, 70));
+        assert!(!RecordHeader::is_of(&b, 42, Seq(70)));
         b[at] ^= 1;
     }
     let mut other = b;
     other[..4].copy_from_slice(b"WBrd");
     let crc = crc_without(&other, RECORD_CRC);
     put(&mut other, RECORD_CRC, &crc.to_le_bytes());
-    assert!(!RecordHeader::is_of(&other, 42, 70));
+    assert!(!RecordHeader::is_of(&other, 42, Seq(70)));
 }

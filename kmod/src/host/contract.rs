@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What both hosts say with the same words: kinds of things, and what somebody has to be able to do whom they call.
+//! Types and traits that are the same in both hosts: simple types, and the traits whose implementations a
+//! host calls.
 
 use super::{Args, Bio, Box, Construction, Device, Error, Mapping, Result, Writer};
 use crate::policy::limits::Limits;
 use core::ffi::CStr;
 
-/// What a bio asks for.
+/// The operation of a bio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
     /// Read.
@@ -19,7 +20,7 @@ pub enum Op {
     Other,
 }
 
-/// What map has done with a bio.
+/// How `map` has handled a bio.
 pub enum Outcome<P> {
     /// It will be ended later, or has been.
     Submitted,
@@ -27,9 +28,9 @@ pub enum Outcome<P> {
     Remapped(Bio<P>),
 }
 
-/// What becomes of a bio that has returned.
+/// How a bio that has returned goes on.
 pub enum Returned<P> {
-    /// It ends so.
+    /// The bio ends with this result.
     Ends(Bio<P>, Result),
     /// The target ends it later.
     Kept,
@@ -38,7 +39,7 @@ pub enum Returned<P> {
 /// Which status is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StatusKind {
-    /// How it is doing.
+    /// The state of the target.
     Info,
     /// The table line's arguments.
     Table,
@@ -53,70 +54,75 @@ pub trait Target: Send + Sync + Sized + 'static {
     const NAME: &'static CStr;
     /// Its version.
     const VERSION: [u32; 3];
-    /// What it keeps beside each bio.
+    /// The target's own data, kept beside each bio.
     type PerBio: Copy + Default + Send;
-    /// What a message can ask for that is answered.
+    /// A request of a message that has an answer.
     type Question: 'static;
 
     /// Makes one from its table line.
     ///
     /// # Errors
-    /// Why not.
+    /// Why the target cannot be made.
     fn new(ti: &Construction<'_>, args: &Args<'_>) -> core::result::Result<Box<Self>, Refusal>;
     /// Takes a bio. May sleep only as `submit_bio` may.
     fn map(&self, bio: Mapping<'_, Self::PerBio>) -> Outcome<Self::PerBio>;
-    /// A bio has returned or was ended, with `result`. A bio that is kept comes here again when it is ended. In any
-    /// context.
+    /// Is called when a bio has returned or was ended, with its `result`. A bio that is kept comes here again
+    /// when it is ended. May be called in any context.
     fn end_io(&self, bio: Bio<Self::PerBio>, result: Result) -> Returned<Self::PerBio>;
-    /// There is going to be a suspend, which waits for bios and messages; or not after all, if not `begins`.
+    /// Announces a suspend, which waits for bios and messages. With `begins` false the announced suspend does
+    /// not take place.
     fn suspending(&self, begins: bool);
-    /// It is about to be dropped: ends whatever bios there are still, and sees to it that it keeps none any more. They come
-    /// to [`Target::end_io`] by that, and so it must be whole until this is over.
+    /// The target is about to be dropped. It ends all bios that it still has, and keeps no bio from now on.
+    /// Each bio that it ends comes to [`Target::end_io`], so the target must stay whole until this method has
+    /// returned.
     fn stop(&self);
     /// All bios have ended, and none will come until [`Target::resume`].
     fn suspended(&self);
-    /// Bios come again. The target is all of its device if it is `alone`.
+    /// Bios come again. `alone` says whether the target is all of its device.
     fn resume(&self, alone: bool);
     /// Writes its status.
     fn status(&self, kind: StatusKind, out: &mut Writer<'_>);
-    /// Obeys a message, or says what it asks for.
+    /// Obeys a message, or returns the question that it asks.
     ///
     /// # Errors
-    /// What is wrong with the message or kept it from being obeyed.
+    /// What is wrong with the message, or why it could not be obeyed.
     fn message(&self, args: &Args<'_>) -> Result<Option<Self::Question>>;
     /// Answers a question. A text that does not fit is asked for again, with more room.
     fn answer(&self, question: Self::Question, out: &mut Writer<'_>);
     /// The underlying devices, and how many sectors of each it uses.
     fn devices(&self) -> [(&Device, u64); 2];
-    /// The limits that it shows. All others are what every one of its devices can bear. May sleep.
+    /// The limits of the target. For all limits that are not in [`Limits`], the target has those that each of
+    /// its devices can bear. May sleep.
     fn limits(&self) -> Limits;
 }
 
 /// How something is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct How {
-    /// With FUA: it is on stable storage when it returns.
+    /// With FUA: the data are on stable storage when the write returns.
     pub fua: bool,
-    /// Nobody waits for it, and it may be held back while others read from the device.
+    /// Nothing waits for the write, and the device may hold it back while it serves reads.
     pub background: bool,
 }
 
-/// Who is told that a bio has returned.
+/// The receiver of the end of a bio.
 pub trait EndIo: Send + Sync {
-    /// The bio tagged `tag` has returned. In any context: nothing here may sleep or take a lock that threads take.
+    /// The bio tagged `tag` has returned. May be called in any context, so it must not sleep or take a lock
+    /// that threads take.
     fn end_io(&self, tag: usize, result: Result);
 }
 
-/// What the workers of a [`BioQueue`](super::BioQueue) do.
+/// The work that the workers of a [`BioQueue`](super::BioQueue) do.
 pub trait Serve: Send + Sync + 'static {
-    /// What the target keeps beside each bio.
+    /// The target's own data beside each bio.
     type PerBio: Send;
 
     /// A worker takes a bio. May sleep.
     fn serve(&self, bio: Bio<Self::PerBio>);
 }
 
-/// Of what kind a queue is: a bio that passes from one to another one of the same kind may take its worker with it.
+/// The kind of a queue. A bio that passes from one queue to another one of the same kind may take its worker
+/// with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueueKind {
     /// Checksums are compared.
@@ -127,36 +133,40 @@ pub enum QueueKind {
     Far,
 }
 
-/// What only one volume may have at a time.
+/// A resource that only one volume may have at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Key {
-    /// A device, by what tells it from others that are open. Two paths to the same bytes are two devices: see
+    /// A device, by a number that no other open device has. Two paths to the same bytes are two devices: see
     /// [`Key::Uuid`] and [`Key::Nonce`].
     Device(usize),
-    /// The UUID of a volume, by which its cache device is known under any path, and so is a copy of it.
+    /// The UUID of a volume. It identifies the cache device under any path, and a copy of the cache device
+    /// has the same one.
     Uuid([u8; 16]),
-    /// The nonce of a format, likewise: it is what tells records of one volume from those of another.
+    /// The nonce of a format. It distinguishes records of one volume from those of another, and is the same
+    /// under any path.
     Nonce(u64),
-    /// The right to format. A device that is blank cannot be told from another path to it; with this, who comes second finds
-    /// what the first has written.
+    /// The right to format. A blank device cannot be told from another path to the same device. With this
+    /// key, the second of two formats begins after the first, and finds what the first has written.
     Format,
 }
 
-/// Somebody who has to know when the machine hibernates. Called one at a time, where one may sleep.
+/// A part that is told when the machine hibernates. Its methods are called one at a time, in a context that
+/// may sleep.
 pub trait Sleeper: Send + Sync {
-    /// The machine is about to hibernate, or this kernel to be replaced by an image; tasks still run.
+    /// The machine is about to hibernate, or an image is about to replace this kernel. Tasks still run.
     fn drowse(&self);
-    /// User space rests, and devices work: whatever takes long ends. False when that cannot be had, and then the machine does not
-    /// hibernate.
+    /// User space is frozen, and devices still work. Everything that takes long must end now. If this returns
+    /// false, the machine does not hibernate.
     fn rest(&self) -> bool;
-    /// All other tasks rest. When this has returned true, nothing is written to any device before [`Sleeper::wake`]; false when
-    /// that cannot be had, and then the machine does not hibernate. Whether memory is that of an image is not known from then on.
+    /// All other tasks are frozen too. After this has returned true, nothing is written to any device before
+    /// [`Sleeper::wake`]. If it returns false, the machine does not hibernate. From now on it is not known
+    /// whether memory is that of an image.
     fn sleep(&self) -> bool;
-    /// It is not: this is the kernel that was told to sleep.
+    /// Memory is not that of an image: this is the kernel that was told to sleep.
     fn stay(&self);
-    /// It is, and devices work, but for those that need a task: these still rest.
+    /// Memory is that of an image. Devices work, except those that need a task: tasks are still frozen.
     fn restored(&self);
-    /// Tasks run again, or will soon. Also called without any of the others before.
+    /// Tasks run again, or will soon. This is also called without any of the others before it.
     fn wake(&self);
 }
 
@@ -165,13 +175,14 @@ pub trait Sleeper: Send + Sync {
 pub enum Sleep {
     /// A [`Thread`](super::Thread) with nothing to do: also ends when the thread should stop.
     Idle,
-    /// Somebody waits for I/O.
+    /// A task waits for I/O.
     Busy,
-    /// Somebody waits who may be sent a signal.
+    /// A task waits, and may be sent a signal.
     Interruptible,
 }
 
-/// What a [`Thread`](super::Thread) does, and all that it works with: made before the thread is, so that it never waits for memory.
+/// The work of a [`Thread`](super::Thread) with everything that it needs. It is made before the thread is, so
+/// that the thread never waits for memory.
 pub trait Work: Send {
     /// Runs in the thread until [`should_stop`](super::should_stop).
     fn run(&mut self);

@@ -1,29 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Messages: what a volume can be told and asked.
+//! Messages: commands and questions to a volume.
 //!
-//! Whoever may run `dmsetup` chooses the words, so nothing in them is trusted. A word is `None` where it is
-//! not UTF-8: none of ours is such a word.
+//! Every user who may run `dmsetup` chooses the words, so nothing in them is trusted. A word is `None` where
+//! it is not UTF-8: none of ours is such a word.
 
 use super::report::{Query, DEFAULT_CELLS, MAX_CELLS};
 use core::fmt;
 
-/// Who sets an option.
+/// The source of an option's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
-    /// Somebody, once: a table line, an administrator, a script.
+    /// A single command: a table line, an administrator, a script.
     Hand,
-    /// A program that does so all the time, and leaves alone what was set by hand.
+    /// A program that sets options all the time, and leaves alone those that were set by hand.
     Daemon,
 }
 
 impl Who {
-    /// The number in the status of who steers; 0 is nobody.
+    /// The number for `steered_by` in the status; 0 for no source.
     pub fn number(who: Option<Self>) -> u32 {
         who.map_or(0, |who| who as u32 + 1)
     }
 
-    /// Who steers, by the number in the status.
+    /// The source with this number in the status.
+    #[allow(dead_code)] // For the tools and tests.
     pub fn of(number: u64) -> Option<Self> {
         [Self::Hand, Self::Daemon].into_iter().find(|&who| u64::from(Self::number(Some(who))) == number)
     }
@@ -43,12 +44,12 @@ const ALONE: [(&str, Message<'_>); 5] = [
     ("health", Message::Health),
 ];
 
-/// What a message asks for.
+/// A parsed message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message<'a> {
     /// `report [CELLS [FIRST COUNT]]`: the state of the segments.
     Report(Query),
-    /// `give_up`: do not wait for minutes before blocks are lost that the medium says are.
+    /// `give_up`: do not wait for minutes before giving up blocks that are lost by the medium's word.
     GiveUp,
     /// `drop_caches`: write back everything that is dirty.
     Drain,
@@ -56,7 +57,7 @@ pub enum Message<'a> {
     ClearCounters,
     /// `uuid`: the UUID of the volume.
     Uuid,
-    /// `health`: how it is doing, in words.
+    /// `health`: the volume's health, in words.
     Health,
     /// `KEY VALUE [daemon]`: set an option.
     Set {
@@ -64,14 +65,14 @@ pub enum Message<'a> {
         key: &'a str,
         /// The word that is its value.
         value: &'a str,
-        /// Who sets it.
+        /// The source of the value.
         by: Who,
     },
 }
 
 impl<'a> Message<'a> {
-    /// Reads the words of a message. Whether there is such an option,
-    /// [`Options::set`](super::table::Options::set) says.
+    /// Reads the words of a message. [`Options::set`](super::table::Options::set) checks whether the option
+    /// exists.
     ///
     /// # Errors
     /// The first word, when it is no message of ours with this number of words.

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Every word that the target takes and says: table line, messages, status, report. Each has its writer and
+//! All words that the target reads and writes: table line, messages, status, report. Each has its writer and
 //! its parser here, for the kernel and for the tools. `docs/interface.md` explains them;
-//! `kmod/tests/interface.rs` compares its tables with this.
+//! `kmod/tests/interface.rs` compares its tables with this module.
 //!
-//! Nothing here allocates: the kernel writes in places where nothing may be.
+//! Nothing here allocates, because the kernel also writes where it must not allocate.
 
 pub mod message;
 pub mod report;
@@ -15,7 +15,7 @@ use core::fmt::{self, Display, Write};
 use core::marker::PhantomData;
 use core::str::SplitAsciiWhitespace;
 
-/// The words of a line, as device-mapper's come to the kernel.
+/// The words of a line, in the form in which device-mapper passes them to the kernel.
 #[derive(Debug, Clone)]
 pub struct Words<'a> {
     words: SplitAsciiWhitespace<'a>,
@@ -24,6 +24,7 @@ pub struct Words<'a> {
 
 impl<'a> Words<'a> {
     /// The words of `line`.
+    #[allow(dead_code)] // For the tools and tests.
     pub fn of(line: &'a str) -> Self {
         let words = line.split_ascii_whitespace();
         Self { left: words.clone().count(), words }
@@ -46,19 +47,19 @@ impl<'a> Iterator for Words<'a> {
 
 impl ExactSizeIterator for Words<'_> {}
 
-/// `#WORDS KEY VALUE ...`, to the end of a line; nothing at all stands for no pairs.
+/// `#WORDS KEY VALUE ...`, to the end of a line. No words at all mean no pairs.
 #[derive(Debug, Clone)]
 pub struct Pairs<'a, W> {
     words: W,
     of: PhantomData<&'a str>,
 }
 
-/// The words are not as many as they say, or their number is odd.
+/// The number of words differs from the count in front of them, or is odd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Miscounted;
 
 impl<'a, W: ExactSizeIterator<Item = Option<&'a str>>> Pairs<'a, W> {
-    /// The pairs that `words` are.
+    /// Reads the pairs in `words`.
     ///
     /// # Errors
     /// [`Miscounted`].
@@ -74,7 +75,7 @@ impl<'a, W: ExactSizeIterator<Item = Option<&'a str>>> Pairs<'a, W> {
 }
 
 impl<'a, W: Iterator<Item = Option<&'a str>>> Iterator for Pairs<'a, W> {
-    /// A word that is no UTF-8 is empty here.
+    /// A word that is not UTF-8 is empty here.
     type Item = (&'a str, &'a str);
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -2,9 +2,9 @@
 
 //! The answer to the message `report`: the state of the segments, as a map.
 //!
-//! `report [CELLS [FIRST COUNT]]` is about `COUNT` segments from number `FIRST` on, all unless said
-//! otherwise, in `CELLS` cells of equal size or the next smaller number that does. The answer is `VERSION
-//! SEGMENTS FIRST COUNT FREE OPEN WRITING DIRTY CLEAN MAP`, with a character of `MAP` for each cell.
+//! `report [CELLS [FIRST COUNT]]` asks about `COUNT` segments from number `FIRST` on, or else about all, in
+//! `CELLS` cells of equal size, or in fewer cells if that suffices. The answer is `VERSION SEGMENTS FIRST
+//! COUNT FREE OPEN WRITING DIRTY CLEAN MAP`, with a character of `MAP` for each cell.
 
 use core::fmt::{self, Write};
 
@@ -17,20 +17,20 @@ pub const VERSION: u32 = 1;
 /// Cells of a report unless a message says otherwise.
 pub const DEFAULT_CELLS: u32 = 64;
 
-/// What a report is to be about.
+/// The segments and cells of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Query {
     /// Cells that the map may have, from 1 to [`MAX_CELLS`].
     pub cells: u32,
-    /// The first segment, and how many; all, if none.
+    /// The first segment, and the number of segments; `None` for all.
     pub range: Option<(u32, u32)>,
 }
 
 impl Query {
-    /// The first segment and how many, at least 1, of a volume that has `segments`.
+    /// The first segment and the number of segments, at least 1, of a volume that has `segments`.
     ///
     /// # Errors
-    /// The number of segments, when those that were asked for are not all there.
+    /// The number of segments, when the volume does not have all segments of the query.
     pub fn segments(&self, segments: u32) -> Result<(u32, u32), u32> {
         match self.range {
             None => Ok((0, segments)),
@@ -44,10 +44,11 @@ impl Query {
     }
 }
 
-/// What the segments of a cell are. Of several kinds in one cell, that which comes last here is shown.
+/// The state of the segments of a cell. If a cell has segments of several states, the one that comes last
+/// here is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cell {
-    /// Not in the log: can be written at once.
+    /// Not in the log: it can be written at once.
     Free,
     /// In the log, and all of it is on the backing device, or superseded.
     Clean,
@@ -72,7 +73,8 @@ impl Cell {
         }
     }
 
-    /// What a character of the map means.
+    /// The meaning of a character of the map.
+    #[allow(dead_code)] // For the tools and tests.
     pub fn of(c: char) -> Option<Self> {
         Some(match c {
             '.' => Cell::Free,
@@ -85,7 +87,7 @@ impl Cell {
     }
 }
 
-/// An answer, but for its map.
+/// An answer without its map.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Report {
     /// Segments of the whole cache.
@@ -106,16 +108,16 @@ pub struct Report {
     pub clean: u32,
 }
 
-/// What is wrong with an answer.
+/// The fault of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReportError<'a> {
     /// It ends before its map.
     Short,
-    /// A word should be a number, and is none.
+    /// A word should be a number, and is not.
     Number(&'a str),
-    /// It is of a version that is not known.
+    /// The version is unknown.
     Version(u32),
-    /// A character of the map means nothing.
+    /// A character of the map has no meaning.
     Map(char),
 }
 
@@ -140,10 +142,11 @@ impl Report {
         write!(out, "{VERSION} {segments} {first} {count} {free} {open} {writing} {dirty} {clean} ")
     }
 
-    /// Reads an answer; the map comes along.
+    /// Reads an answer, and returns it with its map.
     ///
     /// # Errors
     /// [`ReportError`].
+    #[allow(dead_code)] // For the tools and tests.
     pub fn parse(line: &str) -> Result<(Self, &str), ReportError<'_>> {
         // The kernel ends the answer with a NUL.
         let mut words = line.trim_end_matches('\0').split_ascii_whitespace();

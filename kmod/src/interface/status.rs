@@ -2,25 +2,25 @@
 
 //! The status: numbers in the order of dm-writeboost 2.2, and `#WORDS KEY VALUE ...` to the end of the line.
 //!
-//! Whoever reads the status of 2.2 reads this one to its end: there is one count of words, behind it come
-//! 2.2's five options by its names, and all behind them are pairs of a word and a whole number, too. What is
-//! text is the answer to a message.
+//! A program that reads the status of 2.2 can read this one to its end: there is one count of words, behind
+//! it come the five options of 2.2 by the same names, and everything behind them consists of pairs of a word
+//! and a whole number, too. Texts are answers to messages instead.
 
 use super::table::Options;
 use super::{write_pairs, Pairs, Words};
 use core::fmt::{self, Write};
 
-/// Bits of the index of a counter: dm-writeboost's.
+/// Bits of the index of a counter, as in dm-writeboost.
 pub mod count {
     /// A write; a read otherwise.
     pub const WRITE: u32 = 8;
     /// The block was in the cache.
     pub const HIT: u32 = 4;
-    /// It was in RAM.
+    /// The block was in RAM.
     pub const IN_RAM: u32 = 2;
-    /// It was about a whole block of 4 KiB.
+    /// The request was for a whole block of 4 KiB.
     pub const FULL: u32 = 1;
-    /// All of them.
+    /// The number of counters.
     pub const NUMBER: usize = 16;
 }
 
@@ -28,6 +28,7 @@ pub mod count {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters(pub [u64; count::NUMBER]);
 
+#[allow(dead_code)] // For the tools and tests.
 impl Counters {
     /// The words for the bits of counter `i`, such as `write hit buffer full`.
     pub fn words(i: u32) -> [&'static str; 4] {
@@ -65,7 +66,7 @@ impl Counters {
     }
 }
 
-/// What the state is not `ok` for, as bits.
+/// The reasons why the state is not `ok`, as bits.
 pub mod trouble {
     /// A write to the cache device has failed and is being repeated; with a failed log, it has failed for
     /// good.
@@ -74,7 +75,7 @@ pub mod trouble {
     pub const CACHE_READ: u32 = 2;
     /// Something could not be written back.
     pub const BACKING_WRITE: u32 = 4;
-    /// Somebody else has had the cache device while the machine hibernated: see [`crate::volume`].
+    /// Another user has had the cache device while the machine hibernated: see [`crate::volume`].
     pub const CHANGED: u32 = 8;
     /// The words for them.
     pub const WORDS: [(u32, &str); 4] = [
@@ -85,22 +86,24 @@ pub mod trouble {
     ];
 }
 
-/// How a volume is doing, in one word.
+/// A volume's health in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// As it should.
+    /// All works.
     Ok,
     /// All works, but something needs attention.
     Degraded,
-    /// It takes no more writes.
+    /// The volume accepts no more writes.
     Failed,
 }
 
 impl State {
-    /// All of them; the index is the number in the status.
+    /// All states; the index is the number in the status.
+    #[allow(dead_code)] // For the tools and tests.
     pub const ALL: [Self; 3] = [Self::Ok, Self::Degraded, Self::Failed];
 
     /// The state by its number.
+    #[allow(dead_code)] // For the tools and tests.
     pub fn of(number: u64) -> Option<Self> {
         Self::ALL.get(usize::try_from(number).ok()?).copied()
     }
@@ -115,17 +118,17 @@ impl State {
     }
 }
 
-/// How a volume is doing.
+/// A volume's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Health {
-    /// The log cannot be written: nothing is taken any more.
+    /// The log cannot be written: writes are not accepted any more.
     pub failed: bool,
     /// Bits of [`trouble`].
     pub trouble: u32,
 }
 
 impl Health {
-    /// In one word.
+    /// The health in one word.
     pub fn state(self) -> State {
         match self {
             Self { failed: true, .. } => State::Failed,
@@ -153,7 +156,7 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// The answer to the message `health`: the state, and what it is not `ok` for.
+/// The answer to the message `health`: the state, and the reasons why it is not `ok`.
 impl fmt::Display for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.state().word(), Trouble(self.trouble))
@@ -162,7 +165,7 @@ impl fmt::Display for Health {
 
 macro_rules! named {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// The pairs of a status: `None` where it has no such word.
+        /// The pairs of a status: `None` for a word that the status does not have.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
         pub struct Named { $($(#[$doc])* pub $name: Option<u64>,)* }
 
@@ -199,7 +202,7 @@ named! {
     update_sb_record_interval,
     /// The option.
     read_cache_threshold,
-    /// The option; that much at most when it was not given.
+    /// The option; when it was not given, the most segments that are written back at a time.
     nr_max_batched_writeback,
     /// The option.
     write_around_mode,
@@ -211,7 +214,7 @@ named! {
     state,
     /// Bits of [`trouble`].
     fault,
-    /// The number of [`Who`](super::message::Who) has set the options about writeback.
+    /// The number of the [`Who`](super::message::Who) that has set the options about writeback.
     steered_by,
     /// 1 while the dead man's rule is at work.
     steering_expired,
@@ -262,7 +265,7 @@ impl Named {
 /// A status. A block is 4 KiB.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Status {
-    /// Where the log's head is, in blocks (`cursor_pos`).
+    /// The place of the log's head, in blocks (`cursor_pos`).
     pub cursor: u64,
     /// Blocks of the whole cache (`nr_cache_blocks`).
     pub cache_blocks: u64,
@@ -270,9 +273,9 @@ pub struct Status {
     pub segments: u64,
     /// Number of the newest part of the log (`current_id`).
     pub current_id: u64,
-    /// Number of the newest one on the cache device.
+    /// Number of the newest part on the cache device.
     pub last_flushed_id: u64,
-    /// Number of the newest one that is written back.
+    /// Number of the newest part that is written back.
     pub last_writeback_id: u64,
     /// Blocks that are not on the backing device yet (`nr_dirty_cache_blocks`).
     pub dirty_blocks: u64,
@@ -280,7 +283,7 @@ pub struct Status {
     pub counters: Counters,
     /// Parts of the log that were written before they were full (`nr_partial_flushed`).
     pub partial_flushed: u64,
-    /// What has a name.
+    /// The named values.
     pub named: Named,
 }
 
@@ -295,14 +298,14 @@ pub const FIRST: [&str; 7] = [
     "nr_dirty_cache_blocks",
 ];
 
-/// What is wrong with a status.
+/// The fault of a status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StatusError<'a> {
-    /// It ends before number `0`, counted from 0.
+    /// It ends before this number, counted from 0.
     Short(usize),
-    /// Number `0` is this word, which is none.
+    /// This number, counted from 0, is this word, which is not a number.
     Number(usize, &'a str),
-    /// The words behind the numbers are not as many as they say, or an odd number.
+    /// The words behind the numbers differ from their count, or are odd in number.
     Count,
 }
 
@@ -333,10 +336,11 @@ impl Status {
         write_pairs(out, self.named.pairs())
     }
 
-    /// Reads a status. Words of ours may be missing; `other` is told of those that are not known here.
+    /// Reads a status. Words of ours may be missing; `other` is called for each word that is unknown here.
     ///
     /// # Errors
     /// [`StatusError`].
+    #[allow(dead_code)] // For the tools and tests.
     pub fn parse<'a>(
         line: &'a str,
         mut other: impl FnMut(&'a str, &'a str),

@@ -3,8 +3,8 @@
 //! The table line: `BACKING CACHE [#WORDS KEY VALUE ...]`. The options, their ranges and their meaning are
 //! those of dm-writeboost 2.2, and some of our own.
 //!
-//! Whoever may run `dmsetup` chooses the words, so nothing in them is trusted. A word is `None` where it is
-//! not UTF-8: none of ours is such a word.
+//! Every user who may run `dmsetup` chooses the words, so nothing in them is trusted. A word is `None` where
+//! it is not UTF-8: none of ours is such a word.
 
 use super::{write_pairs, Miscounted, Pairs, Words};
 use core::fmt::{self, Write};
@@ -19,7 +19,7 @@ const UNSET: u32 = u32::MAX;
 /// Highest limit of the rate of writeback, in KiB a second.
 pub const MAX_RATE_KIB: u32 = 4 << 20;
 
-/// What there is to know about an option.
+/// The properties of an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known {
     /// Its name.
@@ -28,11 +28,11 @@ pub struct Known {
     pub min: u32,
     /// Highest value.
     pub max: u32,
-    /// What it is when not given.
+    /// Its value when not given.
     pub default: u32,
-    /// What its value is counted in.
+    /// The unit of its value.
     pub unit: &'static str,
-    /// What it is for, in a few words.
+    /// Its purpose, in a few words.
     pub summary: &'static str,
 }
 
@@ -44,7 +44,7 @@ const KNOWN: [Known; 8] = [
         max: 100,
         default: 0,
         unit: "percent",
-        // Without it the volume decides by itself: see `volume/writeback.rs`.
+        // Without the option the volume decides by itself: see `volume/writeback.rs`.
         summary: "utilisation of the backing device below which writeback runs; 0 when it has to, 100 always",
     },
     Known {
@@ -110,22 +110,22 @@ const BATCHED: usize = 1;
 const SYNC: usize = 2;
 const RATE: usize = 6;
 const TIMEOUT: usize = 7;
-/// Those that the dead man's rule is about.
+/// The options that the dead man's rule is about.
 const STEERING: [usize; 3] = [THRESHOLD, BATCHED, RATE];
 
-/// The value that takes an option back: as if it had never been given.
+/// The value that resets an option: as if it had never been given.
 pub const DEFAULT: &str = "default";
 
-/// What is wrong with an option.
+/// The reason why an option cannot be set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OptionError {
-    /// There is none of this name.
+    /// There is no option of this name.
     Unknown,
     /// The value is no number, or out of range.
     Range {
         /// Name of the option.
         name: &'static str,
-        /// Lowest and highest value.
+        /// Lowest value.
         min: u32,
         /// Highest value.
         max: u32,
@@ -160,7 +160,7 @@ impl Default for Options {
     }
 }
 
-/// Which option it is, and its value; [`UNSET`] to take it back.
+/// The index of the option, and its value; [`UNSET`] to reset it.
 fn parse(name: &str, value: &str) -> Result<(usize, u32), OptionError> {
     let i = KNOWN.iter().position(|k| k.name == name).ok_or(OptionError::Unknown)?;
     let k = &KNOWN[i];
@@ -175,11 +175,12 @@ fn parse(name: &str, value: &str) -> Result<(usize, u32), OptionError> {
 
 impl Options {
     /// All options, in the order in which status shows them.
+    #[allow(dead_code)] // For the tools and tests.
     pub fn known() -> &'static [Known] {
         &KNOWN
     }
 
-    /// Sets an option, or takes it back when its value is [`DEFAULT`].
+    /// Sets an option, or resets it when its value is [`DEFAULT`].
     ///
     /// # Errors
     /// [`OptionError`]; then nothing has changed.
@@ -189,7 +190,7 @@ impl Options {
         Ok(())
     }
 
-    /// Whether [`Options::set`] would take it.
+    /// Whether [`Options::set`] would accept the value.
     ///
     /// # Errors
     /// [`OptionError`].
@@ -204,22 +205,23 @@ impl Options {
         }
     }
 
-    /// Percent of utilisation of the backing device below which writeback runs, when it was given.
+    /// The utilisation of the backing device, in percent, below which writeback runs, when the option was
+    /// given.
     pub fn writeback_threshold(&self) -> Option<u32> {
         self.given(THRESHOLD)
     }
 
-    /// Segments that are written back together, when it was given.
+    /// The number of segments that are written back together, when the option was given.
     pub fn nr_max_batched_writeback(&self) -> Option<u32> {
         self.given(BATCHED)
     }
 
-    /// KiB a second that writeback may do, when there is a limit.
+    /// The limit of the rate of writeback in KiB a second, when there is one.
     pub fn writeback_rate_limit(&self) -> Option<u32> {
         self.given(RATE).filter(|&kib| kib != 0)
     }
 
-    /// Seconds of silence after which whoever steers is taken to be gone; 0 for never.
+    /// Seconds of silence after which the steering program is taken to be gone; 0 for never.
     pub fn steering_timeout(&self) -> u32 {
         self.get(TIMEOUT)
     }
@@ -229,7 +231,7 @@ impl Options {
         (v != UNSET).then_some(v)
     }
 
-    /// Seconds after which what is written is made durable even if nobody asks for it; 0 for never.
+    /// Seconds after which written data become durable even without a flush; 0 for never.
     pub fn sync_data_interval(&self) -> u32 {
         self.get(SYNC)
     }
@@ -244,21 +246,21 @@ impl Options {
         (0..KNOWN.len()).filter_map(|i| Some((KNOWN[i].name, self.given(i)?)))
     }
 
-    /// Whether an option was given that is about how much is written back.
+    /// Whether an option was given that controls how much is written back.
     pub fn steers(&self) -> bool {
         STEERING.iter().any(|&i| self.given(i).is_some())
     }
 }
 
-/// Whether the option `name` is about how much is written back.
+/// Whether the option `name` controls how much is written back.
 pub fn is_steering(name: &str) -> bool {
     STEERING.iter().any(|&i| KNOWN[i].name == name)
 }
 
-/// What is wrong with the words behind the two devices of a table line.
+/// The fault of the words behind the two devices of a table line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableError<'a> {
-    /// They do not begin with their own number, or it is odd.
+    /// They do not begin with their own number, or that number is odd.
     Count,
     /// An option among them cannot be set.
     Option {
@@ -287,17 +289,19 @@ pub fn options<'a>(words: impl ExactSizeIterator<Item = Option<&'a str>>) -> Res
 
 /// A table line as it is shown: its devices, and the options that were given.
 #[derive(Debug, Clone)]
+#[allow(dead_code)] // For the tools and tests.
 pub struct Table<'a> {
     /// The backing device.
     pub backing: &'a str,
     /// The cache device.
     pub cache: &'a str,
-    /// Options and their values, also those that are not known here.
+    /// Options and their values, also options that are unknown here.
     pub given: Pairs<'a, Words<'a>>,
 }
 
 impl<'a> Table<'a> {
-    /// Reads a line. `None` when it has no two devices, or its words are not as many as it says.
+    /// Reads a line. `None` when it has no two devices, or its number of words differs from its count.
+    #[allow(dead_code)] // For the tools and tests.
     pub fn parse(line: &'a str) -> Option<Self> {
         let mut words = Words::of(line);
         let (backing, cache) = (words.next()??, words.next()??);

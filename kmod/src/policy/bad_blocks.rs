@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Which blocks of a write to the backing device that failed are bad, and what a pass of writeback has shown.
+//! Which blocks of a failed write to the backing device are bad, and the results of a pass of writeback.
 //!
 //! # Invariants
 //! - [`Halves`]: each block of the range is in one [`Step::Write`] that went well at last, or in one
@@ -13,18 +13,18 @@ use super::retry::Pause;
 use super::writeback::PART;
 use core::ops::Range;
 
-/// When so many writes have failed in a row, all of them, it is the device and not the blocks.
+/// If so many writes have failed in a row, and all of them, then the device is at fault, not the blocks.
 const DEAD: u32 = 16;
 
-/// Ranges that wait while another one is looked at: one at each depth.
+/// Ranges that wait while another one is being examined: one at each depth.
 const DEPTH: usize = PART.ilog2() as usize + 2;
 
-/// What is to be done about a range of which something is bad.
+/// The next step for a range that contains something bad.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// These are written by themselves; [`Halves::failed`], if that fails.
+    /// These blocks are written by themselves. If that fails, [`Halves::failed`] is called.
     Write(Range<usize>),
-    /// These are bad.
+    /// These blocks are bad.
     Bad(Range<usize>),
 }
 
@@ -33,19 +33,20 @@ pub enum Step {
 pub struct Halves {
     failed: [(usize, usize); DEPTH],
     len: usize,
-    /// The second half of what is looked at.
+    /// The second half of the range that is being examined.
     second: Option<Range<usize>>,
 }
 
 impl Halves {
-    /// What a write has failed for.
+    /// Begins with the range of a write that has failed.
     pub fn of(failed: Range<usize>) -> Self {
         let mut halves = Self { failed: [(0, 0); DEPTH], len: 0, second: None };
         halves.failed(failed);
         halves
     }
 
-    /// The next step, if there is one. Whether it is worth it to look closer is asked about each range.
+    /// The next step, if there is one. `gives_up` is asked about each range; it says that a closer look is
+    /// not worth the writes.
     pub fn next(&mut self, gives_up: impl FnOnce() -> bool) -> Option<Step> {
         if let Some(second) = self.second.take() {
             return Some(Step::Write(second));
@@ -60,7 +61,7 @@ impl Halves {
         Some(Step::Write(from..middle))
     }
 
-    /// What was to be written could not be.
+    /// The write of this range has failed.
     pub fn failed(&mut self, range: Range<usize>) {
         if let Some(place) = self.failed.get_mut(self.len) {
             *place = (range.start, range.end);
@@ -72,46 +73,46 @@ impl Halves {
 /// How writing back one batch went.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pass {
-    /// Writes that went well, whatever became of the flush.
+    /// Writes that went well, whatever the result of the flush.
     pub written: u32,
     /// Writes and flushes that failed.
     pub failed: u32,
-    /// Blocks that could not be read, and those that were left out because they have failed lately.
+    /// Blocks that could not be read.
     pub unreadable: u32,
-    /// See `unreadable`.
+    /// Blocks that were left out because they have failed lately.
     pub early: u32,
     /// Blocks that are clean now.
     pub cleaned: u32,
-    /// There are parts of blocks that the backing device can write as a whole only.
+    /// There are dirty parts of blocks, but the backing device can only write whole blocks.
     pub parts: bool,
-    /// So many writes have failed, and none went well, that it may be the device. Only one in a pass is
-    /// looked at closer.
+    /// So many writes have failed, and none went well, that the device may be at fault. Only one failed write
+    /// of a pass is examined more closely.
     pub hopeless: bool,
-    /// The device fails, and not this block or that one.
+    /// The device fails, not single blocks.
     pub dead: bool,
 }
 
 impl Pass {
-    /// Whether it is not worth it any more to look which block has failed, on a device that is not known to
-    /// be `alive`.
+    /// Whether it is no longer worth the writes to find the block that has failed. `alive` says that the
+    /// device is known to write.
     pub fn gives_up(&mut self, alive: bool) -> bool {
         self.hopeless |= self.failed >= DEAD && self.written == 0 && !alive;
         self.hopeless
     }
 
-    /// Whether anything is not as it should be.
+    /// Whether anything has failed.
     pub fn has_trouble(&self) -> bool {
         self.failed | self.unreadable != 0
     }
 
-    /// Whether it has got nothing done, because something has failed now or lately.
+    /// Whether the pass has got nothing done because something has failed, now or lately.
     pub fn is_stuck(&self) -> bool {
         self.cleaned == 0 && (self.failed | self.unreadable | self.early) != 0
     }
 }
 
 impl Failures {
-    /// A pass is over, or broken off: notes for how long the device, or everything, is left alone now.
+    /// A pass is over, or broken off. Decides for how long the device, or everything, is left alone now.
     pub fn conclude(&mut self, pass: &Pass, now_ms: u64) {
         if pass.dead {
             self.device.begin(now_ms, LAST_DEVICE_PAUSE_MS);
@@ -120,19 +121,19 @@ impl Failures {
         }
         self.alive = pass.written != 0 && !pass.dead;
         if pass.is_stuck() && pass.unreadable.saturating_add(pass.early) as usize > MAX_BAD {
-            // Else each pass would read them all in vain, and the next one would begin at once.
+            // Otherwise each pass would read all of them in vain, and the next one would begin at once.
             self.all.begin(now_ms, LAST_DEVICE_PAUSE_MS);
         } else if pass.cleaned != 0 {
             self.all = Pause::default();
         }
     }
 
-    /// Whether something could not be written when it was last tried.
+    /// Whether there is something that could not be written when it was last tried.
     pub fn any_unwritten(&self) -> bool {
         self.device.has_failed() || self.bad().iter().any(|bad| !bad.unreadable)
     }
 
-    /// Whether something could not be read from the cache device when it was last tried.
+    /// Whether there is something that could not be read from the cache device when it was last tried.
     pub fn any_unreadable(&self) -> bool {
         self.bad().iter().any(|bad| bad.unreadable)
     }
@@ -141,9 +142,11 @@ impl Failures {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::Block;
     use std::vec::Vec;
 
-    /// What is found bad of `len` blocks when just these cannot be written, and the writes that it took.
+    /// The blocks of `len` that are found bad when exactly those in `bad` cannot be written, and the number
+    /// of writes that it took.
     fn find(len: usize, bad: &[usize], mut gives_up: impl FnMut() -> bool) -> (Vec<usize>, usize) {
         let mut fates = std::vec![None; len];
         let mut halves = Halves::of(0..len);
@@ -211,7 +214,7 @@ mod tests {
         let mut failures = Failures::new().unwrap();
         failures.conclude(&Pass { failed: 20, dead: true, ..Pass::default() }, 100);
         assert!(failures.device.is_on(1099) && failures.any_unwritten() && !failures.alive);
-        // One in which nothing was tried changes nothing.
+        // A pass in which nothing was tried changes nothing.
         failures.conclude(&Pass::default(), 200);
         assert!(failures.device.has_failed());
         failures.conclude(&Pass { written: 1, cleaned: 1, failed: 3, ..Pass::default() }, 2000);
@@ -219,7 +222,7 @@ mod tests {
         // Only the flush has failed.
         failures.conclude(&Pass { written: 1, failed: 1, dead: true, ..Pass::default() }, 2000);
         assert!(failures.device.has_failed() && !failures.alive);
-        failures.add(7, true, 0);
+        failures.add(Block(7), true, 0);
         assert!(failures.any_unreadable());
     }
 

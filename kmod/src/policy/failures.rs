@@ -1,41 +1,44 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What could not be written back lately, and when it is tried again: later and later.
+//! The blocks that could not be written back lately, and when each is tried again: later and later.
 
 use super::retry::Pause;
 use super::room::Purpose;
+use crate::format::Block;
 use crate::host::{OutOfMemory, Table};
 
-/// What has failed is tried again after so many milliseconds at last.
+/// The longest pause before a block that has failed is tried again, in milliseconds.
 const LAST_PAUSE_MS: u64 = 60_000;
-/// The same of a device as a whole: when it is back, somebody may be waiting for room.
+/// The longest pause of a device as a whole. It is shorter, because writes may be waiting for room when the
+/// device is back.
 pub const LAST_DEVICE_PAUSE_MS: u64 = 10_000;
-/// Blocks that it is remembered of that they have failed.
+/// The number of failed blocks that are remembered.
 pub const MAX_BAD: usize = 256;
 
-/// What has failed lately and when it is tried again.
+/// The failures of late, and when each is tried again.
 #[derive(Debug)]
 pub struct Failures {
     bad: Table<Bad>,
     len: usize,
-    /// Of the backing device as a whole.
+    /// For the backing device as a whole.
     pub device: Pause,
-    /// It has written something in the last pass: what fails are blocks.
+    /// The device has written something in the last pass: single blocks fail, not the device.
     pub alive: bool,
-    /// Of all blocks, when more cannot be read from the cache device than are remembered.
+    /// For all blocks, when more of them cannot be read from the cache device than are remembered.
     pub all: Pause,
-    /// Nothing of a small batch could be written back: a large one has to show whether that is so of all.
+    /// Nothing of a small batch could be written back. A large batch has to show whether the same holds for
+    /// all blocks.
     pub widen: bool,
-    /// Something has failed while several parts were under way: it is to be found out what.
+    /// Something has failed while several parts were under way. It is not known yet which of them.
     pub unclear: bool,
-    /// What the last pass was for.
+    /// The purpose of the last pass.
     pub purpose: Purpose,
 }
 
 /// A block that could not be written back.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Bad {
-    addr: u64,
+    addr: Block,
     pause: Pause,
     /// It could not be read from the cache device.
     pub unreadable: bool,
@@ -59,17 +62,17 @@ impl Failures {
         })
     }
 
-    /// Blocks that have failed and were not written back since.
+    /// Blocks that have failed and have not been written back since.
     pub fn bad(&self) -> &[Bad] {
         &self.bad[..self.len]
     }
 
-    /// Whether anything has failed lately, so that one thing is to be tried after the other.
+    /// Whether anything has failed lately, so that parts are to be tried one after the other.
     pub fn any(&self) -> bool {
         self.len != 0 || self.device.has_failed() || self.widen || self.unclear
     }
 
-    /// A pass begins. Says whether it may: not while all is left alone.
+    /// A pass begins. Returns whether it may: not while everything is left alone.
     pub fn begin(&mut self, purpose: &Purpose, now_ms: u64) -> bool {
         let before = core::mem::replace(&mut self.purpose, *purpose);
         if before.hopes != purpose.hopes {
@@ -82,24 +85,25 @@ impl Failures {
         !self.device.is_on(now_ms) && !self.all.is_on(now_ms)
     }
 
-    /// All is tried at once: somebody has asked for it.
+    /// Everything is tried at once, because a drain or a resume has asked for it.
     fn forget_pauses(&mut self) {
         self.bad.iter_mut().for_each(|bad| bad.pause = Pause::default());
         self.device = Pause::default();
         self.all = Pause::default();
     }
 
-    fn find(&self, addr: u64) -> Option<usize> {
+    fn find(&self, addr: Block) -> Option<usize> {
         self.bad[..self.len].iter().position(|b| b.addr == addr)
     }
 
     /// Whether it is too early to try the block again.
-    pub fn is_early(&self, addr: u64, now: u64) -> bool {
+    pub fn is_early(&self, addr: Block, now: u64) -> bool {
         self.len != 0 && self.find(addr).is_some_and(|i| self.bad[i].pause.is_on(now))
     }
 
-    /// The block has failed. When there are too many to remember, it is tried again sooner than it should be.
-    pub fn add(&mut self, addr: u64, unreadable: bool, now: u64) {
+    /// The block has failed. When there are too many failed blocks to remember, the block is tried again
+    /// sooner than it should be.
+    pub fn add(&mut self, addr: Block, unreadable: bool, now: u64) {
         let i = match self.find(addr) {
             Some(i) => i,
             None if self.len < MAX_BAD => {
@@ -110,14 +114,14 @@ impl Failures {
             None => return,
         };
         self.bad[i].unreadable = unreadable;
-        // Of a block there may be several parts, each of which has failed.
+        // A block may have several parts, each of which has failed.
         if !self.bad[i].pause.is_on(now) {
             self.bad[i].pause.begin(now, LAST_PAUSE_MS);
         }
     }
 
     /// The block is written back.
-    pub fn remove(&mut self, addr: u64) {
+    pub fn remove(&mut self, addr: Block) {
         if let Some(i) = self.find(addr) {
             self.len -= 1;
             self.bad[i] = self.bad[self.len];
@@ -128,6 +132,7 @@ impl Failures {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::Seq;
     use crate::policy::room::Room;
 
     #[test]
@@ -137,19 +142,19 @@ mod tests {
         let mut now = 5;
         let mut pauses = std::vec::Vec::new();
         for _ in 0..8 {
-            failures.add(7, false, now);
-            let end = (now..).find(|&at| !failures.is_early(7, at)).unwrap();
+            failures.add(Block(7), false, now);
+            let end = (now..).find(|&at| !failures.is_early(Block(7), at)).unwrap();
             pauses.push(end - now);
             now = end;
         }
         assert_eq!(pauses, [1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
-        assert!(failures.any() && failures.bad().len() == 1 && !failures.is_early(8, now));
-        failures.add(7, true, now);
-        assert!(failures.bad()[0].unreadable && failures.is_early(7, now));
+        assert!(failures.any() && failures.bad().len() == 1 && !failures.is_early(Block(8), now));
+        failures.add(Block(7), true, now);
+        assert!(failures.bad()[0].unreadable && failures.is_early(Block(7), now));
         failures.forget_pauses();
-        assert!(!failures.is_early(7, now) && failures.any());
-        failures.remove(7);
-        failures.remove(7);
+        assert!(!failures.is_early(Block(7), now) && failures.any());
+        failures.remove(Block(7));
+        failures.remove(Block(7));
         assert!(!failures.any());
     }
 
@@ -163,7 +168,7 @@ mod tests {
         assert!(!failures.begin(&room.pass_begins(), 999));
         assert!(failures.begin(&room.pass_begins(), 1000), "the pause is over");
         failures.device.begin(1000, LAST_DEVICE_PAUSE_MS);
-        let _ = room.drain_begins(1);
+        let _ = room.drain_begins(Seq(1));
         assert!(failures.begin(&room.pass_begins(), 1000), "somebody has asked for it");
         failures.all.begin(1000, LAST_DEVICE_PAUSE_MS);
         assert!(!failures.begin(&room.pass_begins(), 1000));
@@ -177,10 +182,12 @@ mod tests {
     fn as_many_as_there_is_room_for() {
         let mut failures = Failures::new().unwrap();
         for addr in 0..MAX_BAD as u64 + 3 {
-            failures.add(addr, false, 0);
+            failures.add(Block(addr), false, 0);
         }
         assert_eq!(failures.bad().len(), MAX_BAD);
-        assert!(failures.is_early(MAX_BAD as u64 - 1, 0) && !failures.is_early(MAX_BAD as u64, 0));
+        assert!(
+            failures.is_early(Block(MAX_BAD as u64 - 1), 0) && !failures.is_early(Block(MAX_BAD as u64), 0)
+        );
     }
 
     #[test]

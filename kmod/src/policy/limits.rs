@@ -1,26 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the two devices must be like, and what limits a volume shows to whoever is above it.
+//! The requirements for the two devices, and the limits that a volume shows to its users.
 //!
-//! # What holds
-//! - A volume shows what its backing device alone would show: whatever is on the backing device, or is going to be used without
-//!   the cache one day, was made for the backing device's sectors and stripes. The cache device's own say nothing about
-//!   the volume: writes are gathered, and what is read from there is read as it was gathered.
-//! - To the cache device only whole blocks go, at addresses that are multiples of a block. So its logical block size is no
-//!   limit of the volume, as long as it divides a block.
-//! - To the backing device go reads as they came, and blocks and parts of blocks that somebody has written. So its logical
-//!   block size is the volume's. (If that has grown since parts were written, these stay dirty until their blocks are written
-//!   whole: writeback does not fill them up yet.)
-//! - What device-mapper refuses after a target is made is refused before, so that nothing is written to a cache device
-//!   which then cannot be used. (It looks at all targets of a table together, of which one target knows nothing; what
-//!   belongs to this one is here.)
-//! - Data of a write are copied before they are used for anything: memory may change meanwhile, and a backing device that
-//!   needs it not to ("stable writes") gets ours.
+//! # Rules
+//! - A volume shows the same limits as its backing device alone. Everything on the backing device, and
+//!   everything that will one day be used without the cache, was made for the backing device's sectors and
+//!   stripes. The cache device's own limits say nothing about the volume: writes are gathered, and reads from
+//!   the cache device read the data as they were gathered.
+//! - The cache device gets only whole blocks, at addresses that are multiples of a block. So its logical
+//!   block size is no limit of the volume, as long as it divides a block.
+//! - The backing device gets reads as they came, and blocks and parts of blocks that users have written. So
+//!   its logical block size is the volume's. (If that size has grown since parts were written, these stay
+//!   dirty until their blocks are written whole: writeback does not fill them up yet.)
+//! - If device-mapper would refuse the devices after a target is made, the volume refuses them before that.
+//!   So nothing is written to a cache device that then cannot be used. (Device-mapper looks at all targets of
+//!   a table together, of which one target knows nothing; the checks of this target alone are here.)
+//! - Data of a write are copied before they are used for anything, because memory may change meanwhile. A
+//!   backing device that needs unchanging memory ("stable writes") gets our copy.
 
 use crate::format::{Superblock, BLOCK, BLOCK_SECTORS, MAX_BACKING_BLOCKS, MIN_SEGMENT_BLOCKS, SECTOR};
 use core::fmt;
 
-/// What a device is like, as far as it decides whether the device can be used.
+/// The properties of a device that decide whether it can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
     /// Size in sectors.
@@ -96,7 +97,7 @@ impl Shape {
         Ok(())
     }
 
-    /// Checks whether it can be a cache device. A format has more to say about its size.
+    /// Checks whether it can be a cache device. A format checks its size further.
     ///
     /// # Errors
     /// Why not.
@@ -121,29 +122,29 @@ pub fn check_logical_block(bytes: u32) -> Result<(), Unfit> {
     Ok(())
 }
 
-/// Limits of a device that say how it is best used, in bytes where nothing else is said: Linux's `queue_limits`, and
-/// Documentation/ABI/stable/sysfs-block.
+/// Limits of a device that say how it is best used, in bytes unless noted otherwise: Linux's `queue_limits`,
+/// and Documentation/ABI/stable/sysfs-block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
     /// The unit of addresses.
     pub logical_block: u32,
-    /// The unit that is written without reading something before.
+    /// The unit that the device writes without reading something before.
     pub physical_block: u32,
-    /// How far the device's start is from a multiple of `physical_block`.
+    /// The distance of the device's start from a multiple of `physical_block`.
     pub alignment_offset: u32,
-    /// The least that is worth while.
+    /// The smallest I/O that is worth while.
     pub io_min: u32,
-    /// What is best, and half of which read-ahead is; 0 when the device does not say.
+    /// The best size of I/O; read-ahead is twice this. 0 when the device does not say.
     pub io_opt: u32,
     /// Sectors between borders that no request may cross; 0 for none.
     pub chunk_sectors: u32,
-    /// Most sectors of a request, by the hardware.
+    /// Most sectors of a request, a limit of the hardware.
     pub max_hw_sectors: u32,
-    /// Likewise, by the device.
+    /// Likewise, a limit of the device.
     pub max_dev_sectors: u32,
-    /// Likewise, by the administrator; 0 for none.
+    /// Likewise, a limit set by the administrator; 0 for none.
     pub max_user_sectors: u32,
-    /// Its parts do not lie as their own limits want it.
+    /// The devices below are not aligned as their own limits require.
     pub misaligned: bool,
     /// Seeks take time.
     pub rotational: bool,
@@ -154,14 +155,15 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The limits of a volume over a backing device with these.
+    /// The limits of a volume over a backing device with these limits.
     pub fn of_volume(backing: &Limits) -> Limits {
-        // Less than a block can be written, but has to be put together when it is read.
+        // Less than a block can be written, but then the block has to be put together when it is read.
         let physical_block = backing.physical_block.max(BLOCK as u32);
-        // Our blocks begin where the volume does, and so it counts only how the backing device's larger ones lie.
+        // Our blocks begin where the volume does, so only the alignment of the backing device's larger blocks
+        // counts.
         let small = backing.physical_block < BLOCK as u32;
         let alignment_offset = if small { 0 } else { backing.alignment_offset };
-        // The block layer takes multiples only.
+        // The block layer accepts only multiples.
         let io_min = if backing.io_min % physical_block == 0 {
             backing.io_min.max(physical_block)
         } else {
@@ -172,7 +174,7 @@ impl Limits {
             alignment_offset,
             io_min,
             io_opt: backing.io_opt - backing.io_opt % physical_block,
-            // Who has such borders cuts what crosses them.
+            // A device with such borders splits the requests that cross them.
             chunk_sectors: 0,
             stable_writes: false,
             ..*backing
@@ -197,7 +199,7 @@ mod tests {
             assert_eq!(Shape { sectors, ..DISK }.check_backing(), Ok(()));
         }
         assert_eq!(Shape { sectors: 4096, logical_block: 4096, ..DISK }.check_cache(), Ok(()));
-        // What is behind the last segment is not used.
+        // Sectors behind the last segment are not used.
         assert_eq!(Shape { sectors: (1 << 20) + 1, ..DISK }.check_cache(), Ok(()));
     }
 
@@ -222,7 +224,8 @@ mod tests {
         assert_eq!(Shape { sectors: 4095, ..DISK }.check_cache(), Err(Unfit::TooSmall(4096)));
     }
 
-    /// What the block layer asks of limits that are stacked, so that it does not call them misaligned.
+    /// The conditions of the block layer for stacked limits; if they hold, it does not call the limits
+    /// misaligned.
     fn is_even(l: &Limits) -> bool {
         l.physical_block % l.logical_block == 0
             && l.io_min % l.physical_block == 0
@@ -243,7 +246,7 @@ mod tests {
         let v = Limits::of_volume(&disk);
         assert_eq!((v.logical_block, v.physical_block, v.io_min, v.io_opt), (512, 4096, 4096, 0));
         assert!(v.rotational && is_even(&v));
-        // A disk behind a bridge for USB; a RAID with stripes of 3 x 1020 KiB; one whose stripes are odd.
+        // A disk behind a bridge for USB; a RAID with stripes of 3 x 1020 KiB; a RAID with odd stripes.
         for (io_min, io_opt, is) in [
             (512, 65535 * 512, (4096, 65528 * 512)),
             (1020 << 10, 3060 << 10, (1020 << 10, 3060 << 10)),

@@ -2,50 +2,58 @@
 
 //! When a dirty block that cannot be read is lost, and when it is only away.
 //!
-//! Such a block holds up the tail, and with it, in the end, every write. To give it up is to lose it for good, so that is
-//! decided by the medium's own word, never by a path, a timeout or a device that is away, and never quickly.
+//! Such a block holds up the tail, and with it, in the end, every write. To give it up is to lose it for
+//! good. So the decision rests on the medium's own word, never on a path, a timeout or a device that is away,
+//! and it is never quick.
 //!
 //! # Invariants
-//! - What a read says of the data is one of three things: the medium has lost them ([`Word::Medium`], by an error that
-//!   says so, or a checksum that does not match: [`Sight::Wrong`]), or nothing at all ([`Word::Away`]).
-//! - A block is given up only when, for [`LASTS_MS`] on end and at [`LOOKS`] looks at least, each look at it has had the
-//!   medium's word, and each look at its neighbours has found that the device answers there: see [`Near`]. A single look
-//!   that finds anything else begins that time anew.
-//! - It is looked at again, in the same way, right before it is given up, and at most [`HANDFUL`] blocks are waited for at
-//!   a time: each handful takes its own minutes.
-//! - A round that is broken off ([`Lost::begin`] without [`Lost::end`]), because somebody waits for who looks, is none: what was
-//!   not looked at in it is not forgotten, and the time since the last whole round is one in which nobody has looked.
-//! - Who asks for it ([`Lost::hurry`]) shortens the time. The evidence stays the same.
-//! - Looking does not wait until room is short, when every write would wait with it: it begins when a block is found that cannot be
-//!   read, seldom ([`WATCH_MS`]), at [`WATCHED`] blocks. Nothing is given up by that.
+//! - The bad result of a read has one of two meanings. Either the medium has lost the data ([`Word::Medium`],
+//!   by an error that says so, or a checksum that does not match: [`Sight::Wrong`]). Or it says nothing about
+//!   the data ([`Word::Away`]).
+//! - A block is given up only after [`LASTS_MS`] without a break and at least [`LOOKS`] looks, if each look
+//!   at the block has had the medium's word, and each look at its neighbours has found that the device
+//!   answers there: see [`Near`]. A single look with any other result begins that time anew.
+//! - The block is looked at again, in the same way, right before it is given up. At most [`HANDFUL`] blocks
+//!   are waited for at a time: each handful takes its own minutes.
+//! - A round that is broken off ([`Lost::begin`] without [`Lost::end`]), because the thread that looks is
+//!   needed elsewhere, does not count. Blocks that were not looked at in it are not forgotten, and the time
+//!   since the last whole round counts as a time without looks.
+//! - A request for haste ([`Lost::hurry`]) shortens the time. The evidence stays the same.
+//! - Looking does not wait until room is short, when every write would wait with it. It begins when a block
+//!   is found that cannot be read, seldom ([`WATCH_MS`]), at [`WATCHED`] blocks. It gives nothing up.
 //!
-//! A checksum that does not match says less than an error of the medium: while a path fails over, a device may return
-//! foreign or older data for a while. Then the header of the segment that the block lies in does not match either, which
-//! the engine knows by its number. So a wrong checksum counts only beside headers that are right.
+//! A checksum that does not match says less than an error of the medium: while a path fails over, a device
+//! may return foreign or older data for a while. Then the header of the segment that the block lies in does
+//! not match either, which the engine knows by its number. So a wrong checksum counts only beside headers
+//! that are right.
 //!
-//! Headers are as far apart as segments are long, and may lie on other disks when the device has stripes. And some devices have
-//! the medium's word for everything: a drive that encrypts itself and is locked. So the blocks directly beside it are looked at,
-//! too ([`Around`]): what a medium loses is a handful of blocks; where more cannot be read, a device is not what it was, and
-//! may be so again.
+//! Headers are as far apart as segments are long, and may lie on other disks when the device has stripes. And
+//! some devices report the medium's error for everything: a drive that encrypts itself and is locked. So the
+//! blocks directly beside the block are looked at, too ([`Around`]). A medium loses a handful of blocks. If
+//! more than that cannot be read, the device is in an unusual state, and may recover.
 
+use crate::format::Slot;
 use crate::host::{OutOfMemory, Table};
 
-/// What the error of a read says, from what says least to what says most.
+/// The meaning of a read error, in ascending order of how much it says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Word {
-    /// Nothing about the data: a path, a timeout, a device that is away or being reset. They may be as they were.
+    /// Nothing about the data: a path, a timeout, a device that is away or being reset. The data may still be
+    /// intact.
     Away,
-    /// The medium itself cannot give them back, or knows that they are not what was written.
+    /// The medium itself cannot return the data, or knows that they are not the data that were written.
     Medium,
 }
 
-/// `BLK_STS_MEDIUM`: the device answers, and cannot read this place. (Numbers as in Linux, `block/blk-core.c`.)
+/// `BLK_STS_MEDIUM`: the device answers, and cannot read this place. (Numbers as in Linux,
+/// `block/blk-core.c`.)
 const ENODATA: i32 = 61;
-/// `BLK_STS_PROTECTION`: what was read does not match the protection information that lies beside it.
+/// `BLK_STS_PROTECTION`: the data that were read do not match the protection information that lies beside
+/// them.
 const EILSEQ: i32 = 84;
 
 impl Word {
-    /// Of an error number, with either sign.
+    /// The meaning of an error number, with either sign.
     pub fn of(errno: i32) -> Self {
         match errno.wrapping_abs() {
             ENODATA | EILSEQ => Word::Medium,
@@ -54,11 +62,11 @@ impl Word {
     }
 }
 
-/// How often something is read that cannot be read, before that is believed.
+/// How often a read is tried before its error is believed.
 pub const TRIES: u32 = 3;
 
-/// Reads by `read` until that goes well, [`TRIES`] times at most. `None` when it is the medium that cannot give it back: each
-/// of the errors, of which `errno` says the number, says so.
+/// Repeats `read` until it goes well, [`TRIES`] times at most. `None` when the medium cannot return the data:
+/// each of the errors says so. `errno` gives the number of an error.
 ///
 /// # Errors
 /// The last one that says nothing about the medium.
@@ -66,17 +74,17 @@ pub fn insist<T, E>(read: impl FnMut() -> Result<T, E>, errno: impl Fn(&E) -> i3
     insist_or_loss(read, errno).map(Result::ok)
 }
 
-/// What the medium says of what it cannot give back.
+/// The kind of loss that the medium reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// It cannot be read.
+    /// The data cannot be read.
     Lost,
-    /// What is there does not match what protects it: so dm-integrity says of places that were never written and, without a
-    /// journal, of all that was in flight when the power failed.
+    /// The data do not match their protection. dm-integrity reports this for places that were never written
+    /// and, without a journal, for everything that was in flight when the power failed.
     Mismatch,
 }
 
-/// As [`insist`], and what the medium says: [`Loss::Mismatch`] if it never says anything else.
+/// As [`insist`], and with the kind of loss: [`Loss::Mismatch`] if the medium reports nothing else.
 ///
 /// # Errors
 /// As those of [`insist`].
@@ -96,75 +104,81 @@ pub fn insist_or_loss<T, E>(
     away.map_or(Ok(Err(loss)), Err)
 }
 
-/// How long the evidence must last, in milliseconds: five minutes. Longer than what a device or a path needs to recover, and
-/// so may answer strangely: a SCSI command of 30 s with five retries and the error handler behind it (some four minutes), a
-/// transition between ALUA or ANA states (255 s at most), an iSCSI session that is replaced (120 s), a reset NVMe controller
-/// (a minute or two).
+/// How long the evidence must last, in milliseconds: five minutes. A device or a path that recovers may
+/// answer strangely meanwhile, and needs less than that: a SCSI command of 30 s with five retries and the
+/// error handler behind it (some four minutes), a transition between ALUA or ANA states (255 s at most), an
+/// iSCSI session that is replaced (120 s), a reset NVMe controller (a minute or two).
 pub const LASTS_MS: u64 = 300_000;
-/// The same when an administrator has asked for it, in milliseconds: long enough for each look to be one by itself.
+/// The same when an administrator has asked for haste, in milliseconds: long enough for the looks to be
+/// independent.
 pub const HURRY_MS: u64 = 4000;
-/// Looks within that time, at least: a device whose errors take half a minute each has not been asked often in it.
+/// The least number of looks within that time: a device whose errors take half a minute each has not been
+/// asked often in it.
 pub const LOOKS: u32 = 5;
 /// Between two rounds, in milliseconds.
 pub const PAUSE_MS: u64 = 5000;
-/// The same in a hurry, and while there is little evidence: what is away for a moment should not have to be waited for.
+/// The same in a hurry, and while there is little evidence: a device that is away for a moment should not
+/// cause a long wait.
 pub const FIRST_PAUSE_MS: u64 = 1000;
-/// Between the end of a round and the beginning of the next one, in milliseconds at most: when nobody has looked for longer, what
-/// was seen before says nothing about the time between.
+/// The longest time between the end of a round and the beginning of the next one, in milliseconds. After a
+/// longer time without looks, the earlier ones say nothing about the time between.
 pub const GAP_MS: u64 = 60_000;
-/// Between two rounds while there is room, in milliseconds: seldom, but no hole.
+/// Between two rounds while there is room, in milliseconds: seldom, but often enough that the evidence has no
+/// gap.
 pub const WATCH_MS: u64 = 30_000;
-/// Blocks that are looked at then, from the oldest on: who looks is who moves the tail, and each may take half a minute.
+/// Blocks that are looked at then, from the oldest on. The thread that looks also moves the tail, and each
+/// look may take half a minute.
 pub const WATCHED: usize = 16;
 const _: () = assert!(WATCH_MS < GAP_MS && WATCHED >= HANDFUL);
 /// How long a request to hurry holds, in milliseconds.
 pub const HURRY_LASTS_MS: u64 = 600_000;
 /// Blocks that are waited for at a time.
 pub const HANDFUL: usize = 8;
-/// So many blocks on either side of one that cannot be read are looked at: 64 KiB.
+/// So many blocks on either side of an unreadable one are looked at: 64 KiB.
 pub const REACH: u32 = 16;
-/// Of these, and itself, so many that cannot be read are no evidence any more. Sectors that a disk has lost lie in a physical
-/// sector of 4 KiB or a page of flash memory of 16 KiB, and sometimes in two of them. Fewer than in a chunk of 32 KiB, and than
-/// one disk of four has of all when chunks have 4 KiB.
+/// If so many of these blocks, the block itself included, cannot be read, they are no evidence any more.
+/// Sectors that a disk has lost lie in a physical sector of 4 KiB or a page of flash memory of 16 KiB, and
+/// sometimes in two of them. A smaller number is less than the blocks of a chunk of 32 KiB, and less than the
+/// share of one disk out of four when chunks have 4 KiB.
 pub const MANY: u32 = 8;
 
-/// What a look at a block, or at a header beside it, has seen.
+/// The result of a look at a block, or at a header beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sight {
-    /// What should be there.
+    /// The data that should be there.
     Right,
-    /// Something else: the read went well, and its checksum or its number is another one.
+    /// Something else: the read went well, but its checksum or its number differs.
     Wrong,
     /// An error.
     Error(Word),
-    /// It could be read, and nobody knows what should be there.
+    /// It could be read, and it is not known which data should be there.
     Readable,
 }
 
-/// What is directly beside a block.
+/// The result of a look at the blocks directly beside a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Around {
-    /// Blocks that cannot be read, itself not counted, by the medium's word.
+    /// Blocks that cannot be read, by the medium's word, without the block itself.
     lost: u32,
-    /// One says nothing.
+    /// A read says nothing about the data.
     is_away: bool,
-    /// One is known to be right.
+    /// A block is known to be right.
     is_right: bool,
-    /// One can be read.
+    /// A block can be read.
     is_readable: bool,
 }
 
 impl Around {
-    /// Looks at what is around `slot` on a device with so many of them, from near to far, until it is clear that it is no evidence.
-    /// `see` is [`Sight::Right`] for what matches a checksum that is known, and [`Sight::Readable`] for what does not:
-    /// nothing else is known of most.
-    pub fn look(slot: u32, nr_slots: u32, mut see: impl FnMut(u32) -> Sight) -> Self {
+    /// Looks at the blocks around `slot` on a device with `nr_slots` of them, from near to far, until it is
+    /// clear that they are no evidence. `see` is [`Sight::Right`] for a block that matches a known checksum,
+    /// and [`Sight::Readable`] for one that does not: nothing else is known of most.
+    pub fn look(slot: Slot, nr_slots: u32, mut see: impl FnMut(Slot) -> Sight) -> Self {
         let mut around = Self::default();
-        for place in (1..=REACH).flat_map(|d| [slot.checked_sub(d), slot.checked_add(d)]).flatten() {
+        for place in (1..=REACH).flat_map(|d| [slot.0.checked_sub(d), slot.0.checked_add(d)]).flatten() {
             if place >= nr_slots {
                 continue;
             }
-            match see(place) {
+            match see(Slot(place)) {
                 Sight::Error(Word::Medium) => around.lost += 1,
                 Sight::Error(Word::Away) => around.is_away = true,
                 Sight::Right => (around.is_right, around.is_readable) = (true, true),
@@ -187,13 +201,13 @@ impl Around {
     }
 }
 
-/// What is beside a block: the header at the beginning of its own segment, those of the segments before and behind, and what is
-/// directly beside it.
+/// The result of looks beside a block: at the header of its own segment, at those of the segments before and
+/// behind, and at the blocks directly beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Near {
-    /// Of its own segment.
+    /// The header of its own segment.
     pub own: Sight,
-    /// Of the segments beside it.
+    /// The headers of the segments beside it.
     pub beside: [Sight; 2],
     /// The blocks around it.
     pub around: Around,
@@ -204,17 +218,18 @@ impl Near {
         [self.own, self.beside[0], self.beside[1]]
     }
 
-    /// Whether the device answers here: each of them can be read or is lost by the medium's own word, and one is right.
+    /// Whether the device answers here: each header can be read or is lost by the medium's own word, and one
+    /// is right.
     fn answers(&self) -> bool {
         self.all().iter().all(|s| *s != Sight::Error(Word::Away)) && self.all().contains(&Sight::Right)
     }
 
-    /// Whether it answers here with what belongs to this volume: nothing is another thing than it should be.
+    /// Whether the device answers here with data of this volume: nothing is wrong.
     fn is_ours(&self) -> bool {
         !self.all().contains(&Sight::Wrong)
     }
 
-    /// Whether a block beside which this was seen is lost, as far as this look can tell.
+    /// Whether a block with these neighbours is lost, as far as this look can tell.
     fn is_evidence(&self, block: Sight) -> bool {
         self.answers()
             && self.around.answers()
@@ -229,18 +244,18 @@ impl Near {
 /// A block that cannot be read.
 #[derive(Debug, Clone, Copy, Default)]
 struct Suspect {
-    slot: u32,
+    slot: Slot,
     crc: u32,
-    /// Since when each look was evidence, in milliseconds since boot, and how many there were.
+    /// The time since when each look was evidence, in milliseconds since boot, and the number of these looks.
     since_ms: u64,
     looks: u32,
-    /// The evidence has lasted.
+    /// The evidence has lasted long enough.
     ripe: bool,
-    /// It was looked at in this round.
+    /// The block was looked at in this round.
     seen: bool,
 }
 
-/// The blocks that cannot be read, of one batch of relocation, and what is known of them.
+/// The unreadable blocks of one batch of relocation, and the evidence about each.
 #[derive(Debug)]
 pub struct Lost {
     suspects: Table<Suspect>,
@@ -249,7 +264,7 @@ pub struct Lost {
     next_ms: u64,
     /// When the last round has ended.
     ended_ms: u64,
-    /// In a hurry until then.
+    /// The end of the hurry, in milliseconds since boot.
     hurry_until_ms: u64,
     now_ms: u64,
 }
@@ -264,7 +279,7 @@ impl Lost {
         Ok(Self { suspects, len: 0, next_ms: 0, ended_ms: 0, hurry_until_ms: 0, now_ms: 0 })
     }
 
-    /// An administrator wants no waiting where the medium has spoken.
+    /// An administrator wants no long wait where the medium has spoken.
     pub fn hurry(&mut self, now_ms: u64) {
         self.hurry_until_ms = now_ms.saturating_add(HURRY_LASTS_MS);
         self.next_ms = now_ms;
@@ -285,8 +300,8 @@ impl Lost {
         self.ended_ms == 0 || now_ms.saturating_sub(self.ended_ms) >= pause
     }
 
-    /// All of a batch is about to be read, for a round. Rounds come only while somebody looks: evidence with a hole in it has not
-    /// lasted.
+    /// All of a batch is about to be read, for a round. Rounds come only while a thread looks: evidence with
+    /// a gap in it has not lasted.
     pub fn resume(&mut self, now_ms: u64) {
         if now_ms.saturating_sub(self.ended_ms) > GAP_MS {
             self.suspects[..self.len].iter_mut().for_each(|s| (s.looks, s.ripe) = (0, false));
@@ -299,19 +314,20 @@ impl Lost {
         self.suspects[..self.len].iter_mut().for_each(|s| s.seen = false);
     }
 
-    /// Whether a block that cannot be read is to be looked at in this round: it is known already, or of the handful that is
-    /// waited for. If not, it is not given up in this round either.
-    pub fn wants(&self, slot: u32, crc: u32) -> bool {
+    /// Whether an unreadable block is to be looked at in this round: it is known already, or is one of the
+    /// handful that is waited for. Otherwise the block is not given up in this round either.
+    pub fn wants(&self, slot: Slot, crc: u32) -> bool {
         let waiting = self.suspects[..self.len].iter().filter(|s| !s.ripe).count();
         self.find(slot, crc).is_some() || (waiting < HANDFUL && self.len < self.suspects.len())
     }
 
-    fn find(&self, slot: u32, crc: u32) -> Option<usize> {
+    fn find(&self, slot: Slot, crc: u32) -> Option<usize> {
         self.suspects[..self.len].iter().position(|s| s.slot == slot && s.crc == crc)
     }
 
-    /// A block, which [`Lost::wants`], was seen like this, and its neighbours. Says whether it is lost.
-    pub fn look(&mut self, slot: u32, crc: u32, block: Sight, near: &Near) -> bool {
+    /// Takes the result of a look at a block, for which [`Lost::wants`] is true, and at its neighbours.
+    /// Returns whether the block is lost.
+    pub fn look(&mut self, slot: Slot, crc: u32, block: Sight, near: &Near) -> bool {
         let now = self.now_ms;
         let lasts = if self.hurries(now) { HURRY_MS } else { LASTS_MS };
         let i = self.find(slot, crc).unwrap_or_else(|| {
@@ -333,7 +349,8 @@ impl Lost {
         s.ripe
     }
 
-    /// A round ends at this moment: blocks that were not seen in it are forgotten, for they can be read or are not needed.
+    /// A round ends at this moment. Blocks that were not seen in it are forgotten, because they can be read
+    /// or are not needed.
     pub fn end(&mut self, now_ms: u64) {
         self.ended_ms = now_ms;
         let mut kept = 0;
@@ -354,13 +371,13 @@ impl Lost {
         self.len = 0;
     }
 
-    /// How many blocks are waited for.
+    /// The number of blocks that are waited for.
     pub fn count(&self) -> usize {
         self.len
     }
 
-    /// Whether all blocks that are waited for will be given up within so many milliseconds, if the evidence lasts: then
-    /// waiting for room is not in vain.
+    /// Whether all blocks that are waited for will be given up within so many milliseconds, if the evidence
+    /// lasts. Then waiting for room is not in vain.
     pub fn is_over_within(&self, ms: u64) -> bool {
         let now = self.now_ms;
         let lasts = if self.hurries(now) { HURRY_MS } else { LASTS_MS };
@@ -377,7 +394,7 @@ mod tests {
 
     const MEDIUM: Sight = Sight::Error(Word::Medium);
     const AWAY: Sight = Sight::Error(Word::Away);
-    /// All around it can be read, and one is known.
+    /// All blocks around can be read, and one is known to be right.
     const SOUND: Around = Around { lost: 0, is_away: false, is_right: true, is_readable: true };
     const GOOD: Near = Near { own: Sight::Right, beside: [Sight::Right, Sight::Readable], around: SOUND };
 
@@ -386,8 +403,8 @@ mod tests {
         for errno in [61, 84] {
             assert_eq!([Word::of(errno), Word::of(-errno)], [Word::Medium; 2]);
         }
-        // EIO, ENXIO, ENOMEM, EBUSY, ENODEV, ENOSPC, ETIME, ENOLINK, EOVERFLOW, EOPNOTSUPP, ETIMEDOUT, EREMOTEIO: all the others
-        // that the block layer has.
+        // EIO, ENXIO, ENOMEM, EBUSY, ENODEV, ENOSPC, ETIME, ENOLINK, EOVERFLOW, EOPNOTSUPP, ETIMEDOUT,
+        // EREMOTEIO: all other errors of the block layer.
         for errno in [5, 6, 11, 12, 16, 19, 28, 62, 67, 75, 95, 110, 121, i32::MAX, i32::MIN, 0] {
             assert_eq!([Word::of(errno), Word::of(errno.wrapping_neg())], [Word::Away; 2], "{errno}");
         }
@@ -436,11 +453,11 @@ mod tests {
         let mut look = |now: u64| {
             lost.resume(now);
             lost.begin(now);
-            let is_lost = lost.look(7, 70, Sight::Error(Word::Medium), &near);
+            let is_lost = lost.look(Slot(7), 70, Sight::Error(Word::Medium), &near);
             lost.end(now);
             is_lost
         };
-        // A moment of trouble, and another one an hour later: nobody has looked in between.
+        // A moment of trouble, and another one an hour later: there was no look in between.
         assert!((0..10).all(|s| !look(1_000_000 + s * 1000)));
         assert!((0..10).all(|s| !look(4_600_000 + s * 1000)));
         // It lasts.
@@ -448,7 +465,8 @@ mod tests {
         assert_eq!(first.map(|s| 4_610_000 + s * 1000 - 4_600_000), Some(LASTS_MS));
     }
 
-    /// Looks at one block as long as `ms`, by `sight` of each moment. When it is lost.
+    /// Looks at one block for `ms` milliseconds, by `sight` of each moment. Returns the time when the block
+    /// is lost.
     fn lost_after(lost: &mut Lost, ms: u64, sight: impl Fn(u64) -> (Sight, Near)) -> Option<u64> {
         let mut now = 1_000_000;
         while now < 1_000_000 + ms {
@@ -457,9 +475,9 @@ mod tests {
                 continue;
             }
             lost.begin(now);
-            assert!(lost.wants(7, 70));
+            assert!(lost.wants(Slot(7), 70));
             let (block, near) = sight(now - 1_000_000);
-            let is_lost = lost.look(7, 70, block, &near);
+            let is_lost = lost.look(Slot(7), 70, block, &near);
             lost.end(now);
             if is_lost {
                 return Some(now - 1_000_000);
@@ -478,7 +496,7 @@ mod tests {
         for block in [MEDIUM, Sight::Wrong] {
             let at = lost_after(&mut of_one(), 1_000_000, |_| (block, GOOD)).unwrap();
             assert!((LASTS_MS..LASTS_MS + 2 * PAUSE_MS).contains(&at), "{at}");
-            // A single look at something else, and it begins anew.
+            // A single look with another result begins the time anew.
             for other in [AWAY, Sight::Right, Sight::Readable] {
                 let sight =
                     |ms| (if (200_000..200_000 + PAUSE_MS).contains(&ms) { other } else { block }, GOOD);
@@ -498,14 +516,14 @@ mod tests {
             assert_eq!(lost_after(&mut lost, hour, |_| (block, GOOD)), None, "{block:?} in a hurry");
         }
         for block in [MEDIUM, Sight::Wrong] {
-            // Where a neighbour does not answer, or none is known to be right.
+            // A neighbour does not answer, or none is known to be right.
             for near in [
                 Near { own: AWAY, ..GOOD },
                 Near { beside: [AWAY, Sight::Right], ..GOOD },
                 Near { beside: [Sight::Right, AWAY], ..GOOD },
                 Near { own: MEDIUM, beside: [Sight::Readable, MEDIUM], ..GOOD },
                 Near { own: Sight::Wrong, beside: [Sight::Wrong; 2], ..GOOD },
-                // Nothing can be read beside it, or too little, or some of it does not answer.
+                // Nothing beside the block can be read, or too little, or some of it does not answer.
                 Near { around: Around::default(), ..GOOD },
                 Near { around: Around { lost: MANY - 1, ..SOUND }, ..GOOD },
                 Near { around: Around { is_away: true, ..SOUND }, ..GOOD },
@@ -515,7 +533,7 @@ mod tests {
                 assert_eq!(lost_after(&mut lost, hour, |_| (block, near)), None, "{block:?} {near:?}");
             }
         }
-        // Foreign data all around: the checksum says nothing, and the medium's error still does.
+        // Foreign data all around: the checksum says nothing, but the medium's error still does.
         for near in [
             Near { own: Sight::Wrong, ..GOOD },
             Near { beside: [Sight::Wrong, Sight::Right], ..GOOD },
@@ -524,7 +542,7 @@ mod tests {
             assert_eq!(lost_after(&mut of_one(), hour, |_| (Sight::Wrong, near)), None, "{near:?}");
             assert!(lost_after(&mut of_one(), hour, |_| (MEDIUM, near)).is_some(), "{near:?}");
         }
-        // A handful is lost beside it.
+        // A handful of blocks beside it is lost.
         let near = Near { around: Around { lost: MANY - 2, ..SOUND }, ..GOOD };
         assert!(lost_after(&mut of_one(), hour, |_| (MEDIUM, near)).is_some());
         // The header is gone with the block.
@@ -536,9 +554,9 @@ mod tests {
     fn what_is_around_it_is_looked_at_from_near_to_far() {
         let seen = |slot, nr_slots, see: &dyn Fn(u32) -> Sight| {
             let mut places = std::vec::Vec::new();
-            let around = Around::look(slot, nr_slots, |place| {
-                places.push(place);
-                see(place)
+            let around = Around::look(Slot(slot), nr_slots, |place| {
+                places.push(place.0);
+                see(place.0)
             });
             (around, places)
         };
@@ -550,19 +568,20 @@ mod tests {
             let (around, places) = seen(slot, 1000, &|_| Sight::Right);
             assert!(around.answers() && around.is_right && places.len() == REACH as usize);
         }
-        // A long run, or many of them wherever they are: each read of these may take half a minute.
+        // A long run of lost blocks, or many of them anywhere: each read of one may take half a minute.
         for far in [1, 2] {
             let (around, places) =
                 seen(100, 1000, &|i: u32| if i % far == 0 { MEDIUM } else { Sight::Right });
             assert!(!around.answers() && places.len() as u32 <= far * MANY, "{places:?}");
         }
-        // What a disk has that is locked: a chunk of 32 KiB, wherever in it the block is; or every fourth block.
+        // The pattern of a locked disk: a chunk of 32 KiB, at any place in which the block may be, or every
+        // fourth block.
         for slot in 96..104 {
             let locked = |i: u32| if (96..104).contains(&i) { MEDIUM } else { Sight::Right };
             assert!(!seen(slot, 1000, &locked).0.answers(), "{slot}");
         }
         assert!(!seen(100, 1000, &|i| if i % 4 == 0 { MEDIUM } else { Sight::Right }).0.answers());
-        // What a medium loses: a page, or two.
+        // The pattern of a medium that has lost data: a page, or two.
         for slot in 96..100 {
             let page = |i: u32| if (96..103).contains(&i) { MEDIUM } else { Sight::Right };
             assert!(seen(slot, 1000, &page).0.answers(), "{slot}");
@@ -581,14 +600,14 @@ mod tests {
             looks += 1;
             lost.resume(now);
             lost.begin(now);
-            let is_lost = lost.look(7, 70, MEDIUM, &GOOD);
+            let is_lost = lost.look(Slot(7), 70, MEDIUM, &GOOD);
             lost.end(now);
             is_lost
         });
         assert_eq!(now, Some(1_000_000 + LASTS_MS));
         assert!(looks >= LOOKS && u64::from(looks) <= LASTS_MS / WATCH_MS + 1, "{looks}");
         assert!(lost.is_over_within(0));
-        // In a hurry, by the seconds.
+        // In a hurry, within seconds.
         let mut lost = of_one();
         lost.begin(0);
         lost.end(1_000_000);
@@ -617,7 +636,7 @@ mod tests {
         for now in (0u64..).map(|i| i * 120_000) {
             lost.begin(now);
             looks += 1;
-            let is_lost = lost.look(7, 70, MEDIUM, &GOOD);
+            let is_lost = lost.look(Slot(7), 70, MEDIUM, &GOOD);
             lost.end(now);
             if is_lost {
                 break;
@@ -634,7 +653,7 @@ mod tests {
         while gone.len() < 20 {
             lost.begin(now);
             let mut ripe = 0;
-            for slot in 0..20 {
+            for slot in (0..20).map(Slot) {
                 if lost.wants(slot, 1) && lost.look(slot, 1, MEDIUM, &GOOD) {
                     ripe += 1;
                     if !gone.contains(&(slot, now)) && gone.iter().all(|&(s, _)| s != slot) {
@@ -649,7 +668,7 @@ mod tests {
             now += PAUSE_MS;
         }
         for (i, &(slot, at)) in gone.iter().enumerate() {
-            assert_eq!(slot as usize, i);
+            assert_eq!(slot.index(), i);
             assert!(at >= (i / HANDFUL + 1) as u64 * LASTS_MS, "{i}: {at}");
         }
         assert!(now < 4 * LASTS_MS);
@@ -661,14 +680,14 @@ mod tests {
     fn what_is_not_seen_any_more_is_forgotten() {
         let mut lost = of_one();
         lost.begin(0);
-        lost.look(7, 70, MEDIUM, &GOOD);
-        lost.look(8, 80, MEDIUM, &GOOD);
+        lost.look(Slot(7), 70, MEDIUM, &GOOD);
+        lost.look(Slot(8), 80, MEDIUM, &GOOD);
         lost.end(0);
         assert!(lost.is_early(FIRST_PAUSE_MS - 1) && !lost.is_early(FIRST_PAUSE_MS));
-        // Of another block in the same slot nothing is known.
+        // Nothing is known of another block in the same slot.
         lost.begin(LASTS_MS);
         for _ in 0..LOOKS {
-            assert!(!lost.look(8, 81, MEDIUM, &GOOD));
+            assert!(!lost.look(Slot(8), 81, MEDIUM, &GOOD));
         }
         lost.end(LASTS_MS);
         assert_eq!(lost.count(), 1);
@@ -682,13 +701,13 @@ mod tests {
     fn waiting_is_not_in_vain_when_it_is_over_soon() {
         let mut lost = of_one();
         lost.begin(0);
-        lost.look(7, 70, MEDIUM, &GOOD);
+        lost.look(Slot(7), 70, MEDIUM, &GOOD);
         assert!(!lost.is_over_within(10_000) && lost.is_over_within(LASTS_MS));
         lost.end(0);
         lost.begin(LASTS_MS - 10_000);
-        lost.look(7, 70, MEDIUM, &GOOD);
+        lost.look(Slot(7), 70, MEDIUM, &GOOD);
         assert!(lost.is_over_within(10_000));
-        lost.look(8, 80, AWAY, &GOOD);
+        lost.look(Slot(8), 80, AWAY, &GOOD);
         assert!(!lost.is_over_within(10_000));
         lost.end(LASTS_MS - 10_000);
         assert!(!of_one().is_over_within(u64::MAX));

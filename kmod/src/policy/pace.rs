@@ -1,63 +1,67 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! How fast writes are let in when only writeback makes room: as fast as it does.
+//! How fast writes are let in when only writeback makes room: as fast as writeback goes.
 //!
-//! A log is freed by whole segments, and writeback in order of address cleans many of them together. Writes that took
-//! all room as soon as there is some would stand still for seconds and run for moments, by turns. So the last of the
-//! room is spent slowly: blocks are let in at the rate at which blocks are being written back, faster while more than half
-//! of it is left and slower when less is.
+//! A log is freed by whole segments, and writeback in order of address cleans many of them together. Writes
+//! that took all room as soon as there is some would stand still for seconds and run for moments, by turns.
+//! So the last of the room is spent slowly: blocks are let in at the rate at which blocks are being written
+//! back, faster while more than half of it is left and slower when less is.
 //!
 //! # Invariants
-//! - It only delays. What is let in still has to find room.
-//! - It never delays for ever: something is let in whatever writeback does, [`SLOWEST`] at least.
+//! - It only delays. A write that is let in still has to find room.
+//! - It never delays for ever: some writes are let in however slow writeback is, [`SLOWEST`] slots a second
+//!   at least.
 
 use crate::engine::RESERVED_SEGMENTS;
 
-/// Slots a second that are let in though nothing is written back.
+/// Slots a second that are let in even if nothing is written back.
 pub const SLOWEST: u64 = 50;
 
-/// Slots a second that writeback is taken to do until that is known, in thousandths: what a hard disk does.
+/// The assumed rate of writeback until it is known, in thousandths of slots a second: the rate of a hard
+/// disk.
 const GUESS: u64 = 200_000;
 
-/// The rate of writeback is measured over so many milliseconds, and what was measured counts for so many.
+/// The rate of writeback is measured over so many milliseconds, and a measurement counts for so many.
 const WINDOW_MS: u64 = 100;
 const MEMORY_MS: u64 = 2000;
 
-/// What nobody took is saved up for so many milliseconds, for the clock that wakes those who wait is coarse.
+/// Unused credit is kept for so many milliseconds, because the clock that wakes waiting writes is coarse.
 const SAVED_MS: u64 = 20;
 
 /// A slot, in the unit of [`Pace::credit`].
 const SLOT: u64 = 1_000_000;
 
-/// How many segments are written back together when only that makes room, of `nr_segments`.
+/// The number of segments that are written back together when only writeback makes room, of `nr_segments`.
 ///
-/// More are better for a disk, which has to seek less between their blocks. But until they are free the writes have to do
-/// with the room that is left.
+/// More are better for a disk, which has to seek less between their blocks. But until they are free, writes
+/// have only the room that is left.
 pub fn segments_at_once(nr_segments: u32) -> u32 {
     (nr_segments / 256).clamp(1, 32)
 }
 
-/// The same when nothing fails, and `rate` blocks are written back in a second, of which a segment has `segment_blocks`: as many
-/// as that takes a quarter of a second for, but at most a sixteenth of the cache, and not fewer than of a slow disk.
+/// The same when nothing fails, and `rate` blocks are written back in a second, of which a segment has
+/// `segment_blocks`: as many segments as take a quarter of a second, but at most a sixteenth of the cache,
+/// and at least as many as for a slow disk.
 pub fn segments_for(nr_segments: u32, segment_blocks: u32, rate: u64) -> u32 {
     let least = segments_at_once(nr_segments);
     let in_time = rate / 4 / u64::from(segment_blocks.max(1));
     in_time.clamp(least.into(), (nr_segments / 16).max(least).into()) as u32
 }
 
-/// With fewer free segments than these, of `nr_segments`, it delays: enough for those that are written back together, in
-/// different states. What is kept free is not there for anybody's data.
+/// With fewer free segments than these, of `nr_segments`, it delays. The number suffices for the segments
+/// that are written back together, in different states. The reserve is never given to user data.
 fn begins_at(nr_segments: u32) -> u32 {
     low_water(nr_segments).min(RESERVED_SEGMENTS + 4 * segments_at_once(nr_segments))
 }
 
-/// Fewer free segments than these, of `nr_segments`, make reclaim urgent. In any case before a write finds none, which is
-/// while there are still those that are reserved: or nobody would make room, and the write would wait for ever.
+/// With fewer free segments than these, of `nr_segments`, reclaim is urgent. It must become urgent before a
+/// write finds no free segment, which happens while the reserved ones are still free. Otherwise no thread
+/// would make room, and the write would wait for ever.
 pub fn low_water(nr_segments: u32) -> u32 {
     (nr_segments / 8).max(RESERVED_SEGMENTS + 2)
 }
 
-/// What the rate depends on, at a moment.
+/// The values that the rate depends on, at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
     /// Milliseconds since boot.
@@ -70,16 +74,16 @@ pub struct Moment {
     pub nr_segments: u32,
 }
 
-/// Lets slots be taken.
+/// Limits the rate at which slots are taken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pace {
     is_on: bool,
-    /// Thousandths of blocks that are written back in a second, on average. (Blocks would be too coarse: a hard disk does
-    /// 100.)
+    /// Thousandths of blocks that are written back in a second, on average. (Whole blocks would be too
+    /// coarse: a hard disk does 100.)
     rate: u64,
     /// The rate has not been measured yet.
     is_guess: bool,
-    /// When it was measured last, and the blocks written back by then.
+    /// The time of the last measurement, and the blocks written back by then.
     looked_ms: u64,
     written: u64,
     /// Millionths of a slot that may be taken by now; below 0 when too much was taken.
@@ -88,11 +92,11 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// From now on only writeback makes room. Nothing changes if that is known.
+    /// From now on only writeback makes room. Changes nothing if that is known already.
     pub fn begin(&mut self, m: &Moment) {
         if !self.is_on {
             let (looked_ms, credited_ms) = (m.now_ms, m.now_ms);
-            // The rate of the last time is as good a guess as any.
+            // The rate of the last time is the best guess there is.
             let is_guess = self.is_guess || self.rate == 0;
             let rate = if is_guess { GUESS } else { self.rate };
             *self =
@@ -100,17 +104,17 @@ impl Pace {
         }
     }
 
-    /// There is room, or somebody else makes some.
+    /// There is room, or relocation makes room too.
     pub fn end(&mut self) {
         self.is_on = false;
     }
 
-    /// Whether it delays anybody.
+    /// Whether it delays writes.
     pub fn is_on(&self) -> bool {
         self.is_on
     }
 
-    /// Whether a write may begin now. One that may is let in whole, and those behind it wait the longer.
+    /// Whether a write may begin now. A write that may is let in whole, and the next ones wait the longer.
     pub fn lets_in(&mut self, m: &Moment) -> bool {
         if !self.is_on {
             return true;
@@ -128,12 +132,13 @@ impl Pace {
         self.credit > 0
     }
 
-    /// Milliseconds until the next one may begin, at least 1, if nothing changes; none if it might have begun already.
+    /// Milliseconds until the next write may begin, at least 1, if nothing changes; none if it might have
+    /// begun already.
     pub fn due_ms(&self, m: &Moment) -> Option<u64> {
         if !self.is_on || self.credit > 0 {
             return None;
         }
-        // The first time that anything is known of the rate it may be much higher.
+        // The first measurement may show that the rate is much higher.
         let most = if self.is_guess { WINDOW_MS } else { 1000 };
         Some(((1 - self.credit) as u64).div_ceil(self.allowed(m)).clamp(1, most))
     }
@@ -152,7 +157,7 @@ impl Pace {
             return;
         }
         let rate = m.written.saturating_sub(self.written).saturating_mul(1_000_000) / past;
-        // A guess holds until something is written back, less and less.
+        // A guess holds until something is written back, and counts less and less.
         let is_first = self.is_guess && rate != 0;
         self.rate = if is_first { rate } else { (self.rate * MEMORY_MS + rate * past) / (MEMORY_MS + past) };
         self.is_guess &= !is_first;
@@ -164,8 +169,8 @@ impl Pace {
     fn allowed(&self, m: &Moment) -> u64 {
         let most = begins_at(m.nr_segments);
         let left = u64::from(m.free.min(most).saturating_sub(RESERVED_SEGMENTS));
-        // What is left goes up and down by a segment all the time: in the middle this shall be felt little, but a rate that
-        // is quite wrong must not get all of it.
+        // The number of free segments goes up and down by one all the time. Near the middle the rate should
+        // change little, but a rate that is quite wrong must not use up all of the room.
         let level = left * 400 / u64::from(most - RESERVED_SEGMENTS);
         let percent = match level {
             0..100 => 60 + level * 30 / 100,
@@ -181,7 +186,7 @@ mod tests {
     use super::*;
 
     const NR_SEGMENTS: u32 = 256;
-    /// Half of what it spends is left.
+    /// Half of the room that it spends is left.
     const HALF: u32 = 2 + RESERVED_SEGMENTS;
 
     fn at(now_ms: u64, written: u64, free: u32) -> Moment {
@@ -198,7 +203,7 @@ mod tests {
         pace
     }
 
-    /// How many writes of `slots` slots are let in within `ms` milliseconds.
+    /// The number of writes of `slots` slots that are let in within `ms` milliseconds.
     fn let_in(pace: &mut Pace, (from, ms): (u64, u64), rate: u64, free: u32, slots: u32) -> u64 {
         let mut n = 0;
         for now in from..from + ms {
@@ -303,7 +308,7 @@ mod tests {
     #[test]
     fn nobody_waits_for_a_writeback_that_gets_nothing_done() {
         let mut pace = used_to(1000);
-        // What it did before is forgotten.
+        // The earlier rate is forgotten.
         let_in(&mut pace, (10_000, 30_000), 0, HALF, 1);
         for free in [RESERVED_SEGMENTS, HALF] {
             let mut pace = pace;
@@ -323,7 +328,7 @@ mod tests {
             let due = pace.due_ms(&then(now)).unwrap();
             assert!(due <= 1000, "{due} ms");
             assert!(due == 1 || !pace.clone().lets_in(&then(now + due * 9 / 10)), "{slots} slots, {due} ms");
-            // The rate may have been a little lower than in the end.
+            // The rate may have been a little lower at first than in the end.
             assert!(pace.lets_in(&then(now + due + due / 20)), "{slots} slots, {due} ms");
             now += due + due / 20;
         }
@@ -334,7 +339,7 @@ mod tests {
         let mut pace = used_to(100);
         pace.took(400);
         assert!(!pace.lets_in(&at(10_000, 1000, HALF)));
-        // Nobody asks for a while.
+        // No write comes for a while.
         assert!(pace.lets_in(&at(15_000, 1500, HALF)));
         assert_eq!(pace.due_ms(&at(15_000, 1500, HALF)), None, "it may begin");
     }

@@ -1,24 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A limit for the rate of writeback: when the next blocks may be written back, if it is kept to.
+//! A limit for the rate of writeback: when the next blocks may be written back under it.
 //!
 //! # Invariant
-//! Over any time it lets through what the limit allows and a tenth of a second of that more, but for the last thing that was let through.
-//! What one limit owes is owed under another one, but for so long only as a low one would have been waited for in vain.
+//! Over any time it lets through at most the amount of the limit and of a tenth of a second more, apart from
+//! the last chunk that was let through. The debt carries over when the limit changes, but is capped, so that
+//! writeback under a higher limit does not wait for a debt made under a low one.
 
 use crate::format::BLOCK;
 
-/// What nobody took is saved up for so many nanoseconds: who waits is woken late.
+/// Unused time is kept for so many nanoseconds, because a waiting thread is woken late.
 const SAVED_NS: u64 = 100_000_000;
 
-/// What is written back together takes so many nanoseconds of the limit, unless it is a single block.
+/// A chunk that is written back together takes so many nanoseconds of the limit, unless it is a single block.
 const CHUNK_NS: u64 = 250_000_000;
 
 /// A second and a millisecond.
 const SECOND: u64 = 1_000_000_000;
 const MS: u64 = 1_000_000;
 
-/// When the next thing is due, on the assumption that there has always been a limit.
+/// The time when the next chunk is due, as if there had always been a limit.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Rate {
     /// In nanoseconds since boot.
@@ -26,7 +27,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// In how many milliseconds the next blocks may be written back; 0 for now.
+    /// The milliseconds to wait until the next blocks may be written back; 0 for none.
     pub fn wait_ms(&self, now_ms: u64) -> u64 {
         self.due_ns.saturating_sub(now_ms * MS).div_ceil(MS)
     }
@@ -42,7 +43,7 @@ impl Rate {
         self.due_ns = self.due_ns.min(now_ms * MS + CHUNK_NS);
     }
 
-    /// How many blocks to write back together, of at most `most`: a quarter of a second's worth.
+    /// The number of blocks to write back together, of at most `most`: a quarter of a second's worth.
     pub fn chunk(limit_kib: u32, most: usize) -> usize {
         (limit_kib as usize / (BLOCK >> 10) / (SECOND / CHUNK_NS) as usize).clamp(1, most)
     }
@@ -52,7 +53,8 @@ impl Rate {
 mod tests {
     use super::*;
 
-    /// Blocks that come through in `ms` from 10 s after boot on, when all that may go is taken at once.
+    /// Blocks that are let through within `ms` milliseconds from 10 s after boot on, when all that may go is
+    /// taken at once.
     fn blocks_in(ms: u64, limit_kib: u32, most: usize) -> u64 {
         let mut rate = Rate::default();
         let mut all = 0;
@@ -85,10 +87,10 @@ mod tests {
         rate.took(1, 4, 10_000);
         assert_eq!(rate.wait_ms(10_000), 900);
         assert_eq!(rate.wait_ms(10_901), 0);
-        // After an hour of nothing.
+        // After an hour without writeback.
         rate.took(100, 400, 3_600_000);
         assert_eq!(rate.wait_ms(3_600_000), 900);
-        // Nor is a low limit waited for when there is a higher one.
+        // Under a higher limit the debt of a low one is not waited for either.
         rate.changed(3_600_000);
         assert_eq!(rate.wait_ms(3_600_000), 250);
         rate.changed(3_600_200);

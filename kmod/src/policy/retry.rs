@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! When what has failed is tried again, and when it is over.
+//! When a failed attempt is repeated, and when it is the last one.
 //!
-//! There are two schedules. [`Retry`] is for what somebody waits for: a write to the cache device, or the
-//! look at it after a hibernation. It is tried a few times, and then it is over. [`Pause`] is for what nobody
-//! waits for: a block that cannot be written back. It is tried later and later, without end.
+//! There are two schedules. [`Retry`] is for an operation that a task waits for: a write to the cache device,
+//! or the look at it after a hibernation. It is tried a few times, and then it has failed. [`Pause`] is for
+//! an operation that no task waits for, such as writing back a bad block. It is tried later and later,
+//! without end.
 
 /// Milliseconds before the second attempt, and before those that follow: long enough for a device to be
-/// reset, and short enough for those who wait.
+/// reset, and short enough for tasks that wait.
 const PAUSES_MS: [u64; 5] = [100, 400, 1500, 3000, 5000];
 
-/// All of them together, in milliseconds.
+/// The sum of the pauses, in milliseconds.
 pub const LASTS_MS: u64 = 10_000;
 
 const _: () = {
@@ -22,26 +23,26 @@ const _: () = {
     assert!(sum == LASTS_MS);
 };
 
-/// What is tried again after so many milliseconds at first.
+/// The first pause of a [`Pause`], in milliseconds.
 const FIRST_PAUSE_MS: u64 = 1000;
 
-/// What an attempt that has failed means.
+/// The next step after an attempt that has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// There is another one in so many milliseconds.
+    /// There is another attempt in so many milliseconds.
     Again(u64),
-    /// It was the last one.
+    /// It was the last attempt.
     Over,
 }
 
-/// Attempts at one thing that somebody waits for.
+/// The attempts at one operation that a task waits for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Retry {
     failed: usize,
 }
 
 impl Retry {
-    /// An attempt has failed: says what comes next.
+    /// An attempt has failed. Returns the next step.
     pub fn failed(&mut self) -> Next {
         let Some(pause) = PAUSES_MS.get(self.failed) else { return Next::Over };
         self.failed += 1;
@@ -54,7 +55,7 @@ impl Retry {
     }
 }
 
-/// How long something is left alone that nobody waits for: twice as long each time.
+/// The pauses of an operation that no task waits for: each is twice as long as the one before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pause {
     /// In milliseconds since boot.
@@ -64,18 +65,19 @@ pub struct Pause {
 }
 
 impl Pause {
-    /// It has failed, once more: it is left alone from `now_ms` on, for `most_ms` milliseconds at most.
+    /// The operation has failed once more. It is left alone from `now_ms` on, for `most_ms` milliseconds at
+    /// most.
     pub fn begin(&mut self, now_ms: u64, most_ms: u64) {
         self.length = self.length.saturating_mul(2).clamp(FIRST_PAUSE_MS, most_ms);
         self.until = now_ms.saturating_add(self.length);
     }
 
-    /// Whether it is not over.
+    /// Whether the pause is not over.
     pub fn is_on(&self, now_ms: u64) -> bool {
         now_ms < self.until
     }
 
-    /// Whether it has failed, and nothing went well since.
+    /// Whether the operation has failed, and has not gone well since.
     pub fn has_failed(&self) -> bool {
         self.length != 0
     }
@@ -96,7 +98,7 @@ mod tests {
             all += pause;
         }
         assert_eq!(all, LASTS_MS);
-        // However often it is asked.
+        // However often it is called.
         assert_eq!([retry.failed(), retry.failed()], [Next::Over; 2]);
     }
 

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Whether there is room, who makes it, who gives up, when a drain is over, and whom all that wakes: one
-//! machine.
+//! Whether there is room, which thread makes it, when a write is refused, when a drain is over, and which
+//! threads each of these wakes: one machine.
 //!
-//! The volume tells the machine what happened, as a method of [`Room`] that changes it. The answer is whom to
-//! wake ([`Wake`]), and sometimes a verdict. Other methods only answer questions. The machine lives behind
-//! the lock of the volume's core, so its events have one order. It knows no clock: where time matters,
-//! `now_ms` is an argument.
+//! The volume tells the machine what happened, as a method of [`Room`] that changes it. The answer is which
+//! threads to wake ([`Wake`]), and sometimes a verdict. Other methods only answer questions. The machine
+//! lives behind the lock of the volume's core, so its events have one order. It knows no clock: where time
+//! matters, `now_ms` is an argument.
 //!
 //! # The parts of the state
 //! - `Life`: whether bios come, and whether a suspend is on its way.
-//! - `Need`: whether segments run short, and who makes room then.
-//! - `Outlook`: while only writeback makes room, whether it gets anything done. It exists only then.
-//! - `Writeback`: what the last pass of writeback has shown that was begun since there was reason to hope.
-//! - `Drains`: which drains are under way, and what for.
+//! - `Need`: whether segments run short, and which thread makes room then.
+//! - `Outlook`: while only writeback makes room, whether writeback gets anything done. It exists only then.
+//! - `Writeback`: the result of the last pass of writeback that was begun since there was reason to hope.
+//! - `Drains`: which drains are under way, and for which records.
 //!
 //! # Invariants
 //! 1. **A drain ends or fails.** Relocation rests while a drain is under way, because relocation would carry
@@ -24,29 +24,30 @@
 //!    nothing at all is dirty.
 //! 3. **A write is refused only when waiting would be in vain.** The machine is then in `Need::Full`:
 //!    relocation has judged that it makes no room, or cannot read. And writeback, tried since the cache ran
-//!    full, has written nothing, or for [`PATIENCE_MS`] got nothing done. What writeback did before the cache
-//!    ran full does not count, for little was dirty then.
+//!    full, has written nothing, or for [`PATIENCE_MS`] got nothing done. The results of writeback from
+//!    before the cache ran full do not count, because little was dirty then.
 //! 4. **A suspend waits for nothing that can take long.** From `Life::Leaving` on no drain begins, and each
 //!    drain that waits ends at once.
-//! 5. **No wake-up is lost.** Whoever waits for something that an event brings about is in the answer to that
-//!    event.
+//! 5. **No wake-up is lost.** If an event brings about something that a thread waits for, the thread is in
+//!    the answer to that event.
 
 use super::retry::LASTS_MS;
 use crate::engine::reclaim::Relocation;
+use crate::format::Seq;
 use core::num::NonZeroU32;
 use core::ops::{BitOr, BitOrAssign};
 
-/// A write that waits for room is refused when nobody has got anything done for so many milliseconds: as long
-/// as writes to the cache device are repeated.
+/// A write that waits for room is refused when for so many milliseconds neither relocation nor writeback has
+/// got anything done. Writes to the cache device are repeated for the same time.
 pub const PATIENCE_MS: u64 = LASTS_MS;
 
-/// Who is to be woken.
+/// The threads to be woken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[must_use = "whoever is to be woken waits until somebody does it"]
 pub struct Wake(u8);
 
 impl Wake {
-    /// Nobody.
+    /// No thread.
     pub const NOBODY: Self = Self(0);
     /// The commit thread: writes may go on, or are to be refused.
     pub const COMMIT: Self = Self(1);
@@ -54,12 +55,12 @@ impl Wake {
     pub const RECLAIM: Self = Self(2);
     /// The thread that writes back.
     pub const WRITEBACK: Self = Self(4);
-    /// Who waits for something to become durable or clean, or for a drain.
+    /// The tasks that wait for something to become durable or clean, or for a drain.
     pub const PROGRESS: Self = Self(8);
-    /// The thread that tells the world how the volume is.
+    /// The thread that reports the volume's state.
     pub const ALARM: Self = Self(16);
 
-    /// These if `is` is true, and nobody otherwise.
+    /// These threads if `is` is true, and none otherwise.
     pub const fn when(self, is: bool) -> Self {
         if is {
             self
@@ -68,7 +69,7 @@ impl Wake {
         }
     }
 
-    /// Whether all of `who` are among them.
+    /// Whether all threads of `who` are among these.
     pub const fn has(self, who: Self) -> bool {
         self.0 & who.0 == who.0
     }
@@ -87,7 +88,7 @@ impl BitOrAssign for Wake {
     }
 }
 
-/// Where the device is in its life.
+/// The stage of the device's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Life {
     /// Bios come. The volume is all of its device if it is `alone`: nothing else holds bios while map is
@@ -95,11 +96,11 @@ enum Life {
     Running { alone: bool },
     /// A suspend is on its way. It waits for bios and messages.
     Leaving { alone: bool },
-    /// No bios come, and nobody works.
+    /// No bios come, and no thread works.
     Suspended,
 }
 
-/// Whether segments run short, and who makes room.
+/// Whether segments run short, and which thread makes room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Need {
     /// There are enough free segments.
@@ -117,14 +118,14 @@ enum Need {
 enum Why {
     /// It is not worth it: nearly all is dirty, or there is no room to begin with.
     NotWorthIt,
-    /// It cannot read what is in the way, and nobody knows how long that will be so.
+    /// It cannot read the blocks that are in the way, and it is not known how long that will be so.
     CannotRead,
-    /// It cannot read what is in the way, but that will be given up within [`PATIENCE_MS`]: then relocation
-    /// can make room.
+    /// It cannot read the blocks that are in the way, but they will be given up within [`PATIENCE_MS`]: then
+    /// relocation can make room.
     Salvages,
 }
 
-/// What can be expected of writeback while only writeback makes room.
+/// The prospects of writeback while only writeback makes room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Outlook {
     /// Writeback gets something done, or has not been tried yet.
@@ -134,10 +135,10 @@ enum Outlook {
     Helpless { since_ms: u64, dead: bool },
 }
 
-/// What the last pass of writeback has shown.
+/// The result of the last pass of writeback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Writeback {
-    /// It gets something done, or nobody knows.
+    /// It gets something done, or that is not known.
     Hopeful,
     /// It has found nothing to do.
     Done,
@@ -149,25 +150,25 @@ enum Writeback {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Drains {
     count: NonZeroU32,
-    /// The newest record that one of them is for.
-    goal: u64,
+    /// The newest record that one of the drains is for.
+    goal: Seq,
 }
 
-/// How often there was reason to hope that what has failed would go well now: by a drain, or a resume.
-/// Whoever has seen another number tries everything at once.
+/// How often there was reason to hope that writes which have failed would go well now: by a drain, or a
+/// resume. A change makes writeback try everything at once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Hopes(u64);
 
 /// A drain that is under way. It is given back to [`Room::drain_ends`].
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
-    goal: u64,
+    goal: Seq,
     carried: u64,
 }
 
 impl Ticket {
     /// The newest record that the drain is for.
-    pub fn goal(&self) -> u64 {
+    pub fn goal(&self) -> Seq {
         self.goal
     }
 }
@@ -176,79 +177,79 @@ impl Ticket {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Busy;
 
-/// What the log says about a drain.
+/// The state of the log that a drain depends on.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Left {
-    /// The tail that is durable is past all that the drain is for.
+    /// The durable tail is past all records that the drain is for.
     pub has_left: bool,
     /// Dirty blocks in the log.
     pub dirty: u64,
     /// The log has failed: it never becomes empty.
     pub failed: bool,
-    /// The devices are somebody else's: nothing is written back any more.
+    /// The devices have another user now: nothing is written back any more.
     pub gone: bool,
 }
 
-/// How a drain stands.
+/// The state of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drain {
-    /// It is not over; these make it go on.
+    /// It is not over; these threads make it go on.
     Waits(Wake),
-    /// All of it is written back.
+    /// All its records are written back.
     Done,
-    /// Something could not be written back, or nobody can say that all was.
+    /// Something could not be written back, or it is not known whether everything was.
     Failed,
-    /// A suspend must not wait for it.
+    /// A suspend must not wait for the drain.
     Busy,
 }
 
-/// What relocation is to do.
+/// The next step of relocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Course {
     /// It goes on.
     CarryOn,
     /// It could make room, but rests for a drain.
     Rest,
-    /// It makes no room: writeback has to.
+    /// It makes no room, so writeback has to.
     LeaveIt,
     /// It waits for the tail.
     Wait,
 }
 
-/// What a pass of writeback is for.
+/// The purpose of a pass of writeback.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Purpose {
     /// Writes wait for room, or will soon, and relocation makes none.
     pub urgent: bool,
-    /// The newest record that drains are for, if there are any.
-    pub drain: Option<u64>,
-    /// What there was to hope when it began.
+    /// The newest record that drains are for, if there are any drains.
+    pub drain: Option<Seq>,
+    /// The machine's hopes when the pass began.
     pub hopes: Hopes,
     /// How often the cache had run full by then.
     pub fulls: u64,
 }
 
-/// How a pass of writeback went.
+/// The result of a pass of writeback.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ended {
-    /// What it was for.
+    /// The purpose of the pass.
     pub purpose: Purpose,
-    /// It has looked at all that it was for, and was not broken off.
+    /// The pass has looked at everything that it was for, and was not broken off.
     pub over: bool,
     /// It has found nothing to do.
     pub found_nothing: bool,
     /// It has got nothing done, and something has failed now or lately.
     pub is_stuck: bool,
-    /// Something was written, whatever became of it.
+    /// Something was written, whether or not it became clean.
     pub has_written: bool,
-    /// Something was tried to be written or flushed, and was not.
+    /// A write or a flush was tried and has failed.
     pub has_failed: bool,
     /// The device has failed, in this pass or in an earlier one, and has written nothing since.
     pub device_failed: bool,
 }
 
-/// What is to be seen of the machine without the lock, in one word. [`Room::glance`] makes it; the volume
-/// stores it where the machine changes, under the lock.
+/// The part of the machine's state that is read without the lock, in one word. [`Room::glance`] makes it; the
+/// volume stores it under the lock whenever the machine changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Glance(u32);
 
@@ -259,12 +260,12 @@ impl Glance {
     const LEAVING: u32 = 8;
     const SUSPENDED: u32 = 16;
 
-    /// From [`Glance::word`].
+    /// Decodes a [`Glance::word`].
     pub const fn of(word: u32) -> Self {
         Self(word)
     }
 
-    /// All of it.
+    /// The whole state as one word.
     pub const fn word(self) -> u32 {
         self.0
     }
@@ -283,7 +284,7 @@ impl Glance {
         self.is(Self::DRAINING)
     }
 
-    /// Writeback has to work, whatever the options say, as far as room and drains are concerned.
+    /// Writeback has to work, whatever the options say, because room is short or a drain is under way.
     pub const fn must_write_back(self) -> bool {
         self.is(Self::FULL | Self::DRAINING)
     }
@@ -293,7 +294,7 @@ impl Glance {
         self.is(Self::ALONE)
     }
 
-    /// A suspend is on its way, or there was one.
+    /// A suspend is on its way, or the volume is suspended.
     pub const fn is_leaving(self) -> bool {
         self.is(Self::LEAVING | Self::SUSPENDED)
     }
@@ -312,9 +313,9 @@ pub struct Room {
     writeback: Writeback,
     drains: Option<Drains>,
     hopes: Hopes,
-    /// How often only writeback began to make room.
+    /// The number of times that the cache ran full, so that only writeback could make room.
     fulls: u64,
-    /// How often relocation has moved something during a drain, behind what that is for.
+    /// How often relocation has moved something during a drain, behind the records that the drain is for.
     carried: u64,
 }
 
@@ -335,7 +336,7 @@ impl Default for Room {
 
 /// Life.
 impl Room {
-    /// Bios come again. The devices may be others now.
+    /// Bios come again. The devices may be different ones now.
     pub fn resumes(&mut self, alone: bool) -> Wake {
         self.life = Life::Running { alone };
         self.hopes = Hopes(self.hopes.0.wrapping_add(1));
@@ -359,7 +360,7 @@ impl Room {
         Wake::PROGRESS
     }
 
-    /// All bios and messages have ended: nobody works from now on.
+    /// All bios and messages have ended: no thread works from now on.
     pub fn suspends(&mut self) -> Wake {
         self.life = Life::Suspended;
         Wake::NOBODY
@@ -373,23 +374,24 @@ impl Room {
         self.needs(Need::Enough)
     }
 
-    /// Segments run short, and relocation was judged by what the log is like.
+    /// Segments run short. `verdict` says, judged by the state of the log, whether relocation makes room.
     pub fn relocation_judged(&mut self, verdict: Relocation) -> (Course, Wake) {
         match verdict {
             Relocation::MakesRoom if self.is_draining() && !self.is_stuck() => {
-                // A drain waits until the oldest segments are written back, and must not lose sight of what
-                // was in them. Only until the drain is over, or gets nothing done: nobody has to give up.
+                // A drain waits until the oldest segments are written back, and must not lose sight of the
+                // blocks in them. Relocation rests only until the drain is over, or gets nothing done: no
+                // write is refused meanwhile.
                 (Course::Rest, self.needs(Need::Resting) | Wake::WRITEBACK)
             }
             Relocation::MakesRoom => {
                 self.carried = self.carried.wrapping_add(self.is_draining().into());
                 let wake = match self.need {
-                    // Whether it can read what it could not is not known yet.
+                    // It is not known yet whether the blocks that were unreadable can be read now.
                     Need::Full { why: Why::CannotRead | Why::Salvages, .. } => Wake::NOBODY,
-                    // Nobody has to give up while it reads.
+                    // No write is refused while relocation reads.
                     _ => self.needs(Need::Relocating),
                 };
-                // Who was delayed need not be any more.
+                // Writes that were delayed may go on at once.
                 (Course::CarryOn, wake | Wake::COMMIT)
             }
             Relocation::Useless => (Course::LeaveIt, self.leave_to_writeback(Why::NotWorthIt)),
@@ -402,30 +404,29 @@ impl Room {
         }
     }
 
-    /// Relocation has read what it moves, and moves it.
+    /// Relocation has read the blocks that it moves, and moves them.
     pub fn relocation_begins(&mut self) -> Wake {
         self.needs(Need::Relocating)
     }
 
-    /// Relocation cannot read what is in the way. It will be given up `soon`, within [`PATIENCE_MS`], or
-    /// nobody knows when.
+    /// Relocation cannot read the blocks that are in the way. With `soon` they will be given up within
+    /// [`PATIENCE_MS`]; without, it is not known when.
     pub fn relocation_cannot_read(&mut self, soon: bool) -> Wake {
         self.leave_to_writeback(if soon { Why::Salvages } else { Why::CannotRead })
     }
 
-    /// A write finds no room; not for the first time, if it has `waited`. The log is full, or it was full and
-    /// is not any more.
+    /// A write finds no room; not for the first time, if it has `waited`. `is_full` says whether the log is
+    /// still full.
     pub fn write_waits(&self, waited: bool, is_full: bool, now_ms: u64) -> Wake {
-        // A writeback that is stuck wakes those who have waited, and they need not wake it.
+        // A writeback that is stuck wakes the writes that have waited, so those need not wake writeback.
         Wake::RECLAIM
             | Wake::WRITEBACK.when(!waited || !self.is_stuck())
             | Wake::COMMIT.when(self.gives_up(is_full, now_ms))
     }
 
-    /// Whether a write that finds no room is refused, because waiting would be for ever: relocation is not
-    /// worth it or cannot read, and the backing device writes nothing or nothing can be read for it. A
-    /// suspend would wait with such a write, and whoever wants to repair the cache device may need that
-    /// suspend.
+    /// Whether a write that finds no room is refused, because it would wait for ever: relocation is not worth
+    /// it or cannot read, and the backing device writes nothing or nothing can be read for it. A suspend
+    /// would wait with such a write, and repairing the cache device may need that suspend.
     pub fn gives_up(&self, is_full: bool, now_ms: u64) -> bool {
         match self.need {
             Need::Full { why: Why::Salvages, .. } => false,
@@ -444,13 +445,14 @@ impl Room {
     fn leave_to_writeback(&mut self, reason: Why) -> Wake {
         if let Need::Full { why, .. } = &mut self.need {
             let before = core::mem::replace(why, reason);
-            // Who has waited for this only is to be refused.
+            // Writes that have waited only until blocks are given up are to be refused.
             let gives_up = before == Why::Salvages && reason != Why::Salvages;
-            // When writeback gets nothing done either, the two would wake each other without end.
+            // When writeback gets nothing done either, relocation and writeback would wake each other without
+            // end.
             return Wake::WRITEBACK.when(!self.is_stuck()) | Wake::COMMIT.when(gives_up);
         }
-        // That writeback got nothing done when little was dirty and it was not needed says nothing. A device
-        // that is still dead shows so in the next pass.
+        // A pass that got nothing done when little was dirty and writeback was not needed says nothing. If
+        // the device is still dead, the next pass shows it.
         self.hope();
         self.fulls = self.fulls.wrapping_add(1);
         self.needs(Need::Full { why: reason, outlook: Outlook::Hopeful }) | Wake::WRITEBACK
@@ -465,7 +467,7 @@ impl Need {
 
 /// Writeback.
 impl Room {
-    /// What a pass that begins now is for.
+    /// The purpose of a pass that begins now.
     pub fn pass_begins(&self) -> Purpose {
         Purpose {
             urgent: matches!(self.need, Need::Resting | Need::Full { .. }),
@@ -475,7 +477,7 @@ impl Room {
         }
     }
 
-    /// Something is clean now: whoever waits for room may have to wait for long, but not in vain.
+    /// Something is clean now: a write that waits for room may have to wait for long, but not in vain.
     pub fn cleaned(&mut self) -> Wake {
         self.hope();
         Wake::RECLAIM | Wake::PROGRESS
@@ -483,9 +485,9 @@ impl Room {
 
     /// A pass is over, or was broken off.
     pub fn pass_ends(&mut self, pass: &Ended, now_ms: u64) -> Wake {
-        // What was begun before a drain, or before a resume, says nothing about what there is to hope since.
+        // A pass that was begun before a drain, or before a resume, says nothing about the hopes since.
         let counts = pass.purpose.hopes == self.hopes;
-        // Nor does what was begun before it was needed say that the device writes nothing.
+        // A pass that was begun before it was needed does not show that the device writes nothing.
         let was_needed = counts && pass.purpose.fulls == self.fulls;
         let before = self.writeback;
         if pass.over && counts {
@@ -498,8 +500,8 @@ impl Room {
         if let Need::Full { outlook, .. } = &mut self.need {
             *outlook = outlook.after(pass, was_needed, now_ms);
         }
-        // A drain that waits wakes writeback whenever it looks, so a pass that has changed nothing must not wake the drain. A write
-        // that waits for room may have to give up.
+        // A drain that waits wakes writeback whenever it looks, so a pass that has changed nothing must not
+        // wake the drain. A write that waits for room may have to give up.
         Wake::PROGRESS.when(self.writeback != before) | Wake::COMMIT.when(pass.is_stuck)
     }
 
@@ -508,7 +510,7 @@ impl Room {
         self.writeback == Writeback::Stuck
     }
 
-    /// What was found hopeless is forgotten: something goes well, may go well now, or is to be tried again.
+    /// Earlier hopelessness is forgotten: something goes well, may go well now, or is to be tried again.
     fn hope(&mut self) {
         if self.writeback == Writeback::Stuck {
             self.writeback = Writeback::Hopeful;
@@ -520,7 +522,7 @@ impl Room {
 }
 
 impl Outlook {
-    /// What it is after a pass. Whether the device is dead a pass says only if it was begun when it
+    /// The outlook after a pass. The pass says whether the device is dead only if it was begun when it
     /// `was_needed`, and has tried to write something.
     fn after(self, pass: &Ended, was_needed: bool, now_ms: u64) -> Self {
         let (since, was_dead) = match self {
@@ -528,7 +530,7 @@ impl Outlook {
             Self::Helpless { since_ms, dead } => (Some(since_ms), dead),
         };
         let has_tried = pass.has_written || pass.has_failed;
-        // Where only the flush has failed, who waits for room still has his patience.
+        // If only the flush has failed, a write that waits for room keeps its patience.
         let dead = if was_needed && has_tried { pass.device_failed && !pass.has_written } else { was_dead };
         let is_helpless = if pass.over { pass.is_stuck } else { since.is_some() };
         if dead || is_helpless {
@@ -541,12 +543,12 @@ impl Outlook {
 
 /// Drains.
 impl Room {
-    /// Somebody wants all records up to `goal` to be written back. No relocation is under way: those that
-    /// come later know of the drain.
+    /// A task wants all records up to `goal` to be written back. No relocation is under way; later ones know
+    /// of the drain.
     ///
     /// # Errors
     /// [`Busy`].
-    pub fn drain_begins(&mut self, goal: u64) -> Result<(Ticket, Wake), Busy> {
+    pub fn drain_begins(&mut self, goal: Seq) -> Result<(Ticket, Wake), Busy> {
         let Life::Running { .. } = self.life else { return Err(Busy) };
         self.drains = Some(match self.drains {
             None => Drains { count: NonZeroU32::MIN, goal },
@@ -562,19 +564,20 @@ impl Room {
         Ok((Ticket { goal, carried: self.carried }, Wake::COMMIT))
     }
 
-    /// How the drain stands.
+    /// The state of the drain.
     pub fn drain(&self, ticket: &Ticket, left: &Left) -> Drain {
         if !matches!(self.life, Life::Running { .. }) {
-            // A suspend waits for it, and everybody for the suspend.
+            // A suspend waits for the drain, and everything else waits for the suspend.
             return Drain::Busy;
         }
         if left.has_left {
-            // When writeback gets nothing done, relocation does not rest, and the tail says nothing of what
-            // it has moved.
+            // When writeback gets nothing done, relocation does not rest. The tail says nothing about the
+            // blocks that relocation has moved.
             let all = left.dirty == 0 || self.carried == ticket.carried;
             return if all { Drain::Done } else { Drain::Failed };
         }
-        // A log that has failed never becomes empty, but what is durable can be written back all the same.
+        // A log that has failed never becomes empty, but its durable records can be written back all the
+        // same.
         let is_over = left.failed && (self.writeback != Writeback::Hopeful || left.gone);
         if is_over || self.is_stuck() {
             return Drain::Failed;
@@ -582,8 +585,8 @@ impl Room {
         Drain::Waits(Wake::WRITEBACK | Wake::RECLAIM)
     }
 
-    /// The drain is over, however it ended. Relocation that rested for it goes on, and writeback, which did
-    /// nothing else.
+    /// The drain is over, however it ended. Relocation that rested for it goes on, and so does writeback that
+    /// worked only for it.
     pub fn drain_ends(&mut self, ticket: Ticket) -> Wake {
         let Ticket { .. } = ticket;
         self.drains = self.drains.and_then(|Drains { count, goal }| {
@@ -607,9 +610,9 @@ impl Room {
     }
 }
 
-/// What others look at.
+/// Access for others.
 impl Room {
-    /// What is to be seen without the lock.
+    /// The state that is read without the lock.
     pub fn glance(&self) -> Glance {
         let life = match self.life {
             Life::Running { alone: true } => Glance::ALONE,
@@ -640,7 +643,7 @@ mod tests {
         room
     }
 
-    /// One that is full, by relocation that is not worth it.
+    /// A volume that is full, because relocation is not worth it.
     fn full() -> Room {
         let mut room = running();
         let (course, wake) = room.relocation_judged(Relocation::Useless);
@@ -649,7 +652,7 @@ mod tests {
     }
 
     fn drain(room: &mut Room, goal: u64) -> Ticket {
-        room.drain_begins(goal).unwrap().0
+        room.drain_begins(Seq(goal)).unwrap().0
     }
 
     /// A pass that was begun now, and has got nothing done.
@@ -701,11 +704,11 @@ mod tests {
             let _ = ends(&mut room, pass, NOW + at);
         }
         assert!(!room.gives_up(true, NOW + PATIENCE_MS - 1) && room.gives_up(true, NOW + PATIENCE_MS));
-        // One that was broken off changes nothing.
+        // A pass that was broken off changes nothing.
         let broken = Ended { purpose: room.pass_begins(), ..Ended::default() };
         let _ = ends(&mut room, broken, NOW + PATIENCE_MS);
         assert!(room.gives_up(true, NOW + PATIENCE_MS));
-        // The first time that only the flush fails it is not dead, but not well either.
+        // When only the flush fails, the device is not dead the first time, but not well either.
         let pass = Ended { has_written: true, ..dead(&room) };
         let _ = ends(&mut room, pass, NOW + 9000);
         assert!(!room.gives_up(true, NOW + 9000) && room.gives_up(true, NOW + PATIENCE_MS));
@@ -722,7 +725,7 @@ mod tests {
         assert!(room.is_stuck());
         let (_, wake) = room.relocation_judged(Relocation::Useless);
         assert!(wake.has(Wake::WRITEBACK) && !room.is_stuck() && !room.gives_up(true, NOW + PATIENCE_MS));
-        // From now on it does, and nobody wakes it in vain.
+        // From now on its passes count, and it is not woken in vain.
         let pass = dead(&room);
         let _ = ends(&mut room, pass, NOW);
         assert_eq!(room.relocation_judged(Relocation::Useless), (Course::LeaveIt, Wake::NOBODY));
@@ -735,15 +738,16 @@ mod tests {
         let mut room = running();
         let begun = room.pass_begins();
         let (_, _) = room.relocation_judged(Relocation::Useless);
-        // A pass that was begun in good time ends early for one that makes room. It has tried nothing.
+        // A pass of background writeback ends early, because one that makes room is needed. It has tried
+        // nothing.
         let pass = Ended { purpose: begun, device_failed: true, ..Ended::default() };
         let _ = ends(&mut room, pass, NOW);
         assert!(!room.gives_up(true, NOW + PATIENCE_MS));
-        // It has tried something before the cache ran full.
+        // The pass has tried something, but before the cache ran full.
         let pass = Ended { has_failed: true, is_stuck: true, over: true, ..pass };
         let _ = ends(&mut room, pass, NOW);
         assert!(!room.gives_up(true, NOW) && room.gives_up(true, NOW + PATIENCE_MS));
-        // All that there is to write back has failed lately, and is left alone.
+        // Everything that there is to write back has failed lately, and is left alone.
         let mut room = full();
         let pass = Ended { device_failed: true, ..stuck(&room) };
         let _ = ends(&mut room, pass, NOW);
@@ -751,7 +755,7 @@ mod tests {
         let pass = dead(&room);
         let _ = ends(&mut room, pass, NOW);
         assert!(room.gives_up(true, NOW), "now it was tried");
-        // There is nothing to write back: that is no failure.
+        // There is nothing to write back, which is no failure.
         let pass = Ended { is_stuck: false, has_failed: false, ..pass };
         let _ = ends(&mut room, pass, NOW);
         assert!(room.gives_up(true, NOW), "what was tried counts until something else is");
@@ -765,7 +769,8 @@ mod tests {
         let pass = stuck(&room);
         let _ = ends(&mut room, pass, NOW);
         assert!(!room.gives_up(true, NOW + PATIENCE_MS), "they will be given up soon");
-        // Nor does it matter that the other device writes nothing: relocation will need only this one.
+        // It does not matter either that the backing device writes nothing: relocation will need only the
+        // cache device.
         let pass = dead(&room);
         let _ = ends(&mut room, pass, NOW);
         assert!(!room.gives_up(true, NOW));
@@ -788,11 +793,11 @@ mod tests {
         let pass = dead(&room);
         let _ = ends(&mut room, pass, NOW);
         assert!(room.gives_up(true, NOW));
-        // It wakes the commit thread, which would refuse the write that waits.
+        // This wakes the commit thread, which would refuse the waiting write if the machine still gave up.
         let (course, wake) = room.relocation_judged(Relocation::MakesRoom);
         assert_eq!((course, wake), (Course::CarryOn, Wake::COMMIT | Wake::ALARM));
         assert!(!room.gives_up(true, NOW));
-        // In vain: writeback is tried anew.
+        // Relocation could not read after all: writeback is tried anew.
         assert!(room.relocation_cannot_read(false).has(Wake::WRITEBACK | Wake::ALARM));
         assert!(!room.gives_up(true, NOW));
     }
@@ -815,7 +820,7 @@ mod tests {
         let ticket = drain(&mut room, 7);
         let (course, wake) = room.relocation_judged(Relocation::MakesRoom);
         assert!(course == Course::Rest && wake.has(Wake::WRITEBACK | Wake::ALARM));
-        let purpose = Purpose { urgent: true, drain: Some(7), hopes: room.hopes, fulls: 1 };
+        let purpose = Purpose { urgent: true, drain: Some(Seq(7)), hopes: room.hopes, fulls: 1 };
         assert_eq!(room.pass_begins(), purpose);
         let left = Left { dirty: 5, ..Left::default() };
         assert_eq!(room.drain(&ticket, &left), Drain::Waits(Wake::WRITEBACK | Wake::RECLAIM));
@@ -831,7 +836,7 @@ mod tests {
         let mut room = running();
         let (one, other) = (drain(&mut room, 7), drain(&mut room, 8));
         assert_eq!(room.relocation_judged(Relocation::MakesRoom).0, Course::Rest);
-        // By a signal, say: nobody else knows of it.
+        // A signal may have ended it: nothing else knows of that.
         assert_eq!(room.drain_ends(other), Wake::NOBODY);
         assert!(room.pass_begins().urgent);
         assert_eq!(room.drain_ends(one), Wake::RECLAIM);
@@ -857,7 +862,7 @@ mod tests {
         let pass = stuck(&room);
         assert!(ends(&mut room, pass, NOW).has(Wake::PROGRESS));
         assert_eq!(room.drain(&ticket, &Left::default()), Drain::Failed);
-        // Before it has looked relocation goes on, and moves the tail past the goal.
+        // Before the task has looked, relocation goes on, and moves the tail past the goal.
         assert_eq!(room.relocation_judged(Relocation::MakesRoom).0, Course::CarryOn);
         let left = Left { has_left: true, dirty: 1, ..Left::default() };
         assert_eq!(room.drain(&ticket, &left), Drain::Failed);
@@ -878,7 +883,7 @@ mod tests {
         let _ = ends(&mut room, before, NOW);
         assert!(!room.is_stuck() && !room.gives_up(true, NOW));
         assert!(matches!(room.drain(&ticket, &Left::default()), Drain::Waits(_)));
-        // But nothing was done in it, and somebody waits.
+        // But nothing was done in the pass, and a write waits.
         assert!(room.gives_up(true, NOW + PATIENCE_MS));
         let pass = Ended { is_stuck: false, found_nothing: true, ..stuck(&room) };
         let _ = ends(&mut room, pass, NOW);
@@ -903,18 +908,18 @@ mod tests {
     #[test]
     fn a_suspend_waits_for_no_drain() {
         let mut room = Room::default();
-        assert_eq!(room.drain_begins(1), Err(Busy), "not resumed yet");
+        assert_eq!(room.drain_begins(Seq(1)), Err(Busy), "not resumed yet");
         let _ = room.resumes(true);
         let ticket = drain(&mut room, 1);
         assert!(room.leaves().has(Wake::PROGRESS) && room.glance().is_leaving());
         assert_eq!(room.drain(&ticket, &Left { has_left: true, ..Left::default() }), Drain::Busy);
-        assert_eq!(room.drain_begins(2), Err(Busy));
+        assert_eq!(room.drain_begins(Seq(2)), Err(Busy));
         let _ = room.stays();
         assert!(matches!(room.drain(&ticket, &Left::default()), Drain::Waits(_)), "not after all");
         let _ = room.leaves();
         let _ = room.suspends();
         assert_eq!(room.drain(&ticket, &Left::default()), Drain::Busy);
-        // As device-mapper may say once more.
+        // Device-mapper may call these once more.
         let _ = (room.leaves(), room.stays());
         assert!(room.glance().is_suspended() && room.glance().is_leaving() && !room.glance().is_alone());
     }

@@ -1,29 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A device that does not answer: neither with data nor with an error. A network block device that waits for its server is
-//! so, a thin pool that is full and queues, a multipath device without a path, and whatever is suspended.
+//! A device that does not answer: neither with data nor with an error. Examples are a network block device
+//! that waits for its server, a thin pool that is full and queues, a multipath device without a path, and any
+//! device that is suspended.
 //!
-//! Nothing fails then, and nothing can be done about it from here: whoever needs the device waits. But it can be said.
+//! Nothing fails then, and nothing can be done about it here: every task that needs the device waits. But the
+//! silence can be reported.
 //!
 //! # Invariants
-//! - A device is never said to be silent while it has answered anything within the last look: what it did between two looks
-//!   counts for the whole time between them. So a device that is slow is not silent, however many wait for it, nor is one that
-//!   nothing is asked of.
-//! - The time that is told is never longer than the device was silent; it is shorter by the time between two looks at most.
-//! - Nothing here can fail or overflow, whatever the counts and clocks say: they are read one after the other while others
-//!   change them.
+//! - A device is never reported as silent while it has answered anything since the last look: an answer
+//!   between two looks counts for the whole time between them. So a slow device is not silent, however many
+//!   tasks wait for it, and neither is a device that nothing is asked of.
+//! - The reported time is never longer than the device was silent; it is shorter by the time between two
+//!   looks at most.
+//! - Nothing here can fail or overflow, whatever the counts and clocks say: they are read one after the other
+//!   while others change them.
 
 use crate::host::atomic::{fence, Ordering};
 use crate::host::{Counters, OutOfMemory};
 
 /// A device is silent when it has not answered for so many milliseconds.
 ///
-/// Linux gives a command to a disk 30 s before it begins to repeat it (`SD_TIMEOUT` in drivers/scsi/sd.h, `io_timeout` of
-/// nvme_core), and data sheets of hard disks allow up to 30 s for spinning up. Whoever takes longer does not what disks do when
-/// they are well.
+/// Linux gives a command to a disk 30 s before it begins to repeat it (`SD_TIMEOUT` in drivers/scsi/sd.h,
+/// `io_timeout` of nvme_core), and data sheets of hard disks allow up to 30 s for spinning up. A device that
+/// takes longer does not behave like a healthy disk.
 pub const SILENT_MS: u64 = 30_000;
 
-/// How many I/Os were sent to a device, and how many have returned from it, since it was opened: those of users and our own.
+/// The number of I/Os that were sent to a device since it was opened, and the number that have returned from
+/// it: those of users and our own.
 pub struct Traffic(Counters);
 
 const SENT: u32 = 0;
@@ -48,41 +52,43 @@ impl Traffic {
         self.0.add(RETURNED, 1);
     }
 
-    /// How many so far.
+    /// The numbers so far.
     pub fn counts(&self) -> Counts {
-        // In this order, so that what has returned was sent. Whoever sees a return too late sees it at the next look.
+        // In this order, so that every I/O counted as returned is counted as sent. A return that is seen too
+        // late is seen at the next look.
         let returned = self.0.sum(RETURNED);
         fence(Ordering::Acquire);
         Counts { sent: self.0.sum(SENT), returned }
     }
 }
 
-/// What a [`Traffic`] has counted.
+/// The numbers of a [`Traffic`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// What was sent.
+    /// I/Os that were sent.
     pub sent: u64,
-    /// What has returned of it.
+    /// Those of them that have returned.
     pub returned: u64,
 }
 
 impl Counts {
-    /// How many are under way.
+    /// The number that is under way.
     pub fn awaited(self) -> u64 {
         self.sent.saturating_sub(self.returned)
     }
 }
 
-/// What there is to tell of a device. The times are in milliseconds.
+/// News about a device. The times are in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum News {
-    /// It has not answered for so long: for [`SILENT_MS`], and each time that this has doubled.
+    /// It has not answered for so long. Reported after [`SILENT_MS`], and each time that the time has
+    /// doubled.
     Silent(u64),
     /// It has answered again, after so long.
     Answers(u64),
 }
 
-/// What is known of a device from looking at it again and again.
+/// The results of repeated looks at a device.
 #[derive(Debug, Default)]
 pub struct Silence {
     seen: Counts,
@@ -90,12 +96,12 @@ pub struct Silence {
     used: bool,
     /// Since when something is awaited and nothing has returned, in milliseconds since boot.
     since_ms: Option<u64>,
-    /// The silence that was told last, in milliseconds; 0 for none.
+    /// The silence that was reported last, in milliseconds; 0 for none.
     told_ms: u64,
 }
 
 impl Silence {
-    /// Looks at what the device has done, at `now_ms` milliseconds since boot. Says what there is to tell.
+    /// Looks at the device's counts, at `now_ms` milliseconds since boot. Returns the news, if there is any.
     pub fn look(&mut self, now_ms: u64, counts: Counts) -> Option<News> {
         let goes_on = self.goes_on(counts);
         self.used = counts != self.seen || counts.awaited() != 0;
@@ -114,7 +120,7 @@ impl Silence {
         Some(News::Silent(silent_ms))
     }
 
-    /// For how many milliseconds the device has not answered at `now_ms`, when it has done what `counts` says by then; 0 when
+    /// For how many milliseconds the device has not answered at `now_ms`, with these counts by then; 0 when
     /// nothing is awaited from it.
     pub fn silent_ms(&self, now_ms: u64, counts: Counts) -> u64 {
         match self.since_ms {
@@ -123,7 +129,7 @@ impl Silence {
         }
     }
 
-    /// Whether it was used lately: then it is to be looked at again soon.
+    /// Whether it was used lately: then another look is due soon.
     pub fn is_used(&self) -> bool {
         self.used
     }
@@ -140,7 +146,7 @@ mod tests {
 
     const S: u64 = 1000;
 
-    /// Looks once a second, from second 100 on, and says what was told in which second.
+    /// Looks once a second, from second 100 on, and returns the news of each second.
     fn told(counts: impl IntoIterator<Item = (u64, u64)>) -> Vec<(u64, News)> {
         let mut silence = Silence::default();
         let looks = counts.into_iter().zip(100..);
@@ -153,7 +159,8 @@ mod tests {
     fn who_does_not_answer_is_silent_until_he_does() {
         let silent = core::iter::repeat_n((5, 4), 500);
         let all = told(silent.chain([(5, 5), (5, 5)]));
-        // 30 s after the first look, which may have been a moment after it was sent; then each time that it has doubled.
+        // 30 s after the first look, which may have come a moment after the I/O was sent; then each time that
+        // this has doubled.
         let silences = [30, 60, 120, 240, 480].map(|s| (100 + s, News::Silent(s * S)));
         assert_eq!(all[..5], silences);
         assert_eq!(all[5..], [(600, News::Answers(500 * S))]);
@@ -161,7 +168,8 @@ mod tests {
 
     #[test]
     fn one_answer_of_many_is_an_answer() {
-        // Each request takes 40 s, and 40 are under way; then one at a time, and then the device hangs with what others send.
+        // Each request takes 40 s, and 40 are under way; then one at a time; and then the device hangs with
+        // requests of others.
         let slow = |i: u64| (40 + i, i);
         assert_eq!(told((0..200).map(slow)), []);
         assert_eq!(told((0..200).map(|i| (i / 29 + 1, i / 29))), []);
@@ -172,10 +180,10 @@ mod tests {
     #[test]
     fn nothing_is_awaited_from_who_is_idle() {
         assert_eq!(told(core::iter::repeat_n((7, 7), 1000)), []);
-        // The time in which nothing was asked of it does not count.
+        // The time in which the device had nothing to do does not count.
         let all = told(core::iter::repeat_n((7, 7), 100).chain(core::iter::repeat_n((8, 7), 31)));
         assert_eq!(all, [(230, News::Silent(30 * S))]);
-        // Nor is it awaited what it does between two looks.
+        // I/Os that begin and end between two looks are not awaited either.
         assert_eq!(told((0..1000).map(|i| (i * 10 + 1, i * 10))), []);
     }
 

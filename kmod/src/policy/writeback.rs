@@ -1,78 +1,81 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What writeback may call clean, and how much of it is under way at a time.
+//! Which blocks writeback may call clean, and how much of it is under way at a time.
 //!
-//! A backing device has a cache that it may lose, and tells of that by nothing but an error: of the write, or of the flush, that it
-//! was reset under. What had gone well before that is as doubtful as what has failed.
+//! A backing device has a cache that it may lose. It reports that by nothing but an error of the write, or of
+//! the flush, during which it was reset. Writes that went well before that are then as doubtful as the one
+//! that failed.
 //!
 //! # Invariants
-//! - What is called clean was written after the last failure that came before the flush which made it durable, and no
-//!   failure came before that flush returned.
+//! - Blocks that are called clean were written after the last failure that came before the flush which made
+//!   them durable, and no failure came before that flush returned.
 //! - After a flush that has failed, nothing that was written since the one before counts as written.
 
 use super::limits::Limits;
 use crate::engine::flight::{Doubts, Trust};
 use crate::engine::reclaim::Item;
-use crate::format::{BLOCK, BLOCK_SECTORS};
+use crate::format::{Block, Slot, BLOCK, BLOCK_SECTORS};
 use crate::host::{OutOfMemory, Shared, Table};
 
-/// Blocks of a part, at most: 1 MiB, what one bio can carry.
+/// Most blocks of a part: 1 MiB, the most that one bio can carry.
 pub const PART: usize = 256;
-/// Memory for parts that is there all the time, for a cache of so many slots: 1/5461 of it, 768 KiB at least and 32 MiB at most, in
-/// so many parts.
+/// Memory for parts that is always there, for a cache of so many slots: 1/5461 of it, 768 KiB at least and 32
+/// MiB at most, in `LEAST_PARTS` parts or more.
 const PARTS_SHARE: (u64, u64) = (3, 1 << 14);
 const LEAST_PARTS: u64 = 3;
 const LEAST_IN_PARTS: u64 = LEAST_PARTS * PART as u64 / 4;
 const MOST_IN_PARTS: u64 = 32 * PART as u64;
-/// Parts that there may be, with those that memory is found for as long as they are of use.
+/// Most parts, those included for which memory is allocated only as long as they are of use.
 pub const MOST_PARTS: usize = 32;
-/// At first, before it is known how long that takes.
+/// Blocks of a part at first, before it is known how long a part takes.
 pub const FIRST_PART: usize = 32;
-/// At least.
+/// Fewest blocks of a part.
 pub const LEAST_PART: usize = 16;
-/// How long the writes of a part may take, in milliseconds: so long a suspend waits, and who needs room for what makes room.
+/// How long the writes of a part may take, in milliseconds: the longest time that a suspend, or a write that
+/// needs room, waits for one part.
 const PART_MS: u64 = 350;
-/// How long it is looked at how much gets written before another number of parts is tried, at least, and how long one that
-/// was of no use is not tried again, in milliseconds.
+/// The shortest time of measuring before another number of parts is tried, and the time for which a number
+/// that was of no use is not tried again, in milliseconds.
 const EPOCH_MS: u64 = 50;
 const HOLD_MS: u64 = 2000;
-/// A flush costs at most one in so many parts of the time, unless what waits for it is older than this, in milliseconds; and
-/// there is none for what is younger than that.
+/// A flush costs at most one in so many parts of the time, unless the blocks that wait for it are older than
+/// `OLDEST_MS`. There is no flush while they are younger than `YOUNGEST_MS`.
 const FLUSH_SHARE: u64 = 20;
 const OLDEST_MS: u64 = 400;
 const YOUNGEST_MS: u64 = 40;
 
-/// How often what a round is for is written, at most, before it is left for later: a device that fails again and again
-/// is not to be kept busy with the same blocks.
+/// How often the blocks of a round are written, at most, before they are left for later: a device that fails
+/// again and again is not to be kept busy with the same blocks.
 const MOST_PASSES: u32 = 5;
 
-/// What is written to the backing device between two flushes.
+/// The writes to the backing device between two flushes.
 ///
-/// [`Round::begin`], write everything; then as [`Round::written`] says when all of that has returned.
+/// First [`Round::begin`], then all writes; when all of them have returned, [`Round::written`] says how to go
+/// on.
 #[derive(Debug)]
 pub struct Round {
     trust: Trust,
     passes: u32,
 }
 
-/// What a round wants.
+/// The next step of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Everything is to be written once more, but for what cannot be written.
+    /// Everything is to be written once more, except blocks that cannot be written.
     Write,
     /// The device is to be flushed.
     Flush,
-    /// Nothing of it is clean: it stays dirty.
+    /// Nothing of the round is clean: all of it stays dirty.
     Leave,
 }
 
 impl Round {
-    /// For a device whose failed writes and flushes are told to `doubts`.
+    /// For a device whose failed writes and flushes are reported to `doubts`.
     pub fn new(doubts: Shared<Doubts>) -> Self {
         Self { trust: Trust::new(doubts), passes: 0 }
     }
 
-    /// Everything of a new round is about to be written.
+    /// All writes of a new round are about to be sent.
     pub fn begin(&mut self) {
         self.passes = 1;
         self.trust.renew();
@@ -91,13 +94,14 @@ impl Round {
         Next::Write
     }
 
-    /// The flush has returned. Says whether what was written well is clean now.
+    /// The flush has returned. Returns whether the blocks that were written well are clean now.
     pub fn flushed(&self, ok: bool) -> bool {
         ok && !self.trust.is_suspect()
     }
 }
 
-/// How many parts there always is memory for, for a cache of so many slots, and how many blocks each of them has at most.
+/// The number of parts that there always is memory for, for a cache of so many slots, and the number of
+/// blocks of each at most.
 pub fn parts_of(nr_slots: u64) -> (usize, usize) {
     let (some, of) = PARTS_SHARE;
     let blocks = (nr_slots / of * some).clamp(LEAST_IN_PARTS, MOST_IN_PARTS);
@@ -105,35 +109,36 @@ pub fn parts_of(nr_slots: u64) -> (usize, usize) {
     (parts as usize, (blocks / parts).min(PART as u64) as usize)
 }
 
-/// How long the parts are, and how many of them are written at a time.
+/// The length of parts, and how many of them are written at a time.
 ///
-/// A part is as long as can be written in good time. Then another one is tried beside it, and more of them; that stays so if
-/// more gets written by that, and is not tried again for a while if not.
+/// A part is as long as can be written within `PART_MS`. Then another one is tried beside it, and more of
+/// them. Their number stays if more gets written by that; otherwise it is not tried again for a while.
 #[derive(Debug, Clone, Copy)]
 pub struct Flow {
     part: usize,
     depth: usize,
-    /// How long a part may be, and how many there may be.
+    /// The longest part, and the most parts.
     longest: usize,
     most: usize,
-    /// Since when what is written is counted, and how many blocks that were.
+    /// Since when written blocks are counted, and how many there were.
     since_ms: u64,
     blocks: u64,
-    /// A part has waited for another one to be written meanwhile.
+    /// A part has waited meanwhile until another one was written.
     held: bool,
-    /// Blocks a second before the depth was raised, and that depth, when it has been.
+    /// When the depth was raised: blocks a second before that, and the depth then.
     before: Option<(u64, usize)>,
     hold_until_ms: u64,
     /// Blocks a second, as far as is known.
     rate: u64,
     /// The device writes several parts at a time nearly as fast as one.
     wide: bool,
-    /// How long parts take that are sent while no other, and while one other is under way: an average, and how many there were.
+    /// How long parts take that are sent while no other, or while one other is under way: an average, and how
+    /// many there were.
     alone: Average,
     beside: Average,
 }
 
-/// Of the last few, in 1/256 of their unit.
+/// An average of the last few values, in 1/256 of their unit.
 #[derive(Debug, Clone, Copy, Default)]
 struct Average {
     value: u64,
@@ -153,7 +158,7 @@ impl Average {
 }
 
 impl Flow {
-    /// With memory for so many parts of so many blocks, of which one is being read.
+    /// With memory for so many parts of so many blocks. One of the parts is reserved for reading.
     pub fn new((most, longest): (usize, usize)) -> Self {
         Self {
             part: FIRST_PART,
@@ -178,12 +183,13 @@ impl Flow {
         self.depth = self.depth.min(self.most);
     }
 
-    /// Whether more than that would be of use.
+    /// Whether more parts than there is memory for would be of use.
     pub fn wants_more(&self) -> bool {
         self.wide && self.depth == self.most
     }
 
-    /// Whether the device writes several parts at a time nearly as fast as one: an array, or a volume on a network.
+    /// Whether the device writes several parts at a time nearly as fast as one: an array, or a volume on a
+    /// network.
     pub fn is_wide(&self) -> bool {
         self.wide
     }
@@ -193,7 +199,7 @@ impl Flow {
         self.part
     }
 
-    /// How many parts may be written at a time.
+    /// The number of parts that may be written at a time.
     pub fn depth(&self) -> usize {
         self.depth
     }
@@ -213,8 +219,9 @@ impl Flow {
         self.held = true;
     }
 
-    /// A device that does one thing after the other takes twice as long for a part when it has another one to do. One that does not is
-    /// wide. What is asked is how long they take, not how many get done: that depends on how many there are to do.
+    /// A device that does one thing after the other takes twice as long for a part when it has another one to
+    /// write. A device that does not is wide. The times of parts decide, not the number of parts that get
+    /// written: that depends on how many there are to write.
     fn compare(&mut self, blocks: usize, others: usize, ms: u64) {
         if blocks * 2 < self.part {
             return;
@@ -228,7 +235,8 @@ impl Flow {
         self.wide = known && self.beside.value * 2 < self.alone.value * 3;
     }
 
-    /// The writes of a part of `blocks` blocks, sent while so many `others` were under way, have returned after `ms` milliseconds.
+    /// The writes of a part of `blocks` blocks, sent while so many `others` were under way, have returned
+    /// after `ms` milliseconds.
     pub fn returned(&mut self, blocks: usize, others: usize, ms: u64, now_ms: u64) {
         self.blocks += blocks as u64;
         self.compare(blocks, others, ms);
@@ -260,7 +268,7 @@ impl Flow {
             _ if held && now_ms >= self.hold_until_ms => {
                 let step = if self.wide { self.depth } else { self.depth / 4 };
                 let depth = (self.depth + step.max(1)).min(self.most);
-                // As long as it takes now, or longer by what is written beside it.
+                // As long as parts take now, or longer in proportion to the parts beside them.
                 if depth > self.depth && ms * depth as u64 <= PART_MS * self.depth as u64 {
                     self.before = Some((self.rate, self.depth));
                     self.depth = depth;
@@ -271,10 +279,10 @@ impl Flow {
     }
 }
 
-/// How far a part is.
+/// The stage of a part.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Stage {
-    /// There is none.
+    /// There is no part.
     #[default]
     Free,
     /// It is being read.
@@ -283,30 +291,30 @@ pub enum Stage {
     Ready,
     /// It is being written.
     Writing,
-    /// It is written, and waits for room among what is to be flushed.
+    /// It is written, and waits until it can be added to the blocks that are to be flushed.
     Written,
 }
 
-/// Parts that are read, or wait to be written, at most.
+/// Most parts that are being read, or wait to be written.
 const AHEAD: usize = 2;
 
 /// Parts that are under way, in the order in which they were begun: a ring.
 ///
 /// # Invariant
-/// Of what was planned together no two items are for the same sectors. What was planned later may be newer: so it is
-/// written only when nothing of an earlier plan is read, ready or being written any more. (What is written in the order of
-/// its age stays so, whatever the device forgets: after an error all is written again that is not clean.)
+/// Of one plan, no two items are for the same sectors. A later plan may have newer data. So its parts are
+/// written only when no part of an earlier plan is being read, ready or being written. (This order survives a
+/// device that forgets writes: after an error everything is written again that is not clean.)
 #[derive(Debug)]
 pub struct Lanes {
     lanes: Table<(Stage, u32)>,
-    /// How many of them there are.
+    /// The number of lanes.
     len: usize,
-    /// The next one to begin, which is the oldest.
+    /// The next lane to begin, which is the oldest.
     turn: usize,
 }
 
 impl Lanes {
-    /// So many, all of them free, of `most` that there may be.
+    /// So many lanes, all of them free. `most` is the highest number.
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -314,70 +322,71 @@ impl Lanes {
         Ok(Self { lanes: Table::new(most.max(len), |_| Default::default())?, len, turn: 0 })
     }
 
-    /// One more, behind the others, and free. Says whether there may be one. At any time: those from the next one to begin on are the
-    /// oldest, and then come those before it.
+    /// Adds a lane behind the others, free. Returns false if there may not be one more. At any time: lanes
+    /// from the next one to begin on are the oldest, followed by those before it.
     pub fn add(&mut self) -> bool {
         let is_room = self.len < self.lanes.len();
         self.len += usize::from(is_room);
         is_room
     }
 
-    /// The last one goes, which is free as all of them are.
+    /// Removes the last lane. It is free, as all of them are.
     pub fn remove(&mut self) {
         self.len = self.len.saturating_sub(1).max(1);
         self.turn %= self.len;
     }
 
-    /// How far part `i` is.
+    /// The stage of part `i`.
     pub fn stage(&self, i: usize) -> Stage {
         self.lanes[i].0
     }
 
-    /// It is so far now.
+    /// Sets the stage of part `i`.
     pub fn set(&mut self, i: usize, stage: Stage) {
         self.lanes[i].0 = stage;
     }
 
-    /// How many there are of them in all.
+    /// The number of lanes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none at all.
+    /// Whether there are no lanes.
+    #[allow(dead_code)] // Goes with `len`.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// So many are at this stage.
+    /// The number of parts at this stage.
     pub fn count(&self, stage: Stage) -> usize {
         self.lanes.iter().filter(|lane| lane.0 == stage).count()
     }
 
-    /// Those at this stage: a bit for each, by its number, of which there are 64 at most.
+    /// The parts at this stage: a bit for each, by its number; there are 64 at most.
     pub fn mask(&self, stage: Stage) -> u64 {
         let lanes = self.lanes[..self.len].iter().take(64).enumerate();
         lanes.filter(|(_, lane)| lane.0 == stage).fold(0, |mask, (i, _)| mask | 1 << i)
     }
 
-    /// Whether none is under way.
+    /// Whether no part is under way.
     pub fn is_idle(&self) -> bool {
         self.lanes.iter().all(|lane| matches!(lane.0, Stage::Free | Stage::Written))
     }
 
-    /// Which of them is to be read now, if it is time to read one.
+    /// The lane for the next part to read, if it is time to read one.
     pub fn to_read(&self) -> Option<usize> {
         let ahead = self.count(Stage::Reading) + self.count(Stage::Ready);
         (ahead < AHEAD && self.stage(self.turn) == Stage::Free).then_some(self.turn)
     }
 
-    /// That one is a part of plan number `plan`: it is being read, or there was nothing to read.
+    /// The part in that lane belongs to plan number `plan`. It is being read, or there was nothing to read.
     pub fn begin(&mut self, plan: u32, is_read: bool) {
         self.lanes[self.turn] = (if is_read { Stage::Reading } else { Stage::Free }, plan);
         self.turn = (self.turn + 1) % self.len;
     }
 
-    /// Which of them is to be written now, whatever else is being written: in the order of address, for a disk that has to go back
-    /// loses a turn.
+    /// The part that is to be written now, whatever else is being written. Parts go in the order of address,
+    /// because a disk that has to go back loses a turn.
     pub fn to_write(&self) -> Option<usize> {
         let n = self.len;
         let is_under_way = |&i: &usize| !matches!(self.stage(i), Stage::Free | Stage::Written);
@@ -391,8 +400,8 @@ impl Lanes {
     }
 }
 
-/// Slots that are under way, a bit for each: what an earlier plan has taken along need not be written once more by the one whose
-/// turn it is. A shingled disk, for one, would have to go back for it.
+/// Slots that are under way, a bit for each. A slot that an earlier plan has taken along need not be written
+/// once more by the plan whose turn it is. A shingled disk, for one, would have to go back for it.
 #[derive(Debug)]
 pub struct UnderWay {
     bits: Table<u64>,
@@ -400,7 +409,7 @@ pub struct UnderWay {
 }
 
 impl UnderWay {
-    /// None of so many.
+    /// A table for so many slots, none of which is under way.
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -408,23 +417,23 @@ impl UnderWay {
         Ok(Self { bits: Table::new(nr_slots.div_ceil(64) as usize, |_| 0)?, count: 0 })
     }
 
-    /// The slot is under way from now on. Says whether it was not before.
-    pub fn begin(&mut self, slot: u32) -> bool {
-        let (word, bit) = (&mut self.bits[(slot / 64) as usize], 1 << (slot % 64));
+    /// The slot is under way from now on. Returns whether it was not before.
+    pub fn begin(&mut self, slot: Slot) -> bool {
+        let (word, bit) = (&mut self.bits[slot.index() / 64], 1 << (slot.0 % 64));
         let is_new = *word & bit == 0;
         *word |= bit;
         self.count += u64::from(is_new);
         is_new
     }
 
-    /// It is not any more.
-    pub fn end(&mut self, slot: u32) {
-        let (word, bit) = (&mut self.bits[(slot / 64) as usize], 1 << (slot % 64));
+    /// The slot is not under way any more.
+    pub fn end(&mut self, slot: Slot) {
+        let (word, bit) = (&mut self.bits[slot.index() / 64], 1 << (slot.0 % 64));
         self.count -= u64::from(*word & bit != 0);
         *word &= !bit;
     }
 
-    /// None is.
+    /// No slot is under way any more.
     pub fn end_all(&mut self) {
         if self.count != 0 {
             self.bits.fill(0);
@@ -433,13 +442,15 @@ impl UnderWay {
     }
 }
 
-/// Whether it is time to flush what was written, the first of it `age_ms` ago, when a flush takes `flush_ms`.
+/// Whether it is time for a flush, when the first unflushed block was written `age_ms` ago, and a flush takes
+/// `flush_ms`.
 pub fn is_flush_due(age_ms: u64, flush_ms: u64) -> bool {
     age_ms >= (flush_ms * FLUSH_SHARE).clamp(YOUNGEST_MS, OLDEST_MS)
 }
 
-/// How many blocks the next part has when one is written and flushed after the other, if one of `written` blocks, of at most
-/// `part`, has taken so many milliseconds with all that belongs to it; it may have `longest` blocks.
+/// The number of blocks of the next part when each part is written and flushed before the next one. The last
+/// part had `written` blocks, of at most `part`, and took so many milliseconds with everything that belongs
+/// to it. A part may have `longest` blocks.
 pub fn next_part(part: usize, longest: usize, written: usize, ms: u64) -> usize {
     if ms > 2 * PART_MS {
         (written / 2).max(LEAST_PART)
@@ -450,7 +461,8 @@ pub fn next_part(part: usize, longest: usize, written: usize, ms: u64) -> usize 
     }
 }
 
-/// The sectors of a block that a device with blocks of `unit` sectors, at most 8, writes when `mask` is to be written.
+/// The sectors of a block that a device with blocks of `unit` sectors, at most 8, writes when `mask` is to be
+/// written.
 pub fn whole_units(mask: u8, unit: u32) -> u8 {
     let unit = unit.clamp(1, 8).next_power_of_two();
     let all = ((1u32 << unit) - 1) as u8;
@@ -461,8 +473,9 @@ pub fn whole_units(mask: u8, unit: u32) -> u8 {
         .fold(0, |all, sectors| all | sectors)
 }
 
-/// Blocks of what a device likes to be written as a whole, from a multiple of it on: its stripe, or its least piece if a part, which
-/// has `longest` blocks at most, holds no stripe. 1 when it does not say.
+/// The unit in blocks that a device prefers to be written as a whole, from a multiple of it on: its stripe,
+/// or its smallest piece if a part, which has `longest` blocks at most, holds no stripe. 1 when the device
+/// does not say.
 pub fn unit_of(limits: &Limits, longest: usize) -> u64 {
     [limits.io_opt, limits.io_min]
         .map(|bytes| u64::from(bytes) / BLOCK as u64)
@@ -471,25 +484,27 @@ pub fn unit_of(limits: &Limits, longest: usize) -> u64 {
         .unwrap_or(1)
 }
 
-/// Where a part ends that begins with item `from` and has at most `most` blocks: never between two items of a block, for one of
-/// them must not be written while the other one is, by a device whose own blocks are larger. Between two blocks that lie one behind the
-/// other it ends, if it can, at a multiple of `unit` blocks: see [`unit_of`].
+/// The end of a part that begins with item `from` and has at most `most` blocks. It is never between two
+/// items of one block, because a device whose own blocks are larger must not write two of these at the same
+/// time. Between two adjacent blocks the part ends, if it can, at a multiple of `unit` blocks: see
+/// [`unit_of`].
 pub fn part_end(items: &[Item], from: usize, most: usize, unit: u64) -> usize {
     let end = from + most.min(items.len() - from);
     if end == items.len() {
         return end;
     }
-    let is_run = |&at: &usize| items[at - 1].addr() + 1 >= items[at].addr();
+    let is_run = |&at: &usize| items[at - 1].addr().next() >= items[at].addr();
     let mut ends = (from + 1..=end).rev().take_while(is_run);
+    let begins_unit = |addr: Block| addr.0 % unit.max(1) == 0;
     let at_unit =
-        ends.find(|&at| items[at - 1].addr() + 1 == items[at].addr() && items[at].addr() % unit.max(1) == 0);
+        ends.find(|&at| items[at - 1].addr().next() == items[at].addr() && begins_unit(items[at].addr()));
     if let Some(at) = at_unit {
         return at;
     }
     let is_cut = |at: usize| items[at - 1].addr() == items[at].addr();
     // A block has at most as many items as sectors, so this is not far.
     let shorter = (from + 1..=end).rev().find(|&at| !is_cut(at));
-    // There may be more items of a block than are live, but not that many.
+    // A block may have more items than are live, but not that many.
     let far = items.len().min(end + BLOCK_SECTORS as usize);
     let longer = || (end..far).find(|&at| !is_cut(at)).unwrap_or(far);
     shorter.unwrap_or_else(|| if most > 2 * BLOCK_SECTORS as usize { end } else { longer() })
@@ -500,7 +515,8 @@ mod tests {
     use super::*;
     use std::vec::Vec;
 
-    /// A device that writes `rate` blocks a second in all, and no part in less than `least_ms`, for so long.
+    /// The flow after `for_ms` on a device that writes `rate` blocks a second in all, and no part in less
+    /// than `least_ms`.
     fn used_to(most: usize, rate: u64, least_ms: u64, for_ms: u64) -> Flow {
         let mut flow = Flow::new((most, PART));
         let mut under_way: Vec<(u64, u64, usize, usize)> = Vec::new();
@@ -537,12 +553,12 @@ mod tests {
     fn an_array_gets_all_that_there_is_memory_for() {
         let flow = used_to(16, 10_000_000, 5, 20_000);
         assert!(flow.part() == PART && flow.depth() >= 14 && flow.wants_more(), "{flow:?}");
-        // Which it has soon; and with more memory, more of them.
+        // It soon reaches the highest depth; and with more memory, a higher one.
         let mut flow = used_to(3, 10_000_000, 5, 500);
         assert!(flow.depth() == 2 && flow.wants_more(), "{flow:?}");
         flow.set_most(9);
         assert!(!flow.wants_more());
-        // Or as many as it has use for.
+        // Or as many as are of use.
         let flow = used_to(32, 256 * 1000, 5, 20_000);
         assert!((5..=8).contains(&flow.depth()) && flow.is_wide(), "{flow:?}");
     }
@@ -550,7 +566,8 @@ mod tests {
     #[test]
     fn a_disk_that_takes_a_burst_into_its_cache_is_no_array_for_long() {
         let mut flow = Flow::new((3, PART));
-        // Fast at first, alone and beside another one; then as slow as it is, and twice as slow beside another one.
+        // Fast at first, alone and beside another part; then at the device's real speed, and half as fast
+        // beside another part.
         for now in 0..20 {
             [0, 1].iter().for_each(|&others| flow.returned(flow.part(), others, 2, now));
         }
@@ -565,7 +582,7 @@ mod tests {
                 .for_each(|&others| flow.returned(flow.part(), others, 7 + 7 * others as u64, 200 + now));
         }
         assert!(!flow.is_wide(), "{flow:?}");
-        // What is beside more, or much shorter, says nothing.
+        // Parts beside more others, or much shorter parts, say nothing.
         for now in 0..20 {
             flow.returned(flow.part(), 5, 1, 300 + now);
             flow.returned(flow.part() / 4, 1, 1, 300 + now);
@@ -599,7 +616,7 @@ mod tests {
             lanes.begin(plan, true);
         }
         assert_eq!((lanes.to_read(), lanes.to_write()), (None, None));
-        // Of one plan in their order, beside each other.
+        // Parts of one plan are written in their order, beside each other.
         lanes.set(1, Stage::Ready);
         assert_eq!(lanes.to_write(), None, "the first is still being read");
         lanes.set(0, Stage::Ready);
@@ -615,7 +632,7 @@ mod tests {
         assert_eq!(lanes.to_write(), None);
         lanes.set(1, Stage::Free);
         assert_eq!(lanes.to_write(), Some(2));
-        // The ring comes round: the oldest one is behind the newest.
+        // The ring comes round: the oldest lane is behind the newest.
         lanes.set(2, Stage::Writing);
         assert_eq!(lanes.to_read(), Some(3));
         lanes.begin(2, true);
@@ -627,7 +644,7 @@ mod tests {
         assert_eq!(lanes.to_write(), None);
         lanes.set(3, Stage::Ready);
         assert_eq!(lanes.to_write(), Some(3));
-        // One more has its place between the newest and the oldest.
+        // A new lane has its place between the newest and the oldest.
         assert!(lanes.add() && !lanes.add() && lanes.len() == 5);
         assert_eq!((lanes.to_write(), lanes.stage(4)), (Some(3), Stage::Free));
         lanes.remove();
@@ -651,13 +668,13 @@ mod tests {
     #[test]
     fn a_slot_is_under_way_once() {
         let mut slots = UnderWay::new(130).unwrap();
-        assert!([0, 63, 64, 129].iter().all(|&slot| slots.begin(slot)));
-        assert!([0, 63, 64, 129].iter().all(|&slot| !slots.begin(slot)));
-        slots.end(63);
-        slots.end(63);
-        assert_eq!([0, 63].map(|slot| slots.begin(slot)), [false, true]);
+        assert!([0, 63, 64, 129].iter().all(|&slot| slots.begin(Slot(slot))));
+        assert!([0, 63, 64, 129].iter().all(|&slot| !slots.begin(Slot(slot))));
+        slots.end(Slot(63));
+        slots.end(Slot(63));
+        assert_eq!([0, 63].map(|slot| slots.begin(Slot(slot))), [false, true]);
         slots.end_all();
-        assert!([0, 63, 64, 129].iter().all(|&slot| slots.begin(slot)));
+        assert!([0, 63, 64, 129].iter().all(|&slot| slots.begin(Slot(slot))));
     }
 
     #[test]
@@ -669,7 +686,7 @@ mod tests {
 
     #[test]
     fn a_block_is_in_one_part() {
-        let items: Vec<_> = [1, 1, 2, 3, 3, 3, 4, 5, 5].map(|addr| Item::at(addr, 1)).into();
+        let items: Vec<_> = [1, 1, 2, 3, 3, 3, 4, 5, 5].map(|addr| Item::at(addr, Slot(1))).into();
         let ends = |most| {
             let mut ends = Vec::new();
             let mut at = 0;
@@ -687,10 +704,11 @@ mod tests {
 
     #[test]
     fn a_run_is_cut_where_the_device_likes_it() {
-        let items: Vec<_> = (5..40).chain([41, 50, 50, 51, 52, 60]).map(|addr| Item::at(addr, 1)).collect();
-        let end = |from, most, unit| items[part_end(&items, from, most, unit)].addr();
+        let items: Vec<_> =
+            (5..40).chain([41, 50, 50, 51, 52, 60]).map(|addr| Item::at(addr, Slot(1))).collect();
+        let end = |from, most, unit| items[part_end(&items, from, most, unit)].addr().0;
         assert_eq!([1, 8, 16].map(|unit| end(0, 20, unit)), [25, 24, 16]);
-        // A gap is as good, and a unit that is longer than the part does not matter.
+        // A gap is an equally good end, and a unit that is longer than the part does not matter.
         assert_eq!((end(0, 35, 16), end(0, 20, 64), end(3, 4, 16)), (41, 25, 12));
         // Never within a block.
         assert_eq!([end(35, 2, 2), end(35, 3, 2), end(35, 4, 2)], [50, 51, 52]);
@@ -712,7 +730,7 @@ mod tests {
     #[test]
     fn what_a_failure_casts_doubt_on_is_written_again() {
         let (mut round, doubts) = round();
-        // What failed in an earlier round does not matter.
+        // A failure in an earlier round does not matter.
         doubts.add();
         round.begin();
         assert_eq!(round.written(), Next::Flush);

@@ -1,42 +1,47 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Writing records and flushes, and ending who waited for that.
+//! Writing records and flushes, and ending the bios that wait for them.
 //!
-//! A thread does it. Who flushes sends what that needs without waiting for the thread, if nobody else is about to send
-//! something; and when it is there, whoever waited for it is ended at once, in whatever context that happens. So the thread
-//! is not in the way of an `fsync` on an idle volume: it only tells the engine afterwards.
+//! The commit thread does it. A task that flushes does not wait for the thread: if no sender is active, the
+//! task sends the next bio itself. The bios that wait for a commit end as soon as it returns, in whatever
+//! context that happens. So the thread is not in the way of an `fsync` on an idle volume; it only tells the
+//! engine afterwards.
 //!
-//! What fails is tried again a few times before the log has failed. The engine is told of the end only; until then the
-//! record counts as being written, its buffer stays as it is, and nobody is told that anything is durable.
+//! An I/O that fails is tried again a few times before the log has failed. The engine is told of the final
+//! result only. Until then the record counts as being written, its buffer stays as it is, and nothing is
+//! reported as durable.
 //!
 //! # Invariants
-//! - A record is repeated with the same bytes at the same place: whatever is there of the first attempt does not matter.
-//! - No flush is believed that comes after a write or flush that failed: the device may have been reset and have dropped
-//!   what it had in its cache. Before the flush is sent, every record that is not known durable is read back, compared
-//!   with its checksums and written again, and no other record is under way meanwhile. A record that is not there any more
-//!   means that the log has failed. Of a record with FUA and of a checkpoint all before is durable; they are only repeated,
-//!   when something failed while they were under way.
-//! - `riders` wait for the commit that is under way, if there is one, and were put there before it was sent: for a record
-//!   with FUA or a flush, of which there is one at a time. So whoever sees that go well may end them. When there are many he
-//!   ends some of them, and leaves the others in `arrived`, before the commit has landed: what is there is over, and well.
-//! - Nobody but the thread sends more than one bio of ours before those that it has sent are really submitted, or a pool
-//!   that is exhausted would wait for itself.
+//! - A record is repeated with the same bytes at the same place, so it does not matter what the first attempt
+//!   has left there.
+//! - No flush is believed that comes after a write or flush that failed: the device may have been reset, and
+//!   may have dropped what it had in its cache. Before the flush is sent, every record that is not known
+//!   durable is read back, compared with its checksums and written again, and no other record is under way
+//!   meanwhile. If a record is not there any more, the log has failed. All that is before a record with FUA
+//!   or a checkpoint is durable already, so these two are only repeated, when something failed while they
+//!   were under way.
+//! - `riders` wait for the commit that is under way, if there is one, and were put there before that commit
+//!   was sent: for a record with FUA or a flush, of which there is one at a time. So the end of that commit
+//!   may end them when it has succeeded. If there are many, it ends some of them and leaves the others in
+//!   `arrived`, before the commit has landed. The commit of a bio in `arrived` is over and has succeeded.
+//! - Only the commit thread sends more than one bio of ours before those that it has sent are really
+//!   submitted. Any other sender could exhaust a pool and wait for itself.
 
 use super::faults::{trouble, Kind};
-use super::{bytes, Core, PerBio, Transfer, Volume};
+use super::{bytes, Core, Errand, Transfer, Volume};
 use crate::engine::flight::{Flights, Landing};
 use crate::engine::log::Io;
-use crate::format::{Checkpoint, RecordHeader, BLOCK, WINDOW};
+use crate::format::{Checkpoint, RecordHeader, Seq, Slot, BLOCK, WINDOW};
 use crate::host::{now_ms, should_stop, sleep_ms, Arc, Bio, BioList, EndIo, How, Result, Sleep, Table, EIO};
 use crate::policy::retry::{Next, Retry};
 use crate::policy::room::{Room, Wake};
 use core::ops::Range;
 
-/// So many riders are ended where their commit ends, which may be an interrupt, at about a microsecond each. The rest is left to
-/// the thread.
+/// So many riders are ended where their commit ends, which may be an interrupt, at about a microsecond each.
+/// The commit thread ends the rest.
 const MOST_AT_ONCE: usize = 64;
 
-/// Blocks of memory for what is written again: a header, and a piece of what is behind it.
+/// Blocks of memory for writing a record again: its header, and a piece of the data behind it.
 pub(super) const AGAIN_BLOCKS: u32 = 64;
 
 /// Slots of the next segment that are made ready with one hold of the lock.
@@ -47,7 +52,7 @@ impl EndIo for Volume {
         let ok = self.flights.is_believed(tag, result.is_ok());
         let mut are_left = false;
         if ok && Flights::is_commit(tag) {
-            // Before it has landed: then there may be another commit with riders of its own.
+            // Before the commit has landed: after that there may be another commit, with riders of its own.
             let mut riders = self.riders.take();
             (0..MOST_AT_ONCE).map_while(|_| riders.pop()).for_each(|bio| bio.end(Ok(())));
             are_left = !riders.is_empty();
@@ -61,25 +66,25 @@ impl EndIo for Volume {
 }
 
 /// Takes a bio that waits until the log is durable up to `upto` at most, if there is one in front.
-fn pop_waiting(core: &mut Core, upto: u64) -> Option<Bio<PerBio>> {
-    core.waiting.front().filter(|p| p.seq <= upto)?;
+fn pop_waiting(core: &mut Core, upto: Seq) -> Option<Bio<Errand>> {
+    core.waiting.front().filter(|errand| matches!(errand, Errand::Flush(seq) if *seq <= upto))?;
     core.waiting.pop()
 }
 
-/// What the commit thread has submitted, or will: until the engine has been told of its end.
+/// An I/O that was submitted or will be, until the engine has been told of its end.
 #[derive(Clone, Copy, Default)]
 struct Attempt {
     io: Option<Io>,
     retry: Retry,
-    /// When it is to be submitted again, in milliseconds since boot.
+    /// When to submit it again, in milliseconds since boot.
     due: Option<u64>,
 }
 
-/// Of each record, by its number, and of a flush.
+/// The attempts of all records, by number, and of the flush.
 pub(super) struct Attempts {
     records: Table<Attempt>,
     flush: Attempt,
-    /// Some of them may have failed, or are due: not to look at all of them each time.
+    /// Some attempts may have failed or be due. Saves a look at all of them each time.
     any: bool,
 }
 
@@ -91,7 +96,7 @@ impl Attempts {
 
     fn of(&mut self, io: &Io) -> &mut Attempt {
         match *io {
-            Io::Record { seq, .. } => &mut self.records[(seq % WINDOW) as usize],
+            Io::Record { seq, .. } => &mut self.records[seq.in_window()],
             Io::Flush { .. } => &mut self.flush,
         }
     }
@@ -100,7 +105,7 @@ impl Attempts {
         Iterator::chain(self.records.iter(), core::iter::once(&self.flush))
     }
 
-    /// When the first of them is to be submitted again, if one is.
+    /// When the first attempt is to be submitted again, if one is.
     fn due(&self) -> Option<u64> {
         if self.any {
             self.all().filter_map(|a| a.due).min()
@@ -109,7 +114,7 @@ impl Attempts {
         }
     }
 
-    /// Whether any has failed and is not settled.
+    /// Whether any attempt has failed and is not settled.
     fn any_failed(&mut self) -> bool {
         self.any = self.any && self.all().any(|a| a.retry.has_failed() || a.due.is_some());
         self.any
@@ -117,8 +122,9 @@ impl Attempts {
 }
 
 impl Volume {
-    /// Takes the flushes and FUA writes whose data are durable, or all of them with an error when the log has failed.
-    fn take_done(&self, core: &mut Core) -> (BioList<PerBio>, Result) {
+    /// Takes the flushes and FUA writes whose data are durable, or all of them with an error when the log has
+    /// failed.
+    fn take_done(&self, core: &mut Core) -> (BioList<Errand>, Result) {
         if core.engine.failed() {
             return (core.waiting.take(), Err(EIO));
         }
@@ -146,7 +152,8 @@ impl Volume {
                 (landed, sent, attempts.due().filter(|_| !this.flags.depth.is_asleep()))
             };
             this.end_arrived();
-            // A checkpoint that could not be written makes the log fail, too, and lands nothing here.
+            // Called each turn: a checkpoint that could not be written makes the log fail, too, and does not
+            // land here.
             let (lets_in_at, next) = this.retry_deferred();
             if landed || sent {
                 this.wake(Wake::PROGRESS);
@@ -158,7 +165,7 @@ impl Volume {
             let due = Iterator::chain(due.into_iter(), lets_in_at);
             let pause = due.min().map(|due| due.saturating_sub(now_ms()).clamp(1, 10_000) as u32);
             if should_stop() {
-                // Who only waits to be let in does not count: nobody makes room any more.
+                // A write that only waits to be let in does not count: no thread makes room any more.
                 if !repeats && !this.flights.is_flying() {
                     return;
                 }
@@ -169,12 +176,12 @@ impl Volume {
         }
     }
 
-    /// Collects all bios that have returned. Says whether the engine was told of any.
+    /// Collects all bios that have returned. Returns whether the engine was told of any.
     fn land(this: &Arc<Self>, attempts: &mut Attempts) -> bool {
         let mut any = false;
         this.flights.collect(|landing| {
             let (attempt, ok) = match landing {
-                Landing::Record { seq, ok, .. } => (&mut attempts.records[(seq % WINDOW) as usize], ok),
+                Landing::Record { seq, ok, .. } => (&mut attempts.records[seq.in_window()], ok),
                 Landing::Flush { ok, .. } => (&mut attempts.flush, ok),
             };
             let settled = this.settle_or_wait(attempt, ok);
@@ -184,12 +191,12 @@ impl Volume {
         if any && attempts.any {
             let is_there =
                 attempts.any_failed() && this.flights.has_failed() || this.core.lock().engine.failed();
-            this.trouble(trouble::CACHE_WRITE, is_there);
+            this.note_trouble(trouble::CACHE_WRITE, is_there);
         }
         any
     }
 
-    /// An attempt is over: tells the engine, or notes that there is to be another one. Says whether the engine was told.
+    /// An attempt is over: tells the engine, or notes when to try again. Returns whether the engine was told.
     fn settle_or_wait(&self, attempt: &mut Attempt, ok: bool) -> bool {
         if ok {
             match attempt.io {
@@ -200,17 +207,17 @@ impl Volume {
             self.settle(attempt, true);
             return true;
         }
-        // Or it is only a read that casts doubt on it.
+        // If no write or flush has failed, only a read casts doubt on the attempt.
         let has_failed = self.flights.has_failed();
         if has_failed {
-            self.fault(Kind::CacheWrite);
+            self.count_fault(Kind::CacheWrite);
         }
         let is_over = self.core.lock().engine.failed();
         match attempt.retry.failed() {
             Next::Again(pause) if !is_over => {
                 attempt.due = Some(now_ms().saturating_add(pause));
                 if has_failed {
-                    self.trouble(trouble::CACHE_WRITE, true);
+                    self.note_trouble(trouble::CACHE_WRITE, true);
                 }
                 return false;
             }
@@ -234,7 +241,8 @@ impl Volume {
         }
     }
 
-    /// Submits what is due once more. Says whether the engine was told that something has failed for good.
+    /// Submits the attempts that are due once more. Returns whether the engine was told that one has failed
+    /// for good.
     fn repeat(this: &Arc<Self>, attempts: &mut Attempts) -> bool {
         let Some(due) = attempts.due() else { return false };
         let now = now_ms();
@@ -262,7 +270,8 @@ impl Volume {
                 this.settle(attempt, false);
                 any = true;
             }
-            // Nothing else is sent meanwhile: see `send`. So no record comes to those that are written again.
+            // While a flush is to be repeated nothing else is sent: see `send`. So no record is added to
+            // those that are written again.
             (Some(due), Some(io)) if due <= now && attempts.records.iter().all(|a| a.io.is_none()) => {
                 attempt.due = None;
                 match this.verify() {
@@ -279,10 +288,8 @@ impl Volume {
         any
     }
 
-    /// What a flush needs to be believed. Says whether it can be.
-    ///
-    /// # Errors
-    /// `EIO` when the device still fails.
+    /// Does what makes a flush believable: all that may have been lost is written again. Returns whether the
+    /// flush can be sent.
     fn verify(&self) -> Result<bool> {
         if self.flights.waives() {
             if self.faults.may_log(Kind::CacheRead) {
@@ -300,8 +307,8 @@ impl Volume {
         Ok(is_there)
     }
 
-    /// Writes all records again that are on the cache device and not known durable, from what can be read there. Says
-    /// whether they were all there.
+    /// Writes all records again that are on the cache device and not known durable, from what can be read
+    /// there. Returns whether they were all there.
     ///
     /// # Errors
     /// `EIO` when the device still fails.
@@ -310,9 +317,9 @@ impl Volume {
         let (sb, epoch, first) = {
             let core = self.core.lock();
             let e = &core.engine;
-            (e.superblock().clone(), e.epoch(), e.durable().saturating_add(1))
+            (e.superblock().clone(), e.epoch(), e.durable().next())
         };
-        // Whatever fails from now on makes the next flush suspect again.
+        // A failure from now on makes the next flush suspect again.
         self.flights.trust();
         let mut seq = first;
         loop {
@@ -321,7 +328,7 @@ impl Volume {
                 log_info!(
                     "{}: after an error, {} records were written again before they are flushed",
                     &*self.disks,
-                    seq.saturating_sub(first)
+                    seq.since(first)
                 );
                 return Ok(true);
             };
@@ -329,7 +336,7 @@ impl Volume {
             t.read(&self.disks, &self.disks.cache, sector, (0, len), 0);
             t.finish()?;
             let is_there = t.pages.with(0, len, |header| {
-                let offset = slot.checked_rem(sb.segment_blocks).unwrap_or(0);
+                let offset = slot.offset(sb.segment_blocks);
                 let header = header.first_chunk().and_then(|b| RecordHeader::decode(b, &sb, offset).ok());
                 header.is_some_and(|h| {
                     (h.seq, h.epoch, u32::from(h.blocks).saturating_add(1)) == (seq, epoch, blocks)
@@ -341,22 +348,22 @@ impl Volume {
             }
             t.write(&self.disks, &self.disks.cache, sector, (0, len), false, 0);
             t.finish()?;
-            seq = seq.saturating_add(1);
+            seq = seq.next();
         }
     }
 
-    /// Writes again what is behind the header of the record of `blocks` blocks at `slot`; the header is at the beginning of `again`. A
-    /// piece at a time, each as soon as it has matched its checksums: to write what is there does no harm, whatever comes
-    /// behind it. Says whether all of it has matched.
+    /// Writes again what is behind the header of the record of `blocks` blocks at `slot`; the header is at
+    /// the beginning of `again`. Each piece is written as soon as it has matched its checksums: to write what
+    /// is there does no harm, whatever comes behind it. Returns whether all of it has matched.
     ///
     /// # Errors
     /// `EIO` when the device still fails.
-    fn write_data_again(&self, slot: u32, blocks: u32) -> Result<bool> {
+    fn write_data_again(&self, slot: Slot, blocks: u32) -> Result<bool> {
         let t = &self.again;
         let mut at = 1;
         while at < blocks {
             let n = blocks.saturating_sub(at).min(AGAIN_BLOCKS.saturating_sub(1));
-            let (sector, part) = (self.slot_sector(slot.saturating_add(at)), (bytes(1), bytes(n)));
+            let (sector, part) = (self.slot_sector(slot.plus(at)), (bytes(1), bytes(n)));
             t.read(&self.disks, &self.disks.cache, sector, part, 0);
             t.finish()?;
             let first = at.saturating_sub(1) as usize;
@@ -377,9 +384,9 @@ impl Volume {
         Ok(true)
     }
 
-    /// Sends the next thing that the engine wants to be written. Says whether there was one.
+    /// Sends the next thing that the engine wants to be written. Returns whether there was one.
     fn send(this: &Arc<Self>, attempts: &mut Attempts) -> bool {
-        // Whatever is sent while a flush waits to be repeated would have to be written again, too.
+        // Anything sent while a flush waits to be repeated would have to be written again, too.
         if attempts.flush.due.is_some() || this.flags.depth.is_asleep() {
             return false;
         }
@@ -409,15 +416,15 @@ impl Volume {
         true
     }
 
-    /// Somebody waits for a commit: sends what it needs, if nobody else is about to and that is one bio. Otherwise the thread
-    /// does. May sleep.
+    /// Sends the next bio of a commit that the calling task waits for, unless a sender is active. The thread
+    /// sends what that leaves. May sleep.
     pub(super) fn commit_now(this: &Arc<Self>) {
         let Some(mut attempts) = this.attempts.try_lock() else {
-            // Who has it may have looked already what there is to do.
+            // The current sender may have polled before our request; let the thread poll again.
             this.wake(Wake::COMMIT);
             return;
         };
-        // A device that is done at once needs no thread to be told of it.
+        // If the device is done at once, this task collects that, and the thread need not be woken.
         this.flights.watch();
         let mut landed = Self::land(this, &mut attempts);
         let sent = Self::send(this, &mut attempts);
@@ -458,9 +465,9 @@ impl Volume {
     }
 
     /// Ends what [`Volume::take_done`] has taken.
-    fn end_done(&self, (mut done, result): (BioList<PerBio>, Result)) {
+    fn end_done(&self, (mut done, result): (BioList<Errand>, Result)) {
         if result.is_err() {
-            self.trouble(trouble::CACHE_WRITE, true);
+            self.note_trouble(trouble::CACHE_WRITE, true);
             let mut riders = self.riders.take();
             while let Some(bio) = riders.pop() {
                 bio.end(result);
@@ -479,8 +486,9 @@ impl Volume {
         }
     }
 
-    /// Writes a checkpoint, the one that the engine has handed out last, with FUA, and tries again a few times, each time where the
-    /// engine says: in another slot than the one before, and never in that of the older checkpoint, which stays what it is.
+    /// Writes the checkpoint that the engine has handed out last, with FUA, and tries again a few times, each
+    /// time where the engine says: in another slot than the time before, and never in that of the older
+    /// checkpoint, which stays what it is.
     ///
     /// # Errors
     /// `EIO`.
@@ -491,18 +499,18 @@ impl Volume {
             let before = doubts.count();
             let block = self.core.lock().engine.checkpoint_block();
             let result = match self.disks.write_sector(t, block, |b| checkpoint.encode_into(b)) {
-                // As with a record with FUA.
+                // As with a record with FUA: not believed if anything failed meanwhile.
                 Ok(()) if doubts.count() != before => Err(EIO),
                 result => result,
             };
             if result.is_ok() {
                 if retry.has_failed() {
-                    self.trouble(trouble::CACHE_WRITE, false);
+                    self.note_trouble(trouble::CACHE_WRITE, false);
                 }
                 return result;
             }
-            self.trouble(trouble::CACHE_WRITE, true);
-            self.fault(Kind::CacheWrite);
+            self.note_trouble(trouble::CACHE_WRITE, true);
+            self.count_fault(Kind::CacheWrite);
             self.core.lock().engine.checkpoint_missed();
             match retry.failed() {
                 Next::Again(pause) => sleep_ms(pause as u32),
@@ -511,35 +519,35 @@ impl Volume {
         }
     }
 
-    /// Blanks the checkpoints that are older than the last two. For who has written one, still with `reclaim_busy`. Each is tried once:
-    /// nobody needs it soon.
+    /// Blanks the checkpoints that are older than the last two. The caller has written one, and still holds
+    /// `reclaim_busy`. Each is tried once, for the blanking is not needed soon.
     pub(super) fn blank_stale(&self, t: &Arc<Transfer>) {
         let next = || self.core.lock().engine.stale_checkpoint();
         while let Some(block) = next() {
             let doubts = self.flights.doubts();
             let before = doubts.count();
-            // As with a checkpoint.
+            // As with a checkpoint: not believed if anything failed meanwhile.
             let ok = self.disks.write_sector(t, block, |_| ()).is_ok() && doubts.count() == before;
             if !ok {
-                self.fault(Kind::CacheWrite);
+                self.count_fault(Kind::CacheWrite);
             }
             self.core.lock().engine.checkpoint_blanked(block, ok);
         }
     }
 
-    /// Makes the slots `next`, of the segment that comes next, ready, so that the write that opens it is not kept for that, nor all
-    /// others with it. Says whether there were any.
-    fn prepare(&self, next: Range<u32>) -> bool {
+    /// Makes the slots `next`, of the segment that comes next, ready, so that the write that opens the
+    /// segment is not delayed by that, nor all others with it. Returns whether there were any.
+    fn prepare(&self, next: Range<Slot>) -> bool {
         let any = !next.is_empty();
         if any {
-            next.for_each(|slot| self.chains.warm_slot(slot));
-            // The same ones, or those behind them, or none if the segment is open by now.
+            Slot::each(next).for_each(|slot| self.chains.warm_slot(slot));
+            // These are the same slots, or those behind them, or none if the segment is open by now.
             self.core.lock().engine.prepare(PREPARED_AT_ONCE);
         }
         any
     }
 
-    /// When the next write is to be let in that the pace delays, in milliseconds since boot.
+    /// When to let the next write in that the pace delays, in milliseconds since boot.
     fn lets_in_at(&self, core: &Core) -> Option<u64> {
         if core.deferred.is_empty() {
             return None;
@@ -548,16 +556,18 @@ impl Volume {
         core.pace.due_ms(&moment).map(|ms| moment.now_ms.saturating_add(ms))
     }
 
-    /// Ends those whose data are durable, and goes on with the writes that found no room, or that the pace delays. Says when the
-    /// next of these is to be let in, in milliseconds since boot, if the pace says so; and what [`Volume::prepare`] can do.
-    fn retry_deferred(self: &Arc<Self>) -> (Option<u64>, Range<u32>) {
+    /// Ends the bios whose data are durable, and goes on with the writes that found no room or that the pace
+    /// delays. Returns when the next of these writes is to be let in, in milliseconds since boot, if the pace
+    /// says so; and the slots that [`Volume::prepare`] can make ready.
+    fn retry_deferred(self: &Arc<Self>) -> (Option<u64>, Range<Slot>) {
         let mut was_high = false;
         let mut bounced = self.bounced.take();
         while let Some(bio) = bounced.pop() {
             self.core.lock().deferred.push(bio);
         }
         loop {
-            // All that a turn of the thread wants to know, at once: everybody waits for this lock.
+            // All that this turn of the thread has to know, with one hold of the lock, for which all others
+            // wait.
             let (done, bio, is_low, next, wake) = {
                 let mut core = self.core.lock();
                 let done = self.take_done(&mut core);
@@ -570,7 +580,7 @@ impl Volume {
                 (done, core.deferred.pop(), is_low, core.engine.to_prepare(PREPARED_AT_ONCE), wake)
             };
             self.end_done(done);
-            // It finds out whether only writeback makes room, before all of it is taken.
+            // The reclaim thread finds out whether only writeback makes room, before all room is taken.
             self.wake(wake | Wake::RECLAIM.when(is_low && (was_high || bio.is_none())));
             was_high = !is_low;
             let Some(bio) = bio else { return (None, next) };
@@ -582,7 +592,7 @@ impl Volume {
                 if !core.room.gives_up(core.engine.is_full(), now_ms()) {
                     return (self.lets_in_at(&core), next);
                 }
-                // It is in front again.
+                // `go_on_writing` has put the bio in front again.
                 core.deferred.pop()
             };
             if let Some(bio) = bio {

@@ -5,21 +5,21 @@
 use crate::engine::flight::{Doubts, Pending};
 use crate::format::BLOCK;
 use crate::host::{
-    arc, now_ms, spinlock, synchronize, Arc, BioSet, Device, EndIo, Error, Event, How, Pages, Result, Shared,
-    Sleep, SpinLock, Table, ENOMEM,
+    arc, now_ms, spinlock, wait_for_io_ends, Arc, BioSet, Device, EndIo, Error, Event, How, Pages, Result,
+    Shared, Sleep, SpinLock, Table, ENOMEM,
 };
 use crate::policy::lost::Word;
 use core::fmt;
 use core::ops::Deref;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
-/// Bios that are always there, whatever the memory: enough for each thread to go on.
+/// Bios that are always there, even when memory is short: enough for each thread to go on.
 const RESERVE: u32 = 4;
-/// The same for the workers of a queue: one is enough for them to go on by turns.
+/// The same for the workers of a queue: with one, they can go on by turns.
 const READERS_RESERVE: u32 = 1;
 
-/// Whom bios of our own are for. Who waits for one when memory is short waits for others of his kind, never for a device that
-/// he does not need.
+/// What bios of our own are for. When memory is short, a task that waits for a bio waits for others of its
+/// own kind, never for a device that it does not need.
 #[derive(Clone, Copy)]
 pub enum Pool {
     /// Threads.
@@ -30,7 +30,7 @@ pub enum Pool {
     Far,
 }
 
-/// Bits of what a tag stands for: I/O of the backing device, a read.
+/// Bits of the kind of a tag: I/O of the backing device, a read.
 const BACKING: u32 = 1;
 const READ: u32 = 2;
 
@@ -40,15 +40,15 @@ pub struct Disks {
     pub backing: Device,
     /// Where the log is.
     pub cache: Device,
-    /// Bios of our own, for threads; and for the others of [`Pool`].
+    /// Bios of our own for threads, and for the other kinds of [`Pool`].
     pub bios: BioSet,
     near: BioSet,
     far: BioSet,
-    /// Somebody waits for writeback.
+    /// A task waits for writeback.
     hurries: AtomicBool,
-    /// Whether what was written may be lost by an error of the backing device.
+    /// Whether an error of the backing device may have lost what was written to it.
     pub backing_doubts: Shared<Doubts>,
-    /// The same of the cache device.
+    /// The same for the cache device.
     pub cache_doubts: Shared<Doubts>,
 }
 
@@ -80,13 +80,13 @@ impl Disks {
 }
 
 impl Disks {
-    /// Whether nobody waits for what is written to the device: writeback has time, unless it hurries. For what is written to the
-    /// cache device somebody waits: an `fsync`, a write that needs room.
+    /// Whether no task waits for what is written to the device: writeback has time, unless it hurries. What
+    /// is written to the cache device always has a task that waits: an `fsync`, a write that needs room.
     fn is_background(&self, device: &Device) -> bool {
         device.id() == self.backing.id() && !self.hurries.load(Ordering::Relaxed)
     }
 
-    /// Somebody waits for writeback, or nobody does any more.
+    /// A task waits for writeback, or none does any more.
     pub fn set_hurry(&self, hurries: bool) {
         self.hurries.store(hurries, Ordering::Relaxed);
     }
@@ -109,25 +109,28 @@ pub struct Transfer {
     pub pages: Pages,
     pool: Pool,
     pending: Pending,
-    /// What has failed, by tag: an error number, 0 for nothing.
+    /// The error number of the I/O with each tag; 0 for no error.
     errors: Table<AtomicI32>,
-    /// Blocks of memory that the writes with this tag come from and that are not counted yet.
+    /// Blocks of memory that the writes with each tag come from and that are not counted yet.
     blocks: Table<AtomicU32>,
-    /// What has this tag, as [`Transfer::is`]: all of it that is under way at a time is of one kind, and of one device.
+    /// The kind of each tag, as set by [`Transfer::is`]: all I/O with one tag that is under way at a time is
+    /// of one kind and of one device.
     kinds: Table<AtomicU32>,
-    /// Tags that a read with this tag is for.
+    /// Number of tags that a read with this tag is for.
     tags: Table<AtomicU32>,
-    /// How many were written.
+    /// Number of blocks written.
     written: Shared<AtomicU64>,
-    /// Told of what has failed, before anybody else is.
+    /// Told of a failure before anything else is.
     backing_doubts: Shared<Doubts>,
     cache_doubts: Shared<Doubts>,
-    /// The last of what was under way has returned: several may share it, for one thread.
+    /// Notified when the last I/O that was under way has returned; several transfers of one thread may share
+    /// it.
     landed: Arc<Event>,
 }
 
 impl Transfer {
-    /// Memory of `blocks` blocks, for I/O with these devices; I/O other than flushes is tagged with a number below `blocks`.
+    /// Memory of `blocks` blocks, for I/O with these devices; I/O other than flushes is tagged with a number
+    /// below `blocks`.
     ///
     /// # Errors
     /// `ENOMEM`.
@@ -136,8 +139,8 @@ impl Transfer {
         Ok(OwnTransfer(Self::made(disks, Pool::Threads, blocks, written, Self::event()?)?))
     }
 
-    /// As [`Transfer::with_blocks`], for writeback; counts in `written` the blocks that writes have been done for, and tells
-    /// `landed` when nothing is under way any more.
+    /// As [`Transfer::with_blocks`], for writeback. Counts in `written` the blocks whose writes have
+    /// succeeded, and notifies `landed` when nothing is under way any more.
     ///
     /// # Errors
     /// `ENOMEM`.
@@ -150,7 +153,7 @@ impl Transfer {
         Ok(OwnTransfer(Self::made(disks, Pool::Threads, blocks, written, landed)?))
     }
 
-    /// What several transfers may have in common.
+    /// The event that several transfers may share.
     ///
     /// # Errors
     /// `ENOMEM`.
@@ -180,16 +183,17 @@ impl Transfer {
         })
     }
 
-    /// What is about to be sent with a tag: see [`Transfer::doubt`].
+    /// Notes the kind of what is about to be sent with a tag: see [`Transfer::doubt`].
     fn is(&self, tag: usize, disks: &Disks, device: &Device, is_read: bool) {
         let is_backing = device.id() == disks.backing.id();
         let kind = if is_backing { BACKING } else { 0 } | if is_read { READ } else { 0 };
         self.kinds[tag].store(kind, Ordering::Relaxed);
     }
 
-    /// What was tagged `tag` has failed. In any context.
+    /// An I/O tagged `tag` has failed: casts doubt on its device. In any context.
     fn doubt(&self, tag: usize, errno: i32) {
-        // Not told from the blocks, which the first of several writes with this tag has taken.
+        // `blocks` cannot tell a write from a read here: the first of several writes with this tag has taken
+        // the number.
         let kind = self.kinds[tag].load(Ordering::Relaxed);
         let doubts = if kind & BACKING != 0 { &self.backing_doubts } else { &self.cache_doubts };
         if kind & READ != 0 {
@@ -199,7 +203,7 @@ impl Transfer {
         }
     }
 
-    /// Forgets the failures of what has returned.
+    /// Forgets the failures of the I/O that has returned.
     pub fn reset(&self) {
         for error in self.errors.iter() {
             error.store(0, Ordering::Relaxed);
@@ -220,7 +224,7 @@ impl Transfer {
         disks.of(self.pool).read(device, sector, (&self.pages, offset, len), (self, tag));
     }
 
-    /// As [`Transfer::read`], of `blocks` whole blocks, each of which has a tag: from `tag` on.
+    /// As [`Transfer::read`], for `blocks` whole blocks, each of which has a tag of its own: from `tag` on.
     pub fn read_blocks(
         self: &Arc<Self>,
         disks: &Disks,
@@ -245,7 +249,7 @@ impl Transfer {
     ) {
         self.pending.begin();
         self.is(tag, disks, device, false);
-        // Several may have the same tag.
+        // Several writes may have the same tag.
         self.blocks[tag]
             .fetch_add((offset % BLOCK).saturating_add(len).div_ceil(BLOCK) as u32, Ordering::Relaxed);
         let how = How { fua, background: disks.is_background(device) };
@@ -264,43 +268,44 @@ impl Transfer {
         self.errors.len().saturating_sub(1)
     }
 
-    /// Whether all of it has returned.
+    /// Whether all I/O has returned.
     pub fn is_over(&self) -> bool {
         self.pending.is_over()
     }
 
-    /// Waits until all of it has returned.
+    /// Waits until all I/O has returned.
     pub fn wait(&self) {
         loop {
             let seen = self.landed.count();
             if self.pending.is_over() {
                 return;
             }
-            // Only a signal is an error, and none ends this kind of sleep.
+            // Only a signal is an error, and no signal ends this kind of sleep.
             let _ = self.landed.wait(seen, 1000, Sleep::Busy);
         }
     }
 
-    /// Notes that something tagged `tag` has failed. In any context.
+    /// Notes that an I/O tagged `tag` has failed. In any context.
     fn note(&self, tag: usize, errno: i32) {
         let Some(error) = self.errors.get(tag) else { return };
         let worst = |known| (known == 0 || Word::of(errno) < Word::of(known)).then_some(errno);
-        // An error means that what is there says at least as little.
+        // The update fails if the error noted there says as little or less about the medium; then that one is
+        // kept.
         let _ = error.fetch_update(Ordering::Relaxed, Ordering::Relaxed, worst);
     }
 
-    /// Forgets that what was tagged `tag` has failed, before it is tried again.
+    /// Forgets that the I/O tagged `tag` has failed, before it is tried again.
     pub fn forgive(&self, tag: usize) {
         self.errors[tag].store(0, Ordering::Relaxed);
     }
 
-    /// Whether all that was tagged `tag` since the last [`Transfer::reset`] went well.
+    /// Whether all I/O tagged `tag` since the last [`Transfer::reset`] has succeeded.
     pub fn is_ok(&self, tag: usize) -> bool {
         self.error(tag).is_none()
     }
 
-    /// The error of what was tagged `tag` and has failed since the last [`Transfer::reset`]. When several have, it is the one
-    /// of them that says least about the medium: see [`Word`].
+    /// The error of the I/O tagged `tag` that has failed since the last [`Transfer::reset`]. When several
+    /// have failed, it is the error that says least about the medium: see [`Word`].
     pub fn error(&self, tag: usize) -> Option<Error> {
         match self.errors[tag].load(Ordering::Relaxed) {
             0 => None,
@@ -308,10 +313,10 @@ impl Transfer {
         }
     }
 
-    /// Waits, says whether all since the last [`Transfer::reset`] went well, and resets.
+    /// Waits, returns whether all I/O since the last [`Transfer::reset`] has succeeded, and resets.
     ///
     /// # Errors
-    /// What has failed, as [`Transfer::error`] says it.
+    /// The worst failure, in the order of [`Transfer::error`].
     pub fn finish(&self) -> Result {
         self.wait();
         let worst =
@@ -321,10 +326,11 @@ impl Transfer {
     }
 }
 
-/// The hold on a [`Transfer`] of the thread that it belongs to.
+/// The owner's hold on a [`Transfer`].
 ///
-/// Each I/O has a hold too, and a thread that has waited for it may go on before the end of I/O has let go. The memory
-/// can only be freed where one may sleep, so the thread sees to it that its own hold is the last.
+/// Each I/O has a hold too, and a thread that has waited for the I/O may go on before the end of I/O has let
+/// go. The memory can only be freed where sleeping is allowed, so the thread sees to it that its own hold is
+/// the last.
 pub struct OwnTransfer(Arc<Transfer>);
 
 impl Deref for OwnTransfer {
@@ -336,21 +342,21 @@ impl Deref for OwnTransfer {
 
 impl Drop for OwnTransfer {
     fn drop(&mut self) {
-        synchronize();
+        wait_for_io_ends();
     }
 }
 
 /// Transfers of a block each, for workers to take and to give back.
 pub struct Transfers {
     all: Table<Arc<Transfer>>,
-    /// Bit `i` is set while nobody has number `i`.
+    /// Bit `i` is set while transfer number `i` is not taken.
     free: SpinLock<u32>,
-    /// One was given back.
+    /// A transfer was given back.
     given_back: Event,
 }
 
 impl Transfers {
-    /// So many transfers, at most 32.
+    /// Makes `n` transfers, at most 32.
     ///
     /// # Errors
     /// `ENOMEM`.
@@ -367,7 +373,8 @@ impl Transfers {
         })
     }
 
-    /// Lends one to `f`. There are as many as workers, or nearly, so that this waits for other workers at most.
+    /// Lends a transfer to `f`. There are as many as workers, or nearly, so that this waits for other workers
+    /// at most.
     pub fn with<R>(&self, f: impl FnOnce(&Arc<Transfer>) -> R) -> R {
         let i = loop {
             let seen = self.given_back.count();
@@ -393,14 +400,14 @@ impl Transfers {
 
 impl Drop for Transfers {
     fn drop(&mut self) {
-        // As for an `OwnTransfer`, once for all.
-        synchronize();
+        // As for an `OwnTransfer`, once for all of them.
+        wait_for_io_ends();
     }
 }
 
 impl EndIo for Transfer {
     fn end_io(&self, tag: usize, result: Result) {
-        // None for a read or a flush.
+        // 0 for a read or a flush.
         let blocks = self.blocks[tag].swap(0, Ordering::Relaxed);
         let tags = self.tags[tag].swap(1, Ordering::Relaxed) as usize;
         if let Err(e) = result {

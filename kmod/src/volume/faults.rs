@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What has gone wrong: counted, and told by the status, the kernel's log and device-mapper's events.
+//! What has gone wrong: counted, and reported by the status, the kernel's log and device-mapper's events.
 //!
-//! Whoever meets a fault counts it and notes what it means for the volume, in any context. The thread of this file says
-//! so to the world; nothing that I/O depends on waits for it, because an event takes a mutex whose holders may wait for
-//! memory.
+//! The context that meets a fault counts it and notes what it means for the volume; it may be any context.
+//! The health thread, in this file, reports it. Nothing that I/O depends on waits for this thread, because an
+//! event takes a mutex whose holders may wait for memory.
 //!
 //! # Invariants
 //! - What an event tells of is in the status before the event.
-//! - Every change of the state has an event and a line in the log, and so has the cache when it runs full and when it has
-//!   had room again for [`ROOM_MS`], and steering when it falls silent and when it is heard again, and a device that does not
-//!   answer and then does (`silence`). Errors that leave the state as it is have an event
-//!   each time a kind of them begins, and begins again after a minute; they have a line a second at most,
-//!   each kind for itself.
+//! - Every change of the state has an event and a line in the log. So has each of these: the cache runs full,
+//!   and has had room again for [`ROOM_MS`]; steering falls silent, and is heard again; a device does not
+//!   answer, and answers again (`silence`). Errors that leave the state as it is have an event a minute and a
+//!   line a second at most, each kind for itself.
 
 use super::Volume;
 use crate::host::{now_ms, should_stop, Events, Sleep};
@@ -26,7 +25,8 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 #[derive(Clone, Copy)]
 #[repr(usize)]
 pub enum Kind {
-    /// Blocks that could not be read from the cache device or did not match their checksum, in spite of a second try.
+    /// Blocks that could not be read from the cache device or did not match their checksum, in spite of a
+    /// second try.
     CacheRead,
     /// Writes to the cache device and flushes of it that failed, those included that went well when repeated.
     CacheWrite,
@@ -43,11 +43,11 @@ const LINE_MS: u64 = 1000;
 /// Errors of one kind have an event again after so many milliseconds.
 const AGAIN_MS: u64 = 60_000;
 
-/// The cache is not called full any more when it has had room for so many milliseconds: in a long burst it is full again and
-/// again.
+/// The cache is not called full any more when it has had room for so many milliseconds: in a long burst it
+/// gets full again and again.
 const ROOM_MS: u64 = 5000;
 
-/// Things that went wrong since the volume was created.
+/// What has gone wrong since the volume was created.
 #[derive(Default)]
 pub struct Faults {
     counts: [AtomicU64; KINDS],
@@ -57,9 +57,10 @@ pub struct Faults {
     pub read_again: AtomicU64,
     /// Bits of [`trouble`].
     trouble: AtomicU32,
-    /// How often somebody has asked for blocks to be given up that the medium says are lost.
+    /// How often the message `give_up` has come: it asks for blocks to be given up that the medium says are
+    /// lost.
     pub(super) give_ups: AtomicU64,
-    /// Lines about each kind.
+    /// When a line about each kind was logged.
     logged: [Seldom; KINDS],
 }
 
@@ -104,20 +105,20 @@ impl Fullness {
 
 impl Volume {
     /// Counts an error. In any context.
-    pub(super) fn fault(&self, kind: Kind) {
+    pub(super) fn count_fault(&self, kind: Kind) {
         self.faults.counts[kind as usize].fetch_add(1, Ordering::Relaxed);
         self.wake(Wake::ALARM);
     }
 
     /// Counts a dirty block that was given up.
-    pub(super) fn block_lost(&self) {
+    pub(super) fn count_lost_block(&self) {
         self.faults.lost.fetch_add(1, Ordering::Relaxed);
-        self.trouble(trouble::CACHE_READ, true);
+        self.note_trouble(trouble::CACHE_READ, true);
         self.wake(Wake::ALARM);
     }
 
     /// Notes that there is such `trouble`, or that there is none any more. In any context.
-    pub(super) fn trouble(&self, trouble: u32, is_there: bool) {
+    pub(super) fn note_trouble(&self, trouble: u32, is_there: bool) {
         let before = if is_there {
             self.faults.trouble.fetch_or(trouble, Ordering::Relaxed)
         } else {

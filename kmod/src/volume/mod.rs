@@ -1,26 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A volume: the engine behind its lock, the buffers and devices it decides about, and the threads that do what it
-//! decides.
+//! A volume: the engine behind its lock, the buffers and devices it decides about, and the threads that do
+//! what it decides.
 //!
 //! - `write`, `read`: what map does with a bio, and what is left of it to threads and workers.
-//! - `commit`: the thread that writes records and flushes, and ends who waited for that.
+//! - `commit`: the commit thread, which writes records and flushes, and ends the bios that wait for them.
 //! - `writeback`, `reclaim`: the threads that make room.
 //! - `resume`: from what is on the devices to a volume.
 //! - `disks`: I/O of our own.
-//! - `room`: whether there is room, and who is woken by what: the machine of `policy/room.rs`.
-//! - `steering`: what decides how much is written back: options, or nobody.
+//! - `errand`: what a bio is under way for.
+//! - `room`: whether there is room, and which event wakes which thread: the machine of `policy/room.rs`.
+//! - `steering`: what sets how much is written back: the options, or the built-in policy.
 //! - `sleep`: the machine hibernates.
-//! - `faults`: what has gone wrong, and the thread that says so.
+//! - `faults`: what has gone wrong, and the health thread, which reports it.
 //! - `silence`: whether the devices answer at all.
-//! - `report`: what the segments are, for people to look at.
+//! - `report`: the state of the segments, for display.
 //!
-//! Locks: `core` is a spinlock that is held for one call of the engine at a time and never while I/O is submitted or
-//! data are copied. `writeback_busy` and `reclaim_busy` are held by their threads while these work, so that a suspend
-//! can wait for them. Threads are woken in one place, `Volume::wake`, mostly for what the machine in `core.room` says.
+//! Locks: `core` is a spinlock that is held for one call of the engine at a time and never while I/O is
+//! submitted or data are copied. `writeback_busy` and `reclaim_busy` are held by their threads while these
+//! work, so that a suspend can wait for them. Threads are woken in one place, `Volume::wake`, mostly for what
+//! the machine in `core.room` says.
 
 mod commit;
 mod disks;
+mod errand;
 mod faults;
 mod read;
 mod reclaim;
@@ -35,22 +38,24 @@ mod write;
 mod writeback;
 
 pub use disks::{Disks, OwnTransfer, Pool, Transfer, Transfers};
+pub use errand::Errand;
 pub use faults::Kind;
 pub use read::Reader;
 pub use resume::open;
 pub use steering::Unsteered;
 use writeback::Pantry;
 
-use crate::engine::bypass::{Bypass, Tag};
-use crate::engine::checks::{Checks, Generation};
+use crate::engine::audit::Broken;
+use crate::engine::bypass::Bypass;
+use crate::engine::checks::Checks;
 use crate::engine::flight::Flights;
 use crate::engine::map::Span;
 use crate::engine::{Chains, Engine, State};
-use crate::format::{Checkpoint, Superblock, BLOCK, BLOCK_SECTORS};
+use crate::format::{Checkpoint, Segment, Seq, Slot, Superblock, BLOCK, BLOCK_SECTORS};
 use crate::host::{
-    arc, boxed, mutex, now_ms, spinlock, synchronize, Arc, Asleep, BioList, BioQueue, BioStack, Box,
-    Counters, Cursor, Event, Events, List, Mutex, Pages, QueueKind, Result, Service, Shared, Sleep, SpinLock,
-    Table, Thread, Work, EBUSY, EIO,
+    arc, boxed, mutex, now_ms, spinlock, wait_for_io_ends, Arc, Asleep, BioList, BioQueue, BioStack, Box,
+    Counters, Event, Events, List, Mutex, Pages, QueueKind, Result, Service, Shared, Sleep, SpinLock, Table,
+    Thread, Work, EBUSY, EIO, LOOKS_FOR_BUGS,
 };
 use crate::interface::status::{count, Counters as Counted};
 use crate::interface::table::Options;
@@ -65,55 +70,16 @@ use silence::Silences;
 use sleep::Depth;
 use steering::Steering;
 
-/// RAM buffers of a volume, each the size of a segment: at most 1/2048 of the cache, which is 2 bytes for each block of 4 KiB,
-/// and of a small cache as many as keep a device busy. More would take up a longer burst, but only as fast as it can be copied.
+/// RAM buffers of a volume, each the size of a segment: at most 1/2048 of the cache, which is 2 bytes for
+/// each block of 4 KiB. A small cache gets as many as keep a device busy. More buffers would absorb a longer
+/// burst, but only as fast as it can be copied.
 fn nr_buffers(sb: &Superblock) -> u8 {
     (sb.nr_segments / 2048).clamp(4, 16) as u8
 }
 
-/// So many blocks in bytes.
+/// Bytes of a number of blocks.
 fn bytes(blocks: u32) -> usize {
     (blocks as usize).saturating_mul(BLOCK)
-}
-
-/// What the target keeps beside each bio.
-#[derive(Clone, Copy, Default)]
-pub struct PerBio {
-    /// A write: how far its data are copied. A read from the cache device: where its data begin. A read that workers put
-    /// together: how far it is.
-    at: Option<Cursor>,
-    /// A write: sectors that are copied.
-    done: u32,
-    /// A read from the cache device: first slot and number of blocks, and as of when.
-    slot: u32,
-    blocks: u32,
-    generation: Generation,
-    /// A flush or FUA write: what must become durable.
-    seq: u64,
-    /// A read from the cache device: its first sector; the bio itself has forgotten that when it returns. A read that workers
-    /// put together: the first sector that is not read yet, and how many there are.
-    sector: u64,
-    left: u32,
-    /// It has been to the cache device, and came back wrong.
-    again: bool,
-    /// The device that it was sent to, as it is.
-    sent: Sent,
-    /// A write that goes around the cache: which one of those it is, and whether it was one with FUA before.
-    bypass: Tag,
-    fua: bool,
-    /// What had failed on the backing device before it was sent.
-    doubts: u32,
-}
-
-/// Where a bio is while it is neither ours nor ended.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Sent {
-    #[default]
-    Nowhere,
-    Backing,
-    Cache,
-    /// Around the cache.
-    Bypass,
 }
 
 /// What the lock protects.
@@ -121,26 +87,27 @@ struct Core {
     engine: Engine,
     /// Delays writes while only writeback makes room.
     pace: Pace,
-    /// Who makes room, who gives up, and who is woken by what. See `room`.
+    /// Which thread makes room, when a write gives up, and which event wakes which thread. See `room`.
     room: Machine,
     /// Flushes and FUA writes whose data are in the log, until it is durable up to them.
-    waiting: BioList<PerBio>,
+    waiting: BioList<Errand>,
     /// Writes that found no room.
-    deferred: BioList<PerBio>,
+    deferred: BioList<Errand>,
     /// Reads of a volume that is blind: see `sleep`.
-    held: BioList<PerBio>,
+    held: BioList<Errand>,
 }
 
 impl Core {
-    /// What `f` answers, and whether there is something to do for the commit thread by that. What there was before is no reason to
-    /// wake it: it may have to wait until that can be done, and whoever it wakes then must not wake it again.
+    /// Returns the result of `f`, and whether `f` gave the commit thread something to do. Work that was there
+    /// before is no reason to wake the commit thread: it may have to wait until that work can be done, and a
+    /// thread that it wakes then must not wake it again.
     fn adds_work<R>(&mut self, f: impl FnOnce(&mut Engine) -> R) -> (R, bool) {
         let before = self.engine.has_work();
         let result = f(&mut self.engine);
         (result, !before && self.engine.has_work())
     }
 
-    // Not inlined: it goes to its place from the stack.
+    // Not inlined: the value is moved from the stack to its place.
     #[inline(never)]
     fn locked(engine: Engine) -> Result<SpinLock<Self>> {
         let (pace, waiting) = (Pace::default(), BioList::new());
@@ -166,17 +133,17 @@ impl Core {
     }
 }
 
-/// What bios look at on their way, and what changes rarely. In lines of memory that nothing else is in, so that no processor has
-/// to fetch them again because another one has counted something, or has taken a lock.
+/// What bios look at on their way, and what changes rarely. These fields have cache lines of their own, so
+/// that no processor fetches them again because another processor has counted something or has taken a lock.
 #[repr(align(128))]
 struct Flags {
-    /// What is to be seen of the machine without the lock: see `room`.
+    /// What can be seen of the machine without the lock: see `room`.
     room: AtomicU32,
-    /// Nobody works for the volume any more.
+    /// No thread works for the volume any more.
     over: AtomicBool,
     /// Whether the machine hibernates.
     depth: Depth,
-    /// The backing device does much at a time: see [`crate::engine::around`].
+    /// The backing device does much at a time: see [`crate::engine::bypass`].
     wide: AtomicBool,
 }
 
@@ -186,9 +153,9 @@ pub struct Volume {
     steering: Steering,
     checks: Shared<Checks>,
     bypass: Shared<Bypass>,
-    /// Writes that came back from there with an error: the log has to take them.
-    bounced: BioStack<PerBio>,
-    /// Until then none is sent there, in milliseconds since boot.
+    /// Writes that went around the cache and came back with an error: the log has to take them.
+    bounced: BioStack<Errand>,
+    /// No write goes around the cache before this time, in milliseconds since boot.
     bypass_from_ms: AtomicU64,
     chains: Shared<Chains>,
     /// First sector on the cache device of slot 0.
@@ -197,14 +164,14 @@ pub struct Volume {
     buffers: Table<Pages>,
     /// What the commit thread has submitted.
     flights: Flights,
-    /// The commit thread's, for what it has to write again.
+    /// The commit thread's memory for the records that it writes again.
     again: OwnTransfer,
-    /// What has become of it. Held while something is sent, so that one at a time does that.
+    /// State of each submitted record and flush. The task that holds this lock is the only sender.
     attempts: Mutex<Attempts>,
     /// Flushes and FUA writes that wait for the commit that is under way.
-    riders: BioStack<PerBio>,
-    /// Those whose commit is over, and who are to be ended.
-    arrived: BioStack<PerBio>,
+    riders: BioStack<Errand>,
+    /// Riders whose commit is over, and which are to be ended.
+    arrived: BioStack<Errand>,
     core: SpinLock<Core>,
     /// The commit thread has something to do.
     commit: Event,
@@ -216,12 +183,12 @@ pub struct Volume {
     far: Readers,
     writeback: Event,
     reclaim: Event,
-    /// Something has come about that somebody may wait for: durability, room, cleanliness.
+    /// Notified when durability, room or cleanliness has advanced, for tasks that wait for one of these.
     progress: Event,
     pantry: Pantry,
     writeback_busy: Mutex<()>,
     reclaim_busy: Mutex<()>,
-    /// So many wait for that whom nobody can see otherwise.
+    /// Number of tasks that wait for `reclaim_busy`: the mutex itself does not show them.
     reclaim_wanted: AtomicU32,
     /// For the checkpoint of a suspend; under `reclaim_busy`.
     spare: OwnTransfer,
@@ -230,20 +197,19 @@ pub struct Volume {
     written_back: Shared<AtomicU64>,
     /// The segments that are being written back: the first in the upper half, and how many.
     writing: AtomicU64,
-    /// What blocks were read and written, by the bits of [`count`]. Behind them [`FLUSHES`],
-    /// [`MAPPED`] and [`AROUND`].
+    /// Blocks read and written, by the bits of [`count`]. Behind them [`FLUSHES`], [`MAPPED`] and [`AROUND`].
     counts: Counters,
-    /// What of them does not count any more.
+    /// The values of `counts` when these were cleared last: they do not count any more.
     cleared: [AtomicU64; COUNTS],
     /// Whether the devices answer.
     silences: Silences,
     /// What has gone wrong.
     pub faults: Faults,
-    /// There is something to say about `faults`.
+    /// There is something new to report in `faults`.
     alarm: Event,
 }
 
-/// A volume, and who works for it until [`Running::stop`].
+/// A volume, and the threads and workers that serve it until [`Running::stop`].
 pub struct Running {
     /// The volume.
     pub volume: Arc<Volume>,
@@ -251,14 +217,15 @@ pub struct Running {
     _asleep: Asleep,
 }
 
-/// Who works for a volume.
+/// The threads and workers of a volume.
 #[derive(Default)]
 struct Crew {
     threads: List<Thread>,
     readers: List<Service<Reader>>,
 }
 
-// What each thread works with is made before the volume is live: who then waits for memory may be waiting for the thread.
+// What each thread works with is allocated before the volume is live: a thread that waits for memory later
+// may wait for memory that only its own work frees.
 struct Committer(Arc<Volume>);
 struct Writeback(Arc<Volume>, writeback::Tools);
 struct Reclaimer(Arc<Volume>, reclaim::Tools);
@@ -286,8 +253,9 @@ impl Work for Herald {
 }
 
 impl Volume {
-    /// A volume for which nobody works yet.
-    // Not inlined: what goes to its place from the stack is much, and threads are started behind it.
+    /// A volume for which no thread works yet.
+    // Not inlined: much is moved from the stack to its place, and threads are started further down the same
+    // stack.
     #[inline(never)]
     fn new(disks: Arc<Disks>, engine: Engine, options: Options) -> Result<Arc<Self>> {
         let nr_readers = nr_readers(engine.superblock());
@@ -301,7 +269,7 @@ impl Volume {
             bounced: BioStack::new(),
             bypass_from_ms: AtomicU64::new(0),
             chains: engine.chains(),
-            first_sector: engine.slot_sector(0),
+            first_sector: engine.slot_sector(Slot(0)),
             segment_blocks: engine.superblock().segment_blocks,
             buffers,
             flights,
@@ -340,8 +308,8 @@ impl Volume {
     }
 }
 
-/// What a thread works with, in its place.
-// Not inlined: it goes there from the stack.
+/// Allocates what a thread works with.
+// Not inlined: the value is moved from the stack to its place.
 #[inline(never)]
 fn work<W: Work>(make: impl FnOnce() -> Result<W>) -> Result<Box<W>> {
     boxed(make()?)
@@ -355,7 +323,7 @@ impl Running {
     pub fn start(disks: Arc<Disks>, events: Events, engine: Engine, options: Options) -> Result<Self> {
         let volume = Volume::new(disks, engine, options)?;
         let crew = mutex!(Crew::default(), "writeboost_crew")?;
-        // Dropped, it stops those that there are.
+        // Dropping `running` stops the threads that have been started.
         let running = Self { volume: volume.clone(), crew, _asleep: Asleep::new(volume.clone())? };
         let mut crew = running.crew.lock();
         for service in Reader::begin(&volume)? {
@@ -365,7 +333,7 @@ impl Running {
         let reclaim = work(|| Ok(Reclaimer(volume.clone(), volume.reclaim_tools()?)))?;
         let (commit, health) =
             (work(|| Ok(Committer(volume.clone())))?, work(|| Ok(Herald(volume.clone(), events)))?);
-        // The committer first, and so stopped last: it is the one that the others wait for.
+        // The commit thread is started first, and so is stopped last: the others wait for it.
         crew.threads.push(Thread::run(commit, c"wb_commit")?)?;
         crew.threads.push(Thread::run(health, c"wb_health")?)?;
         crew.threads.push(Thread::run(writeback, c"wb_writeback")?)?;
@@ -374,8 +342,9 @@ impl Running {
         Ok(running)
     }
 
-    /// Stops who works for the volume, ends with an error whatever bios it has still, and waits until nothing is under way that
-    /// could refer to it. There are such bios only when the device is removed by force.
+    /// Stops the threads and workers, ends the bios that the volume still has with an error, and waits until
+    /// nothing is under way that could refer to the volume. There are such bios only when the device is
+    /// removed by force.
     pub fn stop(&self) {
         let mut crew = self.crew.lock();
         while let Some(service) = crew.readers.pop() {
@@ -385,8 +354,9 @@ impl Running {
             drop(thread);
         }
         self.volume.end_what_is_left();
-        synchronize();
-        // Of those that had returned by then some may have been put there just behind that.
+        wait_for_io_ends();
+        // A bio that returned before `synchronize` may have been put into `bounced` after `end_what_is_left`
+        // had emptied it.
         self.volume.end_bounced();
     }
 }
@@ -397,17 +367,17 @@ impl Drop for Running {
     }
 }
 
-/// Behind the counters of blocks, flushes and FUA writes taken.
+/// Index of the counter of flushes and FUA writes taken; it is behind the counters of blocks.
 const FLUSHES: u32 = count::NUMBER as u32;
-/// And bios other than flushes that were mapped.
+/// Index of the counter of mapped bios other than flushes.
 const MAPPED: u32 = FLUSHES + 1;
-/// And blocks that were written around the cache.
+/// Index of the counter of blocks that were written around the cache.
 const AROUND: u32 = MAPPED + 1;
 const COUNTS: usize = AROUND as usize + 1;
 
 impl Volume {
-    /// Counts each block that some sectors, which are not none, are in: `what` bits of [`count`] it is.
-    fn count(&self, what: u32, sector: u64, sectors: u64) {
+    /// Counts each block that the sectors lie in, with the bits `what` of [`count`]. `sectors` is not 0.
+    fn count_blocks(&self, what: u32, sector: u64, sectors: u64) {
         let end = sector.saturating_add(sectors);
         let touched = end.div_ceil(BLOCK_SECTORS).saturating_sub(sector / BLOCK_SECTORS);
         let whole = (end / BLOCK_SECTORS).saturating_sub(sector.div_ceil(BLOCK_SECTORS));
@@ -419,12 +389,12 @@ impl Volume {
         }
     }
 
-    /// Bios other than flushes that were mapped so far: how writeback knows that the volume is idle.
+    /// Bios other than flushes that were mapped so far. Writeback sees by this that the volume is idle.
     fn mapped(&self) -> u64 {
         self.counts.sum(MAPPED)
     }
 
-    /// How often it was counted since the counters were cleared.
+    /// Value of counter `i` since the counters were cleared.
     fn counted(&self, i: u32) -> u64 {
         let cleared = self.cleared.get(i as usize).map_or(0, |c| c.load(Ordering::Relaxed));
         self.counts.sum(i).saturating_sub(cleared)
@@ -474,11 +444,11 @@ impl Volume {
     /// The segments that are being written back.
     fn writing(&self) -> Span {
         let writing = self.writing.load(Ordering::Relaxed);
-        Span { first: (writing >> 32) as u32, count: writing as u32 }
+        Span { first: Segment((writing >> 32) as u32), count: writing as u32 }
     }
 
     fn set_writing(&self, span: Span) {
-        self.writing.store(u64::from(span.first) << 32 | u64::from(span.count), Ordering::Relaxed);
+        self.writing.store(u64::from(span.first.0) << 32 | u64::from(span.count), Ordering::Relaxed);
     }
 
     /// How the cache is doing.
@@ -497,8 +467,8 @@ impl Volume {
     }
 
     /// First sector on the cache device of the block in `slot`; without the lock.
-    fn slot_sector(&self, slot: u32) -> u64 {
-        u64::from(slot).saturating_mul(BLOCK_SECTORS).saturating_add(self.first_sector)
+    fn slot_sector(&self, slot: Slot) -> u64 {
+        u64::from(slot.0).saturating_mul(BLOCK_SECTORS).saturating_add(self.first_sector)
     }
 
     /// The devices.
@@ -532,7 +502,7 @@ impl Volume {
         self.wait_durable(seq, sleep)
     }
 
-    fn wait_durable(&self, seq: u64, sleep: Sleep) -> Result {
+    fn wait_durable(&self, seq: Seq, sleep: Sleep) -> Result {
         loop {
             let seen = self.progress.count();
             {
@@ -548,24 +518,27 @@ impl Volume {
         }
     }
 
-    /// Writes back everything that has been written so far, and waits until that has left the log: all of it, if nothing is
-    /// written meanwhile.
+    /// Writes back everything that has been written so far, and waits until that has left the log: all of the
+    /// log, if nothing is written meanwhile.
     ///
     /// # Errors
-    /// `ERESTARTNOHAND` after a signal, `EBUSY` when the volume is suspended, `EIO` when it cannot be done: then what is dirty stays so.
+    /// `ERESTARTNOHAND` after a signal, `EBUSY` when the volume is suspended, `EIO` when it cannot be done:
+    /// then dirty blocks stay dirty.
     pub fn drain(&self) -> Result {
-        // Before it waits for anybody.
+        // Checked before the wait for `reclaim_busy`.
         if self.glance().is_leaving() {
             return Err(EBUSY);
         }
         let begun = {
-            // No relocation is under way. Those that come later know of the drain, and not of what has failed before.
+            // With the mutex held no relocation is under way. Later relocations know of the drain, and of no
+            // earlier failure.
             self.reclaim_wanted.fetch_add(1, Ordering::Relaxed);
             let _busy = self.reclaim_busy.lock();
             self.reclaim_wanted.fetch_sub(1, Ordering::Relaxed);
             let mut core = self.core.lock();
-            // Not for what is written from now on, or it would never end while somebody writes. As relocation rests during a
-            // drain, what was written before lies in these records until it is written back.
+            // The goal excludes later writes, or the drain would never end while writes arrive. Relocation
+            // rests during a drain, so what was written before lies in these records until it is written
+            // back.
             let goal = core.engine.flush();
             self.tell(&mut core, |room| room.drain_begins(goal))
         };
@@ -600,7 +573,7 @@ impl Volume {
         }
     }
 
-    /// There is going to be a suspend, or not after all.
+    /// A suspend is going to come, or not after all.
     pub fn set_leaving(&self, leaving: bool) {
         self.happens(if leaving { Room::leaves } else { Room::stays });
     }
@@ -611,31 +584,48 @@ impl Volume {
             log_err!("{}: what was written last is not on the cache device, which has failed", &*self.disks);
         }
         self.happens(Room::suspends);
-        // Whoever works holds one of these, and sees that before the next step.
+        // A thread that works holds one of these mutexes, and checks for a suspend before its next step.
         drop(self.writeback_busy.lock());
         let _busy = self.reclaim_busy.lock();
         if self.flags.depth.is_resting() {
-            // The machine hibernates.
+            // The machine hibernates: no checkpoint is written.
             return;
         }
         self.core.lock().engine.forgive_slots();
-        // A volume may lie for years now. With this, a record that rots meanwhile is seen to be missing; without, it would
-        // look like the end of the log. A checkpoint may rot, too: there are two that say so.
+        // A volume may lie for years now. With this checkpoint, a record that rots meanwhile is seen to be
+        // missing; without it, the record would look like the end of the log. A checkpoint may rot, too:
+        // there are two that say how far the log is durable.
         loop {
             let checkpoint = self.core.lock().engine.note_durable();
             let Some(checkpoint) = checkpoint else { break };
-            self.write_checkpoint(&self.spare, &checkpoint);
+            self.write_checkpoint_or_fail(&self.spare, &checkpoint);
         }
         self.blank_stale(&self.spare);
+        if LOOKS_FOR_BUGS {
+            let audit = self.audit();
+            if let Err(broken) = audit {
+                log_err!("{}: BUG: an invariant does not hold: {}", &*self.disks, broken);
+            }
+            debug_assert_eq!(audit, Ok(()));
+        }
     }
 
-    /// Whether writeback, relocation and the tail have to rest. To be asked with the mutex of that kind of work.
+    /// Checks the engine's invariants, with the lock held for as long as that takes.
+    ///
+    /// # Errors
+    /// The first one that does not hold.
+    pub fn audit(&self) -> core::result::Result<(), Broken> {
+        self.core.lock().engine.audit()
+    }
+
+    /// Whether writeback, relocation and the tail have to rest. The caller holds the mutex of that kind of
+    /// work.
     fn rests(&self) -> bool {
         self.glance().is_suspended() || self.flags.depth.is_resting()
     }
 
-    /// Writes a checkpoint. Says whether it could.
-    fn write_checkpoint(&self, t: &Arc<Transfer>, checkpoint: &Checkpoint) -> bool {
+    /// Writes a checkpoint. If that fails, the log has failed. Returns whether it succeeded.
+    fn write_checkpoint_or_fail(&self, t: &Arc<Transfer>, checkpoint: &Checkpoint) -> bool {
         let ok = self.insist_on_checkpoint(t, checkpoint).is_ok();
         self.core.lock().engine.checkpointed(ok);
         if !ok {
@@ -647,21 +637,21 @@ impl Volume {
         ok
     }
 
-    /// Nobody works any more: ends the bios that wait for something.
+    /// Ends the bios that wait for something, once no thread works any more.
     fn end_what_is_left(&self) {
         self.flags.over.store(true, Ordering::SeqCst);
         let (waiting, deferred, held) = {
             let mut core = self.core.lock();
             (core.waiting.take(), core.deferred.take(), core.held.take())
         };
-        // Dropped, each ends with an error.
+        // Each bio ends with an error when it is dropped.
         drop([waiting, deferred, held, self.riders.take()]);
         self.end_bounced();
-        // The commit of these is over, and well.
+        // The commit of these bios has succeeded.
         self.end_arrived();
     }
 
-    /// Ends what nobody puts into the log any more. In any context.
+    /// Ends the bounced writes, which no thread puts into the log any more. In any context.
     fn end_bounced(&self) {
         drop(self.bounced.take());
     }

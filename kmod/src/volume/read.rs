@@ -3,45 +3,55 @@
 //! Reads: from RAM at once, from one device by sending the bio there, and the rest by workers.
 //!
 //! # Invariants
-//! - Nothing from the cache device is served unless it has matched its checksum in a segment that was not opened again since
-//!   the lookup: see [`checks`](crate::engine::checks). Nobody waits for a read: what has lost its segment is looked up again.
-//! - A read from the cache device is an error only when memory that nobody else can change was looked at. What a device
-//!   put into the caller's own pages may be changed there by the caller before it is checked, which is no fault of the
-//!   device: a worker reads it again into pages of its own, checks it there, and copies.
-//! - A block that is clean is on the backing device too. When it cannot be read from the cache device, it is forgotten
-//!   there, and read from the backing device. A dirty one is never: an older version would come back.
-//! - Once a bio is in a queue it belongs to the worker that takes it: who has put it there does not touch it any more.
+//! - Data from the cache device are served only if they have matched their checksum in a segment that was not
+//!   opened again since the lookup: see [`checks`](crate::engine::checks). Nothing waits for a read: a read
+//!   whose segment was opened again has *lost its segment*, and is looked up again.
+//! - A read from the cache device is an error only when memory that no other party can change was looked at.
+//!   The caller may change its own pages after the device has written to them and before they are checked,
+//!   which is no fault of the device. So a worker reads the data again into pages of its own, checks them
+//!   there, and copies.
+//! - A clean block is on the backing device too. When it cannot be read from the cache device, the cache
+//!   forgets it, and it is read from the backing device. A dirty block is never forgotten: an older version
+//!   would come back.
+//! - A bio in a queue belongs to the worker that takes it: the task that has put it there does not touch it
+//!   any more.
 //!
-//! # Who waits for whom
-//! What a bio cannot get by being sent to one device is put together by workers, block by block, in memory of their own and
-//! allocated beforehand. There are three queues, each of which is served in the order in which bios came to it:
+//! # Queues, and what waits for what
+//! A bio that cannot be served by sending it to one device is put together by workers, block by block, in
+//! memory of their own that was allocated beforehand. There are three queues, each of which is served in the
+//! order in which bios came to it:
 //!
-//! - `checking`: large reads that have come well from the cache device, in an interrupt that must not take long. Their workers
-//!   compare checksums and do no I/O, so that this queue never stands still.
-//! - `near`: parts of blocks, blocks in several places, what lies in the caller's memory in a way that the cache device would
-//!   refuse, and what has come back wrong or has lost its segment. Its workers read from RAM and from the cache device. Where a block needs the backing device, the bio goes on to
-//! - `far`, whose workers read one block of it and put it back to `near`. So whoever needs the cache device only does
-//!   not wait for the backing device, even when that does not answer for hours.
+//! - `checking`: large reads that have come well from the cache device, in an interrupt that must not take
+//!   long. Their workers compare checksums and do no I/O, so this queue never stands still.
+//! - `near`: parts of blocks, blocks in several places, reads whose memory the cache device would refuse for
+//!   how it lies, and reads that came back wrong or have lost their segment. The workers read from RAM and
+//!   from the cache device. When a block needs the backing device, the bio goes on to `far`.
+//! - `far`: the workers read one block of the bio from the backing device and put the bio back to `near`. So
+//!   a bio that needs the cache device only does not wait for the backing device, even when that does not
+//!   answer for hours.
 //!
-//! Each queue has up to [`MOST_READERS`] workers, which do one I/O each at a time: one slow read holds up one of them.
-//! A bio has a worker for [`TURN`] blocks and goes to the end of the queue then, and so it does after each block that
-//! has made trouble. So with `n` bios before him, nobody waits for more than `n * TURN` I/Os divided by the workers, however large
-//! the others' are, and whoever makes the device's data look wrong, by writing to memory that he reads to, has them read again at
-//! his turn only. A cache device of which one stretch does not answer takes a worker for each bio of that stretch that is in the
-//! queue, for as long as it lets one block wait, and not for as long as it lets the bio.
+//! Each queue has up to [`MOST_READERS`] workers, which do one I/O each at a time: one slow read holds up one
+//! of them. A worker serves a bio for [`TURN`] blocks. Then the bio goes to the end of the queue, as it does
+//! after each block that has made trouble. So a bio with `n` bios before it waits for `n * TURN` I/Os at
+//! most, divided by the workers, however large the other bios are. A user that makes the device's data look
+//! wrong, by writing to memory that is read to, has them read again at the turns of that bio only. When one
+//! stretch of the cache device does not answer, each bio of that stretch in the queue takes a worker, for as
+//! long as the device lets one block wait, and not for as long as it lets the bio wait.
 //!
-//! A read that has lost its segment ends: it was the bio of a user the first time, which is as slow as the limits of its owner
-//! make it, and from then on it is read by I/O of our own, one block at a time. To lose that too, the log has to come all the way
-//! round during one such I/O; and the lookup that follows finds the block on the backing device, where nothing is
-//! lost, unless somebody has written it once more meanwhile. So it goes on only while the block is overwritten and the log
-//! comes round faster than the device reads one block, each time.
+//! A read that has lost its segment comes to an end. The first time it was the bio of a user, which is as
+//! slow as the limits of its owner make it. From then on it is read by I/O of our own, one block at a time.
+//! To lose the segment again, the log has to come all the way round during one such I/O; and the lookup that
+//! follows finds the block on the backing device, where nothing is lost, unless the block was written once
+//! more meanwhile. So the read goes on only while, each time, the block is overwritten and the log comes
+//! round faster than the device reads one block.
 
+use super::errand::{Assemble, CacheRead};
 use super::faults::{trouble, Kind};
-use super::{Disks, PerBio, Pool, Sent, Transfer, Transfers, Volume, MAPPED};
+use super::{Disks, Errand, Pool, Transfer, Transfers, Volume, MAPPED};
 use crate::engine::checks::Verdict;
 use crate::engine::read::{Piece, Pieces, Run};
 use crate::engine::Part;
-use crate::format::{Superblock, BLOCK, BLOCK_SECTORS, SECTOR};
+use crate::format::{Slot, Superblock, BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::host::{
     arc, crc32c, may_take_long, not_supported, now_ms, Arc, Bio, BioQueue, Cursor, Mapping, Outcome,
     QueueKind, Result, Returned, Serve, Service, EAGAIN, EIO,
@@ -53,20 +63,20 @@ use core::sync::atomic::Ordering;
 
 /// Blocks of a bio that a worker reads before it takes the next bio.
 const TURN: u32 = 4;
-/// Blocks of which checksums are compared where the end of a read comes, even in an interrupt: 64 KiB, some microseconds.
+/// Blocks whose checksums are compared where a read ends, even in an interrupt: 64 KiB, some microseconds.
 const CHECKED_AT_ONCE: u32 = 16;
-/// Workers of the queue in which they are compared otherwise.
+/// Workers of the queue `checking`, which compares the checksums of larger reads.
 pub(super) const CHECKERS: u32 = 8;
 /// Workers of each of the other queues, each with a block of memory, at least and at most.
 const LEAST_READERS: u32 = 4;
 const MOST_READERS: u32 = 16;
 
-/// One for each 64 segments, which is 32 MiB.
+/// One worker for each 64 segments, which are 32 MiB.
 pub(super) fn nr_readers(sb: &Superblock) -> u32 {
     (sb.nr_segments / 64).clamp(LEAST_READERS, MOST_READERS)
 }
 
-/// A queue of reads, and what its workers read to.
+/// A queue of reads, and the memory that its workers read to.
 pub struct Readers {
     queue: Arc<BioQueue<Reader>>,
     transfers: Transfers,
@@ -74,7 +84,7 @@ pub struct Readers {
 
 impl Readers {
     /// Has a worker read what `bio` wants.
-    pub(super) fn push(&self, bio: Bio<PerBio>) {
+    pub(super) fn push(&self, bio: Bio<Errand>) {
         self.queue.push(bio);
     }
 
@@ -106,7 +116,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// The workers of all queues begin.
+    /// Starts the workers of all queues.
     pub(super) fn begin(volume: &Arc<Volume>) -> Result<[Service<Self>; 3]> {
         let reader = |task| arc(Self { volume: volume.clone(), task });
         let [check, near, far] = [reader(Task::Check)?, reader(Task::ReadNear)?, reader(Task::ReadFar)?];
@@ -119,9 +129,9 @@ impl Reader {
 }
 
 impl Serve for Reader {
-    type PerBio = PerBio;
+    type PerBio = Errand;
 
-    fn serve(&self, bio: Bio<PerBio>) {
+    fn serve(&self, bio: Bio<Errand>) {
         match self.task {
             Task::Check => self.volume.check_late(bio),
             Task::ReadNear => self.volume.read_near(bio),
@@ -130,11 +140,11 @@ impl Serve for Reader {
     }
 }
 
-/// What has become of a part of a block that was to be read.
+/// The result of reading a part of a block.
 enum Got {
-    /// It is where it should be.
+    /// The data are where they should be.
     All,
-    /// It is somewhere else by now: another lookup finds it.
+    /// The data are somewhere else by now: another lookup finds them.
     Elsewhere,
     /// The backing device is needed for it, and was not asked.
     NeedsBacking,
@@ -142,11 +152,12 @@ enum Got {
 
 impl Volume {
     /// Takes a read.
-    pub fn read(&self, mut bio: Mapping<'_, PerBio>) -> Outcome<PerBio> {
+    pub fn read(&self, mut bio: Mapping<'_, Errand>) -> Outcome<Errand> {
         self.counts.add(MAPPED, 1);
         let (sector, sectors) = (bio.sector(), bio.sectors());
         let mut at = bio.start();
-        // They hold it, or end it when it has just turned out that the devices are somebody else's.
+        // The workers hold the read, or end it when it has just turned out that another system has used the
+        // devices.
         if self.flags.depth.serves_nothing() {
             bio.accept(sectors);
             return self.read_by_workers(bio, at, sector, sectors as u32, true);
@@ -160,8 +171,8 @@ impl Volume {
             match run {
                 Run::Backing(n) if done == 0 => {
                     bio.accept(n);
-                    self.count(0, sector, n);
-                    bio.data().sent = Sent::Backing;
+                    self.count_blocks(0, sector, n);
+                    *bio.data() = Errand::BackingRead;
                     bio.remap(&self.disks.backing, sector);
                     return Outcome::Remapped(bio.into_bio());
                 }
@@ -171,15 +182,9 @@ impl Volume {
                     if !bio.fits(&self.disks.cache) {
                         return self.read_by_workers(bio, at, sector, sectors as u32, true);
                     }
-                    self.count(count::HIT, sector, sectors);
-                    let start = bio.start();
-                    let data = bio.data();
-                    data.at = Some(start);
-                    data.slot = slot;
-                    data.blocks = blocks;
-                    data.generation = generation;
-                    data.sector = sector;
-                    data.sent = Sent::Cache;
+                    self.count_blocks(count::HIT, sector, sectors);
+                    let at = bio.start();
+                    *bio.data() = Errand::CacheRead(CacheRead { at, slot, blocks, generation, sector });
                     bio.remap(&self.disks.cache, self.slot_sector(slot));
                     return Outcome::Remapped(bio.into_bio());
                 }
@@ -193,7 +198,7 @@ impl Volume {
                     }
                     self.unpin(&p);
                     if !is_in_ram && done == 0 {
-                        // A worker looks it up again, one block of it.
+                        // A worker looks it up again, for this one block.
                         bio.accept(part.sectors.into());
                         return self.read_by_workers(bio, at, sector, part.sectors, is_near);
                     }
@@ -204,34 +209,31 @@ impl Volume {
                 Run::Backing(_) | Run::Cache { .. } => break,
             }
         }
-        // What could be had from RAM is there; the rest comes as another bio.
+        // What RAM holds is copied; the rest comes as another bio.
         bio.accept(done);
-        self.count(count::HIT | count::IN_RAM, sector, done);
+        self.count_blocks(count::HIT | count::IN_RAM, sector, done);
         bio.into_bio().end(Ok(()));
         Outcome::Submitted
     }
 
-    /// Leaves a bio that wants `sectors` from `sector` on, and whose data begin at `at`, to workers.
+    /// Leaves a bio to workers. It wants `sectors` from `sector` on, and its data begin at `at`.
     fn read_by_workers(
         &self,
-        mut bio: Mapping<'_, PerBio>,
+        mut bio: Mapping<'_, Errand>,
         at: Cursor,
         sector: u64,
         sectors: u32,
         is_near: bool,
-    ) -> Outcome<PerBio> {
-        self.count(count::HIT, sector, sectors.into());
-        let data = bio.data();
-        data.at = Some(at);
-        data.sector = sector;
-        data.left = sectors;
+    ) -> Outcome<Errand> {
+        self.count_blocks(count::HIT, sector, sectors.into());
+        *bio.data() = Errand::Assemble(Assemble { at, sector, left: sectors, again: false });
         let readers = if is_near { &self.near } else { &self.far };
         readers.push(bio.into_bio());
         Outcome::Submitted
     }
 
-    /// Copies those of the pieces that are in RAM to the bio, whose part `part` begins at `at`.
-    fn copy_from_ram(&self, bio: &Bio<PerBio>, at: Cursor, part: &Part, pieces: &Pieces) {
+    /// Copies the pieces that are in RAM to the bio, whose part `part` begins at `at`.
+    fn copy_from_ram(&self, bio: &Bio<Errand>, at: Cursor, part: &Part, pieces: &Pieces) {
         for p in pieces.as_slice() {
             let Some((buffer, block)) = p.ram else { continue };
             self.buffers[usize::from(buffer)].with(super::bytes(block), BLOCK, |from| {
@@ -240,7 +242,7 @@ impl Volume {
         }
     }
 
-    /// Nobody copies the pieces from RAM any more.
+    /// The pieces are not copied from RAM any more.
     fn unpin(&self, pieces: &Pieces) {
         let mut core = self.core.lock();
         let mut any = false;
@@ -255,32 +257,33 @@ impl Volume {
         }
     }
 
-    /// A bio has returned or was ended: checks what came from the cache device. In any context.
-    pub fn end_io(&self, mut bio: Bio<PerBio>, result: Result) -> Returned<PerBio> {
-        let sent = core::mem::take(&mut bio.data().sent);
-        let blocks = bio.data().blocks;
-        // Who must not wait is told that he would have to, or that he cannot be told, which is no error. Nor is it one that a
-        // device has no time for what nobody waits for: device-mapper, for one, while it is suspended.
+    /// A bio has returned from the device that it was sent to, or was ended: checks data from the cache device.
+    /// In any context.
+    pub fn bio_returned(&self, mut bio: Bio<Errand>, result: Result) -> Returned<Errand> {
+        let errand = core::mem::take(bio.data());
+        // For a bio with REQ_NOWAIT, EAGAIN and EOPNOTSUPP are answers, not faults. Nor is an error of a
+        // read-ahead a fault, for a device may have no time for it: device-mapper, for one, while it is
+        // suspended.
         let would_wait = |e| (e == EAGAIN || e == not_supported()) && !bio.may_wait();
         let is_fault = result.is_err_and(|e| !bio.is_ahead() && !would_wait(e));
-        match (sent, result) {
-            (Sent::Bypass, _) => return self.bypassed(bio, result, is_fault),
-            (Sent::Backing, Err(e)) if is_fault => {
+        match (errand, result) {
+            (Errand::Bypass(bypassing), _) => return self.bypassed(bio, &bypassing, result, is_fault),
+            (Errand::BackingRead, Err(e)) if is_fault => {
                 self.disks.backing_doubts.add_by_read(e.to_errno(), now_ms());
                 self.backing_read_failed();
             }
-            (Sent::Cache, Err(e)) if is_fault => {
+            (Errand::CacheRead(read), Err(e)) if is_fault => {
                 self.disks.cache_doubts.add_by_read(e.to_errno(), now_ms());
-                bio.data().again = true;
-                self.put_together(bio);
+                self.put_together(bio, &read, true);
                 return Returned::Kept;
             }
-            (Sent::Cache, Ok(())) if blocks > CHECKED_AT_ONCE && !may_take_long() => {
+            (Errand::CacheRead(read), Ok(())) if read.blocks > CHECKED_AT_ONCE && !may_take_long() => {
+                *bio.data() = Errand::Check(read);
                 self.checking.push(bio);
                 return Returned::Kept;
             }
-            (Sent::Cache, Ok(())) => {
-                return match self.check(bio) {
+            (Errand::CacheRead(read), Ok(())) => {
+                return match self.check(bio, &read) {
                     Some(bio) => Returned::Ends(bio, Ok(())),
                     None => Returned::Kept,
                 }
@@ -290,43 +293,43 @@ impl Volume {
         Returned::Ends(bio, result)
     }
 
-    /// Checks a read that came from the cache device. If it cannot be served so, workers have it now. In any context.
-    fn check(&self, mut bio: Bio<PerBio>) -> Option<Bio<PerBio>> {
-        let &mut PerBio { at, slot, blocks, generation, .. } = bio.data();
-        let verdict = at.map(|mut at| {
-            let crcs = (0..blocks).map(|_| bio.crc32c(&mut at, BLOCK));
-            self.checks.judge(slot, generation, crcs)
-        });
-        if verdict == Some(Verdict::Intact) {
+    /// Checks a read that came from the cache device. If it cannot be served as it is, workers have it now.
+    /// In any context.
+    fn check(&self, bio: Bio<Errand>, read: &CacheRead) -> Option<Bio<Errand>> {
+        let mut at = read.at;
+        let crcs = (0..read.blocks).map(|_| bio.crc32c(&mut at, BLOCK));
+        let verdict = self.checks.judge(read.slot, read.generation, crcs);
+        if verdict == Verdict::Intact {
             return Some(bio);
         }
-        bio.data().again = verdict == Some(Verdict::Wrong);
-        self.put_together(bio);
+        self.put_together(bio, read, verdict == Verdict::Wrong);
         None
     }
 
-    fn check_late(&self, bio: Bio<PerBio>) {
-        if let Some(bio) = self.check(bio) {
+    fn check_late(&self, mut bio: Bio<Errand>) {
+        let Errand::Check(read) = core::mem::take(bio.data()) else { return bio.end(Err(EIO)) };
+        if let Some(bio) = self.check(bio, &read) {
             bio.end(Ok(()));
         }
     }
 
-    /// Has workers read what a device has returned. In any context.
-    fn put_together(&self, mut bio: Bio<PerBio>) {
-        let data = bio.data();
-        data.left = data.blocks.saturating_mul(BLOCK_SECTORS as u32);
+    /// Has workers read again what the cache device has returned; `again` if that was wrong. In any context.
+    fn put_together(&self, mut bio: Bio<Errand>, read: &CacheRead, again: bool) {
+        let &CacheRead { at, blocks, sector, .. } = read;
+        let left = blocks.saturating_mul(BLOCK_SECTORS as u32);
+        *bio.data() = Errand::Assemble(Assemble { at, sector, left, again });
         self.near.push(bio);
     }
 
     fn backing_read_failed(&self) {
-        self.fault(Kind::BackingRead);
+        self.count_fault(Kind::BackingRead);
         if self.faults.may_log(Kind::BackingRead) {
             log_err!("{}: cannot read from the backing device", &*self.disks);
         }
     }
 
-    pub(super) fn cache_read_failed(&self, slot: u32) {
-        self.fault(Kind::CacheRead);
+    pub(super) fn cache_read_failed(&self, slot: Slot) {
+        self.count_fault(Kind::CacheRead);
         if self.faults.may_log(Kind::CacheRead) {
             log_err!(
                 "{}: cannot read slot {} of the cache device: I/O error or wrong checksum",
@@ -337,76 +340,82 @@ impl Volume {
     }
 
     /// A worker's turn with a read.
-    fn read_near(&self, bio: Bio<PerBio>) {
+    fn read_near(&self, bio: Bio<Errand>) {
         let Some(mut bio) = self.let_read(bio) else { return };
+        let Errand::Assemble(mut rest) = *bio.data() else { return bio.end(Err(EIO)) };
         let got = self.near.transfers.with(|t| {
             for _ in 1..TURN {
-                let got = self.read_next(t, &mut bio, false);
-                if !matches!(got, Ok(Got::All)) || bio.data().left == 0 {
+                let got = self.read_next(t, &bio, &mut rest, false);
+                if !matches!(got, Ok(Got::All)) || rest.left == 0 {
                     return got;
                 }
             }
-            self.read_next(t, &mut bio, false)
+            self.read_next(t, &bio, &mut rest, false)
         });
-        self.go_on_reading(bio, got);
+        self.go_on_reading(bio, rest, got);
     }
 
     /// The turn of a worker that may wait for the backing device.
-    fn read_far(&self, bio: Bio<PerBio>) {
+    fn read_far(&self, bio: Bio<Errand>) {
         let Some(mut bio) = self.let_read(bio) else { return };
-        let got = self.far.transfers.with(|t| self.read_next(t, &mut bio, true));
-        self.go_on_reading(bio, got);
+        let Errand::Assemble(mut rest) = *bio.data() else { return bio.end(Err(EIO)) };
+        let got = self.far.transfers.with(|t| self.read_next(t, &bio, &mut rest, true));
+        self.go_on_reading(bio, rest, got);
     }
 
-    /// Behind a turn.
-    fn go_on_reading(&self, mut bio: Bio<PerBio>, got: Result<Got>) {
+    /// After a turn: ends the bio, or puts it into the next queue.
+    fn go_on_reading(&self, mut bio: Bio<Errand>, rest: Assemble, got: Result<Got>) {
+        *bio.data() = Errand::Assemble(rest);
         match got {
             Err(e) => bio.end(Err(e)),
-            Ok(Got::All) if bio.data().left == 0 => bio.end(Ok(())),
+            Ok(Got::All) if rest.left == 0 => bio.end(Ok(())),
             Ok(Got::All | Got::Elsewhere) => self.near.push(bio),
             Ok(Got::NeedsBacking) => self.far.push(bio),
         }
     }
 
-    /// Reads the next of the blocks that the bio wants.
-    fn read_next(&self, t: &Arc<Transfer>, bio: &mut Bio<PerBio>, may_be_far: bool) -> Result<Got> {
-        let &mut PerBio { at: Some(mut at), sector, left, .. } = bio.data() else { return Err(EIO) };
-        let part = Part::first_of(sector, left.into());
-        let got = self.read_part(t, bio, at, &part, may_be_far)?;
+    /// Reads the next block that the bio wants.
+    fn read_next(
+        &self,
+        t: &Arc<Transfer>,
+        bio: &Bio<Errand>,
+        rest: &mut Assemble,
+        may_be_far: bool,
+    ) -> Result<Got> {
+        let part = Part::first_of(rest.sector, rest.left.into());
+        let got = self.read_part(t, bio, rest, &part, may_be_far)?;
         if let Got::All = got {
-            bio.skip(&mut at, bytes(part.sectors));
-            let data = bio.data();
-            data.at = Some(at);
-            data.sector = sector.saturating_add(part.sectors.into());
-            data.left = left.saturating_sub(part.sectors);
+            bio.skip(&mut rest.at, bytes(part.sectors));
+            rest.sector = rest.sector.saturating_add(part.sectors.into());
+            rest.left = rest.left.saturating_sub(part.sectors);
         }
         Ok(got)
     }
 
-    /// Reads `part`, which lies within one block, to where `at` is in the bio.
+    /// Reads `part`, the next one of the rest, which lies within one block.
     fn read_part(
         &self,
         t: &Arc<Transfer>,
-        bio: &mut Bio<PerBio>,
-        at: Cursor,
+        bio: &Bio<Errand>,
+        rest: &Assemble,
         part: &Part,
         may_be_far: bool,
     ) -> Result<Got> {
-        let sector = part.addr.saturating_mul(BLOCK_SECTORS).saturating_add(part.first.into());
+        let &Assemble { at, again, .. } = rest;
+        let sector = part.addr.first_sector().saturating_add(part.first.into());
         let run = self.core.lock().engine.lookup(sector, part.sectors.into());
         let pieces = match run {
             Run::Backing(_) => Pieces::default(),
             Run::Cache { slot, generation, .. } => Pieces::one(slot, generation, part.mask()),
             Run::Pieces(p) => p,
         };
-        // First, so that nobody waits for a buffer while a device is waited for.
+        // RAM first, so that no buffer is pinned while the worker waits for a device.
         self.copy_from_ram(bio, at, part, &pieces);
         self.unpin(&pieces);
-        let rest = part.mask() & !pieces.mask();
-        if rest != 0 && !may_be_far {
+        let missing = part.mask() & !pieces.mask();
+        if missing != 0 && !may_be_far {
             return Ok(Got::NeedsBacking);
         }
-        let again = bio.data().again;
         for p in pieces.as_slice().iter().filter(|p| p.ram.is_none()) {
             match self.read_slot(t, bio, at, part, p) {
                 Verdict::Intact => {
@@ -417,12 +426,12 @@ impl Volume {
                 Verdict::Wrong => return Err(EIO),
             }
         }
-        if rest != 0 {
-            // All of the part is read, and only what is nowhere else is copied.
+        if missing != 0 {
+            // All of the part is read, but only the sectors that are nowhere else are copied.
             let part_of_page = (bytes(part.first), bytes(part.sectors));
             t.read(&self.disks, &self.disks.backing, sector, part_of_page, 0);
             t.finish().inspect_err(|_| self.backing_read_failed())?;
-            t.pages.with(0, BLOCK, |from| copy_sectors(bio, at, part, rest, from));
+            t.pages.with(0, BLOCK, |from| copy_sectors(bio, at, part, missing, from));
         }
         Ok(Got::All)
     }
@@ -431,13 +440,13 @@ impl Volume {
     fn is_elsewhere(&self, p: &Piece) -> bool {
         let elsewhere = self.core.lock().engine.forget(p.slot, p.generation, p.mask);
         if !elsewhere {
-            self.trouble(trouble::CACHE_READ, true);
+            self.note_trouble(trouble::CACHE_READ, true);
         }
         elsewhere
     }
 
     /// Reads a piece of `part` from the cache device to where `at` is in the bio.
-    fn read_slot(&self, t: &Arc<Transfer>, bio: &Bio<PerBio>, at: Cursor, part: &Part, p: &Piece) -> Verdict {
+    fn read_slot(&self, t: &Arc<Transfer>, bio: &Bio<Errand>, at: Cursor, part: &Part, p: &Piece) -> Verdict {
         for attempt in 0..2 {
             t.read(&self.disks, &self.disks.cache, self.slot_sector(p.slot), (0, BLOCK), 0);
             let is_read = t.finish().is_ok();
@@ -464,7 +473,7 @@ impl Volume {
 }
 
 /// Copies the sectors `mask` of the block `from` to the bio, whose part `part` begins at `at`.
-fn copy_sectors(bio: &Bio<PerBio>, mut at: Cursor, part: &Part, mask: u8, from: &[u8]) {
+fn copy_sectors(bio: &Bio<Errand>, mut at: Cursor, part: &Part, mask: u8, from: &[u8]) {
     let Some(from) = from.get(bytes(part.first)..) else { return };
     if mask == part.mask() {
         bio.write(&mut at, &from[..from.len().min(bytes(part.sectors))]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The thread that moves the tail, and relocates when writeback cannot make room fast enough.
+//! The reclaim thread, which moves the tail, and relocates when writeback cannot make room fast enough.
 
 use super::faults::trouble;
 use super::{bytes, OwnTransfer, Transfer, Volume};
@@ -8,45 +8,45 @@ use crate::engine::checks::Verdict;
 use crate::engine::log::{Claim, Wait};
 use crate::engine::reclaim::{Batch, Item};
 use crate::engine::Entry;
-use crate::format::{RecordHeader, BLOCK, BLOCK_SECTORS};
+use crate::format::{RecordHeader, Segment, Seq, Slot, BLOCK, BLOCK_SECTORS};
 use crate::host::{crc32c, now_ms, should_stop, Arc, Result, Sleep, Table};
 use crate::policy::lost::{Around, Lost, Near, Sight, Word, HURRY_LASTS_MS, LASTS_MS, REACH, WATCHED};
 use crate::policy::room::{Course, Room, Wake, PATIENCE_MS};
 use core::sync::atomic::Ordering;
 
-/// How often it looks whether there is something to do, in milliseconds.
+/// How often the thread looks whether there is something to do, in milliseconds.
 const TICK_MS: u32 = 1000;
 
-/// It is said of blocks that are in the way that they are once in so many milliseconds.
+/// A line in the log says that blocks are in the way once in so many milliseconds.
 const SAY_MS: u64 = 60_000;
 
-/// What the thread works with; made before there is a thread, so that it never has to wait for memory.
+/// What the thread works with; allocated before the thread starts, so that it never has to wait for memory.
 pub(super) struct Tools {
     batch: Batch,
-    /// A segment's worth of blocks, and as many more as are looked at beside a block: [`Near`].
+    /// Memory for a segment's blocks, and for those that are looked at beside a block: [`Near`].
     transfer: OwnTransfer,
-    /// What each item of the batch is.
+    /// The finding for each item of the batch.
     found: Table<Found>,
     lost: Lost,
-    /// Requests to give up that were heard, and when it was last said that blocks are in the way.
+    /// Requests to give up that the thread has taken up, and when it last logged that blocks are in the way.
     give_ups: u64,
     said_ms: u64,
 }
 
 /// Headers that are looked at beside a block that cannot be read.
 const NEAR: usize = 3;
-/// Blocks around it that are.
+/// Blocks that are looked at around it.
 const AROUND: usize = 2 * REACH as usize;
 
 /// What a block on the cache device turned out to be.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Found {
     Intact,
-    /// It was given up before, and has been carried along since.
+    /// The block was given up before, and has been carried along since.
     Lost,
-    /// By an error, or by its checksum.
+    /// The block has an error, or does not match its checksum.
     Unreadable(Sight),
-    /// Its segment was opened again: nobody needs it any more, and nothing of it is moved.
+    /// Its segment was opened again: the block is not needed any more, and nothing of it is moved.
     Gone,
 }
 
@@ -86,7 +86,7 @@ impl Volume {
         }
     }
 
-    /// Frees the segments that hold nothing dirty. Says whether there were any.
+    /// Frees the segments that hold nothing dirty. Returns whether there were any.
     fn move_tail(&self, t: &Arc<Transfer>) -> bool {
         let (checkpoint, work) = {
             let mut core = self.core.lock();
@@ -97,14 +97,14 @@ impl Volume {
             self.wake(Wake::COMMIT);
         }
         let Some(checkpoint) = checkpoint else { return false };
-        let ok = self.write_checkpoint(t, &checkpoint);
+        let ok = self.write_checkpoint_or_fail(t, &checkpoint);
         self.wake(Wake::COMMIT | Wake::PROGRESS);
         self.blank_stale(t);
         ok
     }
 
-    /// When segments run short, moves what is dirty in the oldest ones to the head, if that makes room. Says whether it
-    /// did.
+    /// When segments run short, moves what is dirty in the oldest ones to the head, if that makes room.
+    /// Returns whether it did.
     fn relocate(&self, tools: &mut Tools) -> bool {
         let asked = self.faults.give_ups.load(Ordering::Relaxed);
         if core::mem::replace(&mut tools.give_ups, asked) != asked {
@@ -135,13 +135,14 @@ impl Volume {
             }
             seq
         } else {
-            // Who waits for room does not do so in vain when blocks that are in the way will be given up.
+            // A write that waits for room does not wait in vain when blocks that are in the way will be given
+            // up.
             let soon = lost.is_over_within(PATIENCE_MS);
             self.happens(|room| room.relocation_cannot_read(soon));
             None
         };
         match seq {
-            // What was superseded or cleaned meanwhile may free segments all the same.
+            // Items that were superseded or cleaned meanwhile may free segments all the same.
             None if batch.items().is_empty() => self.move_tail(t),
             None => false,
             Some(seq) => {
@@ -152,7 +153,8 @@ impl Volume {
         }
     }
 
-    /// When segments run short, plans a relocation, and says what is to become of it. There is nothing to say when there is room.
+    /// When segments run short, plans a relocation, and returns how to go on. When there is room, returns
+    /// nothing.
     fn judge_relocation(&self, batch: &mut Batch) -> Option<Course> {
         let is_low = {
             let mut core = self.core.lock();
@@ -166,14 +168,14 @@ impl Volume {
             return None;
         }
         self.core.lock().engine.begin_batch(batch);
-        // Each time the lock is let go: a large log may have to be looked through to its end.
+        // The lock is released each time: a large log may have to be looked through to its end.
         while self.core.lock().engine.plan_relocation(batch) {}
         let (course, wake) = {
             let mut core = self.core.lock();
-            // A writeback that gets nothing done is waited for in vain.
+            // Writes are not delayed for a writeback that gets nothing done: it would be in vain.
             let is_stuck = core.room.is_stuck();
             let verdict = core.engine.judge_relocation(batch);
-            // Under the same lock, and so before the tail that it moves is seen.
+            // Under the same lock, and so before the tail that this relocation moves is seen.
             let (course, wake) = self.tell(&mut core, |room| room.relocation_judged(verdict));
             match course {
                 Course::CarryOn => core.pace.end(),
@@ -189,8 +191,9 @@ impl Volume {
         Some(course)
     }
 
-    /// Whether who looks at blocks that cannot be read has to end at once, for each may take minutes: somebody waits for
-    /// `reclaim_busy`, or, unless the look `is_needed` to make room, is about to, or needs the tail to be moved.
+    /// Whether looking at blocks that cannot be read has to end at once, for each may take minutes: because a
+    /// task waits for `reclaim_busy`; or, unless the look `is_needed` to make room, because a task is about
+    /// to, or needs the tail to be moved.
     fn leaves(&self, is_needed: bool) -> bool {
         let is_wanted = self.rests() || should_stop() || self.reclaim_wanted.load(Ordering::Relaxed) != 0;
         is_wanted || (!is_needed && self.leaves_idle_work())
@@ -202,12 +205,12 @@ impl Volume {
         glance.is_leaving() || glance.is_draining() || core.is_low()
     }
 
-    /// Reads the first items of the batch, `most` of them, and finds out what each is. Says whether all can be read or are lost,
-    /// and not when it [leaves](Self::leaves).
+    /// Reads the first `most` items of the batch, and finds out what each is. Returns whether all can be read
+    /// or are lost; `false` when it [leaves](Self::leaves).
     fn look_for_lost(&self, tools: &mut Tools, most: usize, is_needed: bool) -> bool {
         let Tools { batch, transfer: t, found, lost, .. } = tools;
         let mut left = most;
-        // What has been superseded meanwhile is left out.
+        // Items that have been superseded meanwhile are left out.
         batch.retain(|planned, item| {
             let is = left != 0 && self.core.lock().engine.begin_item(planned, item).is_some();
             left = left.saturating_sub(usize::from(is));
@@ -216,7 +219,7 @@ impl Volume {
         lost.resume(now_ms());
         self.read_items(t, batch.items().iter().enumerate());
         let is_whole = batch.items().iter().enumerate().all(|(i, item)| {
-            // What can be read takes no time.
+            // An item that can be read takes no time.
             if !t.is_ok(i) && self.leaves(is_needed) {
                 return false;
             }
@@ -224,13 +227,14 @@ impl Volume {
             true
         });
         let is_ready = is_whole && self.are_lost(tools, is_needed);
-        // What could not be read is no failure of what comes now: the next checkpoint is written with the same.
+        // These read errors are no failure of what comes now: the next checkpoint is written with the same
+        // transfer.
         tools.transfer.reset();
         is_ready
     }
 
-    /// There is room, and somewhere a block that cannot be read: looks whether it is lost, so that nobody has to wait for that
-    /// when its room is needed.
+    /// There is room, and somewhere a block that cannot be read: looks whether it is lost, so that no write
+    /// has to wait for that when the room is needed.
     fn watch(&self, tools: &mut Tools) {
         self.core.lock().engine.begin_batch(&mut tools.batch);
         while self.core.lock().engine.plan_relocation(&mut tools.batch) {}
@@ -255,7 +259,7 @@ impl Volume {
         }
         match self.judge_item(t, i, batch.into(), item) {
             Verdict::Intact => Found::Intact,
-            // An error of the second try; without one, what was read is something else.
+            // The error of the second try. Without an error, what was read is something else.
             Verdict::Wrong => {
                 let word = t.error(i).map_or(Sight::Wrong, |e| Sight::Error(Word::of(e.to_errno())));
                 Found::Unreadable(word)
@@ -264,15 +268,15 @@ impl Volume {
         }
     }
 
-    /// Whether all blocks of the batch can be read, or are lost: `policy/lost.rs` says when. What is lost by this cannot be had
-    /// back.
+    /// Whether all blocks of the batch can be read, or are lost: `policy/lost.rs` says when. A block that is
+    /// declared lost here cannot be had back.
     fn are_lost(&self, tools: &mut Tools, is_needed: bool) -> bool {
         let Tools { batch, transfer: t, found, lost, said_ms, .. } = tools;
         let before = lost.count();
         lost.begin(now_ms());
         let mut all = true;
-        // Blocks of a segment lie one behind the other.
-        let mut headers: Option<(u32, [Sight; NEAR])> = None;
+        // The items of a segment follow each other, so its headers are looked at once.
+        let mut headers: Option<(Segment, [Sight; NEAR])> = None;
         for (item, found) in batch.items().iter().zip(found.iter()) {
             let Found::Unreadable(sight) = *found else { continue };
             let crc = self.checks.checksum(item.slot);
@@ -280,11 +284,11 @@ impl Volume {
                 all = false;
                 continue;
             }
-            // A round that is not ended is none.
+            // A round that is not ended does not count.
             if self.leaves(is_needed) {
                 return false;
             }
-            let segment = item.slot.checked_div(self.segment_blocks).unwrap_or(0);
+            let segment = item.slot.segment(self.segment_blocks);
             let [own, before, behind] = match headers {
                 Some((of, headers)) if of == segment => headers,
                 _ => headers.insert((segment, self.look_at_headers(t, segment))).1,
@@ -307,25 +311,24 @@ impl Volume {
         all
     }
 
-    /// Looks at the headers of a segment and of those beside it. Uses the blocks of `t` behind those of a batch.
-    fn look_at_headers(&self, t: &Arc<Transfer>, segment: u32) -> [Sight; NEAR] {
+    /// Looks at the headers of a segment and of those beside it. Uses the blocks of `t` behind those of a
+    /// batch.
+    fn look_at_headers(&self, t: &Arc<Transfer>, segment: Segment) -> [Sight; NEAR] {
         let (nonce, nr) = {
             let core = self.core.lock();
             let sb = core.engine.superblock();
             (sb.nonce, sb.nr_segments)
         };
         let first = (t.pages.len() / BLOCK).saturating_sub(NEAR.saturating_add(AROUND));
-        let before = segment.checked_sub(1).unwrap_or(nr.saturating_sub(1));
-        let behind = segment.saturating_add(1);
-        let places = [segment, before, if behind < nr { behind } else { 0 }];
+        let places = [segment, segment.before(nr), segment.next(nr)];
         let known = places.map(|s| self.core.lock().engine.record_at(s));
         for (s, at) in places.iter().zip(first..) {
             t.forgive(at);
-            let sector = self.slot_sector(s.saturating_mul(self.segment_blocks));
+            let sector = self.slot_sector(s.first_slot(self.segment_blocks));
             t.read(&self.disks, &self.disks.cache, sector, (at.saturating_mul(BLOCK), BLOCK), at);
         }
         t.wait();
-        let see = |at: usize, known: Option<u64>| match (t.error(at), known) {
+        let see = |at: usize, known: Option<Seq>| match (t.error(at), known) {
             (Some(e), _) => Sight::Error(Word::of(e.to_errno())),
             (None, None) => Sight::Readable,
             (None, Some(seq)) => {
@@ -343,24 +346,25 @@ impl Volume {
         known.map(|known| see(at.next().unwrap_or(first), known))
     }
 
-    /// Looks at the blocks directly beside one that cannot be read, unless it [leaves](Self::leaves). Uses the last blocks of
-    /// `t`.
-    fn look_around(&self, t: &Arc<Transfer>, slot: u32, is_needed: bool) -> Option<Around> {
+    /// Looks at the blocks directly beside one that cannot be read, unless it [leaves](Self::leaves). Uses
+    /// the last blocks of `t`.
+    fn look_around(&self, t: &Arc<Transfer>, slot: Slot, is_needed: bool) -> Option<Around> {
         let nr_slots = u32::try_from(self.state().nr_slots).unwrap_or(u32::MAX);
         let room = (t.pages.len() / BLOCK).saturating_sub(AROUND);
-        // What is before it, and what is behind: first and last slot, and where these go.
-        let first = slot.saturating_sub(REACH);
-        let behind = slot.saturating_add(1);
+        // The blocks before it, and those behind: first slot, number of blocks, and where they go in the
+        // memory.
+        let first = slot.minus(REACH);
+        let behind = slot.plus(1);
         let sides = [
-            (first, slot.saturating_sub(first), room),
-            (behind, nr_slots.saturating_sub(behind).min(REACH), room.saturating_add(REACH as usize)),
+            (first, slot.since(first), room),
+            (behind, Slot(nr_slots).since(behind).min(REACH), room.saturating_add(REACH as usize)),
         ];
-        let read = |first: u32, blocks: u32, at: usize| {
+        let read = |first: Slot, blocks: u32, at: usize| {
             t.forgive(at);
             let part = (at.saturating_mul(BLOCK), bytes(blocks));
             t.read(&self.disks, &self.disks.cache, self.slot_sector(first), part, at);
         };
-        // Mostly all of them can be read: it takes no longer than one.
+        // Mostly all of them can be read, which takes no longer than reading one.
         sides.iter().filter(|side| side.1 != 0).for_each(|&(first, blocks, at)| read(first, blocks, at));
         t.wait();
         let whole = sides.map(|(_, blocks, at)| blocks != 0 && t.is_ok(at));
@@ -368,11 +372,11 @@ impl Volume {
         let around = Around::look(slot, nr_slots, |place| {
             let i = usize::from(place > slot);
             let (first, _, at) = sides[i];
-            let at = at.saturating_add(place.saturating_sub(first) as usize);
+            let at = at.saturating_add(place.since(first) as usize);
             if !whole[i] {
                 if self.leaves(is_needed) {
                     is_whole = false;
-                    // It looks no further.
+                    // With this, `Around::look` ends.
                     return Sight::Error(Word::Away);
                 }
                 read(place, 1, at);
@@ -381,7 +385,7 @@ impl Volume {
                     return Sight::Error(Word::of(e.to_errno()));
                 }
             }
-            // Of what was not looked up nobody knows whether its segment was opened again meanwhile.
+            // These slots were not looked up, so their segment may have been opened again meanwhile.
             let crc = t.pages.with(at.saturating_mul(BLOCK), BLOCK, |block| crc32c(0, block));
             if crc == Some(self.checks.checksum(place)) {
                 Sight::Right
@@ -392,7 +396,7 @@ impl Volume {
         is_whole.then_some(around)
     }
 
-    /// Somebody wants no waiting for minutes where the medium says that blocks are lost.
+    /// A user does not want to wait for minutes where the medium says that blocks are lost.
     pub fn give_up(&self) {
         self.faults.give_ups.fetch_add(1, Ordering::Relaxed);
         log_info!(
@@ -405,8 +409,8 @@ impl Volume {
     }
 
     fn report_lost(&self, item: &Item) {
-        self.block_lost();
-        let first = item.addr().saturating_mul(BLOCK_SECTORS);
+        self.count_lost_block();
+        let first = item.addr().first_sector();
         log_err!(
             "{}: block {} (sectors {} to {}) is lost: it cannot be read from the cache device any more; reads of it \
              fail until it is written again",
@@ -417,10 +421,10 @@ impl Volume {
         );
     }
 
-    /// Appends the items, whose data are in the blocks of `t` that have their numbers, to the log; zeroes for those that
-    /// are not intact, which are lost. Returns the sequence number of the last record that this took; none if there are no
-    /// items or it could not be done.
-    fn append(&self, batch: &Batch, found: &mut [Found], t: &Transfer) -> Option<u64> {
+    /// Appends the items to the log. The data of item `i` are in block `i` of `t`. A block that is not intact
+    /// is lost, and zeroes are appended for it. Returns the sequence number of the last record that this
+    /// took; none if there are no items or it could not be done.
+    fn append(&self, batch: &Batch, found: &mut [Found], t: &Transfer) -> Option<Seq> {
         let items = batch.items();
         let lost = Entry::lost(&[0; BLOCK]);
         let mut seq = None;
@@ -429,7 +433,7 @@ impl Volume {
             let claim = self.claim_relocation(items.len().saturating_sub(done))?;
             // Slots of the claim, blocks of its buffer, and items.
             let end = done.saturating_add(claim.blocks as usize).min(items.len());
-            let (slots, blocks) = (claim.slot.., claim.offset..);
+            let (slots, blocks) = (claim.slot.onward(), claim.offset..);
             for (i, to) in (done..end).zip(blocks) {
                 t.pages.with_mut(i.saturating_mul(BLOCK), BLOCK, |from| {
                     if found[i] != Found::Intact {
@@ -443,7 +447,7 @@ impl Volume {
             for (i, slot) in (done..end).zip(slots) {
                 let lost = (found[i] != Found::Intact).then_some(lost);
                 if !core.engine.relocated(&claim, slot, batch, &items[i], lost) {
-                    // Somebody has written it meanwhile: nothing of it is lost.
+                    // The block was written again meanwhile: nothing of it is lost.
                     found[i] = Found::Intact;
                 }
             }
@@ -470,7 +474,7 @@ impl Volume {
                 }
                 match core.engine.claim_relocation(blocks as u32) {
                     Ok(claim) => return Some(claim),
-                    // Only the tail makes space, and it is this thread that moves it.
+                    // Only the tail makes space, and only this thread moves the tail.
                     Err(Wait::Space) => break,
                     Err(Wait::Progress) => (),
                 }
@@ -479,7 +483,7 @@ impl Volume {
             let _ = self.progress.wait(seen, 20, Sleep::Busy);
         }
         self.core.lock().engine.cancel_relocation();
-        // Writes may have been turned away meanwhile.
+        // Writes may have been made to wait meanwhile.
         self.wake(Wake::COMMIT);
         None
     }

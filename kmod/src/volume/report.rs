@@ -2,11 +2,12 @@
 
 //! The answer to the message `report`: see [`crate::interface::report`].
 //!
-//! It is as long as the map has cells, whatever the size of the cache. It is taken a few segments at a time, so that no
-//! I/O waits for it: what changes meanwhile may be in it or not.
+//! The answer is as long as the map has cells, whatever the size of the cache. It is taken a few segments at
+//! a time, so that no I/O waits for it: a change meanwhile may be in it or not.
 
 use super::Volume;
 use crate::engine::map::{Cell, Kind};
+use crate::format::Segment;
 use crate::interface::report::{Query, Report};
 use core::fmt::{self, Write};
 
@@ -23,7 +24,8 @@ impl Volume {
     fn write_report(&self, query: Query, out: &mut impl Write) -> fmt::Result {
         let segments = self.state().nr_segments;
         let (first, count) = query.segments(segments).map_err(|_| fmt::Error)?;
-        // Twice, because nothing may be allocated: a message keeps a suspend waiting, and memory may wait for that.
+        // Twice, because nothing may be allocated: a message keeps a suspend waiting, and memory may wait for
+        // that.
         let mut report = Report { segments, first, count, ..Report::default() };
         self.for_each_segment(first, count, |kind, _, _| {
             let n = match kind {
@@ -50,7 +52,8 @@ impl Volume {
         Ok(())
     }
 
-    /// Calls `f` with what each of `count` segments from number `first` on is, its dirty blocks, and all of its blocks.
+    /// Calls `f` with what each of `count` segments from number `first` on is, its dirty blocks, and all of
+    /// its blocks.
     fn for_each_segment(&self, first: u32, count: u32, mut f: impl FnMut(Kind, u32, u32)) {
         let end = first.saturating_add(count);
         let mut next = first;
@@ -59,7 +62,7 @@ impl Volume {
             let (blocks, writing) = (core.engine.superblock().segment_blocks, self.writing());
             let to = end.min(next.saturating_add(AT_ONCE));
             for segment in next..to {
-                let (kind, dirty) = core.engine.kind(segment, writing);
+                let (kind, dirty) = core.engine.kind(Segment(segment), writing);
                 f(kind, dirty, blocks);
             }
             next = to;

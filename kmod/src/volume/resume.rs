@@ -8,7 +8,7 @@ use crate::engine::places::Opening;
 use crate::engine::replay::{Damage, Replay, Want};
 use crate::engine::Engine;
 use crate::format::{
-    Checkpoint, Chosen, Held, Start, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, FIRST_BLOCK,
+    Checkpoint, Chosen, Held, Slot, Start, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, FIRST_BLOCK,
     MAX_SEGMENT_BLOCKS, SECTOR,
 };
 use crate::host::{
@@ -17,13 +17,13 @@ use crate::host::{
 use crate::interface::table::Options;
 use crate::policy::lost::{insist, insist_or_loss, Loss, TRIES};
 
-/// Between two attempts to read a checkpoint, in milliseconds.
+/// Pause between two attempts to read a checkpoint, in milliseconds.
 const AGAIN_MS: u32 = 300;
 
 /// Blocks that a replay reads ahead: 2 MiB, which is enough to keep a device busy.
 const AHEAD_BLOCKS: u32 = 2 * MAX_SEGMENT_BLOCKS;
 
-/// All that it reads to: by itself it reads at most the data of one record.
+/// Memory for all reads of a replay: what is not read ahead is at most the data of one record.
 const READ_BLOCKS: usize = (AHEAD_BLOCKS + MAX_SEGMENT_BLOCKS) as usize;
 // One bio reads what a format may overwrite.
 const _: () = assert!(Start::BYTES <= MAX_SEGMENT_BLOCKS as usize * BLOCK);
@@ -37,7 +37,8 @@ fn sector_of(block: u64) -> u64 {
 struct Log<'a> {
     disks: &'a Disks,
     sb: &'a Superblock,
-    /// What is read ahead comes first, tagged with the index of its piece; then what is read by itself.
+    /// Blocks that are read ahead come first, each tagged with the index of its piece; then those that are
+    /// read by themselves.
     t: &'a Arc<Transfer>,
     ahead: Ahead,
 }
@@ -47,7 +48,7 @@ impl Log<'_> {
     ///
     /// # Errors
     /// Any other error: the device, or the way to it, does not answer, and may have all of it.
-    fn read<R>(&mut self, slot: u32, blocks: u32, f: impl FnOnce(&[u8]) -> R) -> Result<Result<R, Loss>> {
+    fn read<R>(&mut self, slot: Slot, blocks: u32, f: impl FnOnce(&[u8]) -> R) -> Result<Result<R, Loss>> {
         let mut look = self.ahead.look(slot, blocks);
         if let Look::Batch(count) = look {
             for i in 0..count {
@@ -58,7 +59,7 @@ impl Log<'_> {
             look = self.ahead.look(slot, blocks);
         }
         let at = match look {
-            // What cannot be read ahead may never be needed, or be read by itself.
+            // A piece that cannot be read ahead may never be needed, or is read by itself.
             Look::Memory { piece, at } if self.t.is_ok(piece as usize) => Ok(at),
             _ => {
                 let alone = || {
@@ -75,7 +76,7 @@ impl Log<'_> {
         }
     }
 
-    fn begin(&self, slot: u32, blocks: u32, at: u32, tag: u32) {
+    fn begin(&self, slot: Slot, blocks: u32, at: u32, tag: u32) {
         let part = (bytes(at), bytes(blocks));
         self.t.forgive(tag as usize);
         self.t.read(self.disks, &self.disks.cache, self.sb.slot_sector(slot), part, tag as usize);
@@ -84,7 +85,7 @@ impl Log<'_> {
 
 impl Drop for Log<'_> {
     fn drop(&mut self) {
-        // Pieces that could not be read are no failure of what comes now.
+        // Read errors of pieces are no failure of what comes now.
         self.t.reset();
     }
 }
@@ -94,22 +95,23 @@ impl Disks {
     ///
     /// # Errors
     /// Those of the device.
-    // It stays in the memory of `t`: the kernel's stack has no room for sectors that are handed around.
+    // The sector stays in the memory of `t`: the kernel's stack has no room for copies of it.
     pub(super) fn read_sector<R>(
         &self,
         t: &Arc<Transfer>,
         block: u64,
         f: impl FnOnce(&[u8; SECTOR]) -> R,
     ) -> Result<R> {
-        // A whole block, which any logical block size divides.
+        // A whole block is read, which any logical block size divides.
         t.read(self, &self.cache, sector_of(block), (0, BLOCK), 0);
         t.finish()?;
         t.pages.with(0, SECTOR, |b| b.first_chunk().map(f)).flatten().ok_or(EIO)
     }
 
-    /// Reads what a checkpoint slot holds: nothing when the medium cannot give it back, by its own word, or because all else of the
-    /// metadata but such slots can be read at the same time, which no device that is away and no path that is down would let
-    /// happen to 4 KiB: then the error is in `away`.
+    /// Reads what a checkpoint slot holds. The answer is [`Held::Unreadable`] in two cases. Either the device
+    /// says that the medium cannot give it back; or all metadata but such slots can be read at the same time,
+    /// which would not happen to 4 KiB if the device were away or the path to it were down. In the second
+    /// case the error is in `away`.
     ///
     /// # Errors
     /// Any other error, of each of a few attempts.
@@ -141,7 +143,7 @@ impl Disks {
         }
     }
 
-    /// Whether all of the metadata can be read, whatever becomes of the checkpoint slots.
+    /// Whether all of the metadata but the checkpoint slots can be read.
     fn answers_around(&self, t: &Arc<Transfer>) -> bool {
         let read = |from: u64, to: u64| {
             let blocks = to.saturating_sub(from);
@@ -258,7 +260,7 @@ impl Disks {
         Ok(engine)
     }
 
-    /// Says which slots might hold a newer checkpoint, when the replay from an older one goes wrong.
+    /// Logs which slots might hold a newer checkpoint, when the replay from an older one goes wrong.
     fn log_doubtful(&self, chosen: &Chosen) {
         let unreadable = CHECKPOINT_BLOCKS.into_iter().zip(chosen.unreadable).filter(|&(_, is)| is);
         for (block, _) in unreadable {
@@ -295,7 +297,7 @@ impl Disks {
     }
 }
 
-/// A replay that begins. Not on the stack, which bios are sent from while it goes on.
+/// Begins a replay. It is not on the stack, for bios are sent from this stack while the replay goes on.
 #[inline(never)]
 fn begin(sb: &Superblock, chosen: &Chosen) -> Result<Box<Replay>> {
     boxed(Replay::new(sb, *chosen, nr_buffers(sb))?)
@@ -305,11 +307,11 @@ pub(super) fn cannot_read(e: Error) -> Refusal {
     (c"Cannot read the cache device", e)
 }
 
-/// Opens the volume on `disks`, and takes a hold on its identity.
+/// Opens the volume on `disks`, and takes the hold on its identity.
 ///
 /// # Errors
-/// Why it cannot be opened: for people, and as an error number. Unless the cache device was blank nothing was written to
-/// it.
+/// Why it cannot be opened: for people, and as an error number. Unless the cache device was blank nothing was
+/// written to it.
 pub fn open(
     disks: Arc<Disks>,
     events: Events,

@@ -2,19 +2,19 @@
 
 //! Whether the devices answer, and what is said when one does not.
 //!
-//! The thread of `faults` looks at them, once a second while they are used. It waits for no device, so that it can tell of one
-//! that everybody else waits for.
+//! The health thread looks at them, once a second while they are used. It waits for no device, so that it can
+//! report one that all other threads wait for.
 
 use super::{Disks, Volume};
 use crate::host::{mutex, now_ms, Device, Mutex, Result};
 use crate::policy::silence::{News, Silence};
 
-/// How often a device is looked at that has something to do, in milliseconds.
+/// How often a device that has something to do is looked at, in milliseconds.
 const BUSY_MS: u32 = 1000;
-/// And one that has nothing to do.
+/// How often a device that has nothing to do is looked at.
 const IDLE_MS: u32 = 5000;
 
-/// What is known of both devices.
+/// The silence of each device.
 pub(super) struct Silences {
     /// In the order of [`devices`].
     of: Mutex<[Silence; 2]>,
@@ -26,14 +26,14 @@ impl Silences {
     }
 }
 
-/// The devices and what they are called.
+/// The devices and their names.
 fn devices(disks: &Disks) -> [(&Device, &'static str); 2] {
     [(&disks.backing, "backing device"), (&disks.cache, "cache device")]
 }
 
 impl Volume {
-    /// Looks whether the devices answer, and logs what there is to tell. Says whether there is any, and in how many milliseconds
-    /// they are to be looked at again.
+    /// Looks whether the devices answer, and logs news. Returns whether there were any, and in how many
+    /// milliseconds to look again.
     pub(super) fn listen(&self) -> (bool, u32) {
         let (mut is_news, mut again_ms) = (false, IDLE_MS);
         let mut silences = self.silences.of.lock();
@@ -62,7 +62,8 @@ impl Volume {
         (is_news, again_ms)
     }
 
-    /// For how many seconds the backing device and the cache device have not answered, though somebody waits for them.
+    /// For how many seconds the backing device and the cache device have not answered, though I/O waits for
+    /// them.
     pub fn silent_s(&self) -> [u64; 2] {
         let silent_s = |silence: &Silence, device: &Device| {
             silence.silent_ms(now_ms(), device.traffic().counts()) / 1000

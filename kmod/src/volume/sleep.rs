@@ -3,47 +3,54 @@
 //! Hibernation.
 //!
 //! # Invariant
-//! From the moment before the snapshot until tasks run again, in the kernel that made the image or in the one that comes out of
-//! it, nothing of this volume is written to its devices, whoever asks for it. Or the device would be ahead of the memory in the
-//! image: what that acknowledges would lie where no replay looks for it.
+//! From the moment before the snapshot until tasks run again, in the kernel that made the image or in the one
+//! that comes out of it, nothing of this volume is written to its devices, for whatever reason. Otherwise the
+//! device would be ahead of the memory in the image: writes that this memory acknowledges would lie where no
+//! replay looks for them.
 //!
-//! And nothing that memory says of the devices is told to anybody between the snapshot and the moment in which it is known that
-//! memory is as old as the devices are.
+//! And between the snapshot and the moment in which it is known that memory is as old as the devices are,
+//! nothing that memory says of the devices leaves the volume.
 //!
-//! # What happens when
-//! - **Hibernation is announced** (or a restore, in the kernel that is to be replaced): the volume *drowses*. Nothing is written
-//!   back only because there is time for it. All else goes on: a sync follows, and user space and file systems must come to
-//!   rest, for which a full cache needs room.
-//! - **User space is frozen**, and all devices work: the volume *rests*. Writeback, relocation, the tail and what goes
-//!   around the cache end, which may take many I/Os. They end here and not later, because then the devices below may sleep
-//!   already: the kernel has no order for those that came after this module, or that sleep at the same time. Records go on:
-//!   the kernel makes room in RAM for the image.
-//! - **All tasks are frozen, and devices are about to be**: the volume *falls asleep*. The sending of records and flushes ends,
-//!   by the thread or by who flushes. What is under way is waited for. What cannot be had in time is no sleep, and then the
-//!   kernel does not hibernate. Of volumes on volumes the upper one sleeps first, for it may need the lower one until then.
-//! - **Blind**, from then until the kernel knows whether it is the one that makes the image or the one that has come out of it:
-//!   whatever comes is held. Nothing is read, taken or acknowledged, neither from RAM nor from a device.
-//! - **Asleep**, in the kernel that writes the image: reads are served, they write nothing. Writes are taken into RAM as always,
-//!   for as long as there is room in the buffers, and then wait; flushes wait. They come from threads of the kernel, which may wait:
-//!   an error would lose what is dirty in the page cache if the hibernation is broken off. Only the task that hibernates gets an
-//!   error, and at once: it writes the image, which is to lie on the volume, nobody would ever wake up if it waited, and
-//!   nobody could read the image again. So the hibernation fails, and the system goes on.
-//! - **Memory has come out of an image**: the volume stays blind. Its thread compares the cache device with memory
-//!   ([`crate::engine::sleep`]), which takes as long as it takes: the device may need a daemon that is frozen like all tasks.
-//!   If it has changed, somebody else has had the volume, and everything that memory knows of it may be stale. Then the volume
-//!   never wakes up: it writes nothing, takes nothing, and serves no read, neither from the cache nor from the backing device.
-//!   So it is, too, when the device still has nothing but errors some time after tasks run again.
-//! - **Hibernation is announced anew while it still compares**: a sync waits for what is held, so it wakes up behind the comparison
-//!   as if tasks had just been thawed, and is drowsy. It comes to rest only when the comparison is over.
-//! - **Tasks are thawed**: it wakes up, or will when it has compared; also when the hibernation has failed at whatever step, and
-//!   if it never fell asleep.
+//! # The steps
+//! - **Hibernation is announced** (or a restore, in the kernel that is to be replaced): the volume *drowses*.
+//!   Background writeback ends. All else goes on: a sync follows, and user space and file systems must come
+//!   to rest, for which a full cache needs room.
+//! - **User space is frozen**, and all devices work: the volume *rests*. Writeback, relocation, the tail and
+//!   writes around the cache end, which may take many I/Os. They end here and not later, because then the
+//!   devices below may sleep already: the kernel has no order for devices that came after this module, or
+//!   that sleep at the same time. Records go on: the kernel makes room in RAM for the image.
+//! - **All tasks are frozen, and devices are about to be**: the volume *falls asleep*. No more records and
+//!   flushes are sent, neither by the commit thread nor by a task that flushes. The volume waits for what is
+//!   under way. If that does not end in time the volume does not sleep, and then the kernel does not
+//!   hibernate. Of volumes on volumes the upper one sleeps first, for it may need the lower one until then.
+//! - **Blind**, from then until the kernel knows whether it is the one that makes the image or the one that
+//!   has come out of it: all bios that come are held. Nothing is read, taken or acknowledged, neither from
+//!   RAM nor from a device.
+//! - **Asleep**, in the kernel that writes the image: reads are served, for they write nothing. Writes are
+//!   taken into RAM as always, for as long as there is room in the buffers, and then wait; flushes wait. They
+//!   come from threads of the kernel, which may wait: an error would lose what is dirty in the page cache if
+//!   the hibernation is broken off. Only the task that hibernates gets an error, and at once. It writes the
+//!   image, which would then lie on the volume: if that task waited nothing would ever wake it up, and the
+//!   image could not be read again. So the hibernation fails, and the system goes on.
+//! - **Memory has come out of an image**: the volume stays blind. The reclaim thread compares the cache
+//!   device with memory ([`crate::engine::sleep`]), which takes as long as it takes: the device may need a
+//!   daemon that is frozen like all tasks. If the device has changed, another system has used the volume, and
+//!   everything that memory knows of it may be stale. Then the volume never wakes up: it writes nothing,
+//!   takes nothing, and serves no read, neither from the cache nor from the backing device. The same holds
+//!   when the device still has nothing but errors some time after tasks run again.
+//! - **Hibernation is announced anew during the comparison**: a sync waits for what is held, so the volume
+//!   wakes up after the comparison as if tasks had just been thawed, and is drowsy. It comes to rest only
+//!   when the comparison is over.
+//! - **Tasks are thawed**: the volume wakes up, or will when the comparison is over. It also wakes up when
+//!   the hibernation has failed at whatever step, and when it never fell asleep.
 //!
-//! The end of an I/O, checksums and the engine's state go on in RAM all the time. That of the image is older by as much, and
-//! repeats it: nothing was under way at the snapshot. Suspend to RAM needs none of this, for memory stays what it is.
-//! Volumes are made and removed by tasks, and so not while these are frozen.
+//! The end of an I/O, checksums and the engine's state go on in RAM all the time. The memory of the image is
+//! older by as much, and repeats it: nothing was under way at the snapshot. Suspend to RAM needs none of
+//! this, for memory stays what it is. Volumes are made and removed by tasks, and so not while these are
+//! frozen.
 
 use super::faults::{trouble, Kind};
-use super::{PerBio, Transfer, Volume};
+use super::{Errand, Transfer, Volume};
 use crate::engine::sleep::Comparison;
 use crate::format::{Held, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
 use crate::host::{is_hibernating, now_ms, should_stop, sleep_ms, Arc, Bio, Mutex, Op, Result, Sleeper, EIO};
@@ -52,23 +59,24 @@ use crate::policy::retry::{Next, Retry};
 use crate::policy::room::Wake;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-/// How long it may take to fall asleep, in milliseconds: as long as the kernel waits for tasks, and a failing write is repeated.
+/// How long it may take to fall asleep, in milliseconds: as long as the kernel waits for tasks, and as long
+/// as a failing write is repeated.
 const PATIENCE_MS: u64 = 20_000;
-/// Tasks are not frozen for longer than this between the announcement and the moment in which it falls asleep, in milliseconds,
-/// or the hibernation has failed and they run again: what the kernel waits for them, what it takes to make room, and what the
-/// volume takes to rest.
+/// Longest time for which tasks can be frozen between the announcement and the moment in which the volume
+/// falls asleep, in milliseconds; otherwise the hibernation has failed and tasks run again. It is the time
+/// that the kernel waits for tasks, makes room, and waits for the volume to rest.
 const FROZEN_MS: u64 = 120_000;
 
-/// Each has what the ones before it have.
+/// Each depth has all that the ones before it have.
 const AWAKE: u32 = 0;
 const DROWSY: u32 = 1;
 /// Neither writeback nor relocation nor a checkpoint begins.
 const RESTING: u32 = 2;
 /// Nothing is sent.
 const ASLEEP: u32 = 3;
-/// Nothing is served either: nobody knows yet whose the devices are.
+/// No bio is served either: it is not known yet whether another system has used the devices.
 const BLIND: u32 = 4;
-/// And never will be: the devices are somebody else's.
+/// No bio will ever be served: another system has used the devices.
 const GONE: u32 = 5;
 
 /// How deep the volume sleeps.
@@ -85,7 +93,7 @@ pub(super) struct Depth {
 
 impl Depth {
     fn is(&self, depth: u32) -> bool {
-        // Whoever must see it has locked something since that its setter has locked, too.
+        // Code that must see the depth has taken a lock since that the setter of the depth has taken, too.
         self.depth.load(Ordering::Relaxed) >= depth
     }
 
@@ -93,72 +101,74 @@ impl Depth {
         self.depth.fetch_max(depth, Ordering::SeqCst);
     }
 
-    /// It wakes up, as far as it may.
+    /// The volume wakes up, as far as it may.
     fn wakes(&self) {
         if !self.is_gone() {
             let is_announced = self.is_announced.load(Ordering::SeqCst);
             self.depth.store(if is_announced { DROWSY } else { AWAKE }, Ordering::SeqCst);
-            // Announced meanwhile: one of the two comes last.
+            // If hibernation was announced meanwhile, one of the two contexts comes last and sets the depth.
             if self.is_announced.load(Ordering::SeqCst) {
                 self.deepen(DROWSY);
             }
         }
     }
 
-    /// Tasks ran when it was announced that they will be frozen: nobody knows whether they are by now.
+    /// Tasks ran when a hibernation was announced: it is not known whether they are frozen by now.
     fn is_about_to_freeze(&self) -> bool {
         self.is_thawed.load(Ordering::SeqCst) && self.is_announced.load(Ordering::SeqCst)
     }
 
-    /// Whether an error of a device is its own, and not of a task that is frozen and that it needs, when there have been only
-    /// errors since `since_ms` and tasks were about to freeze all that time.
+    /// Whether an error is the device's own, and not that of a frozen task that the device needs, when there
+    /// have been only errors since `since_ms` and tasks were about to freeze all that time.
     fn blames_device(&self, since_ms: u64) -> bool {
         self.is_thawed.load(Ordering::SeqCst)
             && (!self.is_about_to_freeze() || now_ms().saturating_sub(since_ms) > FROZEN_MS)
     }
 
-    /// It is known whose the devices are.
+    /// It is known that no other system has used the devices.
     fn sees(&self) {
         let _ = self.depth.compare_exchange(BLIND, ASLEEP, Ordering::SeqCst, Ordering::SeqCst);
     }
 
-    /// Whether somebody has to compare.
+    /// Whether the cache device is to be compared with memory.
     pub(super) fn is_restored(&self) -> bool {
         self.is_restored.load(Ordering::SeqCst)
     }
 
-    /// What comes is to be held. To be asked with the lock of `core` by whoever then puts it where it is held.
+    /// Bios that come are to be held. The caller holds the lock of `core`, and then puts the bio where it is
+    /// held.
     pub(super) fn is_blind(&self) -> bool {
         self.depth.load(Ordering::Relaxed) == BLIND
     }
 
-    /// What comes is to be held, or ended: nothing is looked up.
+    /// Bios that come are to be held, or ended: nothing is looked up.
     pub(super) fn serves_nothing(&self) -> bool {
         self.is(BLIND)
     }
 
-    /// Nothing is to be written back for lack of anything better to do.
+    /// There is to be no background writeback.
     pub(super) fn is_drowsy(&self) -> bool {
         self.is(DROWSY)
     }
 
-    /// Neither writeback nor relocation nor a checkpoint may begin. To be asked with the mutex of that kind of work.
+    /// Neither writeback nor relocation nor a checkpoint may begin. The caller holds the mutex of that kind
+    /// of work.
     pub(super) fn is_resting(&self) -> bool {
         self.is(RESTING)
     }
 
-    /// Nothing may be sent. To be asked with the attempts.
+    /// Nothing may be sent. The caller holds the attempts.
     pub(super) fn is_asleep(&self) -> bool {
         self.is(ASLEEP)
     }
 
-    /// Somebody else has had the devices: memory knows nothing of them any more.
+    /// Another system has used the devices: memory knows nothing of them any more.
     pub(super) fn is_gone(&self) -> bool {
         self.is(GONE)
     }
 }
 
-/// Waits until something `is_over`. Says whether that was before `until`.
+/// Waits until something `is_over`. Returns whether that was before `until`.
 fn ends(until: u64, is_over: impl Fn() -> bool) -> bool {
     while !is_over() {
         if now_ms() >= until {
@@ -169,29 +179,31 @@ fn ends(until: u64, is_over: impl Fn() -> bool) -> bool {
     true
 }
 
-/// Waits until nobody has the mutex who has locked it before. Says whether that was before `until`.
+/// Waits until each task that held the mutex before the call has released it. Returns whether that was before
+/// `until`.
 fn settle<T>(mutex: &Mutex<T>, until: u64) -> bool {
-    // Not by locking it: its holder may wait for a device that is frozen already.
+    // Not by locking it: the holder may wait for a device that is frozen already.
     ends(until, || mutex.try_lock().is_some())
 }
 
 impl Volume {
     /// Whether a bio gets an error at once, instead of waiting for what will not come.
-    pub fn refuses(&self, bio: &Bio<PerBio>) -> bool {
+    pub fn refuses(&self, bio: &Bio<Errand>) -> bool {
         self.flags.depth.is_asleep()
             && (self.flags.depth.is_gone() || (!matches!(bio.op(), Op::Read) && is_hibernating()))
     }
 
-    /// Writeback, relocation and the tail end. Says whether they have.
+    /// Writeback, relocation and the tail end. Returns whether they have.
     fn comes_to_rest(&self, until: u64) -> bool {
         let depth = &self.flags.depth;
         depth.deepen(RESTING);
-        // Whoever still compares wakes it up at the end.
+        // A comparison that goes on wakes the volume up at its end.
         if !ends(until, || !depth.is_restored()) || !settle(&self.reclaim_busy, until) {
             return false;
         }
         depth.deepen(RESTING);
-        // Who goes around the cache asks with the lock: nobody does from now on.
+        // A write checks the depth with the lock held before it goes around the cache, so none does from now
+        // on.
         drop(self.core.lock());
         settle(&self.writeback_busy, until)
             && settle(&self.reclaim_busy, until)
@@ -202,7 +214,7 @@ impl Volume {
         if !self.comes_to_rest(until) {
             return false;
         }
-        // Nobody waits for a record any more who could not wait on.
+        // From here on, a task that waits for a record can wait on.
         self.flags.depth.deepen(ASLEEP);
         if !settle(&self.attempts, until) || !ends(until, || !self.flights.is_flying()) {
             return false;
@@ -221,8 +233,9 @@ impl Volume {
         is_quiet
     }
 
-    /// Gives a read back that may go on. While the volume is blind it is held, and ended when the devices are somebody else's.
-    pub(super) fn let_read(&self, bio: Bio<PerBio>) -> Option<Bio<PerBio>> {
+    /// Returns a read that may go on. While the volume is blind the read is held; when another system has
+    /// used the devices it is ended.
+    pub(super) fn let_read(&self, bio: Bio<Errand>) -> Option<Bio<Errand>> {
         if !self.flags.depth.is_asleep() {
             return Some(bio);
         }
@@ -239,7 +252,7 @@ impl Volume {
         Some(bio)
     }
 
-    /// It is not blind any more: what is held goes on.
+    /// The volume is not blind any more: what is held goes on.
     fn release(&self) {
         let mut held = self.core.lock().held.take();
         while let Some(bio) = held.pop() {
@@ -248,8 +261,8 @@ impl Volume {
         self.wake(Wake::COMMIT | Wake::WRITEBACK | Wake::RECLAIM | Wake::PROGRESS);
     }
 
-    /// Reads a block of the cache device and lends it to `f`, trying again for as long as a write would be. `None` when the
-    /// medium cannot give it back.
+    /// Reads a block of the cache device and lends it to `f`. Tries again for as long as a write would be
+    /// repeated. `None` when the medium cannot give the block back.
     fn read_insistently<R>(
         &self,
         t: &Arc<Transfer>,
@@ -267,12 +280,12 @@ impl Volume {
                     return t.pages.with(0, BLOCK, |b| b.first_chunk().map(f)).flatten().map(Some).ok_or(EIO);
                 }
                 Ok(None) => {
-                    self.fault(Kind::CacheRead);
+                    self.count_fault(Kind::CacheRead);
                     return Ok(None);
                 }
                 Err(e) => match retry.failed() {
                     Next::Again(pause) if !should_stop() => {
-                        self.fault(Kind::CacheRead);
+                        self.count_fault(Kind::CacheRead);
                         sleep_ms(pause as u32);
                     }
                     Next::Again(_) | Next::Over => return Err(e),
@@ -319,8 +332,8 @@ impl Volume {
         Ok(verdict.is_ok())
     }
 
-    /// Memory has come out of an image: compares the cache device with it, for as long as that takes, and lets go what is held.
-    /// For who has `reclaim_busy`, and `t` with it.
+    /// Memory has come out of an image: compares the cache device with memory, for as long as that takes, and
+    /// releases what is held. The caller holds `reclaim_busy`, and `t` with it.
     pub(super) fn compare(&self, t: &Arc<Transfer>) {
         let depth = &self.flags.depth;
         let mut since_ms = now_ms();
@@ -328,7 +341,7 @@ impl Volume {
             if !depth.is_about_to_freeze() {
                 since_ms = now_ms();
             }
-            // Errors count only if nobody that is frozen could have been the reason, all the time.
+            // Errors count only if at no time a frozen task could have been the reason.
             let is_last = depth.blames_device(since_ms);
             let result = self.is_as_it_was(t);
             if result.is_ok() || (is_last && depth.blames_device(since_ms)) || should_stop() {
@@ -341,11 +354,12 @@ impl Volume {
         if result == Ok(true) {
             depth.sees();
         } else {
-            // All under the lock, so that nothing is taken in between, and nobody takes one for a device that cannot be written.
+            // All under the lock, so that no write is taken in between, and the failed log is not reported as
+            // a cache device that cannot be written.
             let mut core = self.core.lock();
             depth.deepen(GONE);
             core.engine.give_up();
-            self.trouble(trouble::CHANGED, true);
+            self.note_trouble(trouble::CHANGED, true);
         }
         depth.is_restored.store(false, Ordering::SeqCst);
         if depth.is_thawed.load(Ordering::SeqCst) {
@@ -357,7 +371,8 @@ impl Volume {
 
 impl Sleeper for Volume {
     fn drowse(&self) {
-        // Tasks run: whoever compares wakes it up, for what is held, and what a sync waits for.
+        // Tasks run: if a comparison goes on, it wakes the volume up at its end, for what is held and for a
+        // sync that waits for that.
         self.flags.depth.is_announced.store(true, Ordering::SeqCst);
         self.flags.depth.deepen(DROWSY);
     }
@@ -388,7 +403,7 @@ impl Sleeper for Volume {
     fn wake(&self) {
         let depth = &self.flags.depth;
         depth.is_announced.store(false, Ordering::SeqCst);
-        // Before the other one is looked at: whoever has compared looks at them the other way round.
+        // Stored before `is_restored` is read: the comparison stores and reads the two in the opposite order.
         depth.is_thawed.store(true, Ordering::SeqCst);
         if depth.is_restored() {
             return;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What decides how much is written back: options, which may change at any time, or the built-in policy.
+//! What sets how much is written back: options, which may change at any time, or the built-in policy.
 //!
 //! # Invariant: the dead man's rule
-//! With `steering_timeout`, options about writeback count only as long as messages that set an option keep coming. When
-//! there was none for so long, it is as if they had not been given: whoever steers has died, and what it wanted then may be
-//! wrong now.
+//! With `steering_timeout`, options about writeback count only as long as messages that set an option keep
+//! coming. After a silence of that length, it is as if these options had not been given: the steering program
+//! has died, and its last wishes may be wrong now.
 //!
-//! # Invariant: what was set by hand
+//! # Invariant: options set by hand
 //! While options about writeback count that were set by hand, a daemon sets none of them.
 
 use super::Volume;
@@ -18,25 +18,25 @@ use crate::policy::room::Wake;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// The options of a volume, and when they were last heard of.
+/// The options of a volume, and when the last message came.
 pub(super) struct Steering {
     options: Options,
-    /// In milliseconds since boot.
+    /// When the last message that sets an option came, in milliseconds since boot.
     heard_ms: AtomicU64,
-    /// Whether it was silent for too long the last time that somebody looked.
+    /// Whether the silence was too long at the last check.
     silent: AtomicBool,
-    /// Who has set an option about writeback last is a daemon.
+    /// An option about writeback was set last by a daemon.
     is_daemon: AtomicBool,
-    /// Held while an option is set: nobody else sets one between a look who steers and that.
+    /// Held while an option is set: no other option is set between the check of what steers and the change.
     setting: Mutex<()>,
 }
 
 /// Why an option is not set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unsteered {
-    /// It cannot be.
+    /// The option cannot be set so.
     Option(OptionError),
-    /// A daemon wants to, and options about writeback were set by hand.
+    /// A daemon wants to set it, and options about writeback were set by hand.
     ByHand,
 }
 
@@ -51,14 +51,14 @@ impl fmt::Display for Unsteered {
     }
 }
 
-/// What is wanted of writeback; the built-in policy decides about what is `None`.
+/// What is wanted of writeback; the built-in policy decides about each that is `None`.
 #[derive(Default)]
 pub(super) struct Policy {
-    /// Percent of utilisation of the backing device below which it runs.
+    /// Utilisation of the backing device, in percent, below which writeback runs.
     pub threshold: Option<u32>,
     /// Segments that are written back together.
     pub batched: Option<u32>,
-    /// KiB a second that it may do.
+    /// Limit of the rate of writeback, in KiB a second.
     pub limit: Option<u32>,
 }
 
@@ -77,12 +77,12 @@ impl Steering {
         &self.options
     }
 
-    /// Somebody steers.
+    /// A message that steers has come.
     pub fn heard(&self) {
         self.heard_ms.store(now_ms(), Ordering::Relaxed);
     }
 
-    /// Who has set the options about writeback, if any of them count.
+    /// Whether the options about writeback were set by hand or by a daemon; nothing if none of them count.
     fn who(&self) -> Option<Who> {
         let who = if self.is_daemon.load(Ordering::Relaxed) { Who::Daemon } else { Who::Hand };
         self.options.steers().then_some(who)
@@ -90,19 +90,19 @@ impl Steering {
 
     fn is_expired(&self) -> bool {
         let timeout_ms = u64::from(self.options.steering_timeout()).saturating_mul(1000);
-        // Whoever sets it first is heard only then.
+        // Read after the timeout: `steer` stores them in the opposite order.
         let silence_ms = now_ms().saturating_sub(self.heard_ms.load(Ordering::Relaxed));
         timeout_ms != 0 && silence_ms >= timeout_ms
     }
 }
 
 impl Volume {
-    /// Sets an option, for whoever steers.
+    /// Sets an option that came by hand or from a daemon.
     ///
     /// # Errors
     /// [`Unsteered`]; then nothing has changed.
     pub fn steer(&self, key: &str, value: &str, by: Who) -> core::result::Result<(), Unsteered> {
-        // What is refused is not heard.
+        // A message that is refused does not count as heard.
         Options::check(key, value).map_err(Unsteered::Option)?;
         let _setting = self.steering.setting.lock();
         if is_steering(key) {
@@ -111,7 +111,8 @@ impl Volume {
             }
             self.steering.is_daemon.store(by == Who::Daemon, Ordering::Relaxed);
         }
-        // First, or a timeout that is set after a long silence would have passed already.
+        // Before the option is set; otherwise a timeout that is set after a long silence would have passed
+        // already.
         self.steering.heard();
         self.options().set(key, value).map_err(Unsteered::Option)?;
         self.note_silence();
@@ -119,17 +120,17 @@ impl Volume {
         Ok(())
     }
 
-    /// Who has set the options about writeback, if any of them count.
+    /// Whether the options about writeback were set by hand or by a daemon; nothing if none of them count.
     pub fn steered_by(&self) -> Option<Who> {
         self.steering.who()
     }
 
-    /// Whether whoever steers was silent for too long, so that the built-in policy decides.
+    /// Whether the silence was too long, so that the built-in policy decides.
     pub fn is_steering_expired(&self) -> bool {
         self.steering.is_expired()
     }
 
-    /// Tells the world when that has changed.
+    /// Wakes the health thread when that has changed.
     pub(super) fn note_silence(&self) {
         let silent = self.is_steering_expired();
         if self.steering.silent.swap(silent, Ordering::Relaxed) != silent {

@@ -3,15 +3,16 @@
 //! Which volume it is: finds the superblock on the cache device, or formats a blank one.
 //!
 //! # Invariants
-//! - Before anything is written it is known that all is as it must be: the devices fit (`policy::limits`), the backing device is
-//!   no cache device, and no volume of the same UUID or nonce is active. By that the cache device is known under another path,
-//!   and a copy of it, which would be written as the same log.
-//! - A format overwrites nothing: all that lies before the segments is zero, or checkpoints of ours whose log is empty. A sector
-//!   that cannot be read may hold anything.
-//! - While one cache device is formatted no other is taken for blank: of two paths to the same device the second one finds
-//!   what the first has written.
+//! - Before anything is written it is known that all is as it must be: the devices fit (`policy::limits`),
+//!   the backing device is no cache device, and no volume of the same UUID or nonce is active. This check
+//!   finds another path to an active cache device, and a copy of one, which would be written as the same log.
+//! - A format overwrites nothing: all that lies before the segments is zero, or checkpoints of ours whose log
+//!   is empty. A sector that cannot be read may hold anything.
+//! - While one cache device is formatted no other is taken for blank: of two paths to the same device the
+//!   second one finds what was written by the first.
 //!
-//! Two paths to one *backing* device cannot be told apart from two devices here, for there is nothing of ours on it.
+//! Two paths to one *backing* device cannot be told apart from two devices here, for there is nothing of ours
+//! on it.
 
 use super::resume::cannot_read;
 use super::{Disks, Transfer};
@@ -29,7 +30,7 @@ const _: () = assert!(Start::BYTES <= MAX_SEGMENT_BLOCKS as usize * BLOCK);
 /// A superblock, and the hold on its volume.
 type Found = (Shared<Superblock>, [InUse; 2]);
 
-/// Not on the stack, on which there is no room for several copies of it.
+/// Not on the stack, which has no room for several superblocks.
 #[inline(never)]
 fn decode(
     sector: &[u8; SECTOR],
@@ -62,7 +63,7 @@ impl Disks {
     }
 
     /// Writes a new superblock last, so that a crash leaves either a blank device or a formatted one.
-    // Not inlined: together their frames would take half of the kernel's stack.
+    // Not inlined: the frames together would take half of the kernel's stack.
     #[inline(never)]
     fn format(&self, t: &Arc<Transfer>) -> core::result::Result<Found, Refusal> {
         let (mut uuid, mut nonce) = ([0; 16], [0; 8]);
@@ -83,7 +84,7 @@ impl Disks {
         let sb = Shared::new(sb).map_err(no_memory)?;
         let in_use = self.hold(&sb)?;
         let first = Checkpoint::first(nonce);
-        // What is in the others may be of a volume before, of which only the superblock was blanked.
+        // The other slots may hold checkpoints of an earlier volume of which only the superblock was blanked.
         CHECKPOINT_BLOCKS
             .into_iter()
             .filter(|&block| block != first.block())
@@ -154,7 +155,7 @@ impl Disks {
                     let in_use = self.hold(&sb)?;
                     break (sb, in_use);
                 }
-                // Somebody may be formatting it, by another path: looks again.
+                // Another task may be formatting it, by another path: look again.
                 Err(Invalid::Blank) if format.is_none() => {
                     format = Some(InUse::wait_for(Key::Format).map_err(|e| (c"Interrupted", e))?);
                 }
@@ -192,11 +193,12 @@ impl Disks {
         Ok((sb, in_use))
     }
 
-    /// Refuses a backing device that is a cache device, when the cache device is about to be formatted: the two are exchanged,
-    /// and what is dirty on it would be written over.
+    /// Refuses a backing device that is a cache device, when the cache device is about to be formatted: the
+    /// two are exchanged, and what is dirty on it would be overwritten.
     ///
-    /// Not when the cache device has a superblock. Then the two are not exchanged, and what is on the volume is its users' own: one
-    /// of them may have made a cache device of it, and what is dirty must stay within reach.
+    /// Does not refuse it when the cache device has a superblock. Then the two are not exchanged, and the
+    /// content of the volume is its users' own: a user may have made a cache device of it, and what is dirty
+    /// must stay within reach.
     ///
     /// # Errors
     /// Why not.
@@ -205,7 +207,7 @@ impl Disks {
         let len = SECTOR.saturating_mul(self.backing.sectors().min(BLOCK_SECTORS) as usize);
         t.read(self, &self.backing, 0, (0, len), 0);
         if t.finish().is_err() {
-            // It may have a bad sector there and be the right one all the same.
+            // The device may have a bad sector there and be the right one all the same.
             return Ok(());
         }
         let is_cache = |b: &[u8]| b.first_chunk().is_some_and(Superblock::is_in);

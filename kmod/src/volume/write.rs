@@ -2,11 +2,12 @@
 
 //! Writes and flushes.
 
-use super::{bytes, Core, PerBio, Sent, Volume, AROUND, FLUSHES, MAPPED};
+use super::errand::{Bypassing, Write};
+use super::{bytes, Core, Errand, Volume, AROUND, FLUSHES, MAPPED};
 use crate::engine::bypass::{self, Tag};
 use crate::engine::log::{Claim, Refused, Wait};
 use crate::engine::{Entry, Part, Was};
-use crate::format::{BLOCK, BLOCK_SECTORS, SECTOR};
+use crate::format::{Block, Seq, BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::host::{crc32c, now_ms, Arc, Bio, Cursor, Mapping, Outcome, Result, Returned, EIO};
 use crate::interface::status::count;
 use crate::policy::room::Wake;
@@ -14,12 +15,12 @@ use core::sync::atomic::Ordering;
 
 /// Blocks that are put into the index under one hold of the lock.
 const AT_ONCE: usize = 16;
-/// When one that went around the cache has failed, there are no others for so long, in milliseconds.
+/// After a write around the cache has failed, no other one goes around it for so long, in milliseconds.
 const BYPASS_AGAIN_MS: u64 = 10_000;
 
 impl Volume {
     /// Takes a write.
-    pub fn write(self: &Arc<Self>, mut bio: Mapping<'_, PerBio>) -> Outcome<PerBio> {
+    pub fn write(self: &Arc<Self>, mut bio: Mapping<'_, Errand>) -> Outcome<Errand> {
         self.counts.add(MAPPED, 1);
         if let Some((tag, blocks)) = self.may_bypass(&bio) {
             bio.accept(blocks.saturating_mul(BLOCK_SECTORS));
@@ -29,22 +30,24 @@ impl Volume {
         Outcome::Submitted
     }
 
-    /// Whether a write is better off without the cache, which is full, and for how many blocks: see [`crate::engine::bypass`].
-    fn may_bypass(&self, bio: &Bio<PerBio>) -> Option<(Tag, u64)> {
+    /// Whether a write is better off around the cache, which is full, and for how many blocks: see
+    /// [`crate::engine::bypass`].
+    fn may_bypass(&self, bio: &Bio<Errand>) -> Option<(Tag, u64)> {
         if !self.flags.wide.load(Ordering::Relaxed) {
             return None;
         }
         let (sector, blocks) = (bio.sector(), bio.sectors() / BLOCK_SECTORS);
-        let first = sector / BLOCK_SECTORS;
+        let first = Block::of_sector(sector);
         let is_fit = sector % BLOCK_SECTORS == 0 && blocks >= bypass::LEAST;
         if !is_fit || now_ms() < self.bypass_from_ms.load(Ordering::Relaxed) {
             return None;
         }
         let tag = {
             let core = self.core.lock();
-            // It would wait, or be delayed.
+            // Otherwise the write would wait, or be delayed.
             let is_held_up = core.pace.is_on() || !core.deferred.is_empty() || core.engine.is_full();
-            // With the lock, so that who falls asleep, and has it after that, sees what is under way.
+            // Begun with the lock held. A task that puts the volume to rest takes the lock afterwards, and so
+            // sees this bypass.
             let may = is_held_up && !self.flags.depth.is_resting() && core.engine.lets_bypass();
             if may {
                 self.bypass.begin(first, blocks)
@@ -54,7 +57,7 @@ impl Volume {
         }?;
         let mut found = 0;
         while found < blocks {
-            let next = first.saturating_add(found);
+            let next = first.plus(found);
             let n = blocks.saturating_sub(found).min(bypass::AT_ONCE);
             let absent = self.core.lock().engine.count_absent(next, n);
             found = found.saturating_add(absent);
@@ -71,14 +74,16 @@ impl Volume {
     }
 
     /// Directs a write to the backing device.
-    fn send_past(&self, mut bio: Bio<PerBio>, tag: Tag) -> Bio<PerBio> {
-        let (start, sector, blocks) = (bio.start(), bio.sector(), bio.sectors() / BLOCK_SECTORS);
-        let fua = bio.is_fua();
-        let doubts = self.disks.backing_doubts.count();
-        let data = bio.data();
-        data.doubts = doubts;
-        (data.at, data.sector, data.blocks) = (Some(start), sector, blocks as u32);
-        (data.bypass, data.fua, data.sent) = (tag, fua, Sent::Bypass);
+    fn send_past(&self, mut bio: Bio<Errand>, tag: Tag) -> Bio<Errand> {
+        let sector = bio.sector();
+        *bio.data() = Errand::Bypass(Bypassing {
+            tag,
+            at: bio.start(),
+            sector,
+            blocks: (bio.sectors() / BLOCK_SECTORS) as u32,
+            fua: bio.is_fua(),
+            doubts: self.disks.backing_doubts.count(),
+        });
         bio.set_fua(true);
         bio.remap(&self.disks.backing, sector);
         bio
@@ -92,31 +97,36 @@ impl Volume {
     }
 
     /// A write is back from its way around the cache. In any context.
-    pub(super) fn bypassed(&self, mut bio: Bio<PerBio>, result: Result, is_fault: bool) -> Returned<PerBio> {
-        let &mut PerBio { bypass, at, sector, blocks, fua, doubts, .. } = bio.data();
-        // It may be a write and a flush, and what was written have been forgotten in between.
+    pub(super) fn bypassed(
+        &self,
+        mut bio: Bio<Errand>,
+        bypassing: &Bypassing,
+        result: Result,
+        is_fault: bool,
+    ) -> Returned<Errand> {
+        let &Bypassing { tag, at, sector, blocks, fua, doubts } = bypassing;
+        // FUA may be a write and a flush, and what was written may have been forgotten in between.
         let is_doubtful = result.is_ok() && self.disks.backing_doubts.count() != doubts;
         if is_fault {
-            // What was written back lately may be forgotten by that.
+            // With this failure the device may have forgotten what was written back lately.
             self.disks.backing_doubts.add();
             self.bypass_from_ms.store(now_ms().saturating_add(BYPASS_AGAIN_MS), Ordering::Relaxed);
         }
-        self.end_bypass(bypass);
-        let Some(start) = at.filter(|_| is_fault || is_doubtful) else {
-            // Nothing of it was in the cache. One that goes to the log now is counted there.
-            self.count(count::WRITE, sector, u64::from(blocks).saturating_mul(BLOCK_SECTORS));
+        self.end_bypass(tag);
+        if !is_fault && !is_doubtful {
+            // Nothing of these blocks was in the cache. A write that goes to the log now is counted there.
+            self.count_blocks(count::WRITE, sector, u64::from(blocks).saturating_mul(BLOCK_SECTORS));
             self.counts.add(AROUND, blocks.into());
             return Returned::Ends(bio, result);
-        };
-        // It is as it came, and waits for room like others.
-        if is_fault {
-            self.writeback_failed(sector / BLOCK_SECTORS);
         }
-        bio.take_back(sector, start);
+        // The bio is made what it was when it came, and waits for room like others.
+        if is_fault {
+            self.writeback_failed(Block::of_sector(sector));
+        }
+        bio.take_back(sector, at);
         bio.set_fua(fua);
-        bio.data().at = None;
         self.bounced.push(bio);
-        // Behind that: either of the two sees what the other one has done.
+        // Checked after the push: either this context sees `over`, or the task that has set it sees the bio.
         if self.flags.over.load(Ordering::SeqCst) {
             self.end_bounced();
         }
@@ -124,82 +134,102 @@ impl Volume {
         Returned::Kept
     }
 
-    /// Puts what is left of a write into the log. Says whether it is done with it; otherwise it waits in `deferred`, in
-    /// front when it has waited already.
-    pub(super) fn go_on_writing(self: &Arc<Self>, mut bio: Bio<PerBio>, waited: bool) -> bool {
-        let (sector, sectors) = (bio.sector(), bio.sectors());
-        let mut at = bio.data().at.unwrap_or_else(|| bio.start());
-        loop {
-            let done = u64::from(bio.data().done);
-            if done == sectors {
-                break;
+    /// Puts the rest of a write into the log. Returns whether the bio is finished with. If not, it waits in
+    /// `deferred`, in front when it has `waited` already.
+    pub(super) fn go_on_writing(self: &Arc<Self>, mut bio: Bio<Errand>, waited: bool) -> bool {
+        let (sector, sectors, errand) = (bio.sector(), bio.sectors(), *bio.data());
+        let mut write = match errand {
+            Errand::Idle => Write { at: bio.start(), done: 0, seq: Seq::NONE },
+            Errand::Write(write) => write,
+            _ => {
+                bio.end(Err(EIO));
+                return true;
             }
+        };
+        while u64::from(write.done) != sectors {
+            let done = u64::from(write.done);
             let (first, left) = (sector.saturating_add(done), sectors.saturating_sub(done));
-            let end = first.saturating_add(left).div_ceil(BLOCK_SECTORS);
-            let blocks = end.saturating_sub(first / BLOCK_SECTORS);
-            let claim = {
-                let mut core = self.core.lock();
-                // Nobody overtakes a write that waits. One that has begun goes on, unless the volume has become blind.
-                let has_to_wait = (!waited && !core.deferred.is_empty())
-                    || (done == 0 && !self.lets_in(&mut core))
-                    || self.flags.depth.is_blind();
-                let claim = if has_to_wait {
-                    Err(Refused::Wait(Wait::Progress))
-                } else {
-                    core.engine.claim_at(first / BLOCK_SECTORS, blocks.min(u32::MAX.into()) as u32)
-                };
-                match claim {
-                    Ok(claim) => {
-                        core.pace.took(claim.blocks);
-                        claim
-                    }
-                    Err(Refused::Wait(wait)) => {
-                        bio.data().at = Some(at);
-                        // The commit thread has to know when to let it in.
-                        let is_first = core.pace.is_on() && core.deferred.is_empty() && !waited;
-                        let mut wake = Wake::COMMIT.when(is_first);
-                        if wait == Wait::Space {
-                            wake |= core.room.write_waits(waited, core.engine.is_full(), now_ms());
-                        }
-                        if waited {
-                            core.deferred.push_front(bio);
-                        } else {
-                            core.deferred.push(bio);
-                        }
-                        drop(core);
-                        self.wake(wake);
-                        return false;
-                    }
-                    Err(Refused::Failed) => {
-                        drop(core);
-                        bio.end(Err(EIO));
-                        return true;
-                    }
+            let mut core = self.core.lock();
+            let claim = match self.claim(&mut core, first, left, waited, done == 0) {
+                Ok(claim) => claim,
+                Err(Refused::Wait(wait)) => {
+                    *bio.data() = Errand::Write(write);
+                    let wake = Self::defer(&mut core, bio, wait, waited);
+                    drop(core);
+                    self.wake(wake);
+                    return false;
+                }
+                Err(Refused::Failed) => {
+                    drop(core);
+                    bio.end(Err(EIO));
+                    return true;
                 }
             };
-            let copied = self.copy(&mut bio, &mut at, first, left, &claim);
-            let data = bio.data();
-            data.done = data.done.saturating_add(copied as u32);
-            data.seq = claim.seq;
+            drop(core);
+            let copied = self.copy(&bio, &mut write.at, first, left, &claim);
+            write.done = write.done.saturating_add(copied as u32);
+            write.seq = claim.seq;
         }
         if bio.is_fua() {
-            let seq = bio.data().seq;
-            self.end_when_durable(bio, seq);
+            self.end_when_durable(bio, write.seq);
         } else {
             bio.end(Ok(()));
         }
         true
     }
 
+    /// Claims room for the `left` sectors of a write from `sector` on, or for some of them.
+    ///
+    /// # Errors
+    /// [`Refused`]: the write has to wait, or the log has failed.
+    fn claim(
+        &self,
+        core: &mut Core,
+        sector: u64,
+        left: u64,
+        waited: bool,
+        begins: bool,
+    ) -> core::result::Result<Claim, Refused> {
+        // No write overtakes one that waits. A write that has begun goes on, unless the volume has become
+        // blind.
+        let has_to_wait = (!waited && !core.deferred.is_empty())
+            || (begins && !self.lets_in(core))
+            || self.flags.depth.is_blind();
+        if has_to_wait {
+            return Err(Refused::Wait(Wait::Progress));
+        }
+        let (first, end) = (Block::of_sector(sector), sector.saturating_add(left).div_ceil(BLOCK_SECTORS));
+        let blocks = Block(end).since(first).min(u32::MAX.into()) as u32;
+        let claim = core.engine.claim_at(first, blocks)?;
+        core.pace.took(claim.blocks);
+        Ok(claim)
+    }
+
+    /// Lets a write wait, in front when it has waited already. Says who is to be woken.
+    fn defer(core: &mut Core, bio: Bio<Errand>, wait: Wait, waited: bool) -> Wake {
+        // The commit thread has to find out when to let the write in.
+        let is_first = core.pace.is_on() && core.deferred.is_empty() && !waited;
+        let mut wake = Wake::COMMIT.when(is_first);
+        if wait == Wait::Space {
+            wake |= core.room.write_waits(waited, core.engine.is_full(), now_ms());
+        }
+        if waited {
+            core.deferred.push_front(bio);
+        } else {
+            core.deferred.push(bio);
+        }
+        wake
+    }
+
     /// Whether a write may begin now, as far as the pace is concerned.
     fn lets_in(&self, core: &mut Core) -> bool {
-        // Who gets an error gets it at once.
+        // After the log has failed a write is refused at once, not paced.
         !core.pace.is_on() || core.engine.failed() || core.pace.lets_in(&self.moment(&core.engine))
     }
 
-    /// Copies the data for `claim`, which begin at `sector` and of which `left` sectors are there. Returns the number of
-    /// sectors copied.
-    fn copy(&self, bio: &mut Bio<PerBio>, at: &mut Cursor, sector: u64, left: u64, claim: &Claim) -> u64 {
+    /// Copies the data for `claim`. The data begin at `sector`, and `left` sectors of them are there. Returns
+    /// the number of sectors copied.
+    fn copy(&self, bio: &Bio<Errand>, at: &mut Cursor, sector: u64, left: u64, claim: &Claim) -> u64 {
         let mut entries = [Entry::default(); AT_ONCE];
         let mut found = [0; count::WRITE as usize];
         let mut copied = 0;
@@ -217,17 +247,17 @@ impl Volume {
                 *entry = Entry { addr: part.addr, mask: part.mask(), crc: crc.unwrap_or(0) };
                 copied = copied.saturating_add(part.sectors.into());
             }
-            // Now, and not while everybody waits for the lock.
+            // Before the lock is taken, not while others wait for it.
             entries.iter().for_each(|entry| self.chains.warm(entry.addr));
             let mut core = self.core.lock();
-            for (entry, slot) in entries.iter().zip(slot..) {
+            for (entry, slot) in entries.iter().zip(slot.onward()) {
                 let was = core.engine.stored(claim, slot, *entry);
-                // Counted when others do not wait for the lock any more.
+                // Added to the counters later, without the lock.
                 if let Some(n) = found.get_mut(kind_of(was, entry) as usize) {
                     *n = u64::saturating_add(*n, 1);
                 }
             }
-            slot = slot.saturating_add(n);
+            slot = slot.plus(n);
             block = block.saturating_add(n);
             if block == end {
                 core.engine.copied(claim);
@@ -248,15 +278,16 @@ impl Volume {
     }
 
     /// Takes a flush.
-    pub fn flush(self: &Arc<Self>, bio: Bio<PerBio>) {
+    pub fn flush(self: &Arc<Self>, bio: Bio<Errand>) {
         let seq = self.core.lock().engine.flush();
         self.end_when_durable(bio, seq);
     }
 
-    fn end_when_durable(self: &Arc<Self>, mut bio: Bio<PerBio>, seq: u64) {
-        bio.data().seq = seq;
+    fn end_when_durable(self: &Arc<Self>, mut bio: Bio<Errand>, seq: Seq) {
+        *bio.data() = Errand::Flush(seq);
         self.counts.add(FLUSHES, 1);
-        // In a plug, a commit would wait until the task is done with other things, and everybody with it.
+        // In a plug, a commit would wait until the task is done with other things, and all that wait for the
+        // commit with it.
         let may_send = bio.may_wait() && bio.submits_now() && self.glance().is_alone();
         let mut core = self.core.lock();
         if core.engine.failed() {
@@ -279,7 +310,7 @@ impl Volume {
     }
 }
 
-/// What a write of `entry` counts as, in bits of [`count`], when the block was there.
+/// What a write of `entry` counts as, in bits of [`count`], when the block was where `was` says.
 fn kind_of(was: Was, entry: &Entry) -> u32 {
     let found = match was {
         Was::Absent => 0,
@@ -290,7 +321,7 @@ fn kind_of(was: Was, entry: &Entry) -> u32 {
 }
 
 /// Copies one part of a write to the block `to`, zeroes the rest of the block, and returns its CRC-32C.
-fn fill(bio: &Bio<PerBio>, at: &mut Cursor, part: &Part, to: &mut [u8]) -> u32 {
+fn fill(bio: &Bio<Errand>, at: &mut Cursor, part: &Part, to: &mut [u8]) -> u32 {
     let (before, rest) = to.split_at_mut((part.first as usize).saturating_mul(SECTOR).min(BLOCK));
     let len = (part.sectors as usize).saturating_mul(SECTOR).min(rest.len());
     let (data, behind) = rest.split_at_mut(len);

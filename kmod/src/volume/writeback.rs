@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The thread that writes back to the backing device.
+//! The writeback thread, which writes back to the backing device.
 //!
-//! Unless an option says otherwise it works when five eighths of the cache are in use or the volume was idle for a
-//! second: gathering first makes for longer runs, what is overwritten meanwhile need not be written back at all, and nobody is
-//! disturbed when nobody is there. For the same sake it takes
-//! many segments together when there is time, and few when only writeback makes room, which whole segments do. A limit of
-//! the rate is kept to when there is time, and not when room is needed, for a drain, or for a log that has failed.
+//! Unless an option says otherwise it works when five eighths of the cache are in use or the volume was idle
+//! for a second. To gather first makes for longer runs; blocks that are overwritten meanwhile need not be
+//! written back at all; and an idle volume has no users that writeback would disturb. For the same reasons it
+//! takes many segments together when there is time. It takes few when only writeback makes room, because room
+//! comes by whole segments. A limit of the rate holds for background writeback, and not when room is needed,
+//! for a drain, or for a log that has failed.
 //!
-//! What fails stays dirty and is tried again, later and later. A block that fails does not keep others from being written
-//! back: the blocks of a write that failed are written in halves until those are found that cannot be written. A device
-//! that writes nothing at all is left alone for a while.
+//! A block whose write fails stays dirty and is tried again, later and later. It does not keep others from
+//! being written back: the blocks of a write that failed are written in halves until those are found that
+//! cannot be written. A device that writes nothing at all is left alone for a while.
 //!
-//! Several parts are under way at a time as long as nothing fails, and what is written has no limit: `stream`. Otherwise
+//! Several parts are under way at a time as long as nothing fails and there is no limit: `stream`. Otherwise
 //! one part is read, written and flushed after the other: that is here.
 //!
 //! # Invariants
-//! - A block is called clean only when its own write went well, after the last failure before the flush that made it durable:
-//!   see [`crate::policy::writeback`].
+//! - A block is called clean only when its own write has succeeded, after the last failure before the flush
+//!   that made it durable: see [`crate::policy::writeback`].
 
 mod stream;
 
@@ -30,7 +31,7 @@ use crate::engine::map::Span;
 use crate::engine::reclaim::{Batch, Item, Planned};
 use crate::engine::runs::{for_each_row, for_each_run, Run};
 use crate::engine::Engine;
-use crate::format::{BLOCK, BLOCK_SECTORS, SECTOR};
+use crate::format::{Block, Seq, Slot, BLOCK, BLOCK_SECTORS, SECTOR};
 use crate::host::{crc32c, hurry, now_ms, should_stop, Arc, Box, MutexGuard, Result, Sleep, Table};
 use crate::interface::table::MAX_BATCHED;
 use crate::policy::bad_blocks::{Halves, Pass, Step};
@@ -42,14 +43,15 @@ use crate::policy::writeback::{next_part, part_end, whole_units, Next, Round, FI
 use core::sync::atomic::Ordering;
 use stream::{Aim, End, Stream};
 
-/// Blocks that the lock is held for at a time.
+/// Blocks that are handled under one hold of the lock.
 const AT_ONCE: usize = 32;
-/// Segments that are written back together unless an option says so: when all is to be written back, when there is time,
-/// when only that makes room though something has failed. (When nothing has, see [`segments_at_once`].)
+/// Segments that are written back together unless an option says otherwise: for a drain, for background
+/// writeback, and when only writeback makes room though something has failed. (When nothing has failed, see
+/// [`segments_at_once`].)
 const DRAIN: u32 = MAX_BATCHED;
 const BACKGROUND: u32 = 256;
 const URGENT: u32 = 32;
-/// How often it looks whether there is something to do, in milliseconds.
+/// How often the thread looks whether there is something to do, in milliseconds.
 const TICK_MS: u32 = 1000;
 
 /// What the thread remembers from tick to tick.
@@ -64,25 +66,26 @@ struct Tick {
     utilisation: u32,
 }
 
-/// What the thread works with; made before there is a thread, so that it never has to wait for memory.
+/// What the thread works with; allocated before the thread starts, so that it never has to wait for memory.
 pub(super) struct Tools {
     batch: Batch,
-    /// Its memory is that of parts that are written one after the other, too.
+    /// Its memory also serves the parts that are written one after the other.
     stream: Box<Stream>,
     /// Live mask of each item of the chunk; 0 for one that is not to be written.
     live: Table<u8>,
-    /// What is written for it: the rest of a block of the backing device's, too, and 0 if another item is written with that.
+    /// Sectors that are written for each item: with the rest of a block of the backing device, if need be; 0
+    /// if another item is written with that.
     whole: Table<u8>,
-    /// The item that it is written with.
+    /// The item that each item is written with.
     with: Table<u16>,
-    /// The same as `whole`, of what is to be written in this pass of its round.
+    /// As `whole`, of what is to be written in this pass of its round.
     todo: Table<u8>,
     /// What has become of the items of the chunk.
     fates: Table<Fate>,
     round: Round,
     /// Blocks of the next chunk.
     chunk: usize,
-    /// For when there is a limit, and what that was the last time.
+    /// The rate under a limit, and what the limit was the last time.
     rate: Rate,
     limit: Option<u32>,
     failures: Failures,
@@ -91,16 +94,17 @@ pub(super) struct Tools {
 /// What has become of an item that is live.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
-    /// It is written, or about to be.
+    /// The item is written, or about to be.
     Written,
-    /// A write that was for several has failed.
+    /// A write that was for several items has failed.
     Unclear,
-    /// It cannot be written.
+    /// The item cannot be written.
     Lost,
 }
 
 impl Tools {
-    /// In how many milliseconds the next chunk may be written with such a limit, and how many blocks it has at most.
+    /// In how many milliseconds the next chunk may be written under this limit, and how many blocks it has at
+    /// most.
     fn limit_to(&mut self, limit: Option<u32>) -> (u64, usize) {
         if self.limit != limit {
             self.limit = limit;
@@ -114,13 +118,14 @@ impl Tools {
 }
 
 impl Volume {
-    /// What writeback works with.
+    /// What the writeback thread works with.
     ///
     /// # Errors
     /// `ENOMEM`.
     pub(super) fn writeback_tools(&self) -> Result<Tools> {
         let state = self.state();
-        // All of a small cache: what can be written back must not have to wait for what cannot.
+        // The batch has room for all of a small cache: what can be written back must not have to wait for
+        // what cannot.
         let segments = state.nr_segments.min(MAX_BATCHED) as usize;
         Ok(Tools {
             batch: Batch::new((self.segment_blocks as usize).saturating_mul(segments))?,
@@ -153,7 +158,10 @@ impl Volume {
             self.tick(&mut tick);
             let worked = {
                 let busy = self.writeback_busy.lock();
-                !self.rests() && self.wants_writeback(&tick) && self.write_back(tools, &mut tick, busy)
+                !self.rests() && {
+                    self.commit_before_writeback(&tick);
+                    self.wants_writeback(&tick) && self.write_back(tools, &mut tick, busy)
+                }
             };
             if worked {
                 self.wake(Wake::RECLAIM | Wake::PROGRESS);
@@ -167,7 +175,8 @@ impl Volume {
     fn tick(&self, tick: &mut Tick) {
         let must = self.has_to_write_back();
         if tick.hurries != must {
-            // A device that takes one request at a time takes it from whoever is first, and so from whoever runs first.
+            // A device that takes one request at a time takes it from the first task that asks, and so from
+            // the one that runs first.
             tick.hurries = must;
             hurry(must);
             self.disks.set_hurry(must);
@@ -190,10 +199,11 @@ impl Volume {
         }
     }
 
-    fn wants_writeback(&self, tick: &Tick) -> bool {
+    /// For a drain, or when the volume is idle, asks that what is still in RAM become durable: only then can it be written
+    /// back. Waits for that if there is a drain.
+    fn commit_before_writeback(&self, tick: &Tick) {
         let draining = self.glance().is_draining();
         if draining || tick.idle {
-            // What is still in RAM has to be in the log first.
             let mut core = self.core.lock();
             let (seq, work) = core.adds_work(Engine::flush);
             let waits = core.engine.durable() < seq;
@@ -205,6 +215,10 @@ impl Volume {
                 let _ = self.wait_durable(seq, Sleep::Busy);
             }
         }
+    }
+
+    /// Whether there is a reason to write back now.
+    fn wants_writeback(&self, tick: &Tick) -> bool {
         if self.has_to_write_back() {
             return true;
         }
@@ -219,20 +233,20 @@ impl Volume {
         }
     }
 
-    /// Whatever the options say.
+    /// Whether writeback has to run, whatever the options say.
     fn has_to_write_back(&self) -> bool {
         // A cache device that fails may be gone for good soon.
         self.glance().must_write_back() || self.state().failed
     }
 
-    /// What the built-in policy says.
+    /// Whether the built-in policy wants writeback now.
     fn is_time_for_writeback(&self, tick: &Tick) -> bool {
         let state = self.state();
         tick.idle || state.free_segments < (state.nr_segments / 8).saturating_mul(3)
     }
 
-    /// Whether a pass that has begun because there was time for it should go on. A threshold between the ends is for the
-    /// beginning of a pass: its own writes would make the device too busy for it at once.
+    /// Whether a pass of background writeback should go on. A threshold other than 0 and 100 is for the
+    /// beginning of a pass: the pass's own writes would make the device too busy for the threshold at once.
     fn still_has_time(&self, tick: &Tick) -> bool {
         if self.flags.depth.is_drowsy() {
             return false;
@@ -243,16 +257,18 @@ impl Volume {
         }
     }
 
-    /// Whether what was begun in good time (`early`), or because it must, is to end, though there is more to write back.
+    /// Whether a pass is to end though there is more to write back. `early` is `true` for background
+    /// writeback, and `false` for a pass that has to run.
     fn ends_pass(&self, tick: &Tick, early: bool) -> bool {
         let ends =
             if self.has_to_write_back() { early && !self.state().failed } else { !self.still_has_time(tick) };
         ends || should_stop() || self.rests()
     }
 
-    /// Adds the next segments to a batch that has begun, up to `most` of them and to record `last`, and sorts it.
-    fn plan_segments(&self, batch: &mut Batch, most: u32, last: u64) {
-        // Segments without anything dirty do not count: they may lie behind one that cannot be written back.
+    /// Adds the next segments to a batch that has begun, up to `most` of them and up to record `last`, and
+    /// sorts the batch.
+    fn plan_segments(&self, batch: &mut Batch, most: u32, last: Seq) {
+        // Segments without dirty slots do not count: they may lie behind one that cannot be written back.
         let mut segments: u32 = 0;
         while segments < most {
             let before = batch.items().len();
@@ -264,23 +280,23 @@ impl Volume {
         batch.sort();
     }
 
-    /// Writes back one batch of the oldest segments. Says whether there is perhaps more to do at once.
+    /// Writes back one batch of the oldest segments. Returns whether there is perhaps more to do at once.
     fn write_back<'a>(&'a self, tools: &mut Tools, tick: &mut Tick, busy: MutexGuard<'a, ()>) -> bool {
         let failures = &mut tools.failures;
         let purpose = self.core.lock().room.pass_begins();
         if !failures.begin(&purpose, now_ms()) {
             return false;
         }
-        // What fails must not fill the batch.
+        // Blocks that fail must not fill the batch.
         let fails = failures.any();
         let (most, is_small) = self.segments_of_batch(&purpose, fails);
-        // A drain is not for what is written meanwhile. Or a pass that has cleaned only that would say nothing about what
-        // cannot be written back, and the drain would wait for it without end.
-        let last = purpose.drain.unwrap_or(u64::MAX);
-        // In good time: neither because it must nor for a drain.
+        // A drain is not for what is written meanwhile. Otherwise a pass that has cleaned only later writes
+        // would say nothing about what cannot be written back, and the drain would wait for that without end.
+        let last = purpose.drain.unwrap_or(Seq::MAX);
+        // Background writeback: it neither has to run, nor is it for a drain.
         let early = !purpose.urgent && purpose.drain.is_none();
         if !(fails || early && self.policy().limit.is_some()) {
-            // A threshold between the ends is for the beginning of a batch.
+            // A threshold other than 0 and 100 is for the beginning of a batch.
             let once = early && matches!(self.policy().threshold, Some(1..=99));
             let aim = Aim { early, last, once, most: (!is_small).then_some(most) };
             if let Some(more) = self.write_back_at_once(tools, tick, &aim) {
@@ -291,7 +307,8 @@ impl Volume {
         self.core.lock().engine.begin_batch(batch);
         self.plan_segments(batch, most, last);
         if purpose.urgent && batch.items().is_empty() {
-            // Only what is durable can be written back, and a small cache may be full before anything else asks for that.
+            // Only durable data can be written back, and a small cache may be full before anything else makes
+            // them durable.
             let state = self.state();
             if state.durable < state.newest && self.sync(Sleep::Busy).is_ok() {
                 return true;
@@ -301,13 +318,14 @@ impl Volume {
         let mut pass = Pass::default();
         let (from, over, _busy) = self.write_parts(tools, tick, early, &mut pass, busy);
         self.set_writing(Span::default());
-        // What fails is known now.
+        // If the pass has written a part, it is known what fails.
         tools.failures.unclear &= from == 0;
         tools.failures.widen = is_small && pass.cleaned == 0 && pass.has_trouble();
         tools.failures.widen || self.conclude(&mut tools.failures, &pass, from == 0, over)
     }
 
-    /// How many segments a pass for this plans together, and whether they are few because room is short.
+    /// How many segments a pass for this purpose plans together, and whether they are few because room is
+    /// short.
     fn segments_of_batch(&self, purpose: &Purpose, fails: bool) -> (u32, bool) {
         let option = self.policy().batched;
         let is_small = purpose.urgent && !fails && option.is_none();
@@ -325,8 +343,8 @@ impl Volume {
         (most, is_small)
     }
 
-    /// Writes back the batch, one part after the other. Says how far it has come, and whether it was not broken off. Gives `busy`
-    /// back, which it lets go while it waits for a limit.
+    /// Writes back the batch, one part after the other. Returns how far it has come, and whether it was not
+    /// broken off; and `busy`, which it releases while it waits for a limit.
     fn write_parts<'a>(
         &'a self,
         tools: &mut Tools,
@@ -341,7 +359,7 @@ impl Volume {
             let seen = self.writeback.count();
             self.tick(tick);
             if self.ends_pass(tick, early) {
-                // What is written back so far counts; a batch for what is wanted now makes room sooner.
+                // What is written back so far counts. A new batch, for what is wanted now, makes room sooner.
                 over = false;
                 break;
             }
@@ -349,7 +367,7 @@ impl Volume {
             let limit = self.policy().limit.filter(|_| !must);
             let (wait_ms, most) = tools.limit_to(limit);
             if wait_ms != 0 {
-                // A suspend does not wait for this.
+                // A suspend does not wait for this pause.
                 drop(busy);
                 let _ = self.writeback.wait(seen, wait_ms.min(TICK_MS.into()) as u32, Sleep::Idle);
                 busy = self.writeback_busy.lock();
@@ -366,7 +384,7 @@ impl Volume {
             }
             if core::mem::take(&mut pass.hopeless) && pass.written == 0 {
                 self.look_elsewhere(tools, to, pass);
-                // Once more, block by block.
+                // The part is written once more, block by block.
                 continue;
             }
             from = to;
@@ -375,8 +393,8 @@ impl Volume {
         (from, over, busy)
     }
 
-    /// So many writes have failed, before item number `to`, that a stretch of bad blocks would be as long as a chunk. It is the
-    /// device, if it writes nothing elsewhere either.
+    /// So many writes have failed, before item number `to`, that a stretch of bad blocks would be as long as
+    /// a chunk. If the device writes nothing elsewhere either, the fault is the device's.
     fn look_elsewhere(&self, tools: &mut Tools, to: usize, pass: &mut Pass) {
         let len = tools.batch.items().len();
         for at in [to.midpoint(len), len.saturating_sub(LEAST_PART)] {
@@ -390,8 +408,8 @@ impl Volume {
         tools.failures.alive = !pass.dead;
     }
 
-    /// Writes back several parts at a time, as long as nothing fails. Says whether there is perhaps more to do at once, or
-    /// nothing if there was nothing to write back.
+    /// Writes back several parts at a time, as long as nothing fails. Returns whether there is perhaps more
+    /// to do at once, or `None` if there was nothing to write back.
     fn write_back_at_once(&self, tools: &mut Tools, tick: &mut Tick, aim: &Aim) -> Option<bool> {
         let mut pass = Pass::default();
         let end = self.stream(tools, tick, aim, &mut pass);
@@ -403,21 +421,21 @@ impl Volume {
             }
             End::Over(_) | End::Failed => {
                 tools.failures.unclear = true;
-                // It works, whatever it is that has failed.
+                // The device works, whatever has failed.
                 tools.failures.alive |= pass.written != 0;
                 Some(true)
             }
         }
     }
 
-    /// Notes what a pass means for the volume. Says whether there is perhaps more to do at once.
+    /// Notes what a pass means for the volume. Returns whether there is perhaps more to do at once.
     fn conclude(&self, failures: &mut Failures, pass: &Pass, nothing: bool, over: bool) -> bool {
         failures.conclude(pass, now_ms());
-        self.trouble(trouble::BACKING_WRITE, failures.any_unwritten());
+        self.note_trouble(trouble::BACKING_WRITE, failures.any_unwritten());
         if failures.any_unreadable() {
-            self.trouble(trouble::CACHE_READ, true);
+            self.note_trouble(trouble::CACHE_READ, true);
         } else if self.state().dirty == 0 {
-            self.trouble(trouble::CACHE_READ, false);
+            self.note_trouble(trouble::CACHE_READ, false);
         }
         let is_stuck = pass.is_stuck();
         let ended = Ended {
@@ -460,7 +478,7 @@ impl Volume {
             if live[i] != 0 {
                 match self.judge_item(t, i, (&*batch).into(), item) {
                     Verdict::Intact => (),
-                    // It is clean or superseded, or the log could not have come round.
+                    // The item is clean or superseded: otherwise the log could not have come round.
                     Verdict::Gone => live[i] = 0,
                     Verdict::Wrong => {
                         live[i] = 0;
@@ -487,22 +505,22 @@ impl Volume {
             }
         }
         if pass.cleaned != cleaned {
-            // Who waits for room may have to wait for many chunks, but not in vain.
+            // A write that waits for room may have to wait for many chunks, but not in vain.
             self.happens(Room::cleaned);
         }
         for (i, item) in items.iter().enumerate() {
             if is_clean(i) {
                 failures.remove(item.addr());
             } else if live[i] != 0 && fate(i) == Fate::Lost && !pass.dead && !pass.hopeless {
-                // One pause for all is enough otherwise, or it was not looked at each of them.
+                // Otherwise one pause for all is enough, or not each of the blocks was looked at.
                 failures.add(item.addr(), false, now);
             }
         }
         t.reset();
     }
 
-    /// Writes what is live of the items `from..to`, which are in memory, as often as it takes, and flushes that. Says
-    /// whether those with [`Fate::Written`] are clean.
+    /// Writes the live sectors of the items `from..to`, which are in memory, as often as it takes, and
+    /// flushes the device. Returns whether the items with [`Fate::Written`] are clean.
     fn write_round(&self, tools: &mut Tools, from: usize, to: usize, pass: &mut Pass) -> bool {
         tools.fates.fill(Fate::Written);
         self.complete_blocks(tools, from, to, pass);
@@ -519,7 +537,7 @@ impl Volume {
                 return false;
             }
             match round.written() {
-                // What went well in this pass, too: the device may have forgotten it.
+                // Including what this pass has written: the device may have forgotten it.
                 Next::Write if should_stop() || self.rests() => return false,
                 Next::Write => (),
                 Next::Leave => return false,
@@ -530,10 +548,10 @@ impl Volume {
         t.flush(&self.disks, &self.disks.backing);
         t.wait();
         let ok = t.is_ok(t.flush_tag());
-        // One of them may tell that the flush was too late.
+        // A write around the cache may tell, by its error, that the flush was too late.
         self.wait_for_bypasses();
         if !ok {
-            // Which of them are there does not matter: they stay dirty and are written again.
+            // It does not matter which of the blocks are durable: all stay dirty and are written again.
             self.writeback_failed(items[0].addr());
             add_one(&mut pass.failed);
             pass.dead = true;
@@ -541,8 +559,9 @@ impl Volume {
         round.flushed(ok)
     }
 
-    /// Parts of blocks that the backing device can only write as a whole get the rest from there, and what several items have of
-    /// a block is put together. What cannot be read for that is lost. (It had smaller blocks when that was written.)
+    /// Completes parts of blocks that the backing device can only write as a whole, with the rest read from
+    /// there, and puts together the items of one block. An item is lost if the rest cannot be read. (The
+    /// device had smaller blocks when that data was written.)
     fn complete_blocks(&self, tools: &mut Tools, from: usize, to: usize, pass: &mut Pass) {
         let Tools { batch, stream, live, whole, with, fates, .. } = tools;
         let items = &batch.items()[from..to];
@@ -554,7 +573,7 @@ impl Volume {
         if unit <= 1 {
             return;
         }
-        // The first item of each block that is to be completed gets all of it.
+        // The first item of each block that is to be completed gets all of the block.
         for (i, item) in items.iter().enumerate().filter(|&(i, _)| live[i] != 0) {
             let first =
                 (0..i).rev().take_while(|&k| items[k].addr() == item.addr()).filter(|&k| live[k] != 0).last();
@@ -583,7 +602,7 @@ impl Volume {
                 copy_sectors(rest, i, (t, i), mask & !whole[i]);
                 whole[i] = mask;
             } else {
-                self.fault(Kind::BackingRead);
+                self.count_fault(Kind::BackingRead);
                 self.writeback_failed(item.addr());
                 add_one(&mut pass.failed);
                 fates[i] = Fate::Lost;
@@ -591,16 +610,16 @@ impl Volume {
         }
     }
 
-    pub(super) fn writeback_failed(&self, addr: u64) {
-        self.fault(Kind::BackingWrite);
+    pub(super) fn writeback_failed(&self, addr: Block) {
+        self.count_fault(Kind::BackingWrite);
         if self.faults.may_log(Kind::BackingWrite) {
             log_err!("{}: cannot write to the backing device near block {}", &*self.disks, addr);
         }
     }
 
-    /// Writes the sectors `todo` of `items` to the backing device, and finds out which of them are lost. Those that a failed write
-    /// was for are written again in halves, then in quarters, and so on; not on a device that is not known to be alive,
-    /// when too many have failed: that is noted.
+    /// Writes the sectors `todo` of `items` to the backing device, and finds out which of them are lost. The
+    /// items of a failed write are written again in halves, then in quarters, and so on. When too many writes
+    /// have failed on a device that is not known to be alive, this ends, and `pass` notes it.
     fn write_items(
         &self,
         t: &Arc<Transfer>,
@@ -644,14 +663,14 @@ impl Volume {
         }
     }
 
-    /// Writes the sectors `todo` of `items`, the first of which has number `first` in the chunk. Each run is tagged with the
-    /// number of the item that it begins with.
+    /// Writes the sectors `todo` of `items`, the first of which has number `first` in the chunk. The tag of
+    /// each run is the number of its first item.
     fn write_range(&self, t: &Arc<Transfer>, items: &[Item], todo: &[u8], first: usize) {
         self.send_writes(t, items, todo, first);
         t.wait();
     }
 
-    /// As [`Volume::write_range`], which waits for it.
+    /// As [`Volume::write_range`], without waiting for the writes.
     fn send_writes(&self, t: &Arc<Transfer>, items: &[Item], todo: &[u8], first: usize) {
         t.reset();
         for_each_run(items, todo, |run| {
@@ -660,7 +679,8 @@ impl Volume {
         });
     }
 
-    /// Reads items into the blocks of the transfer's memory that have their numbers, tagged with these.
+    /// Reads each item into the block of the transfer's memory that has the item's number, with that number
+    /// as the tag.
     pub(super) fn read_items<'a>(
         &self,
         t: &Arc<Transfer>,
@@ -671,26 +691,28 @@ impl Volume {
         self.read_rows_again(t, items);
     }
 
-    /// Reads the items one by one that were read together in vain: an error is of one of them, and says nothing about the others.
+    /// Reads again, one by one, the items that were read together in vain: an error is of one of them, and
+    /// says nothing about the others.
     fn read_rows_again<'a>(&self, t: &Arc<Transfer>, items: impl Iterator<Item = (usize, &'a Item)>) {
         for_each_row(items.map(|(i, item)| (i, item.slot)), PART, |first, slot, blocks| {
             if blocks == 1 || t.is_ok(first) {
                 return;
             }
             (first..first.saturating_add(blocks))
-                .zip(slot..)
+                .zip(slot.onward())
                 .for_each(|(i, slot)| self.read_again(t, i, slot));
         });
         t.wait();
     }
 
     /// Reads item number `i`, which is in this slot, once more, by itself.
-    fn read_again(&self, t: &Arc<Transfer>, i: usize, slot: u32) {
+    fn read_again(&self, t: &Arc<Transfer>, i: usize, slot: Slot) {
         t.forgive(i);
         t.read(&self.disks, &self.disks.cache, self.slot_sector(slot), (bytes(i as u32), BLOCK), i);
     }
 
-    /// As [`Volume::read_items`], which waits for it. What lies one behind the other is read together.
+    /// As [`Volume::read_items`], without waiting for the reads. Slots that follow each other are read
+    /// together.
     fn send_reads<'a>(&self, t: &Arc<Transfer>, items: impl Iterator<Item = (usize, &'a Item)>) {
         t.reset();
         for_each_row(items.map(|(i, item)| (i, item.slot)), PART, |first, slot, blocks| {
@@ -699,14 +721,14 @@ impl Volume {
         });
     }
 
-    /// What item number `i`, planned at `planned` and read by [`Volume::read_items`], is. If it is not what was once written, it is read
-    /// once more.
+    /// The verdict on item number `i`, planned at `planned` and read by [`Volume::read_items`]. If it is not
+    /// what was once written, it is read once more.
     pub(super) fn judge_item(&self, t: &Arc<Transfer>, i: usize, planned: Planned, item: &Item) -> Verdict {
         let right = || {
             let crc = t.pages.with(bytes(i as u32), BLOCK, |b| crc32c(0, b));
             t.is_ok(i) && crc == Some(self.checks.checksum(item.slot))
         };
-        // Asked behind that.
+        // Asked after the checksum was compared.
         let is_held = || self.core.lock().engine.holds_item(planned, item);
         match (right(), is_held()) {
             (_, false) => return Verdict::Gone,
@@ -729,9 +751,10 @@ impl Volume {
     }
 }
 
-/// Copies the sectors `mask` of a block of one transfer's memory to a block of another's, or of the same one's.
+/// Copies the sectors `mask` of a block of one transfer's memory to a block of the same or another
+/// transfer's.
 fn copy_sectors(from: &Transfer, block: usize, (to, to_block): (&Transfer, usize), mask: u8) {
-    // No more than that: it is on the stack of who sends I/O.
+    // Not more than a sector: it is on the stack of a task that sends I/O.
     let mut sector = [0; SECTOR];
     for at in (0..BLOCK_SECTORS as usize).filter(|&at| mask & 1u8.wrapping_shl(at as u32) != 0) {
         let at = at.saturating_mul(SECTOR);
@@ -741,12 +764,12 @@ fn copy_sectors(from: &Transfer, block: usize, (to, to_block): (&Transfer, usize
     }
 }
 
-/// One more of them.
+/// Counts one more.
 fn add_one(count: &mut u32) {
     *count = count.saturating_add(1);
 }
 
-/// How much of a time of `all` milliseconds `part` is.
+/// Percentage of `part` in a time of `all` milliseconds.
 fn percent(part: u64, all: u64) -> u32 {
     part.saturating_mul(100).checked_div(all).unwrap_or(0).min(100) as u32
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! For `loom.rs`: memory that notices when two threads are in it at once, and the kernel's events.
+//! For `loom.rs`: memory that notices two threads using it at once, and a model of the kernel's events.
 #![allow(dead_code)]
 
 use writeboost::engine::replay::Replay;
@@ -8,7 +8,7 @@ use writeboost::engine::{Engine, Secret};
 use writeboost::format::{Checkpoint, Superblock, BLOCK_SECTORS};
 use writeboost::host::atomic::{AtomicU32, Ordering};
 
-/// Of the index: the same in each run.
+/// The secret of the index: the same in each run.
 const SECRET: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];
 
 pub use loom::{
@@ -16,11 +16,11 @@ pub use loom::{
     thread,
 };
 
-/// Blocks per segment, and segments: the least that the format allows.
+/// Blocks per segment and number of segments: the fewest that the format allows.
 pub const SEGMENT_BLOCKS: u32 = 16;
 pub const NR_SEGMENTS: u32 = 16;
 
-/// An engine with nothing in its log.
+/// An engine with an empty log.
 pub fn engine(backing_sectors: u64, nr_buffers: u8) -> Engine {
     let sectors = Superblock::min_cache_sectors(SEGMENT_BLOCKS);
     let sb = Superblock::new(sectors, backing_sectors, SEGMENT_BLOCKS, [7; 16], 99).unwrap();
@@ -33,12 +33,13 @@ pub fn block_of(sector: u64) -> u64 {
     sector / BLOCK_SECTORS
 }
 
-/// Memory that only one may write to, or several read, at a time. Whoever is in it together with a writer fails the test,
-/// and so, under loom, does who comes after him without knowing it.
+/// Memory that one thread may write to, or several read, at a time. A thread that uses it together with a
+/// writer fails the test. Under loom, so does a thread that uses it afterwards without being ordered behind
+/// the writer.
 pub struct Cell<T> {
     what: &'static str,
     watched: watched::Watched,
-    // Never waited for: one thread runs at a time, and none is stopped within.
+    // This lock is never waited for: one thread runs at a time, and none is stopped while it holds the lock.
     value: std::sync::Mutex<T>,
 }
 
@@ -55,14 +56,14 @@ impl<T: Copy> Cell<T> {
         self.watched.write(self.what, || *self.value.lock().unwrap() = value);
     }
 
-    /// Reads where others may write: what a test asks for itself.
+    /// Reads where others may write, for the test itself.
     pub fn peek(&self) -> T {
         *self.value.lock().unwrap()
     }
 }
 
 mod watched {
-    /// Loom knows which access happens before which, whatever order they came in.
+    /// Loom knows which access happens before which, in whatever order they came.
     pub struct Watched(loom::cell::UnsafeCell<()>);
 
     impl Watched {
@@ -80,12 +81,13 @@ mod watched {
     }
 }
 
-/// `host::Event` in the kernel, as `wb_event_*` in `shim.c` does it: a counter, and a queue with a lock of its own, which is only taken
-/// when somebody is in it. Waiting has no timeout here, so that a wake-up that is missed stops the test.
+/// `host::Event` in the kernel, as `wb_event_*` in `shim.c` implements it: a counter, and a queue with a lock
+/// of its own, which is only taken when a thread is in the queue. Waiting has no timeout here, so that a
+/// missed wake-up stops the test.
 pub struct Event {
     count: AtomicU32,
     queue: Mutex<()>,
-    /// How many are in the queue: what `waitqueue_active` looks at without the lock.
+    /// Number of threads in the queue: `waitqueue_active` reads it without the lock.
     waiting: AtomicU32,
     wake: Condvar,
 }
@@ -101,7 +103,7 @@ impl Event {
     }
 
     pub fn notify(&self) {
-        // Release: `smp_mb__before_atomic`. What happened is seen by whoever sees the count.
+        // Release: `smp_mb__before_atomic`. A thread that sees the count sees what happened before it.
         self.count.fetch_add(1, Ordering::Release);
         // `smp_mb__after_atomic`.
         full_barrier();

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What one writer has written to its part of the volume, and what may be found there: promises 1 to 4.
+//! The writes of one writer to its part of the volume, and the contents that may be found there: promises 1
+//! to 4.
 
 use std::fmt;
 
-/// A write: its sectors from the start of the part, and whether it has failed, so that nobody knows what of it is there.
+/// A write: its sectors from the start of the part, and whether it has failed, so that any of it may be there
+/// or not.
 #[derive(Debug, Clone, Copy)]
 struct Write {
     first: u64,
@@ -12,7 +14,7 @@ struct Write {
     failed: bool,
 }
 
-/// Versions of sectors, those together that are alike.
+/// Versions of sectors; runs of equal ones are shown together.
 pub struct Shown<'a>(pub &'a [u64]);
 
 impl fmt::Display for Shown<'_> {
@@ -37,59 +39,59 @@ impl fmt::Display for History {
     }
 }
 
-/// What is known of one writer's part. Each sector holds the number of the write that it is of.
+/// The history of one writer's part. Each sector holds the number of the last write to it.
 #[derive(Clone)]
 pub struct History {
-    /// What was found when the life began, and the number of the last write before it.
+    /// The contents when the life began, and the number of the last write before it.
     base: Vec<u64>,
     before: u64,
     writes: Vec<Write>,
-    /// So many of them have ended.
+    /// The number of writes that have ended.
     ended: usize,
-    /// So many are durable, by a flush or a write with FUA that has ended.
+    /// The number of writes that are durable, by a flush or a write with FUA that has ended.
     promised: usize,
 }
 
 impl History {
-    /// A part of so many sectors that nobody has written.
+    /// A part of so many sectors that were never written.
     pub fn new(sectors: u64) -> Self {
         Self { base: vec![0; sectors as usize], before: 0, writes: vec![], ended: 0, promised: 0 }
     }
 
-    /// A write begins: its number.
+    /// A write begins. Returns its number.
     pub fn begin(&mut self, first: u64, sectors: u64) -> u64 {
         self.writes.push(Write { first, sectors, failed: false });
         self.before + self.writes.len() as u64
     }
 
-    /// The last one has ended; durable, if it was one with FUA that went well.
+    /// The last write has ended; it is durable if it had FUA and went well.
     pub fn end(&mut self, failed: bool, fua: bool) {
         self.ended = self.writes.len();
         self.writes[self.ended - 1].failed = failed;
         if fua && !failed {
-            // The log is a prefix: what this writer has written before is durable, too.
+            // The log is a prefix: earlier writes of this writer are durable, too.
             self.promised = self.ended;
         }
     }
 
-    /// So many have ended.
+    /// The number of writes that have ended.
     pub fn ended(&self) -> usize {
         self.ended
     }
 
-    /// The first `ended` are durable.
+    /// The first `ended` writes are durable.
     pub fn promise(&mut self, ended: usize) {
         self.promised = self.promised.max(ended);
     }
 
-    /// Whether a volume may hold these after exactly `n` writes and, if `and_part`, a part of one more.
+    /// Whether a volume may hold `found` after exactly `n` writes and, if `and_part`, a part of one more.
     fn allows_after(&self, found: &[u64], n: usize, and_part: bool) -> bool {
         let mut is_left = vec![true; found.len()];
         let mut is_right = vec![false; found.len()];
         let part = usize::from(and_part && n < self.writes.len());
         for (i, write) in self.writes[..n + part].iter().enumerate().rev() {
             let number = self.before + i as u64 + 1;
-            // What has failed may be there or not, and so may what has only begun.
+            // A write that has failed may be there or not, and so may one that has only begun.
             let may_be_missing = write.failed || i >= n;
             for at in write.first as usize..(write.first + write.sectors) as usize {
                 if is_left[at] {
@@ -101,17 +103,18 @@ impl History {
         (0..found.len()).all(|at| is_right[at] || (is_left[at] && found[at] == self.base[at]))
     }
 
-    /// Whether these may be left after a crash: some prefix, at least as long as promised, and a part of one more write.
+    /// Whether `found` may be left after a crash: some prefix, at least as long as promised, and a part of
+    /// one more write.
     pub fn allows(&self, found: &[u64]) -> bool {
         (self.promised..=self.writes.len()).rev().any(|n| self.allows_after(found, n, true))
     }
 
-    /// Whether these may be read by the writer itself, which is waiting for none.
+    /// Whether the writer itself may read `found`, while none of its writes is under way.
     pub fn is_now(&self, found: &[u64]) -> bool {
         self.allows_after(found, self.writes.len(), false)
     }
 
-    /// The same of the sectors from `first` on alone.
+    /// The same for the sectors from `first` on alone.
     pub fn is_now_from(&self, first: u64, found: &[u64]) -> bool {
         let range = first as usize..first as usize + found.len();
         let mut all: Vec<u64> = self.base.clone();
@@ -119,12 +122,12 @@ impl History {
             let sectors = write.first as usize..(write.first + write.sectors) as usize;
             all[sectors].fill(self.before + i as u64 + 1);
         }
-        // Elsewhere it is what it should be.
+        // All other sectors count as correct.
         all[range].copy_from_slice(found);
         self.is_now(&all)
     }
 
-    /// A new life begins, in which this was found.
+    /// A new life begins with the contents `found`.
     pub fn begin_anew(&mut self, found: Vec<u64>) {
         self.before += self.writes.len() as u64;
         self.base = found;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A life of a volume: it is opened, written to by several threads while an administrator does what administrators do and the disks
-//! do what disks do, and ends. The next one begins with what this one, or a power cut in the middle of it, has left.
+//! A life of a volume. The volume is opened; several threads write to it, while an administrator sends
+//! commands and things go wrong with the disks; then the life ends. The next life begins with the disks as
+//! this one, or a power cut in the middle of it, has left them.
 
 use crate::disk::Disk as Simulated;
 use crate::history::{History, Shown};
@@ -17,27 +18,27 @@ use writeboost::host::plain::{
 };
 use writeboost::target::Writeboost;
 
-/// Sectors that each writer has for itself.
+/// Sectors of each writer's own part.
 const PART: u64 = 48 * BLOCK_SECTORS;
-/// What is wrong with a disk may make itself felt for so long afterwards, in milliseconds: the longest pause before something is tried
-/// again, and who waits for that.
+/// How long a trouble with a disk may have effects after its end, in milliseconds: the longest pause before a
+/// retry, and the operations that wait for the retry.
 const AFTERMATH_MS: u64 = 150_000;
-/// Nobody waits for longer than that beyond the longest trouble.
+/// The longest time that an operation may wait beyond the longest trouble, in milliseconds.
 const PATIENCE_MS: u64 = 600_000;
 
-/// Where nothing is wrong, nothing takes longer, in milliseconds.
+/// The longest time of an operation while nothing is wrong, in milliseconds.
 const PROMPT_MS: u64 = 9000;
-/// Turns of all tasks in a second. Where they are more two of them wake each other again and again, while the disks take hundreds of
-/// microseconds for one I/O.
+/// Most turns of all tasks in a second. With more, two of them wake each other again and again, because the
+/// disks take hundreds of microseconds for one I/O.
 const MOST_TURNS: u64 = 200_000;
 
 type Volume = Mapped<Writeboost>;
 
-/// What a volume consists of.
+/// The parts of a volume.
 struct Machine {
     world: Arc<Mutex<World>>,
     sizes: [u64; 2],
-    /// Sectors that are written at once to the backing disk.
+    /// Size in sectors of the backing disk's blocks, which are written whole.
     block: u64,
 }
 
@@ -57,14 +58,14 @@ impl Machine {
         Ok(volume)
     }
 
-    /// The machine with its disks as they are in `image`.
+    /// The machine with its disks as in `image`.
     fn with(&self, image: &Image, seed: u64) -> Self {
         let world = World::new(image.disks.clone(), image.histories.clone(), u64::MAX, seed);
         Self { world: Arc::new(Mutex::new(world)), ..*self }
     }
 }
 
-/// Sectors that all have their version in each of their words.
+/// Sectors with the version in each of their words.
 fn contents(version: u64, sectors: u64) -> Vec<u8> {
     version.to_le_bytes().repeat(sectors as usize * SECTOR / 8)
 }
@@ -79,11 +80,11 @@ fn versions(bytes: &[u8]) -> Vec<u64> {
     bytes.chunks_exact(SECTOR).map(version).collect()
 }
 
-/// Those who live it.
+/// A life while it goes on.
 struct Life {
     machine: Machine,
     volume: Volume,
-    /// What is to rot.
+    /// The number of sectors that will rot.
     rot: u64,
     /// Writers that are not done.
     writers: Mutex<usize>,
@@ -95,13 +96,13 @@ impl Life {
         self.machine.world().histories.iter().map(History::ended).collect()
     }
 
-    /// All that had ended then is durable.
+    /// All writes that had ended by then are durable.
     fn promise(&self, ended: &[usize]) {
         let mut world = self.machine.world();
         world.histories.iter_mut().zip(ended).for_each(|(history, &ended)| history.promise(ended));
     }
 
-    /// Fails unless something that was wrong with a disk is an excuse for an error of what began then.
+    /// Fails unless some trouble with a disk may explain an error of an operation that began at `began_ms`.
     fn excuse(&self, what: &str, error: Error, began_ms: u64) {
         let world = self.machine.world();
         assert!(
@@ -113,8 +114,9 @@ impl Life {
         );
     }
 
-    /// What began then is over now. Unless something was wrong with a disk that took no longer than a suspend does, and less than the
-    /// ten seconds after which a thread looks by itself, as if nobody had woken it.
+    /// An operation that began at `began_ms` is over now. Unless something was wrong with a disk, it took no
+    /// longer than a suspend does, and less than ten seconds. After ten seconds a thread looks by itself, as
+    /// if its wake-up had been lost.
     fn was_prompt(&self, what: &str, began_ms: u64) {
         let took_ms = now_ms() - began_ms;
         if took_ms > PROMPT_MS {
@@ -124,7 +126,7 @@ impl Life {
         }
     }
 
-    /// One writer does so many things.
+    /// One writer performs so many operations.
     fn write_for_a_while(&self, who: usize, ops: u64, seed: u64) {
         let rng = &mut Rng::new(seed);
         for _ in 0..ops {
@@ -136,8 +138,13 @@ impl Life {
                 1 => self.read(who),
                 _ => self.write(who, rng),
             }
+            self.audit();
         }
         *self.writers.lock().unwrap() -= 1;
+    }
+
+    fn audit(&self) {
+        assert_eq!(self.volume.target().audit(), Ok(()));
     }
 
     fn flush(&self) {
@@ -166,7 +173,8 @@ impl Life {
                 assert!(history.is_now(&found), "writer {who} reads{shown}, and has {history}");
             }
             Err(error) => {
-                // A read is tried again at once, if at all. What the cache disk has forgotten, though, is gone.
+                // A read is tried again at once, if at all. But data that the cache disk has forgotten are
+                // gone.
                 let world = self.machine.world();
                 assert!(
                     world.is_damaged() || world.was_wrong_since(began_ms),
@@ -177,7 +185,7 @@ impl Life {
         }
     }
 
-    /// What has rotted cannot be read, and everything else is as it was written.
+    /// Rotten sectors cannot be read, and everything else is as it was written.
     fn read_by_block(&self, who: usize) {
         let mut unreadable = 0;
         for first in (0..PART).step_by(BLOCK_SECTORS as usize) {
@@ -202,10 +210,10 @@ impl Life {
 
     fn write(&self, who: usize, rng: &mut Rng) {
         let unit = if rng.one_in(2) { BLOCK_SECTORS } else { self.machine.block };
-        // What is larger may go around the cache, and then is no part of the log.
+        // A larger write may bypass the cache, and then is no part of the log.
         let most = if rng.one_in(6) { 15 * BLOCK_SECTORS } else { 16 };
         let n = rng.range(1, most / unit) * unit;
-        // Most of it is overwritten again and again, and some is not: so that relocation is worth it.
+        // Most of the part is overwritten again and again, and some is not, so that relocation is worth it.
         let part = if rng.one_in(6) { PART } else { PART / 2 };
         let first = rng.below((part - n) / unit + 1) * unit;
         let (fua, preflush) = (rng.one_in(8), rng.one_in(10));
@@ -234,6 +242,7 @@ impl Life {
         while ops > 0 && *self.writers.lock().unwrap() > 0 {
             ops -= 1;
             take_us(rng.pick(&[10, 1000, 30_000, 2_000_000, 20_000_000]));
+            self.audit();
             let began_ms = now_ms();
             let message = |message: &str| {
                 if let Err(error) = self.volume.message(message) {
@@ -248,7 +257,7 @@ impl Life {
                     take_us(rng.pick(&[0, 1000, 5_000_000]));
                     self.volume.resume();
                 }
-                // What is lost is to be given up: that takes minutes otherwise.
+                // Rotten blocks should be given up soon: that takes minutes otherwise.
                 2..=5 if self.rot != 0 && rng.one_in(2) => message("give_up"),
                 4 => message(rng.pick(&["give_up", "clear_stat", "report"])),
                 5 => {
@@ -272,7 +281,8 @@ impl Life {
         }
     }
 
-    /// The machine hibernates, as far as it comes. Nothing is written from the snapshot until tasks run again, whoever asks for it.
+    /// The machine hibernates, as far as it gets. Nothing is written from the snapshot until tasks run again,
+    /// even if a task asks for it.
     fn hibernate(&self, rng: &mut Rng) {
         let pause = |rng: &mut Rng| take_us(rng.pick(&[0, 100, 3000, 1_500_000]));
         drowse();
@@ -295,11 +305,11 @@ impl Life {
         wake();
     }
 
-    /// What goes wrong with the disks.
+    /// Troubles with the disks.
     fn trouble(&self, troubles: u64, seed: u64) {
         let rng = &mut Rng::new(seed);
         for _ in 0..troubles + self.rot {
-            // What rots does so early, so that somebody still needs it.
+            // Sectors rot early in the life, so that their data are still needed.
             let longest = if self.rot == 0 { 5 } else { 3 };
             take_us([10, 1000, 30_000, 1_000_000, 5_000_000][rng.index(longest)]);
             if *self.writers.lock().unwrap() == 0 {
@@ -316,8 +326,8 @@ impl Life {
         }
     }
 
-    /// Nothing is wrong with the disks any more. So after a while everything works, unless the log has failed; and what
-    /// is drained is on the backing disk.
+    /// Nothing is wrong with the disks any more. So after a while everything works, unless the log has
+    /// failed, and drained data are on the backing disk.
     fn convalesce(&self) {
         self.machine.world().troubles.clear();
         take_us(AFTERMATH_MS * 1000);
@@ -353,7 +363,8 @@ impl Life {
         }
     }
 
-    /// Fails when it is not over within a time that is longer than any trouble, and says who waits.
+    /// Fails when the life is not over within a time that is longer than any trouble, and lists the tasks
+    /// that wait.
     fn watch(&self) {
         let mut idle_ms = 0;
         let mut seen = self.ended();
@@ -371,7 +382,7 @@ impl Life {
     }
 }
 
-/// Several lives, as `plan` says. Says at how many images the power was cut.
+/// Several lives by `plan`. Returns the number of images at which the power was cut.
 pub fn live(plan: &Plan) -> u64 {
     let rng = &mut Rng::new(plan.seed);
     let segment_blocks = rng.pick(&[16, 32]);
@@ -405,19 +416,20 @@ pub fn live(plan: &Plan) -> u64 {
 const OPTIONS: &[&str] =
     &["2 writeback_threshold 0", "", "2 writeback_threshold 100", "2 sync_data_interval 1"];
 
-/// What a life leaves to the next one.
+/// The state that a life leaves to the next one.
 struct Left {
     disks: [Simulated; 2],
     histories: Vec<History>,
-    /// What each writer finds there.
+    /// The contents that each writer finds there.
     found: Vec<Vec<u64>>,
 }
 
-/// One life, in which each writer has to find this. Says what it leaves, and how many images of it there were.
+/// One life, in which each writer has to find `found`. Returns the state that it leaves, and the number of
+/// its images.
 fn live_once(machine: Machine, found: Vec<Vec<u64>>, plan: &Plan, rng: &mut Rng) -> (Option<Left>, u64) {
     let writers = plan.writers;
     if rng.one_in(4) {
-        // It takes some hundred pieces. What has failed for want of memory is as if it had not been tried.
+        // Opening takes some hundred pieces. An attempt that failed for want of memory has no effect.
         limit_memory(Some(rng.below(400)));
         match machine.try_open("") {
             Ok(volume) => volume.kill(),
@@ -427,7 +439,8 @@ fn live_once(machine: Machine, found: Vec<Vec<u64>>, plan: &Plan, rng: &mut Rng)
     }
     let volume = machine.try_open(rng.pick(OPTIONS));
     let volume = volume.unwrap_or_else(|(why, e)| panic!("refused: {why} ({})", e.to_errno()));
-    // Until now nobody was told anything: another crash may have left less of what was not promised.
+    // Only now the writers learn the contents: until here another crash could have left less of the data that
+    // were not promised.
     machine.world().histories.iter_mut().zip(found).for_each(|(history, found)| history.begin_anew(found));
     let life = Arc::new(Life {
         machine,
@@ -442,7 +455,7 @@ fn live_once(machine: Machine, found: Vec<Vec<u64>>, plan: &Plan, rng: &mut Rng)
     };
     let mut all = Vec::new();
     for who in 0..writers {
-        // What has rotted is given up when its room is needed, and not before.
+        // Rotten blocks are given up when their room is needed, and not before.
         let most = if plan.rot == 0 { plan.ops } else { plan.ops * 3 };
         let (ops, seed) = (rng.range(most / 6, most), rng.next());
         all.push(go("writer", Box::new(move |life| life.write_for_a_while(who, ops, seed))));
@@ -472,12 +485,12 @@ fn live_once(machine: Machine, found: Vec<Vec<u64>>, plan: &Plan, rng: &mut Rng)
         volume.kill();
     }
     if machine.world().rotten != 0 {
-        // What has rotted may be what the next one would need.
+        // The next life might need the rotten data.
         return (None, 0);
     }
     let images = std::mem::take(&mut machine.world().images);
     let cuts = images.len() as u64;
-    // The next life begins from any of these, or from what is there now.
+    // The next life begins from one of these images, or from the present state.
     let next = rng.index(images.len() + 1);
     let mut left = None;
     for (i, mut image) in images.into_iter().enumerate() {
@@ -499,7 +512,8 @@ fn live_once(machine: Machine, found: Vec<Vec<u64>>, plan: &Plan, rng: &mut Rng)
     (Some(left), cuts)
 }
 
-/// Opens the volume as it is in `image`, and looks whether all is there that was promised: what each writer finds.
+/// Opens the volume as in `image`, and checks that everything promised is there. Returns the contents that
+/// each writer finds.
 fn look(machine: &Machine, image: &Image, plan: &Plan, rng: &mut Rng) -> Vec<Vec<u64>> {
     let machine = machine.with(image, rng.next());
     let drains = rng.one_in(4);

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Random lives of the real volume, with all its threads, on disks with volatile caches that fail, hang and are slow; and the power cut
-//! at random moments of them.
+//! Random lives of the real volume, with all its threads, on disks with volatile caches that fail, hang and
+//! are slow; and power cuts at random moments of these lives.
 //!
-//! Several threads write, flush and read, each its own part of the volume and one thing after the other, while an administrator drains,
-//! steers and suspends, and things go wrong with the disks. Now and then, in the middle of some I/O, both disks are copied as they are at
-//! that moment, with what is in flight: an *image*. The life goes on and ends. Then the power is cut on each image: what was not stable
-//! on a disk is there in part. The volume is opened from what is left, and what is found must be what the promises say.
+//! Several threads write, flush and read, each its own part of the volume and one operation after the other,
+//! while an administrator drains, steers and suspends, and things go wrong with the disks. Sometimes, in the
+//! middle of some I/O, both disks are copied as they are at that moment, together with the I/O in flight: an
+//! *image*. The life goes on and ends. Then the power is cut on each image: data that were not stable on a
+//! disk are there in part. The volume is opened from the rest, and the contents found must obey the promises.
 //!
-//! What the model of the engine (`crash.rs`) does faster, this does with the code of `volume/` that the kernel runs: who sends what, in
-//! which order, whom it tells, when it tries again, and when it gives up.
+//! The model of the engine (`crash.rs`) is faster; this test runs the code of `volume/` that the kernel runs.
+//! That code decides which thread sends what and in which order, which waiters are told, when an attempt is
+//! repeated, and when it is given up.
 //!
-//! A seed decides everything, to the last event. `WRITEBOOST_LIFE` repeats one run, `WRITEBOOST_SEED` says where the search begins,
-//! `WRITEBOOST_IMAGES` how many power cuts there are at least. What fails is made shorter before it is told.
+//! A seed decides everything, to the last event. `WRITEBOOST_LIFE` repeats one run, `WRITEBOOST_SEED` says
+//! where the search begins, `WRITEBOOST_IMAGES` is the least number of power cuts. A failing run is made
+//! shorter before it is reported.
 #![cfg(not(any(feature = "loom", feature = "races")))]
 
 #[path = "../sim/disk.rs"]
@@ -32,13 +35,14 @@ use std::sync::Mutex;
 use std::time::Instant;
 use writeboost::host::plain::simulate;
 
-/// How much happens, and the seed that decides what.
+/// How much happens, and the seed that decides the course.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Plan {
     seed: u64,
     lives: u64,
     writers: usize,
-    /// What each writer does in a life, at most; what the administrator does; what goes wrong; what rots.
+    /// Numbers per life: operations of each writer, at most; operations of the administrator; troubles;
+    /// rotten sectors.
     ops: u64,
     admin: u64,
     troubles: u64,
@@ -59,7 +63,7 @@ impl Plan {
         }
     }
 
-    /// As in the environment: a seed, or seven numbers.
+    /// A plan as in the environment: a seed, or seven numbers.
     fn parse(text: &str) -> Self {
         let numbers: Vec<u64> = text.split(',').map(|n| n.trim().parse().expect("a number")).collect();
         if let &[seed] = &numbers[..] {
@@ -76,7 +80,7 @@ impl Plan {
         format!("{seed},{lives},{writers},{ops},{admin},{troubles},{rot}")
     }
 
-    /// The number of power cuts, or what has gone wrong.
+    /// Returns the number of power cuts, or the failure.
     fn run(self) -> Result<u64, String> {
         let result = catch_unwind(AssertUnwindSafe(|| simulate(self.seed, move || life::live(&self))));
         result.map_err(|panic| {
@@ -105,8 +109,8 @@ impl Plan {
     }
 }
 
-/// The shortest plan that fails, as far as a minute finds one, and how it does. Less of one thing makes everything come in another order,
-/// so several seeds are tried for each.
+/// The shortest failing plan that is found within a minute, and its failure. Less of one thing changes the
+/// order of everything, so several seeds are tried for each.
 fn shorten(mut plan: Plan, mut why: String) -> (Plan, String) {
     if setting("WRITEBOOST_SHRINK").is_some_and(|s| s == "0") {
         return (plan, why);
@@ -144,7 +148,7 @@ fn the_volume_survives() {
     let started = Instant::now();
     let (next, images, failed) = (AtomicU64::new(first), AtomicU64::new(0), AtomicBool::new(false));
     let failure = Mutex::new(None);
-    // What is caught is told at the end.
+    // Panics are caught, and reported at the end.
     std::panic::set_hook(Box::new(|_| ()));
     std::thread::scope(|scope| {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The two disks of a volume and what happens to them: they are slow, they fail, they hang, and now and then a copy of both is kept
-//! of one moment in the middle of some I/O, for the power to be cut on.
+//! The two disks of a volume and their troubles: they are slow, they fail, and they hang. Sometimes a copy of
+//! both is kept of one moment in the middle of some I/O; the power will be cut on that copy.
 
 use crate::disk::{Disk as Simulated, AWAY};
 use crate::history::History;
@@ -18,14 +18,14 @@ pub const CACHE: usize = 1;
 
 /// Where the segments of a cache disk begin.
 const SEGMENTS: u64 = 256 * 8;
-/// How long a disk cannot be read that is reset by that, in milliseconds.
+/// For how many milliseconds a disk cannot be read, at most, while its reads end with resets.
 const SOON_MS: u64 = 4000;
-/// Writes that are recent.
+/// The number of recent writes that are remembered.
 const RECENT: usize = 32;
-/// Images of a life at most.
+/// Most images of a life.
 const IMAGES: usize = 16;
 
-/// What a disk is asked for.
+/// The operation of an I/O.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
     Read,
@@ -33,14 +33,14 @@ pub enum Op {
     Flush,
 }
 
-/// What becomes of it.
+/// The way in which an I/O goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
     /// It ends with this error, which says nothing about the medium.
     Fails(i32),
-    /// As above, and the disk forgets what is not stable: it was reset.
+    /// As above, and the disk forgets data that are not stable: it was reset.
     Resets(i32),
-    /// It takes as long as the trouble lasts.
+    /// It takes until the end of the trouble.
     Hangs,
 }
 
@@ -58,7 +58,7 @@ pub struct Trouble {
 }
 
 impl Trouble {
-    /// Any, on a disk of so many sectors, for that long from now on.
+    /// Some trouble, on a disk of so many sectors, for that long from now on.
     pub fn any(rng: &mut Rng, disk: usize, sectors: u64, ms: u64) -> Self {
         use Op::{Flush, Read, Write};
         let all = 0..sectors;
@@ -93,7 +93,7 @@ impl Trouble {
     }
 }
 
-/// Both disks as they were in one moment, and what was promised by then.
+/// Both disks as they were at one moment, and the promises by then.
 pub struct Image {
     pub disks: [Simulated; 2],
     in_flight: [Vec<(u64, Vec<u8>)>; 2],
@@ -101,7 +101,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// Of disks for which nothing is under way.
+    /// The image of disks without I/O under way.
     pub fn of(disks: [Simulated; 2], histories: Vec<History>) -> Self {
         Self { disks, in_flight: Default::default(), histories }
     }
@@ -115,15 +115,16 @@ impl Image {
                 disk.cut(rng, in_flight);
             }
         }
-        // What a backing disk does not give back that was being written is in the log; what is beside that in the same block is not.
+        // Blocks of the backing disk that were being written may be unreadable now. The sectors that were
+        // written are in the log; other sectors of the same block are not.
         self.disks[BACKING] = self.disks[BACKING].clone().healed();
     }
 }
 
-/// All that happens at one moment happens with this locked.
+/// The state of the disks. Everything that happens at one moment happens with this locked.
 pub struct World {
     pub disks: [Simulated; 2],
-    /// Writes that have begun and not ended, by number, and how many there were.
+    /// Writes that have begun and not ended, by number, and the number of the next one.
     in_flight: [Vec<(u64, u64, Vec<u8>)>; 2],
     pub next: u64,
     pub histories: Vec<History>,
@@ -131,21 +132,25 @@ pub struct World {
     /// One I/O in so many makes an image.
     every: u64,
     pub troubles: Vec<Trouble>,
-    /// When an I/O of each disk has failed or hung last, in milliseconds since boot.
+    /// When an I/O of each disk last failed or hung, in milliseconds since boot.
     pub wrong_ms: [u64; 2],
-    /// When a read of each disk has failed last.
+    /// When a read of each disk last failed.
     read_failed_ms: [u64; 2],
-    /// Whether a write or flush of the cache disk has failed, or it was reset: then the log may have failed, too, and for good.
+    /// Whether a write or flush of the cache disk has failed, or the disk was reset: then the log may have
+    /// failed for good, too.
     log_may_fail: bool,
-    /// Whether the cache disk has ever forgotten something: what was not stable is gone then, and cannot be read.
+    /// Whether the cache disk has ever forgotten something: data that were not stable are gone then, and
+    /// cannot be read.
     pub forgot: bool,
-    /// Whether memory has come out of an image: if the cache disk cannot be read then, the volume serves nothing any more.
+    /// Whether memory has come out of an image: if the cache disk cannot be read then, the volume serves no
+    /// requests any more.
     pub restored: bool,
-    /// What was written to segments of the cache disk lately.
+    /// The places of recent writes to segments of the cache disk.
     recent: VecDeque<Range<u64>>,
-    /// What a write to the first MiB of the cache disk, where checkpoints are, takes at most, in microseconds.
+    /// The longest time of a write to the first MiB of the cache disk, where checkpoints are, in
+    /// microseconds.
     checkpoint_us: u64,
-    /// So many places of the cache disk have lost what they had.
+    /// The number of rotten places of the cache disk.
     pub rotten: usize,
     rng: Rng,
 }
@@ -173,10 +178,11 @@ impl World {
         }
     }
 
-    /// The medium of the cache disk loses something in its segments: it says so, or a bit is another one. Then there are no images: a
-    /// record that is not known durable, and is not what it was, is the end of the log.
+    /// The medium of the cache disk loses something in its segments: either it reports an error, or a bit is
+    /// flipped. Then there are no images, because a record that is not known to be durable, and is damaged,
+    /// ends the log.
     pub fn rot(&mut self, rng: &mut Rng) {
-        // Where something was written lately, or it would hardly ever be something that is needed.
+        // In the place of a recent write: data elsewhere would hardly ever be needed.
         if self.recent.is_empty() {
             return;
         }
@@ -197,7 +203,7 @@ impl World {
         self.images.clear();
     }
 
-    /// In the middle of some I/O.
+    /// A moment in the middle of some I/O.
     fn moment(&mut self) {
         if self.images.len() < IMAGES && self.rng.one_in(self.every) {
             let in_flight = self
@@ -233,7 +239,7 @@ impl World {
         self.wrong_ms.iter().any(|&wrong_ms| wrong_ms >= ms)
     }
 
-    /// Whether a read may fail that has met no error of a disk.
+    /// Whether a read may fail without an error of a disk.
     pub fn is_damaged(&self) -> bool {
         self.forgot || self.rotten != 0 || self.may_be_gone()
     }
@@ -243,12 +249,12 @@ impl World {
         self.restored && self.wrong_ms[CACHE] != 0
     }
 
-    /// Whether the volume may take nothing any more, for good.
+    /// Whether the volume may refuse everything, for good.
     pub fn may_have_failed(&self) -> bool {
         self.log_may_fail || self.may_be_gone()
     }
 
-    /// The trouble that an I/O has, if any.
+    /// The trouble of an I/O, if it has any.
     fn trouble(&mut self, disk: usize, op: Op, sectors: &Range<u64>, hangs: bool) -> Option<Trouble> {
         let rng = &mut self.rng;
         let is = |t: &&Trouble| (t.how == How::Hangs) == hangs && t.concerns(disk, op, sectors);
@@ -256,14 +262,14 @@ impl World {
     }
 }
 
-/// Tells what happens, when somebody looks at one run.
+/// Reports an event, when a single run is being examined.
 pub fn note(text: &str) {
     if std::env::var_os("WRITEBOOST_LOG").is_some() {
         eprintln!("{} ms: {text}", now_ms());
     }
 }
 
-/// One of the two.
+/// One of the two disks.
 pub struct Half {
     pub world: Arc<Mutex<World>>,
     pub number: usize,
@@ -276,7 +282,7 @@ impl Half {
         self.world.lock().unwrap()
     }
 
-    /// The time that it takes.
+    /// Waits as long as the I/O takes.
     fn take_time(&self, op: Op, sectors: &Range<u64>) {
         let (hangs, us) = {
             let mut world = self.world();
@@ -290,7 +296,7 @@ impl Half {
             (hangs, world.rng.below(most))
         };
         if let Some(trouble) = hangs {
-            // All the time.
+            // Until the end of the trouble.
             self.world().wrong_ms[self.number] = trouble.until_ms;
             take_us(trouble.until_ms.saturating_sub(now_ms()) * 1000);
         }
@@ -301,14 +307,14 @@ impl Half {
         }
     }
 
-    /// What goes wrong with it now, if anything does.
+    /// The error of this I/O, if it fails.
     fn fails(&self, world: &mut World, op: Op, sectors: &Range<u64>) -> Option<Error> {
         let trouble = world.trouble(self.number, op, sectors, false)?;
         world.wrong_ms[self.number] = now_ms();
         let may_forget = op != Op::Read || matches!(trouble.how, How::Resets(_));
         world.log_may_fail |= self.number == CACHE && may_forget;
         note(&format!("disk {} {op:?} {sectors:?} {:?}", self.number, trouble.how));
-        // Where reads fail all the time, not each of them is taken for a reset.
+        // Where reads fail all the time, not each of them counts as a reset.
         let is_told = op != Op::Read || now_ms() > world.read_failed_ms[self.number] + 1100;
         if op == Op::Read {
             world.read_failed_ms[self.number] = now_ms();

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A run of the crash model as a text that repeats it: a seed, or a seed and which steps of which lives are left of it.
+//! A run of the crash model as a text that repeats it: a seed, or a seed and the steps of its lives that are
+//! kept.
 //!
 //! ```text
 //! 4711                      everything that is drawn from this seed
-//! 4711/0:3,7,19-22/2:5e/d   of life 0 these steps, of life 2 step 5 and what ends that life; then a drain
+//! 4711/0:3,7,19-22/2:5e/d   of life 0 these steps, of life 2 step 5 and the end of that life; then a drain
 //! ```
 
 use super::rng::Rng;
@@ -17,7 +18,8 @@ use std::str::FromStr;
 pub struct Life {
     number: u64,
     pub steps: Vec<u32>,
-    /// Whether it may end otherwise than by a crash in the midst of things: everything comes to an end, a drain.
+    /// Whether the life may end otherwise than by a crash in the middle of work: after everything has ended,
+    /// or after a drain.
     pub ending: bool,
 }
 
@@ -35,7 +37,7 @@ const BEGIN: u64 = u64::MAX;
 const END: u64 = u64::MAX - 1;
 const LENGTH: u64 = u64::MAX - 2;
 
-/// A stream of numbers of its own for each part of a run.
+/// A separate stream of numbers for each part of a run.
 fn rng(seed: u64, life: u64, part: u64) -> Rng {
     let mut mixed = seed;
     for x in [life, part] {

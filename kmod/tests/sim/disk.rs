@@ -2,18 +2,20 @@
 
 //! A disk with a volatile write cache, as real ones behave.
 //!
-//! - A write that has completed is read back at once, but it is on stable storage only after FUA, or after a flush that
-//!   was submitted after its completion has completed. Of a write that completed after the flush was submitted, and of
-//!   one that is still in flight, nothing is promised.
+//! - A write that has completed is read back at once. It is on stable storage only after FUA, or after the
+//!   completion of a flush that was submitted after the write had completed. A write that completed after the
+//!   flush was submitted, or that is still in flight, is not promised.
 //! - FUA makes its own sectors stable and nothing else.
-//! - A power cut keeps any subset of the sectors of everything that is not stable, of writes in flight too. A sector that
-//!   several such writes wrote holds any one of them afterwards, or what was stable. A sector is whole, always.
-//! - A crash of the host loses nothing of what has completed, and leaves any part of what is in flight.
+//! - A power cut keeps any subset of the unstable sectors, those of writes in flight included. A sector that
+//!   several such writes wrote holds the data of any one of them afterwards, or the stable data. A sector is
+//!   always whole.
+//! - A crash of the host loses nothing that has completed, and leaves any part of the writes in flight.
 //! - A write that ends with an error may have been done in part.
-//! - A disk that is reset, of which an error tells, forgets any part of what is not stable: [`Disk::forget`].
-//! - A power cut may leave a sector that was being written unreadable: the medium says so, until it is written again.
-//! - Some region may be away for a while: reads of it end with an error that says nothing about the medium, and when it is
-//!   back, all that it had is there.
+//! - A disk that is reset, which an error reports, forgets any part of the unstable data: [`Disk::forget`].
+//! - A power cut may leave a sector that was being written unreadable: the medium reports an error, until the
+//!   sector is written again.
+//! - Some region may be away for a while: reads of it end with an error that says nothing about the medium.
+//!   When the region is back, all its data are there.
 //! - Some sector may be lost for good: it can be neither read nor written.
 //!
 //! A copy of a disk costs next to nothing: pages are shared until one of the two writes to them.
@@ -28,7 +30,7 @@ pub const SECTOR: usize = 512;
 
 const PAGE: usize = 4096;
 
-/// What the medium says of a sector that it has lost, and what is said of one that is away, as error numbers of Linux:
+/// The errors of a sector that the medium has lost, and of one that is away, as error numbers of Linux:
 /// ENODATA; EIO, ENODEV, ENOLINK, ETIMEDOUT, EREMOTEIO.
 pub const MEDIUM: i32 = 61;
 pub const AWAY: [i32; 5] = [5, 19, 67, 110, 121];
@@ -96,7 +98,7 @@ impl Write {
     }
 }
 
-/// How much of a write a crash leaves.
+/// The part of a write that a crash leaves.
 #[derive(Clone, Copy)]
 enum Tear {
     All,
@@ -118,11 +120,11 @@ pub struct Disk {
     bad: BTreeSet<u64>,
     /// Those of them that cannot be written either.
     dead: BTreeSet<u64>,
-    /// Sectors that are away, and the error of those who read them.
+    /// Sectors that are away, and the error of reads of them.
     away: Option<(Range<u64>, i32)>,
 }
 
-/// Calls `keep(sector, data)` for the sectors of a write that a crash leaves.
+/// Calls `kept(sector, data)` for the sectors of a write that a crash leaves.
 fn torn(rng: &mut Rng, sector: u64, data: &[u8], mut kept: impl FnMut(u64, &[u8])) {
     let n = data.len() / SECTOR;
     let tear = rng.pick(&[
@@ -169,10 +171,10 @@ impl Disk {
         self.now.get(sector, sectors)
     }
 
-    /// As [`Disk::read`], when there is nothing that cannot be read.
+    /// As [`Disk::read`], if all sectors can be read.
     ///
     /// # Errors
-    /// An error number. A sector that is away says nothing of what the medium has lost.
+    /// An error number. The error of a sector that is away hides what the medium has lost.
     pub fn try_read(&self, sector: u64, sectors: u64) -> Result<Cow<'_, [u8]>, i32> {
         let end = sector + sectors;
         match &self.away {
@@ -187,12 +189,12 @@ impl Disk {
         self.away = Some((sectors, errno));
     }
 
-    /// Everything that was away is there, as it was.
+    /// Everything that was away is back, with its data.
     pub fn come_back(&mut self) {
         self.away = None;
     }
 
-    /// Whether something is away.
+    /// Whether a part is away.
     pub fn is_away(&self) -> bool {
         self.away.is_some()
     }
@@ -202,13 +204,13 @@ impl Disk {
         self.bad.insert(sector);
     }
 
-    /// The medium loses a sector for good: it can be written no more.
+    /// The medium loses a sector for good: the sector cannot be written any more.
     pub fn kill(&mut self, sector: u64) {
         self.bad.insert(sector);
         self.dead.insert(sector);
     }
 
-    /// The same disk, when all that could not be read can be: what is there is what was there.
+    /// The same disk after all unreadable sectors have become readable, with the data that they had.
     pub fn healed(mut self) -> Self {
         self.bad.clear();
         self.dead.clear();
@@ -220,7 +222,7 @@ impl Disk {
         self.dead.len()
     }
 
-    /// As [`Disk::write`], with FUA, of one sector; says whether it can be written.
+    /// As [`Disk::write`], with FUA, of one sector. Returns whether the sector can be written.
     pub fn try_write(&mut self, sector: u64, data: &[u8; SECTOR]) -> bool {
         let can = !self.dead.contains(&sector);
         if can {
@@ -229,7 +231,7 @@ impl Disk {
         can
     }
 
-    /// Written again, and so readable.
+    /// The sectors are written again, and so become readable.
     fn heal(&mut self, sector: u64, data: &[u8]) {
         if !self.bad.is_empty() {
             let end = sector + (data.len() / SECTOR) as u64;
@@ -247,7 +249,7 @@ impl Disk {
         *self.now.0[at / PAGE][at % PAGE..].first_chunk().unwrap()
     }
 
-    /// What has completed and is not known to be stable, in order of completion.
+    /// The writes that have completed and are not known to be stable, in order of completion.
     pub fn pending(&self) -> &[Write] {
         &self.pending
     }
@@ -262,7 +264,7 @@ impl Disk {
             return;
         }
         self.stable.put(sector, data);
-        // What is older at the same place is gone. What it wrote beside that place is as unstable as before.
+        // Older writes to the same place are gone. The rest of them is as unstable as before.
         let end = sector + (data.len() / SECTOR) as u64;
         let overlaps = |w: &Write| w.sector < end && sector < w.sector + w.sectors();
         if self.pending.iter().any(overlaps) {
@@ -280,7 +282,7 @@ impl Disk {
         }
     }
 
-    /// A flush is submitted: what it will make stable.
+    /// A flush is submitted. Returns a mark for the writes that it will make stable.
     pub fn mark(&self) -> u64 {
         self.serial
     }
@@ -336,13 +338,13 @@ impl Disk {
         self.restart();
     }
 
-    /// A power cut keeps these sectors of something that was not stable: [`Disk::restart`] ends it.
+    /// A power cut keeps these sectors of an unstable write; [`Disk::restart`] ends it.
     pub fn keep(&mut self, sector: u64, data: &[u8]) {
         self.heal(sector, data);
         self.stable.put(sector, data);
     }
 
-    /// The power comes back: what is stable is all there is.
+    /// The power comes back: only stable data are left.
     pub fn restart(&mut self) {
         self.come_back();
         self.pending.clear();
@@ -357,7 +359,7 @@ impl Disk {
         }
     }
 
-    /// Overwrites bytes, stable: for damage.
+    /// Overwrites bytes, also on stable storage: for damage.
     pub fn poke(&mut self, sector: u64, data: &[u8]) {
         self.heal(sector, data);
         self.now.put(sector, data);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A plain host for tests that say step by step what happens. Every block it writes holds one number only.
+//! A plain host for step-by-step tests. Every block that it writes holds a single number.
 
 use super::disk::{Disk, SECTOR};
 use std::collections::HashMap;
@@ -11,27 +11,29 @@ use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::{Batch, Item};
 use writeboost::engine::replay::{Damage, Replay, Want};
 use writeboost::engine::{Engine, Entry, Part, Secret};
-use writeboost::format::{Checkpoint, Chosen, Held, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
+use writeboost::format::{
+    Checkpoint, Chosen, Held, Seq, Slot, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
+};
 use writeboost::host::crc32c;
 use writeboost::policy::lost::{insist, insist_or_loss};
 
-/// Of the index: the same in each run.
+/// The secret of the index: the same in each run.
 const SECRET: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];
 
 pub const SEGMENT_BLOCKS: u32 = 16;
 const NR_BUFFERS: u8 = 4;
 
-/// The bytes of a part: what its sectors hold is the number `n`.
+/// Sectors that hold the number `n`.
 pub fn filled(n: u64, sectors: u64) -> Vec<u8> {
     n.to_le_bytes().repeat(sectors as usize * SECTOR / 8)
 }
 
-/// What an [`Opening`] wants a slot to begin with.
+/// The contents that an [`Opening`] wants at the start of a slot.
 pub fn checkpoint_sector(checkpoint: Option<Checkpoint>) -> [u8; SECTOR] {
     checkpoint.map_or([0; SECTOR], |checkpoint| checkpoint.encode())
 }
 
-/// What the engine wants to be done next. A host asks only when there is work, and no longer than there is.
+/// The next I/O that the engine wants. A host asks only while there is work.
 pub fn poll(engine: &mut Engine) -> Option<Io> {
     let had_work = engine.has_work();
     let io = engine.poll();
@@ -72,12 +74,12 @@ impl Host {
         host
     }
 
-    pub fn sector_of(&self, slot: u32) -> u64 {
+    pub fn sector_of(&self, slot: Slot) -> u64 {
         self.engine.slot_sector(slot)
     }
 
-    /// The slots that hold sectors of a block, and which sectors.
-    pub fn slots_of(&mut self, addr: u64) -> Vec<(u32, u8)> {
+    /// The slots that hold sectors of a block, each with the mask of its sectors.
+    pub fn slots_of(&mut self, addr: u64) -> Vec<(Slot, u8)> {
         match self.engine.lookup(addr * BLOCK_SECTORS, BLOCK_SECTORS) {
             Run::Backing(_) => Vec::new(),
             Run::Cache { slot, .. } => vec![(slot, 0xff)],
@@ -90,7 +92,8 @@ impl Host {
         }
     }
 
-    /// Copies the number into the blocks of a claim that begin at `sector`. Returns the number of sectors copied.
+    /// Copies the number into the blocks of a claim that begin at `sector`. Returns the number of sectors
+    /// copied.
     pub fn copy(&mut self, claim: &Claim, sector: u64, sectors: u64, n: u64) -> u64 {
         let mut done = 0;
         for i in 0..claim.blocks {
@@ -101,7 +104,7 @@ impl Host {
             let (first, len) = (part.first as usize * SECTOR, part.sectors as usize * SECTOR);
             block[first..first + len].copy_from_slice(&filled(n, part.sectors.into()));
             let entry = Entry { addr: part.addr, mask: part.mask(), crc: crc32c(0, block) };
-            self.engine.stored(claim, claim.slot + i, entry);
+            self.engine.stored(claim, claim.slot.plus(i), entry);
             done += u64::from(part.sectors);
         }
         self.engine.copied(claim);
@@ -127,7 +130,7 @@ impl Host {
         self.write_sectors(addr * BLOCK_SECTORS, blocks * BLOCK_SECTORS, n).unwrap()
     }
 
-    /// All that the engine wants to be done now; nothing of it is done yet.
+    /// All I/O that the engine wants now; none of it is done yet.
     pub fn poll(&mut self) -> Vec<Io> {
         let mut all = Vec::new();
         while let Some(io) = poll(&mut self.engine) {
@@ -140,7 +143,7 @@ impl Host {
         all
     }
 
-    /// Where a record goes and what it holds.
+    /// The place and the bytes of a record.
     pub fn bytes_of(&self, io: &Io) -> (u64, Vec<u8>) {
         let &Io::Record { slot, blocks, buffer, offset, .. } = io else { panic!("not a record: {io:?}") };
         let at = offset as usize * BLOCK;
@@ -161,7 +164,7 @@ impl Host {
         }
     }
 
-    /// Does all that the engine wants, until it wants nothing more. Returns what it was.
+    /// Does all I/O that the engine wants, until it wants none. Returns that I/O.
     pub fn pump(&mut self) -> Vec<Io> {
         let mut all = Vec::new();
         loop {
@@ -183,7 +186,7 @@ impl Host {
         io
     }
 
-    /// What a suspend says of the log.
+    /// Writes the checkpoints of a suspend.
     pub fn note(&mut self) {
         self.engine.forgive_slots();
         while let Some(cp) = self.engine.note_durable() {
@@ -193,7 +196,7 @@ impl Host {
         self.blank_stale();
     }
 
-    /// Blanks what the engine says.
+    /// Blanks the checkpoints that the engine calls stale.
     pub fn blank_stale(&mut self) {
         while let Some(block) = self.engine.stale_checkpoint() {
             let ok = self.cache.try_write(block * BLOCK_SECTORS, &[0; SECTOR]);
@@ -201,7 +204,7 @@ impl Host {
         }
     }
 
-    /// The power fails, and nothing is left of what was not durable.
+    /// The power fails, and nothing is left that was not durable.
     pub fn lose_power(&mut self) {
         self.cache.restart();
         self.backing.restart();
@@ -220,7 +223,8 @@ impl Host {
         self.chosen().checkpoint
     }
 
-    /// Replays what the cache device holds. Also says which blocks it has read: the first slot and how many.
+    /// Replays the log on the cache device. Also returns the blocks that were read: the first slot and the
+    /// number of each read.
     pub fn replay(&self) -> Result<(Replay, Vec<(u32, u32)>), Damage> {
         let mut replay =
             Replay::with_secret(&self.sb, self.chosen(), NR_BUFFERS, Secret::new(SECRET)).unwrap();
@@ -231,12 +235,12 @@ impl Host {
                 Ok(b) => replay.feed(&b)?,
                 Err(loss) => replay.feed_unreadable(loss)?,
             }
-            reads.push((slot, blocks));
+            reads.push((slot.0, blocks));
         }
         Ok((replay, reads))
     }
 
-    /// Replays what the cache device holds; goes on with that.
+    /// Replays the log on the cache device, and continues with it.
     pub fn resume(&mut self) -> Result<(), Damage> {
         let (replay, _) = self.replay()?;
         self.cache.flush(self.cache.mark());
@@ -246,7 +250,7 @@ impl Host {
         Ok(())
     }
 
-    /// Writes what a resume writes.
+    /// Performs the writes of a resume.
     pub fn open(&mut self, cp: Checkpoint) -> Result<(), Unwritable> {
         let mut opening = Opening::new(cp);
         while let Some((block, checkpoint)) = opening.want(&self.engine) {
@@ -268,7 +272,7 @@ impl Host {
         }
     }
 
-    /// The numbers that sectors hold, with their checksums checked.
+    /// The numbers in the sectors, after a check of their checksums.
     pub fn read_sectors(&mut self, sector: u64, sectors: u64) -> Vec<u64> {
         let mut out = HashMap::new();
         let mut at = sector;
@@ -289,8 +293,8 @@ impl Host {
                 }
                 Run::Cache { slot, blocks, generation } => {
                     for i in 0..blocks {
-                        let b = self.cache.read(self.sector_of(slot + i), BLOCK_SECTORS);
-                        let verdict = self.engine.checks().judge(slot + i, generation, [crc32c(0, &b)]);
+                        let b = self.cache.read(self.sector_of(slot.plus(i)), BLOCK_SECTORS);
+                        let verdict = self.engine.checks().judge(slot.plus(i), generation, [crc32c(0, &b)]);
                         assert_eq!(verdict, Verdict::Intact);
                         for s in 0..BLOCK_SECTORS {
                             out.insert(at + s, number(&b[s as usize * SECTOR..]));
@@ -300,7 +304,7 @@ impl Host {
                 }
                 Run::Pieces(pieces) => {
                     for s in (0..8).filter(|s| part.mask() & !pieces.mask() & 1 << s != 0) {
-                        let s = part.addr * BLOCK_SECTORS + s;
+                        let s = part.addr.first_sector() + s;
                         out.insert(s, number(&self.backing.read(s, 1)));
                     }
                     for p in pieces.as_slice() {
@@ -314,7 +318,7 @@ impl Host {
                         let verdict = self.engine.checks().judge(p.slot, p.generation, [crc32c(0, &b)]);
                         assert_eq!(verdict, Verdict::Intact);
                         for s in (0..8).filter(|s| p.mask & 1 << s != 0) {
-                            out.insert(part.addr * BLOCK_SECTORS + s, number(&b[s as usize * SECTOR..]));
+                            out.insert(part.addr.first_sector() + s, number(&b[s as usize * SECTOR..]));
                         }
                     }
                     at += u64::from(part.sectors);
@@ -324,7 +328,7 @@ impl Host {
         (sector..end).map(|s| out[&s]).collect()
     }
 
-    /// The number that all sectors of a block hold.
+    /// The number in all sectors of a block.
     pub fn read(&mut self, addr: u64) -> u64 {
         let v = self.read_sectors(addr * BLOCK_SECTORS, BLOCK_SECTORS);
         assert!(v.iter().all(|&n| n == v[0]), "{v:?}");
@@ -334,7 +338,7 @@ impl Host {
     pub fn plan_writeback(&mut self) -> Batch {
         let mut batch = Batch::new((self.sb.segment_blocks * self.sb.nr_segments) as usize).unwrap();
         self.engine.begin_batch(&mut batch);
-        while self.engine.plan_writeback(&mut batch, u64::MAX) {}
+        while self.engine.plan_writeback(&mut batch, Seq::MAX) {}
         batch.sort();
         batch
     }
@@ -346,7 +350,7 @@ impl Host {
         assert!(self.engine.holds_item(batch, item));
         for s in (0..8).filter(|s| live & 1 << s != 0) {
             let sector = &b[s as usize * SECTOR..][..SECTOR];
-            self.backing.write(item.addr() * BLOCK_SECTORS + s, sector, false);
+            self.backing.write(item.addr().first_sector() + s, sector, false);
         }
     }
 

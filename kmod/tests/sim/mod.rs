@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the tests have in common. Each test crate uses part of it.
+//! The common parts of the tests. Each test crate uses some of them.
 #![allow(dead_code)]
 
 pub mod case;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Many runs of the crash model on all cores; of one that fails, the smallest part that still does.
+//! Many runs of the crash model on all cores; and the smallest part of a failing run that still fails.
 
 use super::case::Case;
 use super::rng::Rng;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 thread_local!(static QUIET: Cell<bool> = const { Cell::new(false) });
 
-/// Runs `f` and returns what it panicked with; nothing is printed meanwhile.
+/// Runs `f` and returns the message if it panics; nothing is printed meanwhile.
 pub fn catch<R>(f: impl FnOnce() -> R) -> Result<R, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -33,7 +33,7 @@ pub fn catch<R>(f: impl FnOnce() -> R) -> Result<R, String> {
     })
 }
 
-/// What went wrong and where: the life, and the step in it.
+/// The message and the place of a failure: the life, and the step in it.
 #[derive(Debug, Clone)]
 pub struct Failure {
     pub message: String,
@@ -41,7 +41,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The message without its numbers: the same bug in a smaller run has others.
+    /// The message without its numbers: a smaller run with the same bug has other numbers.
     fn kind(&self) -> String {
         self.message.lines().next().unwrap_or("").chars().filter(|c| !c.is_ascii_digit()).collect()
     }
@@ -63,7 +63,7 @@ pub fn run(case: &Case, trace: bool) -> (Counts, Option<Failure>) {
     (counts, result.err().map(|message| Failure { message, at }))
 }
 
-/// What a search has come to.
+/// The results of a search.
 #[derive(Default)]
 pub struct Outcome {
     pub counts: Counts,
@@ -88,7 +88,8 @@ pub fn search(first: u64, states: u64, threads: usize, progress: impl Fn(u64) + 
                     o.runs += 1;
                     if let Some(failure) = failure {
                         o.failed.push((seed, failure));
-                        // A few say more than one: whether it is rare, and which of them is short.
+                        // A few failures say more than one: whether the failure is rare, and which run is
+                        // short.
                         if o.failed.len() >= 4 {
                             stop.store(true, Ordering::Relaxed);
                         }
@@ -100,7 +101,7 @@ pub fn search(first: u64, states: u64, threads: usize, progress: impl Fn(u64) + 
     outcome.into_inner().unwrap()
 }
 
-/// A smaller case that fails in the same way, as small as can be found in this time.
+/// The smallest case that is found in this time and fails in the same way.
 pub fn shrink(case: &Case, failure: &Failure, patience: Duration) -> (Case, Failure) {
     let until = Instant::now() + patience;
     let kind = failure.kind();
@@ -149,7 +150,7 @@ pub fn shrink(case: &Case, failure: &Failure, patience: Duration) -> (Case, Fail
     }
 }
 
-/// Leaves out what would come after the failure.
+/// Leaves out all steps after the failure.
 fn cut(case: &Case, failure: &Failure) -> Case {
     let (life, step) = failure.at;
     let at_end = life == case.lives.len();
@@ -166,7 +167,7 @@ fn cut(case: &Case, failure: &Failure) -> Case {
     })
 }
 
-/// Says of a failed run what is wrong, how to repeat it, and what happens in the smallest part of it that fails.
+/// Prints the failure of a run, the command that repeats it, and the events of the smallest part that fails.
 pub fn explain(seed: u64, failure: &Failure, patience: Duration) -> Case {
     let case = Case::draw(seed);
     println!("\nseed {seed} fails: {}", failure.message);
@@ -188,7 +189,7 @@ pub fn explain(seed: u64, failure: &Failure, patience: Duration) -> Case {
     small
 }
 
-/// Runs a case and prints what happens in it.
+/// Runs a case and prints its events.
 pub fn show(case: &Case) -> Option<Failure> {
     println!("{:?}", Plan::draw(&mut Rng::new(case.seed)));
     let failure = run(case, true).1;

@@ -1,26 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Small histories with all their crashes: nothing is drawn by lot here.
+//! Small histories with all their crashes: nothing is random here.
 //!
-//! A history begins with one of a few cache devices ([`Start`]) and is a sequence of [`Event`]s. At its end the power is
-//! cut in every way there is:
+//! A history begins with one of a few cache devices ([`Start`]) and is a sequence of [`Event`]s. At its end
+//! the power is cut in every possible way:
 //!
-//! - Each write to the cache device that is not stable (completed and not flushed, or in flight) is lost, whole, or torn:
-//!   of a record the first `n` sectors are left, for every `n`, or any set of its blocks when it has at most five of them,
-//!   else all but one or any one; of a checkpoint nothing is left, all of it, or a sector that cannot be read.
-//! - Of each write to the backing device that is not stable the first `n` sectors are left, for every `n`.
-//! - All of these in all combinations. Where there are more than [`MOST`] of them, the outcomes of a write become fewer,
-//!   step by step, see [`Outcomes`]; how often that was so is counted.
+//! - Each unstable write to the cache device (completed and not flushed, or in flight) is lost, whole, or
+//!   torn. Of a torn record the first `n` sectors are left, for every `n`, or any set of its blocks when it
+//!   has at most five of them, else all but one or any one. Of a checkpoint nothing is left, all of it, or a
+//!   sector that cannot be read.
+//! - Of each unstable write to the backing device the first `n` sectors are left, for every `n`.
+//! - All of these in all combinations. Where there are more than [`MOST`] of them, the outcomes of a write
+//!   are reduced step by step, see [`Outcomes`]; the number of such reductions is counted.
 //!
 //! Each of these images is resumed from and checked by the oracle of `volume.rs`. Then, from the same image:
 //!
 //! - The power is cut again when the resume has written its checkpoint, which is whole, or cannot be read.
 //! - Everything is written back: the backing device alone must be the volume.
-//! - In the new life a record of one, two or three blocks is written and made durable, and the power is cut once more:
-//!   whatever the first crash has left behind the end of the log must stay there.
+//! - In the new life a record of one, two or three blocks is written and made durable, and the power is cut
+//!   once more: leftovers of the first crash behind the end of the log must stay there.
 //!
-//! A history that differs from the one before its last event neither in what is not stable nor in what was promised has
-//! the same crashes, and is not counted.
+//! If the last event of a history changes neither the unstable writes nor the promises, the history has the
+//! same crashes as the one before that event, and is not counted.
 
 use super::disk::{Disk, SECTOR};
 use super::host;
@@ -36,29 +37,29 @@ use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::Batch;
 use writeboost::engine::replay::{Replay, Want};
 use writeboost::engine::{Engine, Entry, Part, Secret};
-use writeboost::format::{Checkpoint, Held, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
+use writeboost::format::{Checkpoint, Held, Seq, Slot, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS};
 use writeboost::host::crc32c;
 
-/// Of the index: the same in each run.
+/// The secret of the index: the same in each run.
 const SECRET: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];
 
 const SEGMENT_BLOCKS: u32 = 16;
 const NR_BUFFERS: u8 = 3;
 /// 16 blocks, the last of which is short.
 const SECTORS: u64 = 125;
-/// Most images that the first crash leaves, by the number of events before it.
+/// Most images of the first crash, by the number of events before it.
 const MOST: [usize; 6] = [20_000, 20_000, 1_000, 200, 100, 50];
 
-/// What is on the cache device at first.
+/// The contents of the cache device at first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Start {
     /// Nothing.
     New,
-    /// Leftovers of the log's first time around, all over the place.
+    /// Leftovers of the log's first time around, everywhere.
     Aged,
-    /// As that, with room for a record of one block in the head segment.
+    /// As [`Start::Aged`], with room for a record of one block in the head segment.
     Edge,
-    /// As many segments in use as there can be before writes have to wait; little in them is live.
+    /// As many segments in use as there can be before writes have to wait; few of their blocks are live.
     Full,
 }
 
@@ -80,11 +81,11 @@ pub enum Event {
     First,
     /// The newest of several I/Os on the cache device completes.
     Last,
-    /// All that may be written back is written, the backing device is not flushed.
+    /// Everything that may be written back is written; the backing device is not flushed.
     Writeback,
-    /// The backing device is flushed, and what was written back is clean.
+    /// The backing device is flushed, and the blocks that were written back are clean.
     Clean,
-    /// What is dirty in the oldest segments is copied to the head.
+    /// The dirty blocks in the oldest segments are copied to the head.
     Relocate,
     /// The tail moves: a checkpoint is written.
     Tail,
@@ -96,13 +97,13 @@ const STARTS: [Start; 4] = [Start::New, Start::Aged, Start::Edge, Start::Full];
 const EVENTS: [Event; 12] =
     [Whole, Event::Part, Over, Big, Fua, Flush, First, Last, Writeback, Clean, Relocate, Tail];
 
-/// Longer ones, for what needs many steps to go wrong. What cannot happen is left out: a write when there is no room must
-/// not find any before the checkpoint is durable.
+/// Longer histories, for failures that need many steps. Impossible events are left out: a write without room
+/// must not find any before the checkpoint is durable.
 const LONG: [&str; 7] = [
-    // A segment is used again as soon as it may be, with its checkpoint in flight.
+    // A segment is used again as soon as possible, with its checkpoint in flight.
     "full writeback clean tail big last big last big last big last big last big last flush first",
     "full relocate flush first first tail big last big last big last big last flush first",
-    // A record is lost and what follows it is not.
+    // A record is lost, but the next one is not.
     "edge whole flush first whole flush over flush last last",
     "edge over flush whole first over flush first last",
     // Writeback, relocation and overwrites of the same block.
@@ -111,7 +112,7 @@ const LONG: [&str; 7] = [
     "new big over flush first first first writeback clean part fua tail first first",
 ];
 
-/// A history: where it begins and what happens.
+/// A history: its start and its events.
 #[derive(Clone, PartialEq, Debug)]
 pub struct History(pub Start, pub Vec<Event>);
 
@@ -143,13 +144,13 @@ impl FromStr for History {
 /// An I/O on the cache device that has not completed.
 #[derive(Clone)]
 enum Flight {
-    Record { seq: u64, fua: bool, sector: u64, data: Vec<u8> },
-    Flush { upto: u64, mark: u64 },
+    Record { seq: Seq, fua: bool, sector: u64, data: Vec<u8> },
+    Flush { upto: Seq, mark: u64 },
     Checkpoint(Checkpoint),
 }
 
 struct Logged {
-    seq: u64,
+    seq: Seq,
     sector: u64,
     sectors: u64,
     version: u64,
@@ -163,21 +164,21 @@ struct Machine {
     engine: Engine,
     /// The checkpoint that the resume has written.
     resumed: Checkpoint,
-    /// Allocated when something is written to them: most volumes are only looked at.
+    /// Allocated when they are first written to: most volumes are only read.
     buffers: Vec<Vec<u8>>,
     in_flight: Vec<Flight>,
-    /// What writeback has written since the backing device was flushed.
+    /// The blocks that writeback has written since the backing device was flushed.
     batch: Option<Batch>,
-    /// What somebody waits for: that a record is durable, and what is promised then.
-    waits: Vec<(u64, u64)>,
-    acknowledged: u64,
-    promised: u64,
+    /// The waiting flushes: the record that each waits for, and the promise that it makes then.
+    waits: Vec<(Seq, Seq)>,
+    acknowledged: Seq,
+    promised: Seq,
     version: u64,
     base: Vec<u64>,
     log: Vec<Logged>,
 }
 
-/// The two devices and what they hold, at a moment when the power comes on.
+/// The two devices and their contents, at a moment when the power comes on.
 #[derive(Clone)]
 struct Image {
     sb: Superblock,
@@ -228,7 +229,7 @@ impl Image {
     }
 }
 
-/// Replays what is on the cache device. The caller writes the checkpoint.
+/// Replays the log on the cache device. The caller writes the checkpoint.
 fn replay(sb: &Superblock, cache: &Disk) -> (Engine, Checkpoint) {
     let slots = CHECKPOINT_BLOCKS.map(|block| Held::of(Some(&cache.sector(block * BLOCK_SECTORS)), sb));
     let chosen = Checkpoint::choose(&slots).unwrap();
@@ -274,7 +275,7 @@ impl Machine {
     /// The power goes off when nothing is under way.
     fn power_off(mut self) -> Image {
         self.settle();
-        let base = self.expected(u64::MAX);
+        let base = self.expected(Seq::MAX);
         self.cache.restart();
         self.backing.restart();
         Image { sb: self.sb, cache: self.cache, backing: self.backing, base, version: self.version }
@@ -302,7 +303,7 @@ impl Machine {
         }
     }
 
-    /// One thing happens, if it can.
+    /// An event takes place, if it can.
     fn event(&mut self, event: Event) -> bool {
         let happened = match event {
             Whole => self.write(0, 8, false).is_ok(),
@@ -342,8 +343,9 @@ impl Machine {
             self.promised = self.promised.max(*promise);
         }
         self.waits.retain(|(seq, _)| *seq > durable);
-        // What the engine takes for durable may be written back, and so must not be lost.
+        // Records that the engine calls durable may be written back, and so must not be lost.
         self.promised = self.promised.max(durable);
+        assert_eq!(self.engine.audit(), Ok(()), "after {event:?}");
         happened
     }
 
@@ -352,7 +354,7 @@ impl Machine {
         while done < sectors {
             let (first, left) = (sector + done, sectors - done);
             let blocks = (first + left).div_ceil(BLOCK_SECTORS) - first / BLOCK_SECTORS;
-            // A write that gets room for a part of it only would have to wait for the rest: here it does not begin.
+            // A write that gets room only for a part would have to wait for the rest: here it does not begin.
             let claim = self.engine.claim(blocks as u32)?;
             for i in 0..claim.blocks {
                 let part = Part::first_of(sector + done, sectors - done);
@@ -381,13 +383,13 @@ impl Machine {
     fn copy(&mut self, claim: &Claim, i: u32, part: &Part, version: u64) {
         let block = self.buffer(claim, i);
         block.fill(0);
-        let first = part.addr * BLOCK_SECTORS + u64::from(part.first);
+        let first = part.addr.first_sector() + u64::from(part.first);
         for k in 0..u64::from(part.sectors) {
             let to = (part.first as usize + k as usize) * SECTOR;
             block[to..to + SECTOR].copy_from_slice(&content(first + k, version));
         }
         let entry = Entry { addr: part.addr, mask: part.mask(), crc: crc32c(0, block) };
-        self.engine.stored(claim, claim.slot + i, entry);
+        self.engine.stored(claim, claim.slot.plus(i), entry);
         self.log.push(Logged { seq: claim.seq, sector: first, sectors: part.sectors.into(), version });
     }
 
@@ -430,22 +432,22 @@ impl Machine {
         batch
     }
 
-    fn block(&self, slot: u32) -> Vec<u8> {
+    fn block(&self, slot: Slot) -> Vec<u8> {
         let block = self.cache.read(block_sector(&self.sb, slot), BLOCK_SECTORS).into_owned();
         assert_eq!(crc32c(0, &block), self.engine.checks().checksum(slot), "checksum of slot {slot}");
         block
     }
 
     fn write_back(&mut self) -> bool {
-        let mut batch = self.plan(|engine, batch| engine.plan_writeback(batch, u64::MAX));
+        let mut batch = self.plan(|engine, batch| engine.plan_writeback(batch, Seq::MAX));
         batch.sort();
-        // Neighbours become one write, as the kernel's host does it.
+        // Adjacent blocks become one write, as in the kernel's host.
         let mut writes: Vec<(u64, Vec<u8>)> = Vec::new();
         for item in batch.items() {
             let Some(live) = self.engine.begin_item(&batch, item) else { continue };
             let block = self.block(item.slot);
             for i in (0..BLOCK_SECTORS).filter(|i| live & 1 << i != 0) {
-                let (sector, at) = (item.addr() * BLOCK_SECTORS + i, i as usize * SECTOR);
+                let (sector, at) = (item.addr().first_sector() + i, i as usize * SECTOR);
                 match writes.last_mut() {
                     Some((first, data)) if *first + (data.len() / SECTOR) as u64 == sector => {
                         data.extend_from_slice(&block[at..at + SECTOR]);
@@ -475,7 +477,7 @@ impl Machine {
                 let item = &items[at + i as usize];
                 let data = self.block(item.slot);
                 self.buffer(&claim, i).copy_from_slice(&data);
-                self.engine.relocated(&claim, claim.slot + i, &batch, item, None);
+                self.engine.relocated(&claim, claim.slot.plus(i), &batch, item, None);
             }
             self.engine.copied(&claim);
             at += claim.blocks as usize;
@@ -484,8 +486,8 @@ impl Machine {
         at > 0
     }
 
-    /// What the volume must hold after record `newest`.
-    fn expected(&self, newest: u64) -> Vec<u64> {
+    /// The contents of the volume after record `newest`.
+    fn expected(&self, newest: Seq) -> Vec<u64> {
         let mut v = self.base.clone();
         for l in self.log.iter().filter(|l| l.seq <= newest) {
             v[l.sector as usize..(l.sector + l.sectors) as usize].fill(l.version);
@@ -511,7 +513,7 @@ impl Machine {
                 }
                 Run::Cache { slot, blocks, .. } => {
                     for i in 0..blocks {
-                        let b = self.block(slot + i);
+                        let b = self.block(slot.plus(i));
                         for s in 0..BLOCK_SECTORS {
                             check(at + s, &b[s as usize * SECTOR..(s as usize + 1) * SECTOR]);
                         }
@@ -520,7 +522,7 @@ impl Machine {
                 }
                 Run::Pieces(pieces) => {
                     for s in (0..8).filter(|s| part.mask() & !pieces.mask() & 1 << s != 0) {
-                        let s = part.addr * BLOCK_SECTORS + s;
+                        let s = part.addr.first_sector() + s;
                         check(s, &self.backing.sector(s));
                     }
                     for p in pieces.as_slice() {
@@ -532,7 +534,7 @@ impl Machine {
                             None => self.block(p.slot),
                         };
                         for s in (0..8usize).filter(|s| p.mask & 1 << s != 0) {
-                            check(part.addr * BLOCK_SECTORS + s as u64, &b[s * SECTOR..(s + 1) * SECTOR]);
+                            check(part.addr.first_sector() + s as u64, &b[s * SECTOR..(s + 1) * SECTOR]);
                         }
                     }
                     at += u64::from(part.sectors);
@@ -542,20 +544,20 @@ impl Machine {
     }
 }
 
-/// What may be left of a write: sectors of it, as ranges counted from its beginning, and whether the disk cannot read
-/// what it wrote.
+/// A possible rest of a write: its sectors, as ranges counted from its beginning, and whether the disk cannot
+/// read the sectors that it wrote.
 #[derive(Clone, PartialEq, Debug)]
 struct Left {
     ranges: Vec<(usize, usize)>,
     unreadable: bool,
 }
 
-/// How many outcomes a write has.
+/// The set of outcomes of a write.
 #[derive(Clone, Copy, PartialEq)]
 enum Outcomes {
     /// All that the module's text names.
     All,
-    /// Of those the ones that end with a block; half of a write to the backing device.
+    /// Those of them that end with a block; half of a write to the backing device.
     Blocks,
     /// Lost, whole, only the header, all but the header, all but the last sector.
     Few,
@@ -584,14 +586,14 @@ fn outcomes(sectors: usize, on_cache: bool, how: Outcomes) -> Vec<Left> {
                 add(vec![(0, n)]);
             }
             let blocks = sectors / block;
-            // Of many blocks those sets of which one is the only member or the only one missing.
+            // Of many blocks only those sets that have one member, or lack one.
             let sets: Vec<u32> = if blocks <= 5 {
                 (1..(1 << blocks) - 1).collect()
             } else {
                 (0..blocks).flat_map(|i| [1 << i, ((1 << blocks) - 1) & !(1 << i)]).collect()
             };
             for set in sets {
-                // Neighbouring blocks as one range, so that what a prefix is already is not there twice.
+                // Adjacent blocks form one range, so that a set that is also a prefix does not occur twice.
                 let mut r: Vec<(usize, usize)> = Vec::new();
                 for i in (0..blocks).filter(|i| set & 1 << i != 0) {
                     match r.last_mut() {
@@ -614,12 +616,12 @@ fn outcomes(sectors: usize, on_cache: bool, how: Outcomes) -> Vec<Left> {
     all
 }
 
-/// What was checked.
+/// The number of checks.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
 pub struct Totals {
-    /// Histories that ended in crashes of their own.
+    /// Histories that were checked with crashes of their own.
     pub histories: u64,
-    /// Images that the first crash has left.
+    /// Images of the first crash.
     pub images: u64,
     /// Crashes with a resume and a check after them, those in and after the resume from an image included.
     pub states: u64,
@@ -637,8 +639,8 @@ impl Totals {
 }
 
 impl Machine {
-    /// What the crashes of this moment depend on: what is not stable and what was promised.
-    fn moment(&self) -> (u64, [Vec<(u64, usize)>; 2]) {
+    /// The state on which the crashes of this moment depend: the unstable writes and the promises.
+    fn moment(&self) -> (Seq, [Vec<(u64, usize)>; 2]) {
         let pending = |d: &Disk| d.pending().iter().map(|w| (w.sector, w.data.len())).collect::<Vec<_>>();
         let mut cache = pending(&self.cache);
         for f in &self.in_flight {
@@ -648,12 +650,12 @@ impl Machine {
                 Flight::Flush { .. } => (),
             }
         }
-        // Which of them have completed is all the same to a power cut.
+        // A power cut treats completed writes and those in flight alike.
         cache.sort_unstable();
         (self.promised, [cache, pending(&self.backing)])
     }
 
-    /// Cuts the power in every way there is, and checks what comes of it.
+    /// Cuts the power in every possible way, and checks the result.
     fn crash_in_every_way(&self, most: usize) -> Result<Totals, String> {
         let mut totals = Totals { histories: 1, ..Totals::default() };
         let mut writes: Vec<(bool, u64, Vec<u8>)> =
@@ -719,7 +721,7 @@ impl Machine {
         Ok(totals)
     }
 
-    /// Everything that is done with one image. Counts the crashes.
+    /// All checks of one image. Counts the crashes.
     fn check_image(&self, cache: Disk, backing: Disk, states: &mut u64) -> Result<(), String> {
         let image = |cache: &Disk, base: &[u64]| Image {
             sb: self.sb.clone(),
@@ -742,8 +744,8 @@ impl Machine {
             let expected = self.expected(newest);
             m.base.clone_from(&expected);
             m.check_volume(&expected);
-            // The next resume, after a crash while this one wrote its checkpoint. Had it not come to that, or were the
-            // checkpoint lost, then the devices would be what they are now.
+            // The next resume, after a crash during the write of this one's checkpoint. If the write had not
+            // begun, or its checkpoint were lost, the devices would be as they are now.
             doing = "the resume after a crash when the first one had written its checkpoint";
             count();
             let mut after = Machine::begin(image(&m.cache, &expected));
@@ -764,7 +766,7 @@ impl Machine {
                 if full {
                     break;
                 }
-                let expected = next.expected(u64::MAX);
+                let expected = next.expected(Seq::MAX);
                 let number = next.engine.state().newest;
                 count();
                 let mut last = Machine::begin(next.power_off());
@@ -802,7 +804,8 @@ impl Begin {
         m
     }
 
-    /// Plays a history. With `strict`, `None` when something in it cannot happen, which is left out otherwise.
+    /// Plays a history. With `strict`, returns `None` if an event in it cannot take place; otherwise such
+    /// events are left out.
     fn play(&self, history: &History, strict: bool) -> Option<(Machine, bool)> {
         let mut m = self.machine(history.0);
         let mut before = m.moment();
@@ -818,11 +821,11 @@ impl Begin {
         Some((m, changed))
     }
 
-    /// Checks all crashes at the end of a history. `None` when something in it cannot happen, and `strict`.
+    /// Checks all crashes at the end of a history. `None` when `strict` and an event in it cannot take place.
     fn check(&self, history: &History, strict: bool) -> Option<Result<Totals, String>> {
         let played = catch(|| {
             let (mut m, changed) = self.play(history, strict)?;
-            let expected = m.expected(u64::MAX);
+            let expected = m.expected(Seq::MAX);
             m.check_volume(&expected);
             Some((m, changed))
         });
@@ -894,7 +897,8 @@ fn on_all<T: Sync>(
     }
 }
 
-/// All histories of up to `depth` events, the shortest first, and then some long ones at each of their moments.
+/// All histories of up to `depth` events, the shortest first, and then some long ones at each of their
+/// moments.
 pub fn all(
     depth: usize,
     threads: usize,

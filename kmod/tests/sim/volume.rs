@@ -1,31 +1,33 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A whole volume in one thread: the real engine, a host that does what it says in a random order, two simulated disks,
-//! and a model that knows what the volume may hold.
+//! A whole volume in one thread: the real engine, a host that does the engine's I/O in a random order, two
+//! simulated disks, and a model that knows the permitted contents of the volume.
 //!
-//! Every source of nondeterminism of the kernel is a step here, and the next step is drawn by lot: bios complete in any
-//! order, copies into the log finish in any order, the commit thread is late, writeback and relocation are interleaved
-//! item by item with everything else, and the machine may crash between any two steps. In some runs there are *rushes*,
-//! in which commits, writeback and the tail catch up with those who are still copying: by lot that hardly ever happens.
+//! Every source of nondeterminism of the kernel is a step here, and the next step is random: bios complete in
+//! any order, copies into the log finish in any order, the commit thread is late, writeback and relocation
+//! are interleaved item by item with everything else, and the machine may crash between any two steps. Some
+//! runs have *rushes*, in which commits, writeback and the tail catch up with writes that are still being
+//! copied: by random steps alone that hardly ever happens.
 //!
-//! Each step draws from a seed of its own, so that a step can be left out of a run and the others stay what they are:
-//! that is how failures shrink, see [`Case`].
+//! Each step draws from a seed of its own, so that a step can be left out of a run while the others stay the
+//! same. This is how failures shrink, see [`Case`].
 //!
 //! # Crashes
-//! Each life ends in a crash, from which the next one resumes. At random steps in between there is a *probe*: the machine
-//! crashes on copies of the two disks, which are all that is left of it; they are resumed from, checked, perhaps crash
-//! again or are drained, and are thrown away, and the life goes on as if nothing had been.
+//! Each life ends in a crash, from which the next one resumes. At random steps in between there is a *probe*:
+//! the machine crashes on copies of the two disks, which are the only remains. They are resumed from,
+//! checked, perhaps crash again or are drained, and are thrown away, and the life goes on as if nothing had
+//! happened.
 //!
 //! # The oracle
-//! Each claimed block of a write gets a version, counted up in the order of claims, and every sector that is written
-//! carries it. So the order of the log is known, the content of the volume after record `n` is known, and whatever is
-//! read anywhere says which write it comes from.
-//! - After a crash the volume must equal the state after the last record that the replay found, sector by sector, and
-//!   that record must not be older than what was promised (flushes and FUA writes that were acknowledged, what the
-//!   engine called durable, what an earlier resume found).
-//! - A read must not return anything older than what was acknowledged or read before it began, nor anything from a
-//!   write that a crash has undone.
-//! - What is written back is one version of a sector at a time, never one that is not durable in the log.
+//! Each claimed block of a write gets a version, counted up in the order of claims, and every sector that is
+//! written carries it. So the order of the log is known, the content of the volume after record `n` is known,
+//! and all data read anywhere show which write they come from.
+//! - After a crash the volume must equal the state after the last record that the replay found, sector by
+//!   sector. That record must not be older than any promise (acknowledged flushes and FUA writes, records
+//!   that the engine called durable, records that an earlier resume found).
+//! - A read must not return anything older than the versions that were acknowledged or read before it began,
+//!   nor anything from a write that a crash has undone.
+//! - Each sector that is written back has one version at a time, never one that is not durable in the log.
 //! - After a drain the backing device alone, power cut included, must equal the volume.
 
 use super::case::Case;
@@ -43,23 +45,26 @@ use writeboost::engine::reclaim::{Batch, Item, Relocation};
 use writeboost::engine::replay::{Replay, Want};
 use writeboost::engine::{Engine, Entry, Part, Secret, RESERVED_SEGMENTS};
 use writeboost::format::{
-    Checkpoint, Held, RecordHeader, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, MIN_SEGMENTS,
+    Block, Checkpoint, Held, RecordHeader, Segment, Seq, Slot, Superblock, BLOCK, BLOCK_SECTORS,
+    CHECKPOINT_BLOCKS, MIN_SEGMENTS,
 };
 use writeboost::host::{crc32c, Shared};
 use writeboost::policy::lost::{insist, insist_or_loss, Around, Lost, Near, Sight, Word};
 use writeboost::policy::writeback::{Next, Round};
 
-/// Of the index: the same in each run.
+/// The secret of the index: the same in each run.
 const SECRET: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];
 
-/// Steps within which everything that waits must have ended once nothing new comes.
+/// Most steps that anything waits once no new operations come.
 const PATIENCE: u32 = 400_000;
 
-/// How often relocation may read the whole log before a write gets room or something is written back. It makes room for a
-/// tenth of the log at least each time, and less than that is kept free.
+/// How often relocation may read the whole log before a write gets room or something is written back. It
+/// makes room for a tenth of the log at least each time, and less than that is reserved.
 const MOST_PASSES: u64 = 8;
+/// Steps between two looks at the engine's invariants, which take longer than most steps.
+const AUDIT_EVERY: u64 = 61;
 
-/// What happened, so that a test can tell that all of it is tested.
+/// Counts of events, so that a test can check that all of them are tested.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Counts {
     pub steps: u64,
@@ -91,7 +96,7 @@ pub struct Counts {
     pub blanked: u64,
     pub away: u64,
     pub kept: u64,
-    /// Writes that went around the cache.
+    /// Writes that bypassed the cache.
     pub bypassed: u64,
 }
 
@@ -135,12 +140,12 @@ impl Counts {
 /// One version of some sectors of a block, in the order of the log.
 #[derive(Clone)]
 struct Logged {
-    /// 0 of one that went around the log.
-    seq: u64,
+    /// [`Seq::NONE`] for a write that bypassed the log.
+    seq: Seq,
     sector: u64,
     sectors: u64,
     version: u64,
-    /// Whether it is there: one that goes around may be torn.
+    /// Whether it is there: a write that bypasses the cache may be torn.
     certain: bool,
 }
 
@@ -148,21 +153,21 @@ struct Write {
     next: u64,
     end: u64,
     fua: bool,
-    /// PREFLUSH: what must be durable before it begins, by the engine and by the model.
-    before: Option<(u64, u64)>,
-    promise_before: u64,
+    /// PREFLUSH: the record that must be durable before the write begins, for the engine and for the model.
+    before: Option<(Seq, Seq)>,
+    promise_before: Seq,
     copies: usize,
-    last_seq: u64,
+    last_seq: Seq,
     done: Vec<(u64, u64, u64)>,
     way: Way,
 }
 
-/// Whether a write goes around the cache.
+/// Whether a write bypasses the cache.
 #[derive(Clone, Copy)]
 enum Way {
     /// It may.
     Open,
-    /// So many of its blocks are looked up.
+    /// So many of its blocks were looked up.
     Looking(Tag, u64),
     /// It is under way.
     Around,
@@ -182,27 +187,27 @@ struct Read {
 enum Op {
     Write(Write),
     Read(Read),
-    /// Ends when the engine is durable up to the first; promises the second.
-    Flush(u64, u64),
+    /// Ends when the engine is durable up to the first record; promises the second.
+    Flush(Seq, Seq),
 }
 
-/// Where a part of a read comes from.
+/// The source of a part of a read.
 enum Source {
-    /// With the checksum that the slot had when it was looked up: the buffer stays what it was then, but the log may come
+    /// With the checksum that the slot had at the lookup. The buffer stays unchanged, but the log may come
     /// round and open the slot again with another buffer.
     Ram {
         buffer: u8,
         block: u32,
-        slot: u32,
+        slot: Slot,
         crc: u32,
-        addr: u64,
+        addr: Block,
         mask: u8,
     },
     Cache {
-        slot: u32,
+        slot: Slot,
         blocks: u32,
         generation: Generation,
-        addr: u64,
+        addr: Block,
         mask: u8,
     },
     Backing {
@@ -211,7 +216,7 @@ enum Source {
     },
 }
 
-/// What is under way: each ends in a step of its own.
+/// A job that is under way: each ends in a step of its own.
 enum Job {
     /// A block of a claim: slot, where it goes, sector, version.
     Copy {
@@ -224,15 +229,15 @@ enum Job {
         from: Source,
     },
     Record {
-        seq: u64,
-        slot: u32,
+        seq: Seq,
+        slot: Slot,
         buffer: u8,
         offset: u32,
         fua: bool,
         data: Vec<u8>,
     },
     Flush {
-        upto: u64,
+        upto: Seq,
         mark: u64,
     },
     /// To this block.
@@ -246,14 +251,14 @@ enum Job {
         data: Vec<u8>,
     },
     WritebackFlush(u64),
-    /// A write that goes around the cache.
+    /// A write that bypasses the cache.
     Around {
         op: u64,
         tag: Tag,
         sector: u64,
         sectors: u64,
         version: u64,
-        /// What had failed before, and whether it will.
+        /// The failures before it, and whether it will fail.
         doubts: u32,
         fails: bool,
     },
@@ -288,7 +293,8 @@ impl Job {
     fn show(&self) -> String {
         match self {
             Job::Copy { op, claim, todo } => {
-                let (slot, part) = todo.last().map_or((0, None), |(i, part, _)| (claim.slot + i, Some(part)));
+                let (slot, part) =
+                    todo.last().map_or((Slot(0), None), |(i, part, _)| (claim.slot.plus(*i), Some(part)));
                 format!("write {op}: copies {part:?} to slot {slot}, record {}", claim.seq)
             }
             Job::Read { op, .. } => format!("read {op}: a part is done"),
@@ -323,14 +329,14 @@ enum Phase {
     Ending,
 }
 
-/// One item that is being worked on.
+/// An item that is being processed.
 struct Work {
     item: Item,
     live: u8,
     data: Vec<u8>,
     /// It could not be written.
     lost: bool,
-    /// Of the read.
+    /// The error of the read.
     error: Option<i32>,
 }
 
@@ -342,7 +348,7 @@ struct Mover {
     pending: usize,
     /// Nothing of the round is clean.
     left: bool,
-    /// Whether its flush went well, and how many writes had begun to bypass the cache by then.
+    /// Whether its flush went well, and the number of writes that had begun to bypass the cache by then.
     flushed: (bool, u64),
 }
 
@@ -367,7 +373,7 @@ enum Mode {
     Drain,
 }
 
-/// What a run is like.
+/// The parameters of a run.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub nr_buffers: u8,
@@ -381,23 +387,24 @@ pub struct Plan {
     pub relocate_every: u64,
     /// One in so many I/Os of the cache device fails; 0 for none.
     pub fail_every: u64,
-    /// The same of the backing device, which may forget by that what is not stable.
+    /// The same for the backing device, which may forget its unstable data when an I/O fails.
     pub backing_fails_every: u64,
     pub flush_percent: u64,
     /// Kinds of jobs that take much longer than others in this run: bit [`Job::kind`].
     pub slow: u32,
-    /// A slow job is done once in so many times that it is its turn.
+    /// A slow job is done once in so many of its turns.
     pub slowness: u64,
     pub nr_segments: u64,
-    /// Relocates only when that makes room, as the kernel's host does; what is never worth it must be safe all the same.
+    /// Relocates only when that makes room, as the kernel's host does; relocation that is never worth it must
+    /// be safe all the same.
     pub judges: bool,
     /// With 64, headers of large records are longer than a sector, and can be torn.
     pub segment_blocks: u32,
     /// One in so many steps is followed by a probe.
     pub probe_every: u64,
-    /// At some steps everything is quick but those who copy, see [`Sim::rush`].
+    /// At some steps everything is quick except copies into the log, see [`Sim::rush`].
     pub rushes: bool,
-    /// One in so many steps a part of the cache device is away for a while; 0 for never.
+    /// Once in so many steps a part of the cache device is away for a while; 0 for never.
     pub away_every: u64,
 }
 
@@ -444,7 +451,8 @@ pub struct Sim {
     round: Round,
     relocation: Mover,
     relocation_tries: u32,
-    /// What relocation could not read, and until which step a part of the cache device is away.
+    /// The blocks that relocation could not read, and the step until which a part of the cache device is
+    /// away.
     lost: Lost,
     away_until: u64,
     space: bool,
@@ -458,23 +466,24 @@ pub struct Sim {
     base: Vec<u64>,
     floor: Vec<u64>,
     log: Vec<Logged>,
-    last_claim: (u64, u32),
+    last_claim: (Seq, Slot),
     /// Highest record of an acknowledged write.
-    acknowledged: u64,
+    acknowledged: Seq,
     /// Highest record that a completed flush or FUA write, or a resume, says is durable.
-    promised: u64,
+    promised: Seq,
     pub counts: Counts,
     /// Blocks that relocation has read since a write got room or something was written back.
     idle_work: u64,
-    /// The step in which a write got room last.
+    /// The last step in which a write got room.
     last_progress: u64,
-    /// Where a run is: the life, and the step in it if it is in one. Both count what is left in the case.
+    /// The place in a run: the life, and the step in it if the run is in one. Both are counted among those
+    /// that are left in the case.
     pub at: (usize, Option<usize>),
-    /// Prints what happens.
+    /// Prints the events.
     pub trace: bool,
 }
 
-/// What a sector of some version holds: version 0 is what was never written.
+/// The content of a sector of some version; version 0 is that of a sector never written.
 pub fn content(sector: u64, version: u64) -> [u8; SECTOR] {
     let mut b = [0; SECTOR];
     if version != 0 {
@@ -497,13 +506,13 @@ pub fn version_of(sector: u64, b: &[u8]) -> u64 {
     version
 }
 
-/// The same of several.
+/// The content of several sectors.
 fn contents(sector: u64, sectors: u64, version: u64) -> Vec<u8> {
     (sector..sector + sectors).flat_map(|s| content(s, version)).collect()
 }
 
-pub fn block_sector(sb: &Superblock, slot: u32) -> u64 {
-    (u64::from(sb.first_block) + u64::from(slot)) * BLOCK_SECTORS
+pub fn block_sector(sb: &Superblock, slot: Slot) -> u64 {
+    (u64::from(sb.first_block) + u64::from(slot.0)) * BLOCK_SECTORS
 }
 
 /// How a life ends.
@@ -559,9 +568,9 @@ impl Sim {
             base: vec![0; n],
             floor: vec![0; n],
             log: Vec::new(),
-            last_claim: (0, 0),
-            acknowledged: 0,
-            promised: 0,
+            last_claim: (Seq::NONE, Slot(0)),
+            acknowledged: Seq::NONE,
+            promised: Seq::NONE,
             counts: Counts::default(),
             idle_work: 0,
             last_progress: 0,
@@ -624,8 +633,8 @@ impl Sim {
         }
     }
 
-    /// Writes only, more than the log has room for, with a backing device that is so slow that it is full all the time:
-    /// the longest time, in steps, in which no write got room.
+    /// Writes only, more than the log has room for, with a backing device so slow that the log is full all
+    /// the time. Returns the longest time, in steps, in which no write got room.
     pub fn crowd(seed: u64, steps: u64) -> (u64, Counts) {
         let mut rng = Rng::new(seed);
         let plan = Plan {
@@ -656,7 +665,7 @@ impl Sim {
         (longest, sim.counts)
     }
 
-    /// One life and a crash: the superblock and all bytes of a cache device as one may be found.
+    /// One life and a crash: the superblock and all bytes of a cache device as a crash may leave it.
     pub fn image(&mut self) -> (Superblock, Vec<u8>) {
         self.resume();
         for _ in 0..self.rng.below(self.plan.mean_steps * 2) {
@@ -677,7 +686,7 @@ impl Sim {
 
     // The machine.
 
-    /// What is being written to the cache device and to the backing device.
+    /// The writes in flight to the cache device and to the backing device.
     fn in_flight(&self) -> [Vec<(u64, Vec<u8>)>; 2] {
         let [mut to_cache, mut to_backing] = [Vec::new(), Vec::new()];
         for job in &self.jobs {
@@ -697,19 +706,19 @@ impl Sim {
         [to_cache, to_backing]
     }
 
-    /// What is on its way around the cache may be there after a crash.
+    /// Writes that are bypassing the cache may be there after a crash.
     fn note_around_in_flight(&mut self) {
         let around = self.jobs.iter().filter_map(|job| match job {
             &Job::Around { sector, sectors, version, .. } => {
-                Some(Logged { seq: 0, sector, sectors, version, certain: false })
+                Some(Logged { seq: Seq::NONE, sector, sectors, version, certain: false })
             }
             _ => None,
         });
         self.log.extend(around);
     }
 
-    /// Which sectors are there of the writes around the cache that have failed, or were under way in a crash. What a torn write has
-    /// made unreadable would be an error for who reads it, and of no other consequence.
+    /// Finds out which sectors are there of bypassing writes that have failed, or were under way in a crash.
+    /// Sectors that a torn write has made unreadable would only be errors for their readers.
     fn find_out(&mut self) {
         let mut log = Vec::new();
         for l in std::mem::take(&mut self.log) {
@@ -738,7 +747,7 @@ impl Sim {
         self.ops.clear();
     }
 
-    /// A crash of which the machine itself does not know: see the module's text.
+    /// A crash on copies, of which the machine itself does not know: see the module's text.
     fn probe(&mut self, seed: u64) {
         self.say(|| "probe {".into());
         self.counts.probes += 1;
@@ -775,7 +784,7 @@ impl Sim {
             }
         }
         self.log = log;
-        // There always is one: the loop went round once at least.
+        // There always is one: the loop went round at least once.
         self.engine = engine.unwrap();
         (self.checks, self.bypass) = (checks, bypass);
         (self.promised, self.buffers) = (promised, buffers);
@@ -784,8 +793,8 @@ impl Sim {
         self.say(|| "}".into());
     }
 
-    /// Everything gets done at once, only those who copy into the log get no further: commits, writeback, the tail catch up
-    /// with them.
+    /// Everything is done at once except copies into the log: commits, writeback and the tail catch up with
+    /// them.
     fn rush(&mut self) {
         if self.writeback.phase != Phase::Idle || self.checkpointing || self.cache.is_away() {
             return;
@@ -806,8 +815,8 @@ impl Sim {
         self.move_tail(Mode::Busy);
     }
 
-    /// Writes everything back in one go, while nothing else is under way. Returns what is in flight then: the checkpoint
-    /// that frees the last of it.
+    /// Writes everything back in one go, while nothing else is under way. Returns the writes in flight then:
+    /// the checkpoint that frees the last segments.
     fn write_back_all(&mut self) -> [Vec<(u64, Vec<u8>)>; 2] {
         self.write_back_durable();
         assert_eq!(self.engine.state().dirty, 0);
@@ -816,11 +825,11 @@ impl Sim {
         [cp.into_iter().collect(), Vec::new()]
     }
 
-    /// Writes back in one go what can be.
+    /// Writes back in one go all that can be written back.
     fn write_back_durable(&mut self) {
         let mut batch = Batch::new((self.sb.nr_segments * self.sb.segment_blocks) as usize).unwrap();
         self.engine.begin_batch(&mut batch);
-        while self.engine.plan_writeback(&mut batch, u64::MAX) {}
+        while self.engine.plan_writeback(&mut batch, Seq::MAX) {}
         batch.sort();
         for item in batch.items() {
             let live =
@@ -830,7 +839,7 @@ impl Sim {
             assert_eq!(crc32c(0, &block), self.checks.checksum(slot), "checksum of slot {slot}");
             for i in (0..BLOCK_SECTORS).filter(|i| live & 1 << i != 0) {
                 let data = &block[i as usize * SECTOR..(i as usize + 1) * SECTOR];
-                self.backing.write(item.addr() * BLOCK_SECTORS + i, data, false);
+                self.backing.write(item.addr().first_sector() + i, data, false);
             }
         }
         self.backing.flush(self.backing.mark());
@@ -875,12 +884,12 @@ impl Sim {
             Crash::Power => {
                 self.counts.power_cuts += 1;
                 self.cache.cut(&mut self.rng, &to_cache);
-                // A checkpoint is one sector, and so not torn; but some disk may leave it unreadable.
+                // A checkpoint is one sector, and so cannot be torn, but some disks may leave it unreadable.
                 for (sector, _) in to_cache.iter().filter(|(_, data)| data.len() == SECTOR) {
                     match self.rng.below(8) {
                         0 => self.cache.poke(*sector, &[0x5a; SECTOR]),
                         1 => self.cache.lose(*sector),
-                        // For good. With two slots left it goes on.
+                        // For good. The volume works on with two slots.
                         2 if self.cache.dead() < CHECKPOINT_BLOCKS.len() - 2 => {
                             self.cache.kill(*sector);
                             self.counts.dead += 1;
@@ -899,8 +908,9 @@ impl Sim {
         }
     }
 
-    /// Resumes from the two disks, perhaps after crashes on the way. Returns the engine and its newest record.
-    fn come_up(&mut self) -> (Engine, u64) {
+    /// Resumes from the two disks, perhaps after crashes on the way. Returns the engine and its newest
+    /// record.
+    fn come_up(&mut self) -> (Engine, Seq) {
         let mut unstable = self.rng.one_in(3);
         let (engine, cp) = loop {
             if let Some(up) = self.replay(unstable) {
@@ -1003,7 +1013,7 @@ impl Sim {
         Some((engine, cp))
     }
 
-    /// What a checkpoint slot holds: nothing, when the medium has lost it.
+    /// The contents of a checkpoint slot, which the medium may have lost.
     fn checkpoint_slot(&mut self, block: u64) -> Result<Held, i32> {
         let read = || self.cache.try_read(block * BLOCK_SECTORS, BLOCK_SECTORS);
         let sector = insist(read, |e| *e)?;
@@ -1012,14 +1022,14 @@ impl Sim {
         Ok(held)
     }
 
-    /// A resume does not go on where something does not answer, has changed nothing, and is tried again later.
+    /// A resume stops when a device does not answer. It has changed nothing then, and is tried again later.
     fn refused<T>(&mut self) -> Option<T> {
         self.say(|| "refused: something does not answer".into());
         self.cache.come_back();
         None
     }
 
-    /// A part of the cache device is away.
+    /// A part of the cache device goes away.
     fn draw_absence(&mut self) {
         let all = self.sb.cache_sectors();
         let first = self.rng.below(all);
@@ -1040,7 +1050,7 @@ impl Sim {
     // The model.
 
     /// The log was found to end with record `newest`.
-    fn recover(&mut self, newest: u64) {
+    fn recover(&mut self, newest: Seq) {
         for l in self.log.drain(..) {
             if l.seq > newest {
                 self.counts.undone += 1;
@@ -1054,11 +1064,11 @@ impl Sim {
         self.floor.clone_from(&self.base);
         self.promised = newest;
         self.acknowledged = newest;
-        self.last_claim = (newest, 0);
+        self.last_claim = (newest, Slot(0));
     }
 
-    /// What the volume must hold after record `newest`.
-    fn expected(&self, newest: u64) -> Vec<u64> {
+    /// The contents of the volume after record `newest`.
+    fn expected(&self, newest: Seq) -> Vec<u64> {
         let mut v = self.base.clone();
         for l in self.log.iter().filter(|l| l.seq <= newest) {
             v[l.sector as usize..(l.sector + l.sectors) as usize].fill(l.version);
@@ -1066,7 +1076,7 @@ impl Sim {
         v
     }
 
-    /// Reads the whole volume at one moment, in which nobody writes.
+    /// Reads the whole volume at one moment, without writes.
     fn check_volume(&mut self, expected: &[u64]) {
         let mut at = 0;
         while at < self.plan.backing_sectors {
@@ -1080,7 +1090,7 @@ impl Sim {
         }
     }
 
-    /// Counts what is dirty, when all is durable and nothing under way.
+    /// Counts the dirty blocks, when everything is durable and nothing under way.
     fn check_dirty(&mut self) {
         let state = self.engine.state();
         if self.checkpointing || state.durable != state.newest || state.failed {
@@ -1088,14 +1098,14 @@ impl Sim {
         }
         let mut all = Batch::new((self.sb.nr_segments * self.sb.segment_blocks) as usize).unwrap();
         self.engine.begin_batch(&mut all);
-        while self.engine.plan_writeback(&mut all, u64::MAX) {}
+        while self.engine.plan_writeback(&mut all, Seq::MAX) {}
         assert_eq!(all.items().len() as u64, state.dirty, "count of dirty slots");
         assert_eq!(all.segments(), state.nr_segments - state.free_segments);
     }
 
     // Reads.
 
-    /// Looks up the first sectors of a read and says where they are. Returns their number.
+    /// Looks up the first sectors of a read and passes their sources to `f`. Returns their number.
     fn sources(&mut self, sector: u64, sectors: u64, mut f: impl FnMut(&mut Self, Source)) -> u64 {
         let part = Part::first_of(sector, sectors);
         match self.engine.lookup(sector, sectors) {
@@ -1107,12 +1117,8 @@ impl Sim {
             Run::Cache { slot, blocks, generation } => {
                 let n = u64::from(blocks) * BLOCK_SECTORS;
                 assert!(n >= 1 && n <= sectors && part.first == 0);
-                let last = slot + blocks - 1;
-                assert_eq!(
-                    slot / self.sb.segment_blocks,
-                    last / self.sb.segment_blocks,
-                    "more than one segment"
-                );
+                let segment = |slot: Slot| slot.segment(self.sb.segment_blocks);
+                assert_eq!(segment(slot), segment(slot.plus(blocks - 1)), "more than one segment");
                 f(self, Source::Cache { slot, blocks, generation, addr: part.addr, mask: 0xff });
                 n
             }
@@ -1137,24 +1143,24 @@ impl Sim {
                     f(self, from);
                 }
                 for i in (0..BLOCK_SECTORS).filter(|i| rest & 1 << i != 0) {
-                    f(self, Source::Backing { sector: part.addr * BLOCK_SECTORS + i, sectors: 1 });
+                    f(self, Source::Backing { sector: part.addr.first_sector() + i, sectors: 1 });
                 }
                 part.sectors.into()
             }
         }
     }
 
-    /// Looks up again what a part of a read was for. Returns the number of parts that it has become.
+    /// Looks up the sectors of a part of a read again. Returns the number of parts that replace it.
     fn look_again(&mut self, op: u64, gone: &Source) -> usize {
         let &Source::Cache { blocks, addr, mask, .. } = gone else {
             panic!("only segments are opened again")
         };
         self.counts.gone += 1;
-        let (first, end) = (addr * BLOCK_SECTORS, (addr + u64::from(blocks)) * BLOCK_SECTORS);
+        let (first, end) = (addr.first_sector(), addr.plus(blocks.into()).first_sector());
         let mut from = Vec::new();
         let mut at = first;
         while at < end {
-            // Of a part of a block, sector by sector.
+            // A part of a block goes sector by sector.
             let most = if mask == 0xff { end - at } else { 1 };
             let wanted = mask & 1 << (at % BLOCK_SECTORS) != 0;
             at += if wanted { self.sources(at, most, |_, f| from.push(f)) } else { 1 };
@@ -1164,11 +1170,12 @@ impl Sim {
         parts
     }
 
-    /// A part of a read completes: the versions of its sectors. None when the log has come round meanwhile.
+    /// A part of a read completes. Returns the versions of its sectors, or none when the log has come round
+    /// meanwhile.
     fn fetch(&mut self, from: &Source) -> Option<Vec<(u64, u64)>> {
-        let of_block = |addr: u64, mask: u8, block: &[u8], out: &mut Vec<(u64, u64)>| {
+        let of_block = |addr: Block, mask: u8, block: &[u8], out: &mut Vec<(u64, u64)>| {
             for i in (0..BLOCK_SECTORS as usize).filter(|i| mask & 1 << i != 0) {
-                let sector = addr * BLOCK_SECTORS + i as u64;
+                let sector = addr.first_sector() + i as u64;
                 out.push((sector, version_of(sector, &block[i * SECTOR..(i + 1) * SECTOR])));
             }
         };
@@ -1187,8 +1194,8 @@ impl Sim {
                     Verdict::Gone => return None,
                     Verdict::Wrong => panic!("checksum of slot {slot} or one of {blocks}"),
                 }
-                for (addr, block) in (addr..).zip(all.chunks(BLOCK)) {
-                    of_block(addr, mask, block, &mut out);
+                for (i, block) in (0..).zip(all.chunks(BLOCK)) {
+                    of_block(addr.plus(i), mask, block, &mut out);
                 }
             }
             Source::Ram { buffer, block, slot, crc, addr, mask } => {
@@ -1215,8 +1222,11 @@ impl Sim {
             self.draw_absence();
             self.away_until = self.counts.steps + self.rng.range(20, 3000);
         }
+        if self.counts.steps % AUDIT_EVERY == 0 {
+            assert_eq!(self.engine.audit(), Ok(()));
+        }
         if self.counts.steps % 16 == 3 {
-            // As the commit thread does, ahead of the head, but by pieces of any size.
+            // As the commit thread does, ahead of the head, but in pieces of any size.
             self.engine.prepare((self.counts.steps / 16 % 7 * 5 + 1) as u32);
         }
         if mode == Mode::Busy && self.plan.backing_fails_every != 0 && self.rng.one_in(20) {
@@ -1226,7 +1236,7 @@ impl Sim {
             0..=5 => {
                 if !self.jobs.is_empty() {
                     let i = self.rng.index(self.jobs.len());
-                    // Whoever waits for the end of everything does not wait for ever.
+                    // In other modes the run waits for the end of everything, so slow jobs are less slow.
                     let slowness = self.plan.slowness.min(if mode == Mode::Busy { 300 } else { 10 });
                     if self.plan.slow & 1 << self.jobs[i].kind() != 0 && !self.rng.one_in(slowness) {
                         return;
@@ -1266,7 +1276,7 @@ impl Sim {
         );
     }
 
-    /// Everything that was begun ends.
+    /// All operations that were begun end.
     fn settle(&mut self) {
         self.settle_in(Mode::Quiet, |sim| {
             sim.ops.is_empty()
@@ -1296,7 +1306,7 @@ impl Sim {
     fn drain(&mut self) {
         self.settle();
         self.find_out();
-        let expected = self.expected(u64::MAX);
+        let expected = self.expected(Seq::MAX);
         self.check_volume(&expected);
         let goal = self.engine.flush();
         self.settle_in(Mode::Drain, |sim| sim.engine.failed() || sim.engine.has_left_log(goal));
@@ -1310,12 +1320,12 @@ impl Sim {
         self.counts.drains += 1;
         let state = self.engine.state();
         assert_eq!(state.free_segments, state.nr_segments);
-        let expected = self.expected(u64::MAX);
+        let expected = self.expected(Seq::MAX);
         self.drained(&expected);
         self.check_volume(&expected);
     }
 
-    /// A drain is over, and nobody has written since: whatever is still on its way, nothing is left to be replayed.
+    /// A drain is over, and no write came since: whatever is still under way, nothing is left to be replayed.
     fn check_left(&mut self) {
         let disks = (self.cache.clone(), self.backing.clone());
         let (checks, bypass) = (self.checks.clone(), self.bypass.clone());
@@ -1343,9 +1353,9 @@ impl Sim {
                 end: start + n,
                 fua: self.rng.below(100) < self.plan.flush_percent / 2,
                 before,
-                promise_before: 0,
+                promise_before: Seq::NONE,
                 copies: 0,
-                last_seq: 0,
+                last_seq: Seq::NONE,
                 done: Vec::new(),
                 way: if self.rng.one_in(2) { Way::Open } else { Way::Log },
             })
@@ -1395,7 +1405,7 @@ impl Sim {
                     self.promised = self.promised.max(promise);
                     return None;
                 }
-                // It ends with an error when the log has failed.
+                // The flush ends with an error when the log has failed.
                 (!self.engine.failed()).then_some(op)
             }
             Op::Read(mut r) => {
@@ -1423,10 +1433,10 @@ impl Sim {
             );
             assert!(got == self.base[s] || got > self.crash_version, "sector {s}: version {got} was undone");
             assert!(got <= self.version, "sector {s}: read version {got}, which nobody wrote");
-            // What a write around the cache has left that failed is not durable: the next reset may take it, as long as that write is
-            // not in the log.
+            // The data of a bypassing write that has failed are not durable: the next reset may take them, as
+            // long as that write is not in the log.
             let is_new = got > self.floor[s];
-            if is_new && !self.log.iter().any(|l| l.version == got && l.seq == 0 && !l.certain) {
+            if is_new && !self.log.iter().any(|l| l.version == got && l.seq == Seq::NONE && !l.certain) {
                 self.floor[s] = got;
             }
         }
@@ -1445,12 +1455,13 @@ impl Sim {
             return Some(w);
         }
         if w.next < w.end {
-            // The kernel's host copies before it claims more; others need not.
+            // The kernel's host copies before it claims more; other hosts need not.
             if w.copies > 0 && self.rng.one_in(2) {
                 return Some(w);
             }
-            let blocks = w.end.div_ceil(BLOCK_SECTORS) - w.next / BLOCK_SECTORS;
-            match self.engine.claim_at(w.next / BLOCK_SECTORS, blocks as u32) {
+            let first = Block::of_sector(w.next);
+            let blocks = Block(w.end.div_ceil(BLOCK_SECTORS)).since(first);
+            match self.engine.claim_at(first, blocks as u32) {
                 Ok(claim) => self.claimed(id, &mut w, claim, blocks),
                 Err(Refused::Wait(Wait::Space)) => {
                     self.counts.space_waits += 1;
@@ -1489,10 +1500,10 @@ impl Sim {
         None
     }
 
-    /// Whether a write goes around the cache: then it does not go on for now.
+    /// Whether a write bypasses the cache; then it stops for now.
     fn look_for_a_way(&mut self, id: u64, w: &mut Write) -> bool {
         let is_whole = w.next % BLOCK_SECTORS == 0 && w.end >= w.next + BLOCK_SECTORS;
-        let (first, blocks) = (w.next / BLOCK_SECTORS, (w.end - w.next) / BLOCK_SECTORS);
+        let (first, blocks) = (Block::of_sector(w.next), (w.end - w.next) / BLOCK_SECTORS);
         match w.way {
             Way::Open if is_whole && w.copies == 0 && self.engine.lets_bypass() => {
                 let tag = self.bypass.begin(first, blocks);
@@ -1500,7 +1511,7 @@ impl Sim {
             }
             Way::Looking(tag, looked) => {
                 let n = self.rng.range(1, 16).min(blocks - looked);
-                let absent = self.engine.count_absent(first + looked, n);
+                let absent = self.engine.count_absent(first.plus(looked), n);
                 let looked = looked + absent;
                 if absent == n && looked < blocks {
                     w.way = Way::Looking(tag, looked);
@@ -1537,7 +1548,7 @@ impl Sim {
             (claim.seq, claim.slot) > self.last_claim || claim.seq > self.last_claim.0,
             "order of claims"
         );
-        assert_eq!(claim.offset, claim.slot % self.plan.segment_blocks);
+        assert_eq!(claim.offset, claim.slot.offset(self.plan.segment_blocks));
         assert!(claim.offset >= 1 && claim.offset + claim.blocks <= self.plan.segment_blocks);
         self.last_claim = (claim.seq, claim.slot);
         (self.idle_work, self.last_progress) = (0, self.counts.steps);
@@ -1581,7 +1592,7 @@ impl Sim {
         fails
     }
 
-    /// What is under way ends, or goes on by a part.
+    /// A job ends, or makes progress.
     fn finish(&mut self, job: Job) {
         self.say(|| job.show());
         match job {
@@ -1591,11 +1602,11 @@ impl Sim {
                     let block = &mut self.buffers[usize::from(claim.buffer)][at..at + BLOCK];
                     block.fill(0);
                     for k in part.first as usize..(part.first + part.sectors) as usize {
-                        let sector = part.addr * BLOCK_SECTORS + k as u64;
+                        let sector = part.addr.first_sector() + k as u64;
                         block[k * SECTOR..(k + 1) * SECTOR].copy_from_slice(&content(sector, version));
                     }
                     let entry = Entry { addr: part.addr, mask: part.mask(), crc: crc32c(0, block) };
-                    self.engine.stored(&claim, claim.slot + i, entry);
+                    self.engine.stored(&claim, claim.slot.plus(i), entry);
                 }
                 if !todo.is_empty() {
                     self.jobs.push(Job::Copy { op, claim, todo });
@@ -1608,7 +1619,7 @@ impl Sim {
             }
             Job::Read { op, from } => {
                 if self.is_unreadable(&from) {
-                    // An error for who reads it.
+                    // The read ends with an error.
                     self.ops.retain(|(id, _)| *id != op);
                     return;
                 }
@@ -1645,7 +1656,7 @@ impl Sim {
                 let ok = !self.fails();
                 let sector = block * BLOCK_SECTORS;
                 if ok {
-                    // Nobody knows whether a write that is said to have failed was one.
+                    // A write that is reported as failed may have been done or not.
                     let (blip, is_lost) = (self.rng.one_in(8), self.rng.one_in(2));
                     let is_there = !(blip && is_lost) && self.cache.try_write(sector, &cp.encode());
                     if blip || !is_there {
@@ -1676,7 +1687,7 @@ impl Sim {
                 if self.backing_fails() {
                     self.backing.tear(&mut self.rng, sector, &data);
                     self.backing.forget(&mut self.rng);
-                    // Whether it can be written at all shows when it is tried again.
+                    // The next attempt shows whether it can be written at all.
                     if self.rng.one_in(2) {
                         self.writeback.work[item].lost = true;
                     } else {
@@ -1698,13 +1709,13 @@ impl Sim {
                     self.backing.write(sector, &data, true);
                     self.counts.bypassed += 1;
                 } else {
-                    // A reset that another error has told of may have been between the write and its flush.
+                    // A reset that another error has reported may have come between the write and its flush.
                     self.backing.tear(&mut self.rng, sector, &data);
                 }
                 if has_failed {
                     self.backing.forget(&mut self.rng);
                 }
-                self.log.push(Logged { seq: 0, sector, sectors, version, certain: ok });
+                self.log.push(Logged { seq: Seq::NONE, sector, sectors, version, certain: ok });
                 self.bypass.end(tag);
                 if let Some(Op::Write(w)) = self.find_op(op) {
                     w.way = Way::Log;
@@ -1732,7 +1743,7 @@ impl Sim {
         }
     }
 
-    /// Whether an I/O of the backing device fails, of which whoever writes back is told.
+    /// Whether an I/O of the backing device fails; its writeback gets the error.
     fn backing_fails(&mut self) -> bool {
         let every = self.plan.backing_fails_every;
         let fails = every != 0 && self.rng.one_in(every);
@@ -1743,8 +1754,8 @@ impl Sim {
         fails
     }
 
-    /// The backing device is reset and forgets what is not stable; the error of a write that bypasses the cache will be all that tells
-    /// of it, while a flush that was sent before goes well.
+    /// The backing device is reset and forgets its unstable data. Only the error of a bypassing write will
+    /// report this, while a flush that was sent before goes well.
     fn reset_unseen(&mut self) {
         let fails = self.jobs.iter_mut().find_map(|job| match job {
             Job::Around { fails, .. } => Some(fails),
@@ -1757,13 +1768,13 @@ impl Sim {
         }
     }
 
-    /// Whether this part of a read ends with an error; then it is over.
+    /// Whether this part of a read ends with an error; then the read is over.
     fn is_unreadable(&self, from: &Source) -> bool {
         let Source::Cache { slot, blocks, .. } = *from else { return false };
         self.cache.try_read(block_sector(&self.sb, slot), u64::from(blocks) * BLOCK_SECTORS).is_err()
     }
 
-    /// What cannot be read has no data, and the error.
+    /// Reads an item: its data, or the error.
     fn read_item(cache: &Disk, sb: &Superblock, w: &mut Work) {
         match cache.try_read(block_sector(sb, w.item.slot), BLOCK_SECTORS) {
             Ok(block) => w.data = block.to_vec(),
@@ -1771,7 +1782,7 @@ impl Sim {
         }
     }
 
-    /// Whether an item that was read is what was planned. If not, the log has come round meanwhile.
+    /// Whether the data of an item are those that were planned. Otherwise the log has come round meanwhile.
     fn is_there(engine: &Engine, batch: &Batch, w: &Work) -> bool {
         let slot = w.item.slot;
         let ok = w.error.is_some() || crc32c(0, &w.data) == engine.checks().checksum(slot);
@@ -1786,7 +1797,7 @@ impl Sim {
                 assert!(
                     blocks >= 2
                         && offset + blocks <= self.plan.segment_blocks
-                        && offset == slot % self.plan.segment_blocks
+                        && offset == slot.offset(self.plan.segment_blocks)
                 );
                 self.counts.records += 1;
                 self.counts.fua_records += u64::from(fua);
@@ -1825,7 +1836,7 @@ impl Sim {
         }
     }
 
-    /// Behind a checkpoint: the next one waits until what is older is blank.
+    /// After a checkpoint: the next one waits until older ones are blank.
     fn blank_stale(&mut self) {
         let stale = self.engine.stale_checkpoint();
         self.checkpointing = stale.is_some();
@@ -1836,7 +1847,7 @@ impl Sim {
         let busy = mode == Mode::Busy;
         match self.writeback.phase {
             Phase::Idle if mode == Mode::Drain || self.space || (busy && self.rng.one_in(8)) => {
-                // Behind what was planned last, or from the beginning.
+                // Behind the last plan, or from the beginning.
                 if self.rng.one_in(2) {
                     self.engine.continue_batch(&mut self.writeback.batch);
                 } else {
@@ -1846,13 +1857,13 @@ impl Sim {
             }
             Phase::Planning => {
                 let wb = &mut self.writeback;
-                let more = self.engine.plan_writeback(&mut wb.batch, u64::MAX);
+                let more = self.engine.plan_writeback(&mut wb.batch, Seq::MAX);
                 if more && !self.rng.one_in(8) {
                     return;
                 }
                 wb.batch.sort();
                 if self.rng.one_in(2) {
-                    while self.engine.plan_neighbours(&mut wb.batch, u64::MAX) {}
+                    while self.engine.plan_neighbours(&mut wb.batch, Seq::MAX) {}
                     wb.batch.sort();
                 }
                 (wb.at, wb.phase) = (0, Phase::Begin);
@@ -1923,7 +1934,7 @@ impl Sim {
         }
     }
 
-    /// Sends all of the round that is not lost.
+    /// Sends all items of the round that are not lost.
     fn send_round(&mut self) {
         let mut to_write: HashMap<u64, ()> = HashMap::new();
         let wb = &mut self.writeback;
@@ -1936,11 +1947,11 @@ impl Sim {
                 }
                 let first = i;
                 while i < BLOCK_SECTORS as usize && w.live & 1 << i != 0 {
-                    let sector = w.item.addr() * BLOCK_SECTORS + i as u64;
+                    let sector = w.item.addr().first_sector() + i as u64;
                     assert!(to_write.insert(sector, ()).is_none(), "sector {sector} twice in a chunk");
                     i += 1;
                 }
-                let sector = w.item.addr() * BLOCK_SECTORS + first as u64;
+                let sector = w.item.addr().first_sector() + first as u64;
                 let data = w.data[first * SECTOR..i * SECTOR].to_vec();
                 self.jobs.push(Job::WritebackWrite { item, sector, data });
                 wb.pending += 1;
@@ -1952,7 +1963,7 @@ impl Sim {
     fn relocate(&mut self, mode: Mode) {
         match self.relocation.phase {
             Phase::Idle if mode == Mode::Busy && self.rng.one_in(self.plan.relocate_every) => {
-                // As the kernel's host does: not before segments run short.
+                // As in the kernel's host: not before segments run short.
                 let state = self.engine.state();
                 let low_water = (state.nr_segments / 8).max(RESERVED_SEGMENTS + 2);
                 if self.plan.judges && state.free_segments >= low_water {
@@ -2000,7 +2011,7 @@ impl Sim {
                 r.work.retain(|w| Self::is_there(&self.engine, &r.batch, w));
                 self.counts.gone_items += (all - r.work.len()) as u64;
                 if !self.are_lost() {
-                    // What is in the way is kept, and looked at again later.
+                    // Blocks in the way are kept, and looked at again later.
                     self.counts.kept += 1;
                     self.relocation.phase = Phase::Ending;
                     return;
@@ -2017,8 +2028,8 @@ impl Sim {
         }
     }
 
-    /// As the kernel's host does: whether all that relocation has read is there, or lost for good. Here the medium never loses
-    /// what is dirty, so that nothing ever is; and who asks for it changes nothing.
+    /// As in the kernel's host: whether each block that relocation has read is there, or lost for good. Here
+    /// the medium never loses dirty blocks, so none is ever lost, and a request for haste changes nothing.
     fn are_lost(&mut self) -> bool {
         // An hour passes in a few thousand steps.
         let now = self.counts.steps * 2000;
@@ -2039,13 +2050,13 @@ impl Sim {
         assert!(
             !all || gone.is_none(),
             "block {} is given up, and is only away",
-            gone.map_or(0, |w| w.item.addr())
+            gone.map_or(Block(0), |w| w.item.addr())
         );
         all
     }
 
-    fn near(&self, slot: u32) -> Near {
-        let (nr, segment) = (self.sb.nr_segments, slot / self.sb.segment_blocks);
+    fn near(&self, slot: Slot) -> Near {
+        let (nr, segment) = (self.sb.nr_segments, slot.segment(self.sb.segment_blocks));
         let around = Around::look(slot, nr * self.sb.segment_blocks, |place| {
             match self.cache.try_read(block_sector(&self.sb, place), BLOCK_SECTORS) {
                 Err(errno) => Sight::Error(Word::of(errno)),
@@ -2053,9 +2064,9 @@ impl Sim {
                 Ok(_) => Sight::Readable,
             }
         });
-        let see = |segment: u32| {
-            let block =
-                self.cache.try_read(block_sector(&self.sb, segment * self.sb.segment_blocks), BLOCK_SECTORS);
+        let see = |segment: Segment| {
+            let first = segment.first_slot(self.sb.segment_blocks);
+            let block = self.cache.try_read(block_sector(&self.sb, first), BLOCK_SECTORS);
             match (block, self.engine.record_at(segment)) {
                 (Err(errno), _) => Sight::Error(Word::of(errno)),
                 (Ok(_), None) => Sight::Readable,
@@ -2066,7 +2077,7 @@ impl Sim {
                 }
             }
         };
-        let beside = [see((segment + nr - 1) % nr), see((segment + 1) % nr)];
+        let beside = [see(segment.before(nr)), see(segment.next(nr))];
         Near { own: see(segment), beside, around }
     }
 
@@ -2089,7 +2100,8 @@ impl Sim {
                 self.jobs.push(Job::RelocationCopy { claim, done, next: 0 });
             }
             Err(wait) => {
-                // As the kernel's host does: it gives up for want of space, which it makes itself, and when it has to.
+                // As in the kernel's host: relocation gives up when there is no space, because it makes space
+                // itself, and when the log has failed.
                 if wait == Wait::Space || self.engine.failed() {
                     self.engine.cancel_relocation();
                     r.phase = Phase::Ending;
@@ -2104,7 +2116,7 @@ impl Sim {
             let w = &self.relocation.work[done + next as usize];
             let at = (claim.offset + next) as usize * BLOCK;
             self.buffers[usize::from(claim.buffer)][at..at + BLOCK].copy_from_slice(&w.data);
-            self.engine.relocated(&claim, claim.slot + next, &self.relocation.batch, &w.item, None);
+            self.engine.relocated(&claim, claim.slot.plus(next), &self.relocation.batch, &w.item, None);
             self.counts.relocated += 1;
             self.jobs.push(Job::RelocationCopy { claim, done, next: next + 1 });
             return;

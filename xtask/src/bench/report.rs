@@ -37,7 +37,7 @@ impl Summary {
         if low == high {
             unit.show(median)
         } else {
-            format!("{} ({} to {})", unit.show(median), unit.show(low), unit.show(high))
+            format!("{} ({}…{})", unit.show(median), unit.show(low), unit.show(high))
         }
     }
 }
@@ -176,10 +176,10 @@ struct Report {
 impl Report {
     /// What was measured; the plots are in `plots`, which is empty or ends with a slash.
     fn of(run: &Run, all: &[Measured], plots: &str) -> Self {
-        let head = format!(
-            "Each figure is the median of its rounds, with the lowest and the highest. {}\n",
+        let head = wrap(&format!(
+            "Each figure is the median of its rounds, with the lowest and the highest. {}",
             run.c_writeboost
-        );
+        ));
         let mut report = Self { head, ..Self::default() };
         for measured in all {
             let name = measured.load.name.to_owned();
@@ -198,13 +198,10 @@ impl Report {
         report.head = head.trim().to_owned() + "\n";
         for section in sections {
             // The line below the title: `NAME`, on DEVICES. Commit ...
-            let (Some(title), Some(line)) = (section.lines().next(), section.lines().nth(2)) else {
-                continue;
-            };
-            let Some((name, devices)) = line.split_once("`, on ") else { continue };
+            let Some(line) = section.lines().nth(2) else { continue };
+            let Some((name, _)) = line.split_once("`, on ") else { continue };
             let name = name.trim_start_matches('`');
-            let devices = devices.split_once(". ").map_or(devices, |(devices, _)| devices);
-            let of_it = |row: &&str| row.starts_with(&format!("| {title}, {devices} |"));
+            let of_it = |row: &&str| row.starts_with(&format!("| `{name}` |"));
             let rows: String = rows.lines().filter(of_it).map(|row| format!("{row}\n")).collect();
             report.goals.insert(name.to_owned(), rows);
             report.sections.insert(name.to_owned(), format!("### {}\n", section.trim()));
@@ -266,17 +263,29 @@ fn goals(measured: &Measured) -> String {
     let mut rows = String::new();
     for figure in measured.load.figures {
         for verdict in figure.goals.iter().filter_map(|goal| verdict(measured, figure, *goal)) {
-            let (title, devices) = (capital(measured.load.title), measured.load.bed.name());
-            let unit = figure.unit.name();
+            let (name, unit) = (measured.load.name, figure.unit.name());
             let is = if verdict.reached { "yes" } else { "**no**" };
-            let _ = writeln!(
-                rows,
-                "| {title}, {devices} | {unit} | {} | {} | {is} |",
-                verdict.goal, verdict.ours
-            );
+            let _ = writeln!(rows, "| `{name}` | {unit} | {} | {} | {is} |", verdict.goal, verdict.ours);
         }
     }
     rows
+}
+
+/// A paragraph in lines of at most 110 characters.
+fn wrap(text: &str) -> String {
+    let (mut wrapped, mut width) = (String::new(), 0);
+    for word in text.split_whitespace() {
+        let len = word.chars().count();
+        let space = match width {
+            0 => "",
+            _ if width + 1 + len > 110 => "\n",
+            _ => " ",
+        };
+        width = if space == " " { width + 1 + len } else { len };
+        wrapped.push_str(space);
+        wrapped.push_str(word);
+    }
+    wrapped + "\n"
 }
 
 fn capital(text: &str) -> String {

@@ -1,4 +1,4 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What bindgen reads: see Kbuild. */
+/* The input of bindgen: see Kbuild. */
 
 #include "shim.h"

@@ -18,29 +18,29 @@ use kernel::prelude::*;
 #[derive(Clone, Copy)]
 pub struct Cursor(bindings::bvec_iter);
 
-/// What is kept beside each bio.
+/// The data that are kept beside each bio.
 pub(super) struct Beside<P> {
-    /// Counts what the device has that it was sent to; null when it was not, or has returned.
+    /// Counts the bios at the device that this one was sent to. Null when it was not sent, or has returned.
     sent_to: *const Traffic,
     /// The target's own data.
     data: P,
 }
 
-/// A clone that device-mapper made for the target, with the target's own data `P` beside it. Whoever has it must end
-/// it; dropping it ends it with an I/O error.
+/// A clone that device-mapper made for the target, with the target's own data `P` beside it. The owner of a
+/// `Bio` must end it; dropping it ends it with an I/O error.
 ///
 /// # Invariants
-/// `bio` is such a clone, initialised [`Beside`] included, and nobody else touches it. `sent_to` is null, or of a device of the
-/// target's.
+/// `bio` is such a clone, its [`Beside`] is initialised, and nothing else uses it. `sent_to` is null, or
+/// belongs to one of the target's devices.
 pub struct Bio<P> {
     bio: NonNull<bindings::bio>,
     data: PhantomData<P>,
 }
 
-// SAFETY: A bio may be used from any thread, one at a time.
+// SAFETY: A bio may be used from any thread, by one thread at a time.
 unsafe impl<P: Send> Send for Bio<P> {}
 
-/// What there must be room for beside each bio: a [`Beside`], and behind it the bio's place in a queue.
+/// The room that is needed beside each bio: a [`Beside`], and behind it the bio's place in a queue.
 pub(super) const fn per_io_size<P>() -> usize {
     const { assert!(size_of::<Beside<P>>() % align_of::<u64>() == 0, "what follows must be aligned") };
     core::mem::size_of::<Beside<P>>().saturating_add(bindings::WB_BIO_WORK_SIZE as usize)
@@ -48,16 +48,17 @@ pub(super) const fn per_io_size<P>() -> usize {
 
 impl<P: Copy + Default> Bio<P> {
     /// # Safety
-    /// `bio` is what device-mapper gave to map of a target whose `per_io_data_size` is [`per_io_size`].
+    /// `bio` was passed to `map` of a target whose `per_io_data_size` is [`per_io_size`].
     pub(super) unsafe fn first(bio: NonNull<bindings::bio>) -> Self {
         let b = Self { bio, data: PhantomData };
-        // SAFETY: There is room for it, aligned as `per_io_data_size` is for all targets (64 bits suffice for `P`).
+        // SAFETY: There is room for it, aligned as `per_io_data_size` is for all targets (64 bits suffice for
+        // `P`).
         unsafe { b.beside().write(Beside { sent_to: core::ptr::null(), data: P::default() }) };
         b
     }
 }
 
-/// What is beside the bio.
+/// The [`Beside`] of the bio.
 ///
 /// # Safety
 /// `bio` is a clone of device-mapper's with room for it.
@@ -68,11 +69,11 @@ unsafe fn beside<P>(bio: *mut bindings::bio) -> *mut Beside<P> {
 
 impl<P> Bio<P> {
     /// # Safety
-    /// As for [`Bio::first`], and that was called for it; it has returned from wherever it was sent, if it was, and the
-    /// target has its devices.
+    /// As for [`Bio::first`], which was called for this bio before. If the bio was sent to a device it has
+    /// returned, and the target still has its devices.
     pub(super) unsafe fn again(bio: NonNull<bindings::bio>) -> Self {
         let b = Self { bio, data: PhantomData };
-        // SAFETY: Initialised by `first`, and nobody else has the bio.
+        // SAFETY: Initialised by `first`, and nothing else uses the bio.
         let sent_to = unsafe { core::mem::replace(&mut (*b.beside()).sent_to, core::ptr::null()) };
         // SAFETY: By the invariant.
         if let Some(traffic) = unsafe { sent_to.as_ref() } {
@@ -88,7 +89,7 @@ impl<P> Bio<P> {
 
     /// The target's own data of this bio.
     pub fn data(&mut self) -> &mut P {
-        // SAFETY: Initialised by the invariant, and nobody else has the bio.
+        // SAFETY: Initialised by the invariant, and nothing else uses the bio.
         unsafe { &mut (*self.beside()).data }
     }
 
@@ -100,7 +101,7 @@ impl<P> Bio<P> {
         self.bio.as_ptr()
     }
 
-    /// What it asks for.
+    /// Its operation.
     pub fn op(&self) -> Op {
         // SAFETY: Valid by the invariant.
         match unsafe { bindings::wb_bio_op(self.bio.as_ptr()) } {
@@ -117,20 +118,20 @@ impl<P> Bio<P> {
         unsafe { bindings::wb_bio_is_fua(self.bio.as_ptr()) }
     }
 
-    /// Whether its submitter does not mind sleeping.
+    /// Whether its submitter may be made to wait.
     pub fn may_wait(&self) -> bool {
         // SAFETY: Valid by the invariant.
         unsafe { bindings::wb_bio_may_wait(self.bio.as_ptr()) }
     }
 
-    /// Whether nobody waits for it: it is read because it may be wanted soon, and its end may be an error for any reason.
+    /// Whether no task waits for it: it is a read-ahead, and its end may be an error for any reason.
     pub fn is_ahead(&self) -> bool {
         // SAFETY: Valid by the invariant.
         unsafe { bindings::wb_bio_is_ahead(self.bio.as_ptr()) }
     }
 
-    /// Whether a bio that is submitted now, within map, goes to its device as soon as map is over: neither in a plug, nor by a task
-    /// that has to stand back for others.
+    /// Whether a bio that is submitted now, within map, goes to its device as soon as map is over: it is not
+    /// held in a plug, and its task is not one that others may keep from running.
     pub fn submits_now(&self) -> bool {
         // SAFETY: It has no preconditions.
         unsafe { bindings::wb_submits_now() }
@@ -154,12 +155,12 @@ impl<P> Bio<P> {
         Cursor(unsafe { bindings::wb_bio_iter(self.bio.as_ptr()) })
     }
 
-    /// Copies what is at the cursor into `to`, and moves the cursor behind it.
+    /// Copies the data at the cursor into `to`, and moves the cursor behind them.
     pub fn read(&self, at: &mut Cursor, to: &mut [u8]) {
         self.copy(at, to.as_mut_ptr(), to.len(), false);
     }
 
-    /// Copies `from` to where the cursor is, and moves the cursor behind it.
+    /// Copies `from` to the place of the cursor, and moves the cursor behind it.
     pub fn write(&self, at: &mut Cursor, from: &[u8]) {
         // With `to_bio` the buffer is only read.
         self.copy(at, from.as_ptr().cast_mut(), from.len(), true);
@@ -167,8 +168,8 @@ impl<P> Bio<P> {
 
     fn copy(&self, at: &mut Cursor, buffer: *mut u8, len: usize, to_bio: bool) {
         let len = len.min(at.0.bi_size as usize);
-        // SAFETY: The bio is valid by the invariant, the cursor was made from it and has `len` bytes before it, and
-        // `buffer` is that long.
+        // SAFETY: The bio is valid by the invariant, the cursor was made from it and has at least `len` bytes
+        // left, and `buffer` is that long.
         unsafe {
             bindings::wb_bio_copy(self.bio.as_ptr(), &mut at.0, buffer.cast::<c_void>(), len as u32, to_bio);
         }
@@ -188,16 +189,17 @@ impl<P> Bio<P> {
         unsafe { bindings::wb_bio_crc32c(self.bio.as_ptr(), &mut at.0, len as u32, 0) }
     }
 
-    /// Whether `device` takes it as it lies in memory. If not, it would refuse it.
+    /// Whether `device` accepts the bio as it lies in memory. Otherwise the device would refuse it.
     pub fn fits(&self, device: &Device) -> bool {
         // SAFETY: The bio is valid by the invariant, and so is the block device.
         unsafe { bindings::wb_bio_fits(self.bio.as_ptr(), device.bdev()) }
     }
 
-    /// Directs it to `sector` of `device`, one of the target's. It still has to be returned to device-mapper as remapped.
+    /// Directs it to `sector` of `device`, which is one of the target's. The bio still has to be returned to
+    /// device-mapper as remapped.
     pub fn remap(&mut self, device: &Device, sector: u64) {
         device.traffic().sent();
-        // SAFETY: Initialised by the invariant, and nobody else has the bio.
+        // SAFETY: Initialised by the invariant, and nothing else uses the bio.
         unsafe { (*self.beside()).sent_to = device.traffic() };
         // SAFETY: The bio is valid by the invariant, and so is the block device.
         unsafe { bindings::wb_bio_remap(self.bio.as_ptr(), device.bdev(), sector) }
@@ -205,13 +207,14 @@ impl<P> Bio<P> {
 
     /// Whether it must be on stable storage before it ends, if it is a write.
     pub fn set_fua(&mut self, fua: bool) {
-        // SAFETY: Valid by the invariant, and nobody else has the bio.
+        // SAFETY: Valid by the invariant, and nothing else uses the bio.
         unsafe { bindings::wb_bio_set_fua(self.bio.as_ptr(), fua) }
     }
 
-    /// It has returned, and is what it was when it came, at `sector` of the target and with the data from `start` on.
+    /// Restores a bio that has returned to its state when it came: at `sector` of the target, and with the
+    /// data from `start` on.
     pub fn take_back(&mut self, sector: u64, start: Cursor) {
-        // SAFETY: Valid by the invariant, and nobody else has the bio; the cursor was made from it.
+        // SAFETY: Valid by the invariant, and nothing else uses the bio; the cursor was made from it.
         unsafe { bindings::wb_bio_rewind(self.bio.as_ptr(), &start.0, sector) }
     }
 
@@ -249,7 +252,7 @@ impl<P> BioList<P> {
         Self { first: core::ptr::null_mut(), last: core::ptr::null_mut(), data: PhantomData }
     }
 
-    /// Whether there is none.
+    /// Whether the list has no bio.
     pub fn is_empty(&self) -> bool {
         self.first.is_null()
     }
@@ -280,7 +283,7 @@ impl<P> BioList<P> {
         self.first = bio;
     }
 
-    /// Takes the first one.
+    /// Takes the first bio.
     pub fn pop(&mut self) -> Option<Bio<P>> {
         let bio = NonNull::new(self.first)?;
         // SAFETY: The list's bios are valid and ours by the invariant.
@@ -294,14 +297,14 @@ impl<P> BioList<P> {
         Some(Bio { bio, data: PhantomData })
     }
 
-    /// The first one's own data.
+    /// The own data of the first bio.
     pub fn front(&mut self) -> Option<&mut P> {
         let bio = NonNull::new(self.first)?;
         // SAFETY: The list's bios are valid and ours by the invariant, their data initialised.
         unsafe { Some(&mut (*beside(bio.as_ptr())).data) }
     }
 
-    /// Takes all.
+    /// Takes all bios.
     pub fn take(&mut self) -> Self {
         core::mem::replace(self, Self::new())
     }
@@ -315,17 +318,18 @@ impl<P> Drop for BioList<P> {
     }
 }
 
-/// Bios that devices have returned and that are to be ended later. Any context may put them there, also one that must
-/// not take a lock; one thread takes them all.
+/// Bios that devices have returned and that are to be ended later. Any context may put a bio there, also one
+/// that must not take a lock; one thread takes them all.
 ///
 /// # Invariants
-/// `first` is the beginning of a list of bios that the stack owns, linked through themselves; null when it is empty.
+/// `first` is the beginning of a list of bios that the stack owns, linked through themselves; null when it is
+/// empty.
 pub struct BioStack<P> {
     first: AtomicPtr<bindings::bio>,
     data: PhantomData<Bio<P>>,
 }
 
-// SAFETY: As for `Bio`; whoever takes from it takes all.
+// SAFETY: As for `Bio`; `take` takes all bios in one step.
 unsafe impl<P: Send> Sync for BioStack<P> {}
 
 impl<P> BioStack<P> {
@@ -334,7 +338,7 @@ impl<P> BioStack<P> {
         Self { first: AtomicPtr::new(core::ptr::null_mut()), data: PhantomData }
     }
 
-    /// Puts a bio on it. In any context.
+    /// Puts a bio on the stack. In any context.
     pub fn push(&self, bio: Bio<P>) {
         // SAFETY: The bio is ours.
         unsafe { bindings::wb_bio_take_back(bio.as_raw()) };
@@ -343,7 +347,7 @@ impl<P> BioStack<P> {
         self.push_all(list);
     }
 
-    /// Puts all bios of a list on it that was taken from such a stack. In any context.
+    /// Puts all bios of a list on the stack; the list was taken from such a stack. In any context.
     pub fn push_all(&self, list: BioList<P>) {
         let list = ManuallyDrop::new(list);
         if list.first.is_null() {
@@ -353,7 +357,7 @@ impl<P> BioStack<P> {
         loop {
             // SAFETY: The bios are ours until the exchange below gives them away.
             unsafe { bindings::wb_bio_set_next(list.last, first) };
-            // Release: who takes the bios sees the rest of the list.
+            // Release: a thread that takes the bios sees the rest of the list.
             match self.first.compare_exchange_weak(first, list.first, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => first = now,
@@ -361,7 +365,7 @@ impl<P> BioStack<P> {
         }
     }
 
-    /// Takes all, the latest first.
+    /// Takes all bios, the latest first.
     pub fn take(&self) -> BioList<P> {
         let first = self.first.swap(core::ptr::null_mut(), Ordering::Acquire);
         let mut last = first;

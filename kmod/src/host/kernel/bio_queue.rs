@@ -6,7 +6,7 @@
 
 use super::bio::Beside;
 use super::{bindings, Bio};
-use super::{synchronize, Ending};
+use super::{wait_for_io_ends, Ending};
 use super::{QueueKind, Serve};
 use core::ffi::c_void;
 use core::marker::PhantomData;
@@ -25,12 +25,14 @@ impl QueueKind {
     }
 }
 
-/// A `struct workqueue_struct` of which a bounded number of workers take bios in the order in which they came. It needs no
-/// memory to go on: each bio has its place in the queue beside it, and one thread is kept for when no other can be made.
+/// A `struct workqueue_struct` whose workers take bios in the order in which they came; the number of workers
+/// is bounded. The queue needs no memory to make progress: each bio has its place in the queue beside it, and
+/// one thread is kept in reserve for the case that no other can be made.
 ///
 /// # Invariants
 /// - `queue` is from `wb_queue_alloc`, and no work is left in it when it is freed.
-/// - `server` is null, or from the `Arc` of the [`Service`], which sees to it that no worker uses it any more before it goes.
+/// - `server` is null, or from the `Arc` of the [`Service`]. The service lets `server` go only when no worker
+///   uses it any more.
 pub struct BioQueue<S: Serve> {
     queue: NonNull<bindings::workqueue_struct>,
     kind: QueueKind,
@@ -44,7 +46,7 @@ unsafe impl<S: Serve> Send for BioQueue<S> {}
 unsafe impl<S: Serve> Sync for BioQueue<S> {}
 
 impl<S: Serve> BioQueue<S> {
-    /// An empty queue with so many workers, who do nothing before [`BioQueue::begin`].
+    /// An empty queue with so many workers. They do nothing before [`BioQueue::begin`].
     ///
     /// # Errors
     /// `ENOMEM`.
@@ -56,19 +58,20 @@ impl<S: Serve> BioQueue<S> {
         Ok(Arc::new(Self { queue, kind, server, bios: PhantomData }, GFP_KERNEL)?)
     }
 
-    /// From now on the workers do what `server` does with a bio.
+    /// From now on the workers pass each bio to `server`.
     pub fn begin(self: Arc<Self>, server: Arc<S>) -> Service<S> {
         let raw = Arc::into_raw(server).cast_mut();
-        // Release: who sees it sees what is in it.
+        // Release: a worker that sees the pointer sees the server's contents.
         let before = self.server.swap(raw, Ordering::Release);
         debug_assert!(before.is_null());
         Service { queue: self, server: raw }
     }
 
-    /// Puts a bio at the end of the queue; one that a device has returned, too. In any context. When there is no service, the
-    /// bio ends with an error.
+    /// Puts a bio at the end of the queue, also one that a device has returned. In any context. When there is
+    /// no service, the bio ends with an error.
     pub fn push(&self, bio: Bio<S::PerBio>) {
-        // The bio keeps the volume alive only until it is in the queue; and a service that ends waits for this.
+        // The bio keeps the volume alive only until it is in the queue. A service that ends waits for this
+        // `Ending`.
         let _ending = Ending::begin();
         if self.server.load(Ordering::Relaxed).is_null() {
             bio.end(Err(EIO));
@@ -76,8 +79,8 @@ impl<S: Serve> BioQueue<S> {
         }
         let size = core::mem::size_of::<Beside<S::PerBio>>();
         let bio = bio.into_raw();
-        // SAFETY: The bio is ours until it is in the queue, where it belongs to the worker that takes it. The queue lives until
-        // its last work is done. `serve` takes what is given to it here.
+        // SAFETY: The bio is ours until it is in the queue, and then belongs to the worker that takes it. The
+        // queue lives until its last work is done. `serve` is made for the arguments that are passed here.
         unsafe {
             bindings::wb_bio_take_back(bio);
             let queue = core::ptr::from_ref(self).cast_mut().cast();
@@ -89,7 +92,7 @@ impl<S: Serve> BioQueue<S> {
 
 impl<S: Serve> Drop for BioQueue<S> {
     fn drop(&mut self) {
-        // SAFETY: By the invariants, and nobody uses it any more.
+        // SAFETY: By the invariants, and nothing uses it any more.
         unsafe { bindings::wb_queue_free(self.queue.as_ptr()) }
     }
 }
@@ -98,7 +101,7 @@ unsafe extern "C" fn serve<S: Serve>(queue: *mut c_void, bio: *mut bindings::bio
     let Some(bio) = NonNull::new(bio) else { return };
     // SAFETY: From `push`: the queue lives until this is over, and the bio is ours now.
     let (queue, bio) = unsafe { (&*queue.cast::<BioQueue<S>>(), Bio::<S::PerBio>::again(bio)) };
-    // Acquire: with what is in it.
+    // Acquire: to see the server's contents.
     let server = NonNull::new(queue.server.load(Ordering::Acquire));
     match server {
         // SAFETY: By the invariant it lives until no worker uses it any more.
@@ -107,7 +110,8 @@ unsafe extern "C" fn serve<S: Serve>(queue: *mut c_void, bio: *mut bindings::bio
     }
 }
 
-/// While it is there, the workers of a queue serve. Dropping it waits until none does any more, and ends what is left.
+/// While this exists, the workers of a queue serve. Dropping it waits until no worker serves any more, and
+/// ends the bios that are left.
 ///
 /// # Invariants
 /// `server` is from `Arc::into_raw`.
@@ -124,8 +128,8 @@ unsafe impl<S: Serve> Sync for Service<S> {}
 impl<S: Serve> Drop for Service<S> {
     fn drop(&mut self) {
         self.queue.server.store(core::ptr::null_mut(), Ordering::Release);
-        // Whoever has not seen that has put his bio into the queue behind this.
-        synchronize();
+        // A push that has not seen the null pointer has put its bio into the queue when this returns.
+        wait_for_io_ends();
         // SAFETY: The queue is there.
         unsafe { bindings::wb_queue_drain(self.queue.queue.as_ptr()) };
         // SAFETY: By the invariant, once; no worker uses it any more.

@@ -32,8 +32,8 @@ impl BioSet {
     pub fn new(reserve: u32) -> Result<Self> {
         let set = KBox::<UnsafeCell<bindings::bio_set>>::new_uninit(GFP_KERNEL)?;
         let raw = KBox::into_raw(set);
-        // SAFETY: It is valid for writes, and stays where it is; a `bio_set` must be zero before it is initialised, and zeroes are a
-        // value for it.
+        // SAFETY: `raw` is valid for writes and stays where it is. A `bio_set` must be zero before it is
+        // initialised, and all zeroes are a valid value of it.
         let (set, error) = unsafe {
             raw.write_bytes(0, 1);
             let set = KBox::<UnsafeCell<bindings::bio_set>>::from_raw(raw.cast());
@@ -58,8 +58,8 @@ impl BioSet {
         }
         let data = Arc::into_raw(whom.clone());
         device.traffic().sent();
-        // SAFETY: The bytes are within `pages`, which are from `wb_pages_alloc`; whoever submits keeps them and the device until
-        // `end_io`. `end` takes what `data` and the device's traffic are.
+        // SAFETY: The bytes are within `pages`, which are from `wb_pages_alloc`. The submitter keeps the
+        // pages and the device until `end_io`. `end` is made for `data` and for the device's traffic.
         unsafe {
             bindings::wb_bio_submit(
                 self.0.get(),
@@ -78,7 +78,8 @@ impl BioSet {
         }
     }
 
-    /// Reads `len` bytes at `sector` into `pages` from `offset` on: at most [`MAX_BYTES`], whole sectors. May sleep.
+    /// Reads `len` bytes at `sector` into `pages`, from `offset` on. `len` is at most [`MAX_BYTES`] and whole
+    /// sectors. May sleep.
     pub fn read<E: EndIo + 'static>(
         &self,
         device: &Device,
@@ -89,7 +90,8 @@ impl BioSet {
         self.submit(device, sector, part, None, whom);
     }
 
-    /// Writes `len` bytes at `sector` from `pages` from `offset` on: at most [`MAX_BYTES`], whole sectors. May sleep.
+    /// Writes `len` bytes of `pages`, from `offset` on, to `sector`. `len` is at most [`MAX_BYTES`] and whole
+    /// sectors. May sleep.
     pub fn write<E: EndIo + 'static>(
         &self,
         device: &Device,
@@ -101,7 +103,7 @@ impl BioSet {
         self.submit(device, sector, part, Some(how), whom);
     }
 
-    /// Flushes the device's write cache, in the `background` or because somebody waits for that. May sleep.
+    /// Flushes the device's write cache, either in the `background` or for a task that waits. May sleep.
     pub fn flush<E: EndIo + 'static>(
         &self,
         device: &Device,
@@ -110,8 +112,8 @@ impl BioSet {
     ) {
         let data = Arc::into_raw(whom.clone());
         device.traffic().sent();
-        // SAFETY: The pool and the device are valid; whoever submits keeps the device until `end_io`. `end` takes what `data` and
-        // the device's traffic are.
+        // SAFETY: The pool and the device are valid, and the submitter keeps the device until `end_io`. `end`
+        // is made for `data` and for the device's traffic.
         unsafe {
             bindings::wb_bio_submit_flush(
                 self.0.get(),
@@ -130,9 +132,11 @@ impl BioSet {
 pub const MAX_BYTES: usize = 256 * 4096;
 
 unsafe extern "C" fn end<E: EndIo>(data: *mut c_void, tag: usize, sent_to: *const c_void, error: i32) {
-    // SAFETY: It is of the device that the bio was sent to, which is there: whoever has sent it has not been told yet.
+    // SAFETY: It belongs to the device that the bio was sent to. The submitter keeps that device until
+    // `end_io`, which was not called yet.
     unsafe { &*sent_to.cast::<Traffic>() }.returned();
-    // SAFETY: `data` is from `Arc::into_raw` of an `Arc<E>` when the bio was submitted, and taken back once, here.
+    // SAFETY: `data` is from `Arc::into_raw` of an `Arc<E>` when the bio was submitted, and is taken back
+    // once, here.
     let whom = unsafe { Arc::<E>::from_raw(data.cast()) };
     whom.end_io(tag, kernel::error::to_result(error));
 }

@@ -53,7 +53,8 @@ impl Device {
         unsafe { bindings::wb_dev_bdev(self.dev.as_ptr()) }
     }
 
-    /// What was sent to it by way of this, and what has returned: [`super::Bio::remap`] and [`super::BioSet`] count.
+    /// The bios sent to the device through this value, and those that have returned: [`super::Bio::remap`]
+    /// and [`super::BioSet`] count them.
     pub fn traffic(&self) -> &Traffic {
         &self.traffic
     }
@@ -64,7 +65,7 @@ impl Device {
         unsafe { bindings::wb_bdev_sectors(self.bdev()) }
     }
 
-    /// What decides whether it can be used.
+    /// The properties that decide whether the device can be used.
     pub fn shape(&self) -> Shape {
         let bdev = self.bdev();
         // SAFETY: The block device is open as long as `dev` is.
@@ -102,13 +103,13 @@ impl Device {
         unsafe { CStr::from_ptr(bindings::wb_dev_name(self.dev.as_ptr()).cast()) }
     }
 
-    /// What tells the block device from all others that are open.
+    /// A number that no other open block device has.
     pub fn id(&self) -> usize {
         self.bdev() as usize
     }
 }
 
-/// Both directions between [`Limits`] and `struct wb_limits`, whose fields these are.
+/// Both directions between [`Limits`] and `struct wb_limits`, which has the same fields.
 macro_rules! same_limits {
     ($($ours:ident = $theirs:ident),* $(,)?) => {
         impl From<bindings::wb_limits> for Limits {

@@ -14,17 +14,17 @@ pub fn now_ms() -> u64 {
     unsafe { bindings::wb_now_ms() }
 }
 
-/// Sleeps.
+/// Sleeps `ms` milliseconds.
 pub fn sleep_ms(ms: u32) {
     // SAFETY: It has no preconditions but that the caller may sleep.
     unsafe { kernel::bindings::msleep(ms) }
 }
 
-/// Sleeps, but not on after a signal.
+/// Sleeps, and returns early after a signal.
 ///
 /// # Errors
-/// `ERESTARTNOHAND`: `EINTR` for a caller who handles the signal; if there is none, the system call begins again. So it does after
-/// a hibernation, for which tasks are stopped as by a signal.
+/// `ERESTARTNOHAND`: a caller that handles the signal gets `EINTR`; without a handler the system call begins
+/// again. It also begins again after a hibernation, because the freezer stops tasks as by a signal.
 pub(super) fn sleep_interruptible_ms(ms: u32) -> Result {
     // SAFETY: It has no preconditions but that the caller may sleep.
     if unsafe { bindings::wb_sleep_interruptible(ms) } {
@@ -34,21 +34,21 @@ pub(super) fn sleep_interruptible_ms(ms: u32) -> Result {
     }
 }
 
-/// Whether the caller keeps nobody but its own task waiting when it takes long: not in an interrupt.
+/// Whether only the calling task waits when the caller takes long, as it does outside interrupts.
 pub fn may_take_long() -> bool {
     // SAFETY: It has no preconditions.
     unsafe { bindings::wb_may_take_long() }
 }
 
-/// An end of I/O, while it is under way: see [`synchronize`].
+/// An end of I/O, while it is under way: see [`wait_for_io_ends`].
 pub struct Ending {
     idx: i32,
-    /// It is over in the context in which it began.
+    /// It ends in the context in which it began.
     context: PhantomData<*mut ()>,
 }
 
 impl Ending {
-    /// It begins. In any context.
+    /// Begins one. In any context.
     pub fn begin() -> Self {
         // SAFETY: It has no preconditions.
         Self { idx: unsafe { bindings::wb_end_begin() }, context: PhantomData }
@@ -57,19 +57,19 @@ impl Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        // SAFETY: `begin` has said this number, in this context.
+        // SAFETY: `begin` has returned this number, in this context.
         unsafe { bindings::wb_end_over(self.idx) }
     }
 }
 
-/// Waits until every end of I/O that was under way when it was called is over: those of bios of our own, and whatever has an
+/// Waits until every end of I/O that was under way at the call is over: those of bios of our own, and every
 /// [`Ending`].
-pub fn synchronize() {
+pub fn wait_for_io_ends() {
     // SAFETY: It has no preconditions but that the caller may sleep.
     unsafe { bindings::wb_synchronize() }
 }
 
-/// Something that happens again and again, and that several may wait for without missing it.
+/// Something that happens again and again. Several threads may wait for it, and miss nothing.
 ///
 /// # Invariants
 /// It is initialised, and stays where it is.
@@ -89,24 +89,25 @@ impl Event {
         // SAFETY: It is plain data for which zeroes are a value.
         let event: KBox<UnsafeCell<bindings::wb_event>> =
             KBox::new(UnsafeCell::new(unsafe { core::mem::zeroed() }), GFP_KERNEL)?;
-        // SAFETY: It is there, nobody else has it, and it is never moved out of its box.
+        // SAFETY: It is allocated, nothing else uses it, and it is never moved out of its box.
         unsafe { bindings::wb_event_init(event.get()) };
         Ok(Self(event))
     }
 
-    /// It happens. In any context.
+    /// Counts one more occurrence and wakes all threads that wait. In any context.
     pub fn notify(&self) {
         // SAFETY: The event was initialised by `new`.
         unsafe { bindings::wb_event_notify(self.0.get()) }
     }
 
-    /// How often it has happened: look at it first, then at what the event is about, then wait.
+    /// How often the event has happened. A thread reads this count first, then looks at the state that the
+    /// event is about, then waits.
     pub fn count(&self) -> i32 {
         // SAFETY: The event was initialised by `new`.
         unsafe { bindings::wb_event_count(self.0.get()) }
     }
 
-    /// Waits until it has happened since the count was `seen`, at most `timeout_ms` milliseconds.
+    /// Waits until the event has happened since the count was `seen`, at most `timeout_ms` milliseconds.
     ///
     /// # Errors
     /// `ERESTARTNOHAND` after a signal, when [`Sleep::Interruptible`].

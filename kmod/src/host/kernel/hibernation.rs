@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the kernel tells of hibernation.
+//! The kernel's notifications of hibernation.
 
 use super::bindings;
 use super::Sleeper;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-/// Once, before anything is registered.
+/// Called once, before anything is registered.
 pub(super) fn init() {
     // SAFETY: Called once.
     unsafe { SLEEPERS.init() };
@@ -27,7 +27,7 @@ kernel::sync::global_lock! {
 pub struct Asleep(Arc<dyn Sleeper>);
 
 impl Asleep {
-    /// Tells `sleeper` from now on, and at once when the machine is about to hibernate.
+    /// Registers `sleeper`. If the machine is about to hibernate already, it is told at once.
     ///
     /// # Errors
     /// `ENOMEM`.
@@ -53,7 +53,8 @@ extern "C" fn drowse() {
     sleepers.all.iter().for_each(|s| s.drowse());
 }
 
-// The latest first, for it may be on one of those before. When one cannot, all are woken, whether they sleep or not.
+// The latest first, because its devices may be on a volume that was registered before. If one cannot rest,
+// all are woken, also those that do not sleep.
 extern "C" fn rest() -> bool {
     SLEEPERS.lock().all.iter().rev().all(|s| s.rest())
 }
@@ -89,13 +90,13 @@ static SLEEP_OPS: bindings::wb_sleep_ops = bindings::wb_sleep_ops {
 pub struct Hibernation(());
 
 impl Hibernation {
-    /// Asks the kernel for that.
+    /// Asks the kernel for notifications.
     ///
     /// # Errors
     /// `ENOMEM`, mostly.
     pub fn new() -> Result<Self> {
-        // SAFETY: What it calls is there for as long as the module, and the drop below ends that before; `init_module` was
-        // called before.
+        // SAFETY: The functions in `SLEEP_OPS` exist as long as the module does, and the drop below ends the
+        // calls before that. `init_module` was called before.
         kernel::error::to_result(unsafe { bindings::wb_sleep_init(&raw const SLEEP_OPS) })?;
         Ok(Self(()))
     }
@@ -108,7 +109,7 @@ impl Drop for Hibernation {
     }
 }
 
-/// Whether it is the current task that hibernates the machine, and writes its image.
+/// Whether the current task is the one that hibernates the machine and writes its image.
 pub fn is_hibernating() -> bool {
     // SAFETY: It has no preconditions.
     unsafe { bindings::wb_task_hibernates() }

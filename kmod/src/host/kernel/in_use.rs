@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What only one volume of this machine may have at a time.
+//! Keys: resources that only one volume of this machine may have at a time.
 
 use super::event::sleep_interruptible_ms;
 use super::Key;
@@ -11,7 +11,7 @@ kernel::sync::global_lock! {
     unsafe(uninit) static IN_USE: Mutex<KVec<Key>> = KVec::new();
 }
 
-/// Once, before the target is registered.
+/// Called once, before the target is registered.
 pub(super) fn init() {
     // SAFETY: Called once.
     unsafe { IN_USE.init() };
@@ -24,7 +24,7 @@ impl InUse {
     /// Takes the key.
     ///
     /// # Errors
-    /// `EBUSY` when somebody has it, `ENOMEM`.
+    /// `EBUSY` when another volume has it, `ENOMEM`.
     pub fn new(key: Key) -> Result<Self> {
         let mut keys = IN_USE.lock();
         if keys.contains(&key) {
@@ -34,7 +34,7 @@ impl InUse {
         Ok(Self(key))
     }
 
-    /// Takes the key as soon as nobody else has it.
+    /// Waits until no other volume has the key, and takes it.
     ///
     /// # Errors
     /// `ERESTARTNOHAND` after a signal, `ENOMEM`.

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Locks of the kernel, each in a place of its own.
+//! Locks of the kernel, each at a fixed address.
 //!
-//! They are made by macros, for the kernel's lock checker tells locks apart by where in the code they are made.
+//! Macros make them, because the kernel's lock checker distinguishes locks by the place in the code that
+//! makes them.
 
 use core::pin::Pin;
 use kernel::prelude::*;
@@ -10,18 +11,18 @@ use kernel::sync::lock::mutex::MutexBackend;
 use kernel::sync::lock::spinlock::SpinLockBackend;
 use kernel::sync::lock::{Backend, Guard, Lock};
 
-/// One of them.
+/// A lock of the kernel's.
 pub struct Boxed<T, B: Backend>(Pin<KBox<Lock<T, B>>>);
 
-/// It is held for a short time, and by nobody who sleeps.
+/// A lock that is held for a short time. Its owner must not sleep.
 pub type SpinLock<T> = Boxed<T, SpinLockBackend>;
-/// It may be held for long.
+/// A lock that may be held for long.
 pub type Mutex<T> = Boxed<T, MutexBackend>;
-/// While it is there the mutex is held.
+/// The mutex is held as long as this exists.
 pub type MutexGuard<'a, T> = Guard<'a, T, MutexBackend>;
 
 impl<T, B: Backend> Boxed<T, B> {
-    /// What `init` makes: see the macros below.
+    /// Makes a lock of `init`, which the macros below provide.
     ///
     /// # Errors
     /// `ENOMEM`.
@@ -36,7 +37,7 @@ impl<T, B: Backend> Boxed<T, B> {
 }
 
 impl<T> Mutex<T> {
-    /// Locks it unless somebody else has it.
+    /// Locks it if it is free.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         self.0.try_lock()
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Memory that is there for as long as a volume is.
+//! Memory that lives as long as a volume.
 
 use super::bindings;
 use crate::host::OutOfMemory;
@@ -10,10 +10,10 @@ use core::ptr::NonNull;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-/// A value in a place of its own.
+/// A value with an allocation of its own.
 pub type Box<T> = KBox<T>;
 
-/// Puts `value` into a place of its own.
+/// Moves `value` into an allocation of its own.
 ///
 /// # Errors
 /// `ENOMEM`.
@@ -21,7 +21,7 @@ pub fn boxed<T>(value: T) -> Result<Box<T>> {
     Ok(KBox::new(value, GFP_KERNEL)?)
 }
 
-/// Takes the value out of its place.
+/// Moves the value out of its allocation.
 pub fn unboxed<T>(value: Box<T>) -> T {
     KBox::into_inner(value)
 }
@@ -34,16 +34,16 @@ pub fn arc<T>(value: T) -> Result<Arc<T>> {
     Ok(Arc::new(value, GFP_KERNEL)?)
 }
 
-/// Values one behind the other, of which there may be more or fewer.
+/// A sequence of values that can grow and shrink.
 pub struct List<T>(KVec<T>);
 
 impl<T> List<T> {
-    /// None.
+    /// An empty list.
     pub const fn new() -> Self {
         Self(KVec::new())
     }
 
-    /// None, and memory for `n`.
+    /// An empty list with memory for `n` values.
     ///
     /// # Errors
     /// `ENOMEM`.
@@ -51,7 +51,7 @@ impl<T> List<T> {
         Ok(Self(KVec::with_capacity(n, GFP_KERNEL)?))
     }
 
-    /// Appends a value; what there is memory for already needs none.
+    /// Appends a value. Allocates only when the memory that the list has is used up.
     ///
     /// # Errors
     /// `ENOMEM`.
@@ -59,7 +59,7 @@ impl<T> List<T> {
         Ok(self.0.push(value, GFP_KERNEL)?)
     }
 
-    /// Appends a value if there is memory for it already; gives it back if not.
+    /// Appends a value if the list has memory for it already, and gives it back otherwise.
     ///
     /// # Errors
     /// The value.
@@ -67,7 +67,7 @@ impl<T> List<T> {
         self.0.push_within_capacity(value).map_err(|error| error.0)
     }
 
-    /// Takes the last one.
+    /// Takes the last value.
     pub fn pop(&mut self) -> Option<T> {
         self.0.pop()
     }
@@ -92,8 +92,8 @@ impl<T> DerefMut for List<T> {
     }
 }
 
-/// An array whose length is fixed when it is made. A large one takes the pages that it needs, where [`KVVec`] may take a power of
-/// two.
+/// An array whose length is fixed when it is made. A large one takes only the pages that it needs, where
+/// [`KVVec`] may take a power of two.
 ///
 /// # Invariants
 /// - `start` is from `wb_table_alloc` with `size` bytes, or dangling if that is 0.
@@ -123,7 +123,7 @@ impl<T> Table<T> {
     /// As [`Table::new`], for elements that may fail to be made.
     ///
     /// # Errors
-    /// What `f` says, or `ENOMEM`.
+    /// The error of `f`, or `ENOMEM`.
     pub fn try_new(len: usize, mut f: impl FnMut(usize) -> Result<T>) -> Result<Self> {
         const { assert!(align_of::<T>() <= align_of::<u64>(), "kmalloc aligns to no more than this") };
         let size = len.checked_mul(size_of::<T>()).ok_or(ENOMEM)?;
@@ -145,7 +145,7 @@ impl<T> Table<T> {
 
 impl<T> Drop for Table<T> {
     fn drop(&mut self) {
-        // SAFETY: By the invariants; nobody uses the elements any more.
+        // SAFETY: By the invariants; nothing uses the elements any more.
         unsafe { core::ptr::drop_in_place(&raw mut **self) };
         if self.size != 0 {
             // SAFETY: By the invariants, and nothing uses it any more.
@@ -163,14 +163,16 @@ impl<T> core::fmt::Debug for Table<T> {
 impl<T> Deref for Table<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
-        // SAFETY: By the invariants; what is dangling has no elements, or such of no size.
+        // SAFETY: By the invariants; a table whose `start` is dangling has no elements, or elements of size
+        // 0.
         unsafe { core::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
 
 impl<T> DerefMut for Table<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        // SAFETY: By the invariants; what is dangling has no elements, or such of no size.
+        // SAFETY: By the invariants; a table whose `start` is dangling has no elements, or elements of size
+        // 0.
         unsafe { core::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 }
@@ -213,8 +215,8 @@ impl From<OutOfMemory> for Error {
     }
 }
 
-/// Counters that only grow, and that many processors add to at the same time: each has its own, so that no line of memory passes
-/// from one to the other.
+/// Counters that only grow, and that many processors add to at the same time. Each processor has its own
+/// copy, so that no cache line passes from one processor to another.
 ///
 /// # Invariants
 /// `start` is from `wb_counters_alloc` for `len` counters.
@@ -223,7 +225,7 @@ pub struct Counters {
     len: u32,
 }
 
-// SAFETY: Each processor adds to its own, in one step; reading needs no more than that.
+// SAFETY: Each processor adds to its own copy, in one step; reading needs no more than that.
 unsafe impl Send for Counters {}
 // SAFETY: As above.
 unsafe impl Sync for Counters {}
@@ -247,8 +249,8 @@ impl Counters {
         }
     }
 
-    /// What was added to counter `i` so far: all that the caller can know of, and perhaps more. Never less than what anybody was
-    /// told before, and 0 if there is no such counter.
+    /// The sum that was added to counter `i` so far: at least every addition that the caller can know of. It
+    /// is never less than any sum that was returned before, and 0 if there is no such counter.
     pub fn sum(&self, i: u32) -> u64 {
         if i < self.len {
             // SAFETY: There is such a counter, by the invariant.
@@ -261,7 +263,7 @@ impl Counters {
 
 impl Drop for Counters {
     fn drop(&mut self) {
-        // SAFETY: By the invariant, and nobody counts any more.
+        // SAFETY: By the invariant, and nothing counts any more.
         unsafe { bindings::wb_counters_free(self.start.as_ptr()) }
     }
 }
@@ -272,7 +274,7 @@ pub fn crc32c(crc: u32, data: &[u8]) -> u32 {
     unsafe { bindings::wb_crc32c(crc, data.as_ptr().cast(), data.len()) }
 }
 
-/// Lets the processor fetch what is at `t` while it does other things.
+/// Tells the processor to fetch `t` in the background.
 pub fn prefetch<T>(t: &T) {
     // SAFETY: It has no preconditions.
     unsafe { bindings::wb_prefetch((&raw const *t).cast()) }
@@ -293,7 +295,8 @@ pub struct Pages {
     len: usize,
 }
 
-// SAFETY: It is only memory; who may touch which part of it is up to the callers of `with_mut`.
+// SAFETY: It is only memory. The callers of `with_mut` see to it that no two threads touch the same part at
+// the same time.
 unsafe impl Send for Pages {}
 // SAFETY: As above.
 unsafe impl Sync for Pages {}
@@ -311,25 +314,29 @@ impl Pages {
 
     /// Lends `len` bytes from `offset` on to `f` for reading. `None` when they are not all in the pages.
     ///
-    /// The callers see to it that nobody writes to these bytes meanwhile: the engine's claims and pins say who may.
+    /// The callers see to it that no thread writes to these bytes meanwhile: the engine's claims and pins
+    /// decide which thread may write.
     pub(crate) fn with<R>(&self, offset: usize, len: usize, f: impl FnOnce(&[u8]) -> R) -> Option<R> {
         if offset > self.len || len > self.len.saturating_sub(offset) {
             return None;
         }
-        // SAFETY: In range by the check above, and initialised, being zeroed at first. Who reads a block of a buffer has
-        // pinned it, or claimed it and is done writing, so that nobody writes to it.
+        // SAFETY: In range by the check above, and initialised, being zeroed at first. A thread that reads a
+        // block of a buffer has pinned it, or has claimed it and finished writing, so that no thread writes
+        // to it.
         Some(f(unsafe { core::slice::from_raw_parts(self.start.as_ptr().add(offset), len) }))
     }
 
     /// Lends `len` bytes from `offset` on to `f` for writing. `None` when they are not all in the pages.
     ///
-    /// The callers see to it that nobody else touches these bytes meanwhile: the engine's claims say who may.
+    /// The callers see to it that no other thread touches these bytes meanwhile: the engine's claims decide
+    /// which thread may.
     pub(crate) fn with_mut<R>(&self, offset: usize, len: usize, f: impl FnOnce(&mut [u8]) -> R) -> Option<R> {
         if offset > self.len || len > self.len.saturating_sub(offset) {
             return None;
         }
-        // SAFETY: In range by the check above, and initialised, being zeroed at first. The engine grants each block
-        // of a buffer to one writer at a time, and nobody looks for it there before that writer is done.
+        // SAFETY: In range by the check above, and initialised, being zeroed at first. The engine grants each
+        // block of a buffer to one writer at a time, and no thread reads the block there before that writer
+        // is done.
         Some(f(unsafe { core::slice::from_raw_parts_mut(self.start.as_ptr().add(offset), len) }))
     }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The kernel: safe wrappers over what it has in C, one file per structure, and `shim.c` for macros, inline functions and
-//! differences between kernels.
+//! The host `kernel`: safe wrappers over the kernel's C interfaces, one file per structure, and `shim.c` for
+//! macros, inline functions and differences between kernels.
 
-/// What bindgen makes of `bindings.h`: see `Kbuild`.
+/// The bindings that bindgen makes of `bindings.h`: see `Kbuild`.
 #[allow(
     clippy::all,
     clippy::arithmetic_side_effects,
@@ -44,7 +44,7 @@ pub use bio_queue::{BioQueue, Service};
 pub use bio_set::BioSet;
 pub use core::sync::atomic;
 pub use device::Device;
-pub use event::{may_take_long, now_ms, sleep_ms, synchronize, Ending, Event};
+pub use event::{may_take_long, now_ms, sleep_ms, wait_for_io_ends, Ending, Event};
 pub use hibernation::{is_hibernating, Asleep, Hibernation};
 pub use in_use::InUse;
 pub use kernel::prelude::{Error, Result, EAGAIN, EBUSY, EEXIST, EINVAL, EIO, ENOMEM, EROFS};
@@ -55,17 +55,20 @@ pub use memory::{arc, boxed, crc32c, prefetch, random, unboxed, Box, Counters, L
 pub use target::{Args, Construction, Events, Mapping, Registration, Writer};
 pub use thread::{hurry, should_stop, Thread};
 
+/// Whether checks may take time that no product should take.
+pub const LOOKS_FOR_BUGS: bool = cfg!(CONFIG_PROVE_LOCKING);
+
 /// The operation is not supported. Not every kernel that is supported names it in its `kernel` crate.
 pub fn not_supported() -> Error {
     Error::from_errno((kernel::bindings::EOPNOTSUPP as i32).wrapping_neg())
 }
 
-/// What is on the device is damaged. As [`not_supported`].
+/// The data on the device are damaged. Not every kernel names this error either: see [`not_supported`].
 pub fn damaged() -> Error {
     Error::from_errno((kernel::bindings::EUCLEAN as i32).wrapping_neg())
 }
 
-/// Initialises what is global to the module; called once, before anything else.
+/// Initialises the module's globals. Called once, before anything else.
 pub fn init_module() {
     in_use::init();
     hibernation::init();

@@ -38,13 +38,17 @@ void wb_event_init(struct wb_event *event)
 /* In any context. */
 void wb_event_notify(struct wb_event *event)
 {
-	/* Whoever sees the count sees what has happened, too: tests/races/mod.rs has the model of this. */
+	/*
+	 * A thread that sees the count must see what has happened, too: tests/cells/mod.rs has the model of
+	 * this.
+	 */
 	smp_mb__before_atomic();
 	atomic_inc(&event->count);
 	/*
-	 * Mostly nobody waits, and the queue's lock is for nothing. Who is about to wait gets into the queue, has a full barrier
-	 * behind that (set_current_state() in prepare_to_wait_event()), and looks at the count; here it is the other way round.
-	 * So either he is seen here, or he sees the count.
+	 * Mostly no thread waits, and the queue's lock can be saved. A thread that is about to wait gets into
+	 * the queue, has a full barrier behind that (set_current_state() in prepare_to_wait_event()), and
+	 * looks at the count; here it is the other way round. So either this function sees the thread, or the
+	 * thread sees the count.
 	 */
 	smp_mb__after_atomic();
 	if (waitqueue_active(&event->wait))
@@ -57,8 +61,9 @@ int wb_event_count(struct wb_event *event)
 }
 
 /*
- * Waits until the count is not @seen any more; 0, or -ERESTARTNOHAND after a signal. A timeout is no error. The freezer stops a task
- * as by a signal: without a handler the system call begins again, and what waits here can be asked for again.
+ * Waits until the count differs from @seen; 0, or -ERESTARTNOHAND after a signal. A timeout is no error. The
+ * freezer stops a task as by a signal: without a handler the system call begins again, and everything that is
+ * waited for here can be requested again.
  */
 int wb_event_wait(struct wb_event *event, int seen, unsigned int timeout_ms, enum wb_sleep sleep)
 {
@@ -90,7 +95,7 @@ void wb_thread_stop(struct task_struct *task)
 	kthread_stop(task);
 }
 
-/* The thread that calls this is to run before others that can, or is like them. */
+/* With @hurry the calling thread runs before other runnable threads; without, it is like them again. */
 void wb_thread_hurry(bool hurry)
 {
 	set_user_nice(current, hurry ? MIN_NICE : 0);
@@ -105,15 +110,16 @@ static __always_inline void wb_bio_work_run(struct work_struct *work)
 {
 	struct wb_bio_work *w = container_of(work, struct wb_bio_work, work);
 
-	/* Before this returns the bio may be gone, and @w with it, or be in a queue again. */
+	/* Before this returns, the bio and @w with it may be freed, or be in a queue again. */
 	w->serve(w->queue, w->bio);
 }
 
 /*
- * A function for each kind of queue. A work that comes for the same function while that has not returned from it must not run beside
- * itself, so the kernel leaves it to the thread that has it: a bio that passes from one queue to the other would take the first
- * one's thread with it. When memory is short that may be the last thread of that queue, and whoever wants the cache device would
- * wait for the backing device.
+ * A function for each kind of queue. If a work with the same function comes while that function has not
+ * returned from the work, the two must not run side by side, so the kernel leaves the work to the thread that
+ * has it. A bio that passes from one queue to the other would then take a thread of the first queue with it.
+ * When memory is short that may be the last thread of the first queue, and all bios for the cache device
+ * would wait for the backing device.
  */
 static noinline void wb_bio_work_check(struct work_struct *work)
 {
@@ -141,7 +147,7 @@ struct workqueue_struct *wb_queue_alloc(const char *name, unsigned int workers)
 	return alloc_workqueue("%s", WQ_UNBOUND | WQ_MEM_RECLAIM, workers, name);
 }
 
-/* In any context. @data_size is what the target keeps beside each bio. */
+/* In any context. @data_size is the size of the target's own data beside each bio. */
 void wb_queue_push(struct workqueue_struct *wq, enum wb_queue_kind kind, struct bio *bio, size_t data_size,
 		   wb_serve_fn serve, void *queue)
 {
@@ -165,14 +171,17 @@ void wb_queue_free(struct workqueue_struct *wq)
 }
 
 /*
- * Hibernation. volume/sleep.rs says what is done when, and why; here is how the kernel tells.
+ * Hibernation. volume/sleep.rs says what is done when, and why; this part passes on the kernel's
+ * notifications.
  *
- * The power management of a device is called when all tasks are frozen, and before the snapshot: so there is a device, which
- * is none. It has nothing to do for a suspend to RAM, so nothing is called then.
+ * The power management of a device is called when all tasks are frozen, and before the snapshot. Therefore
+ * the module registers a device that stands for no hardware. It has nothing to do for a suspend to RAM, so
+ * nothing is called then.
  *
- * One for all volumes, and not one for each that would sleep before the disks that it is on: only registered links make the kernel
- * keep such an order with devices that sleep beside each other (PCI and SCSI do), and disks that are stacked have none. What
- * may need many I/Os is therefore over before the first device sleeps.
+ * There is one such device for all volumes, not one for each volume that would sleep before the disks below
+ * it. The kernel keeps such an order with devices that sleep in parallel (PCI and SCSI do) only by registered
+ * links, and stacked disks have none. Everything that may need many I/Os is therefore over before the first
+ * device sleeps.
  */
 static const struct wb_sleep_ops *wb_sleep_ops;
 static struct platform_device *wb_sleep_device;
@@ -187,7 +196,10 @@ static void wb_sleep_over(struct work_struct *work)
 
 static DECLARE_WORK(wb_sleep_work, wb_sleep_over);
 
-/* User space is frozen, and all devices work. The message is not told: it may also be a suspend to RAM. */
+/*
+ * User space is frozen, and all devices work. The message is not passed to this function; it may also be a
+ * suspend to RAM.
+ */
 static int wb_sleep_prepare(struct device *dev)
 {
 	return !wb_sleep_announced || wb_sleep_ops->rest() ? 0 : -EBUSY;
@@ -199,21 +211,25 @@ static int wb_sleep_freeze(struct device *dev)
 	bool ok = wb_sleep_ops->sleep();
 
 	/*
-	 * The queue is frozen, and thawed with the tasks: in this kernel, when something has failed, and in the one that comes
-	 * out of the image. The notifier would come too late, for there may be I/O before that somebody waits for.
+	 * The queue is frozen, and thawed with the tasks: in this kernel, when something has failed, and in
+	 * the one that comes out of the image. The notifier would come too late, because there may be I/O
+	 * before it that a task waits for.
 	 */
 	queue_work(wb_sleep_queue, &wb_sleep_work);
 	return ok ? 0 : -EBUSY;
 }
 
-/* This is the kernel that was to sleep: it has made the image, or has failed to. */
+/* This is the kernel that was told to sleep: it has made the image, or has failed to. */
 static int wb_sleep_thaw(struct device *dev)
 {
 	wb_sleep_ops->stay();
 	return 0;
 }
 
-/* This is the kernel that comes out of the image; other devices may not work yet. Not before an image is written. */
+/*
+ * This is the kernel that comes out of the image; other devices may not work yet. Not called before an image
+ * is written.
+ */
 static int wb_sleep_restore(struct device *dev)
 {
 	wb_sleep_restored = true;
@@ -251,7 +267,7 @@ static int wb_sleep_notify(struct notifier_block *nb, unsigned long event, void 
 	case PM_POST_HIBERNATION:
 	case PM_POST_RESTORE:
 		wb_sleep_announced = false;
-		/* Nothing was frozen, if that has failed before. */
+		/* If that has failed before, nothing was frozen. */
 		wb_sleep_ops->wake();
 		break;
 	}
@@ -260,7 +276,7 @@ static int wb_sleep_notify(struct notifier_block *nb, unsigned long event, void 
 
 static struct notifier_block wb_sleep_notifier = { .notifier_call = wb_sleep_notify };
 
-/* Calls @ops from now on. */
+/* Passes notifications to @ops from now on. */
 int wb_sleep_init(const struct wb_sleep_ops *ops)
 {
 	int error;
@@ -295,16 +311,19 @@ void wb_sleep_exit(void)
 	destroy_workqueue(wb_sleep_queue);
 }
 
-/* Whether it is the task that hibernates the machine, and writes the image: the only one of user space that is not frozen. */
+/*
+ * Whether the current task is the one that hibernates the machine and writes the image: the only task of user
+ * space that is not frozen.
+ */
 bool wb_task_hibernates(void)
 {
 	return current->flags & PF_SUSPEND_TASK;
 }
 
 /*
- * Whole pages. In one piece when there is one, for then a bio of them has a single vec, and the processor needs few entries
- * of its TLB for them. Neither kvzalloc() nor kmalloc(): these take a power of two, and the pages of a slab must not be sent
- * over a network.
+ * Whole pages. In one piece if possible, because a bio of them has a single vec then, and the processor needs
+ * few entries of its TLB for them. Neither kvzalloc() nor kmalloc(): these take a power of two, and the pages
+ * of a slab must not be sent over a network.
  */
 static void *wb_pages(size_t size, gfp_t gfp)
 {
@@ -347,8 +366,8 @@ u32 wb_crc32c(u32 crc, const void *p, size_t len)
 }
 
 /*
- * @n counters that each processor has for itself, all 0, or NULL. The pointer is one to memory of each processor's, which only
- * the functions below can follow.
+ * @n per-processor counters, all 0, or NULL. The pointer refers to per-processor memory; only the functions
+ * below can follow it.
  */
 void *wb_counters_alloc(unsigned int n)
 {
@@ -376,7 +395,7 @@ u64 wb_counters_sum(void *counters, unsigned int i)
 	u64 sum = 0;
 	int cpu;
 
-	/* Those that are offline have counted, too. */
+	/* Processors that are offline now have counted, too. */
 	for_each_possible_cpu(cpu)
 		sum += READ_ONCE(*per_cpu_ptr(&c[i], cpu));
 	return sum;
@@ -392,7 +411,7 @@ void wb_random(void *p, size_t len)
 	get_random_bytes(p, len);
 }
 
-/* Says whether it was not a signal that ended it. */
+/* Returns false if a signal ended the sleep. */
 bool wb_sleep_interruptible(unsigned int ms)
 {
 	msleep_interruptible(ms);
@@ -405,7 +424,7 @@ enum wb_op wb_bio_op(const struct bio *bio)
 	case REQ_OP_READ:
 		return WB_OP_READ;
 	case REQ_OP_WRITE:
-		/* Device-mapper takes a PREFLUSH with data apart: what reaches a target is a flush alone. */
+		/* Device-mapper splits a PREFLUSH with data: only flushes without data reach a target. */
 		return bio->bi_opf & REQ_PREFLUSH ? WB_OP_FLUSH : WB_OP_WRITE;
 	case REQ_OP_FLUSH:
 		return WB_OP_FLUSH;
@@ -448,7 +467,7 @@ void wb_bio_set_fua(struct bio *bio, bool fua)
 		bio->bi_opf &= ~REQ_FUA;
 }
 
-/* A bio that has returned, whose data begin at @start, is one for @sector again. */
+/* Makes a bio that has returned, and whose data begin at @start, one for @sector again. */
 void wb_bio_rewind(struct bio *bio, const struct bvec_iter *start, sector_t sector)
 {
 	bio->bi_iter = *start;
@@ -487,15 +506,15 @@ bool wb_bio_is_ahead(const struct bio *bio)
 	return bio->bi_opf & REQ_RAHEAD;
 }
 
-/* Whether the caller keeps nobody but its own task waiting: not in an interrupt. */
+/* Whether only the calling task waits when the caller takes long, as it does outside interrupts. */
 bool wb_may_take_long(void)
 {
 	return in_task() && !irqs_disabled();
 }
 
 /*
- * Whether what is submitted now goes to the device now: it does not wait until the task is done with other things, and the task is
- * not one that may be kept from running for as long as others want to.
+ * Whether a bio submitted now goes to the device at once: the task has no plug, which holds bios until it is
+ * done with other things, and the task is not one that others may keep from running for as long as they want.
  */
 bool wb_submits_now(void)
 {
@@ -508,14 +527,20 @@ bool wb_target_is_alone(struct dm_target *ti)
 	return ti->begin == 0 && ti->len == dm_table_get_size(ti->table);
 }
 
-/* A device has returned @bio, which will be ended once more: what was counted for it there is not counted twice. */
+/*
+ * A device has returned @bio, which will be ended once more: without these flags, the block layer's
+ * accounting for that device is not done twice.
+ */
 void wb_bio_take_back(struct bio *bio)
 {
 	bio_clear_flag(bio, BIO_QOS_THROTTLED);
 	bio_clear_flag(bio, BIO_QOS_MERGED);
 }
 
-/* @len bytes of @bv were written by us: the processor may have other caches, for instructions or for other addresses. */
+/*
+ * We have written @len bytes of @bv: the processor may have other caches, for instructions or for other
+ * addresses.
+ */
 static void wb_written(const struct bio_vec *bv, unsigned int len)
 {
 	struct page *page = bv->bv_page + bv->bv_offset / PAGE_SIZE;
@@ -579,16 +604,20 @@ void wb_bio_set_exit(struct bio_set *bs)
 }
 
 /*
- * The ends of I/O that are under way. An end gives away what keeps the volume alive (a bio of a user, the reference of a bio of
- * our own) and is not over then: the volume must wait for it before it goes, in whatever context it runs. Sleepable RCU, and
- * neither plain RCU nor a count of references. Plain RCU is cheaper by two barriers, but whoever is ended within it (a file
- * system, by bio_in_atomic()) takes himself for somebody who must not sleep, and goes a long way round. A count would be one
- * line of memory that all processors write to at each end; this has one per processor. And a last reference that is put in an
- * interrupt would have to be passed on to somebody who may sleep, for the volume's memory cannot be freed there.
+ * The ends of I/O that are under way. An end gives away the reference that keeps the volume alive (a bio of a
+ * user, the reference of a bio of our own) and is not over then. The volume must wait for it before it is
+ * freed, in whatever context the end runs.
+ *
+ * Sleepable RCU, and neither plain RCU nor a count of references. Plain RCU is cheaper by two barriers. But
+ * code that is called at an end within plain RCU (a file system, by bio_in_atomic()) would conclude that it
+ * must not sleep, and would take a long detour. A count would be one cache line that all processors write to
+ * at each end; sleepable RCU has one per processor. And a last reference that is put in an interrupt would
+ * have to be passed on to a context that may sleep, because the volume's memory cannot be freed in an
+ * interrupt.
  */
 DEFINE_STATIC_SRCU(wb_ends);
 
-/* In any context; wb_end_over() comes in the same. */
+/* In any context; wb_end_over() is called in the same one. */
 int wb_end_begin(void)
 {
 	return srcu_read_lock(&wb_ends);
@@ -616,7 +645,10 @@ static void wb_own_bio_end(struct bio *bio)
 	int idx;
 
 	bio_put(bio);
-	/* The reference in @data must not be the last one here, where one cannot sleep: see wb_synchronize(). */
+	/*
+	 * The reference in @data must not be the last one here, because this context must not sleep: see
+	 * wb_synchronize().
+	 */
 	idx = wb_end_begin();
 	end(data, tag, sent_to, error);
 	wb_end_over(idx);
@@ -625,11 +657,14 @@ static void wb_own_bio_end(struct bio *bio)
 static struct bio *wb_own_bio(struct bio_set *bs, struct block_device *bdev, unsigned int nr_vecs, blk_opf_t opf,
 			      wb_end_fn end, void *data, unsigned long tag, const void *sent_to)
 {
-	/* From a mempool, so that it waits but does not fail. */
+	/* From a mempool: this may wait but does not fail. */
 	struct bio *bio = bio_alloc_bioset(bdev, nr_vecs, opf, GFP_NOIO, bs);
 	struct wb_own_bio *own = container_of(bio, struct wb_own_bio, bio);
 
-	/* It may hold anybody's data, so neither the limits nor the priority of whoever happens to send it apply. */
+	/*
+	 * The bio may hold data of any task, so neither the limits nor the priority of the task that sends it
+	 * apply.
+	 */
 	bio_associate_blkg_from_css(bio, blkcg_root_css);
 	bio->bi_ioprio = IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, IOPRIO_BE_NORM);
 	own->end = end;
@@ -641,14 +676,14 @@ static struct bio *wb_own_bio(struct bio_set *bs, struct block_device *bdev, uns
 }
 
 /*
- * What blk-wbt does not hold back while reads of the device are slow, because somebody waits for it: as for a write with O_DIRECT,
- * which has both. One of them is not enough.
+ * Flags for a bio that a task waits for. blk-wbt does not hold such a bio back while reads of the device are
+ * slow, as for a write with O_DIRECT, which has both flags. One of them is not enough.
  */
 #define WB_OPF_AWAITED (REQ_SYNC | REQ_IDLE)
 
 /*
- * One bio for @len bytes at @buf, within wb_pages_alloc(); at most BIO_MAX_VECS pages. In a thread, not in map. A write in the
- * @background is one that nobody waits for.
+ * One bio for @len bytes at @buf, within wb_pages_alloc(); at most BIO_MAX_VECS pages. In a thread, not in
+ * map. No task waits for a write in the @background.
  */
 void wb_bio_submit(struct bio_set *bs, struct block_device *bdev, sector_t sector, void *buf, unsigned int len,
 		   bool write, bool fua, bool background, wb_end_fn end, void *data, unsigned long tag,
@@ -703,7 +738,10 @@ bool wb_bdev_is_read_only(struct block_device *bdev)
 	return bdev_read_only(bdev);
 }
 
-/* What @bdev alone makes the limits of a device that is stacked on it; sleeps. As dm_set_device_limits() does it. */
+/*
+ * The limits that @bdev alone gives a device that is stacked on it; sleeps. As dm_set_device_limits() does
+ * it.
+ */
 struct wb_limits wb_bdev_limits(struct block_device *bdev)
 {
 	struct request_queue *q = bdev_get_queue(bdev);
@@ -730,7 +768,7 @@ struct wb_limits wb_bdev_limits(struct block_device *bdev)
 	};
 }
 
-/* What is not in @limits stays as device-mapper has stacked it, of all devices of the target. */
+/* Limits that are not in @limits stay as device-mapper has stacked them, of all devices of the target. */
 void wb_target_set_limits(struct queue_limits *lim, const struct wb_limits *limits)
 {
 	lim->logical_block_size = limits->logical_block_size;
@@ -754,7 +792,10 @@ void wb_target_set_limits(struct queue_limits *lim, const struct wb_limits *limi
 		lim->features |= BLK_FEAT_RAID_PARTIAL_STRIPES_EXPENSIVE;
 }
 
-/* How long the whole disk has had something to do since boot; what iostat calls utilisation is its increase. */
+/*
+ * How long the whole disk has had something to do since boot. The utilisation that iostat shows is the
+ * increase of this number.
+ */
 unsigned int wb_bdev_busy_ms(struct block_device *bdev)
 {
 	return jiffies_to_msecs(part_stat_read(bdev, io_ticks));
@@ -766,8 +807,8 @@ u64 wb_now_ms(void)
 }
 
 /*
- * Whether @bdev takes @bio as it lies in memory, in pieces if need be. If not, it refuses it: see bio_split_io_at(), which cuts a
- * bio only where whole logical blocks end.
+ * Whether @bdev accepts @bio as it lies in memory, in pieces if need be. Otherwise it refuses it: see
+ * bio_split_io_at(), which cuts a bio only where whole logical blocks end.
  */
 bool wb_bio_fits(struct bio *bio, struct block_device *bdev)
 {
@@ -807,7 +848,7 @@ sector_t wb_target_offset(struct dm_target *ti, sector_t sector)
 	return dm_target_offset(ti, sector);
 }
 
-/* The features that every target of this module has. @per_io_data_size is with WB_BIO_WORK_SIZE. */
+/* Sets the features of every target of this module. @per_io_data_size includes WB_BIO_WORK_SIZE. */
 void wb_target_init(struct dm_target *ti, unsigned int per_io_data_size)
 {
 	ti->num_flush_bios = 1;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What Rust cannot call: macros and inline functions of the kernel, and whatever differs between the kernels that are
- * supported. Everything here is one step of the kernel's own; decisions are made in Rust.
+ * Functions for all that Rust cannot call: macros and inline functions of the kernel, and everything that
+ * differs between the supported kernels. Everything here is one step of the kernel's own; decisions are made
+ * in Rust.
  */
 #ifndef WB_SHIM_H
 #define WB_SHIM_H
@@ -12,7 +13,7 @@
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 
-/* What map and end_io of a target return, as constants that bindgen sees. */
+/* The results of a target's map and end_io, as constants that bindgen sees. */
 enum {
 	WB_MAPIO_SUBMITTED = DM_MAPIO_SUBMITTED,
 	WB_MAPIO_REMAPPED = DM_MAPIO_REMAPPED,
@@ -30,27 +31,27 @@ enum wb_op {
 /* How wb_event_wait() sleeps. */
 enum wb_sleep {
 	WB_SLEEP_IDLE,		/* a kernel thread with nothing to do: ends by wb_thread_stop() too */
-	WB_SLEEP_BUSY,		/* somebody waits for I/O */
+	WB_SLEEP_BUSY,		/* a task waits for I/O */
 	WB_SLEEP_INTERRUPTIBLE,	/* a user waits, and may send a signal */
 };
 
-/* Something that happens again and again, and that several may wait for. */
+/* Something that happens again and again, and that several threads may wait for. */
 struct wb_event {
 	atomic_t count;
 	wait_queue_head_t wait;
 };
 
-/* What the module does when the machine hibernates; each in a task that may sleep, one at a time. */
+/* The module's actions when the machine hibernates; each in a task that may sleep, one at a time. */
 struct wb_sleep_ops {
-	void (*drowse)(void);	/* it is about to hibernate, or to be replaced by an image */
-	bool (*rest)(void);	/* user space rests, devices work; false when something is still being written */
-	bool (*sleep)(void);	/* from now on nothing may be written; false when something is still being written */
-	void (*stay)(void);	/* memory is what it was: no image has replaced it */
-	void (*restored)(void);	/* memory is that of an image: devices work, and all tasks still rest */
+	void (*drowse)(void);	/* the machine is about to hibernate, or an image to replace this kernel */
+	bool (*rest)(void);	/* user space is frozen, devices work; false while writes are under way */
+	bool (*sleep)(void);	/* nothing may be written from now on; false while writes are under way */
+	void (*stay)(void);	/* memory is unchanged: no image has replaced it */
+	void (*restored)(void);	/* memory is that of an image: devices work, and all tasks are still frozen */
 	void (*wake)(void);	/* tasks run again */
 };
 
-/* Of struct queue_limits, what a target decides for itself: policy/limits.rs says what each is. */
+/* The fields of struct queue_limits that a target decides for itself: policy/limits.rs explains each. */
 struct wb_limits {
 	unsigned int logical_block_size;
 	unsigned int physical_block_size;
@@ -70,7 +71,7 @@ struct wb_limits {
 typedef void (*wb_end_fn)(void *data, unsigned long tag, const void *sent_to, int error);
 typedef void (*wb_serve_fn)(void *queue, struct bio *bio);
 
-/* Queues of which a bio may pass from one to the other. */
+/* Kinds of queues between which a bio may pass. */
 enum wb_queue_kind {
 	WB_QUEUE_CHECK,
 	WB_QUEUE_NEAR,
@@ -85,15 +86,15 @@ struct wb_bio_work {
 	struct bio *bio;
 };
 
-/* What there must be room for beside each bio, as a constant that bindgen sees. */
+/* The room that is needed beside each bio, as a constant that bindgen sees. */
 enum { WB_BIO_WORK_SIZE = sizeof(struct wb_bio_work) };
 
-/* A bio of the module's own, with whom to tell when it has returned. */
+/* A bio of the module's own, with the receiver of its end. */
 struct wb_own_bio {
 	wb_end_fn end;
 	void *data;
 	unsigned long tag;
-	const void *sent_to;	/* what counts the bios of its device */
+	const void *sent_to;	/* counts the bios of its device */
 	struct bio bio;
 };
 

@@ -58,7 +58,7 @@ pub struct Writer<'a> {
 
 impl Write for Writer<'_> {
     fn write_str(&mut self, s: &str) -> core::fmt::Result {
-        // One byte is kept for the NUL that ends it.
+        // The last byte is reserved for the NUL that ends the text.
         let free = self.buffer.get_mut(self.len..).unwrap_or_default();
         let n = s.len().min(free.len().saturating_sub(1));
         for (to, from) in free.iter_mut().zip(s.as_bytes().iter().take(n)) {
@@ -80,7 +80,7 @@ impl Args<'_> {
         (0..self.words.len()).map(|i| self.c_str(i)?.to_str().ok())
     }
 
-    /// Word `i` as it came.
+    /// Word `i`, unchanged.
     pub fn c_str(&self, i: usize) -> Option<&CStr> {
         let word = *self.words.get(i)?;
         // SAFETY: Device-mapper passes NUL-terminated words that live as long as the call.
@@ -88,7 +88,7 @@ impl Args<'_> {
     }
 }
 
-/// The target that is being made.
+/// The target under construction.
 pub struct Construction<'a> {
     ti: NonNull<bindings::dm_target>,
     lifetime: PhantomData<&'a ()>,
@@ -101,9 +101,9 @@ impl Construction<'_> {
         unsafe { (*self.ti.as_ptr()).len }
     }
 
-    /// How the target will raise events.
+    /// Lets the target raise events later.
     pub fn events(&self) -> Events {
-        // What a target's constructor made is dropped before the target itself.
+        // Everything that a target's constructor made is dropped before the target itself.
         Events { ti: self.ti }
     }
 
@@ -112,12 +112,14 @@ impl Construction<'_> {
     /// # Errors
     /// Why it cannot be opened.
     pub fn device(&self, path: &CStr) -> Result<Device> {
-        // SAFETY: A target's devices are dropped with what its constructor made, before the target itself.
+        // SAFETY: A target's devices are dropped with everything else that its constructor made, before the
+        // target itself.
         unsafe { Device::get(self.ti, path) }
     }
 }
 
-/// How a target tells userspace that something has happened: `dmsetup wait`, dmeventd and the device's event number.
+/// Tells userspace that something has happened to a target: by `dmsetup wait`, dmeventd and the device's
+/// event number.
 ///
 /// # Invariants
 /// `ti` lives until this is dropped.
@@ -131,18 +133,18 @@ unsafe impl Send for Events {}
 unsafe impl Sync for Events {}
 
 impl Events {
-    /// Raises one. Sleeps, for a mutex that all of device-mapper shares and whose holders may wait for memory: only for
-    /// a thread that no I/O waits for.
+    /// Raises an event. Sleeps, for a mutex that all of device-mapper shares and whose holders may wait for
+    /// memory: only for a thread that no I/O waits for.
     pub fn raise(&self) {
-        // SAFETY: The target is there by the invariant, and with it its table. One that is not in use yet, or any more,
-        // has nobody to tell, which device-mapper knows.
+        // SAFETY: The target is alive by the invariant, and so is its table. If the table is not in use yet,
+        // or not any more, there is no listener; device-mapper handles that case.
         unsafe { bindings::dm_table_event((*self.ti.as_ptr()).table) }
     }
 }
 
-/// The target while it exists: what `dm_target.private` points to.
+/// The target, to which `dm_target.private` points.
 unsafe fn target<'a, T: Target>(ti: *mut bindings::dm_target) -> &'a T {
-    // SAFETY: Set by `ctr` to a `KBox<T>`, which `dtr` drops, and called in between only.
+    // SAFETY: Set by `ctr` to a `KBox<T>`, which `dtr` drops. This is called in between only.
     unsafe { &*(*ti).private.cast::<T>() }
 }
 
@@ -203,10 +205,11 @@ unsafe extern "C" fn end_io<T: Target>(
     status: *mut bindings::blk_status_t,
 ) -> c_int {
     let Some(bio) = NonNull::new(bio) else { return bindings::WB_ENDIO_DONE as c_int };
-    // A bio that is kept may be ended by others at once, and then the target may be dropped while this is not over.
+    // Another thread may end a bio that is kept at once, and then the target may be dropped while this is not
+    // over.
     let _ending = Ending::begin();
-    // SAFETY: The bio has been through `map`; nobody else has it now. The target has its devices until `dtr`. `status` is
-    // valid for the call.
+    // SAFETY: The bio has been through `map`, and nothing else uses it now. The target has its devices until
+    // `dtr`. `status` is valid for the call.
     let (bio, error) = unsafe { (Bio::<T::PerBio>::again(bio), bindings::wb_status_to_errno(*status)) };
     // SAFETY: Between `ctr` and `dtr`.
     match unsafe { target::<T>(ti) }.end_io(bio, kernel::error::to_result(error)) {
@@ -279,21 +282,22 @@ unsafe extern "C" fn message<T: Target>(
     };
     match question {
         Ok(None) => 0,
-        // SAFETY: Device-mapper passes a buffer of `max` bytes. The words may lie in it: nobody has them any more.
+        // SAFETY: Device-mapper passes a buffer of `max` bytes. The words of the message may lie in it, but
+        // nothing refers to them any more.
         Ok(Some(question)) => unsafe { write_text(result, max, |out| target.answer(question, out)) },
         Err(e) => e.to_errno(),
     }
 }
 
-/// Lets `write` write a text into the buffer, and a NUL behind it. Answers with 1: there is one.
+/// Lets `write` write a text into the buffer, and a NUL behind it. Returns 1: there is an answer.
 ///
 /// # Safety
-/// Nobody else has the `max` bytes at `result`.
+/// Nothing else uses the `max` bytes at `result`.
 unsafe fn write_text(result: *mut c_char, max: c_uint, write: impl FnOnce(&mut Writer<'_>)) -> c_int {
     if max == 0 {
         return 1;
     }
-    // SAFETY: By this function's contract; all of it has some value then.
+    // SAFETY: By this function's contract; all bytes are initialised then.
     let buffer = unsafe {
         result.write_bytes(0, max as usize);
         core::slice::from_raw_parts_mut(result.cast::<u8>(), max as usize)
@@ -320,7 +324,7 @@ unsafe extern "C" fn iterate_devices<T: Target>(
 }
 
 unsafe extern "C" fn io_hints<T: Target>(ti: *mut bindings::dm_target, limits: *mut bindings::queue_limits) {
-    // SAFETY: Between `ctr` and `dtr`. Device-mapper passes limits that nobody else has.
+    // SAFETY: Between `ctr` and `dtr`. Nothing else uses the limits that device-mapper passes.
     unsafe { bindings::wb_target_set_limits(limits, &target::<T>(ti).limits().into()) }
 }
 
@@ -348,8 +352,9 @@ impl<T: Target> Registration<T> {
                 name: T::NAME.as_ptr().cast(),
                 module: module.as_ptr().cast(),
                 version: T::VERSION,
-                // Or io_uring and its like would hand every request to a thread of their own, at a third of the speed.
-                // A table that is read-only would be written to: by a resume, by writeback.
+                // Without NOWAIT, io_uring and its like would hand every request to a thread of their own, at
+                // a third of the speed. Without ALWAYS_WRITEABLE, a read-only table would be written to: by a
+                // resume, by writeback.
                 features: u64::from(bindings::DM_TARGET_NOWAIT | bindings::DM_TARGET_ALWAYS_WRITEABLE),
                 ctr: Some(ctr::<T>),
                 dtr: Some(dtr::<T>),
@@ -375,7 +380,8 @@ impl<T: Target> Registration<T> {
 
 impl<T: Target> Drop for Registration<T> {
     fn drop(&mut self) {
-        // SAFETY: Registered by `new`. No target of this kind exists, for each holds a reference to the module.
+        // SAFETY: Registered by `new`. No target of this kind exists, because each holds a reference to the
+        // module.
         unsafe { bindings::dm_unregister_target(&mut *self.inner) }
     }
 }

@@ -8,13 +8,14 @@ use core::ffi::c_void;
 use core::ptr::NonNull;
 use kernel::prelude::*;
 
-/// The thread that calls this is to run before others that can, or is like them. It is not to be so for long.
+/// With `hurries`, the calling thread runs before other runnable threads; without, it is like them again. It
+/// must not stay so for long.
 pub fn hurry(hurries: bool) {
     // SAFETY: It is for the calling thread, and has no other preconditions.
     unsafe { bindings::wb_thread_hurry(hurries) }
 }
 
-/// Whether the [`Thread`] that asks should return.
+/// Whether the calling [`Thread`] should return.
 pub fn should_stop() -> bool {
     // SAFETY: Called in a thread made by `wb_thread_run` only, as `Work::run` is.
     unsafe { bindings::wb_thread_should_stop() }
@@ -23,7 +24,8 @@ pub fn should_stop() -> bool {
 /// A kernel thread; dropping it stops it and waits for it.
 ///
 /// # Invariants
-/// `work` is from `KBox::into_raw`, and `release` takes it back. Only the thread uses it until `wb_thread_stop` has returned.
+/// `work` is from `KBox::into_raw`, and `release` takes it back. Only the thread uses it until
+/// `wb_thread_stop` has returned.
 pub struct Thread {
     task: NonNull<bindings::task_struct>,
     work: *mut c_void,
@@ -39,24 +41,25 @@ impl Thread {
     /// Starts a thread named `name` that does `work`.
     ///
     /// # Errors
-    /// Whatever the kernel says, `ENOMEM` mostly.
+    /// The error of the kernel, mostly `ENOMEM`.
     pub fn run<W: Work + 'static>(work: KBox<W>, name: &CStr) -> Result<Self> {
         unsafe extern "C" fn main<W: Work>(data: *mut c_void) -> i32 {
-            // SAFETY: By the invariant of `Thread` it is kept alive for as long as the thread is, and nobody else uses it.
+            // SAFETY: By the invariant of `Thread` it is kept alive for as long as the thread is, and nothing
+            // else uses it.
             let work = unsafe { &mut *data.cast::<W>() };
             work.run();
-            // `kthread_stop` needs the thread to be there, so it does not end before it is told to.
+            // `kthread_stop` needs an existing thread, so the thread does not end before it is told to.
             while !should_stop() {
                 sleep_ms(10);
             }
             0
         }
         unsafe fn release<W: Work>(data: *mut c_void) {
-            // SAFETY: The caller gives back what `KBox::into_raw` has said, once.
+            // SAFETY: The caller gives back a pointer of `KBox::into_raw`, once.
             drop(unsafe { KBox::<W>::from_raw(data.cast()) });
         }
         let work = KBox::into_raw(work).cast::<c_void>();
-        // SAFETY: `main` takes what `work` is, and the name is copied.
+        // SAFETY: `main` is made for the type of `work`, and the name is copied.
         let task = unsafe { bindings::wb_thread_run(Some(main::<W>), work, name.as_ptr().cast()) };
         match kernel::error::from_err_ptr(task).and_then(|task| NonNull::new(task).ok_or(ENOMEM)) {
             Ok(task) => Ok(Self { task, work, release: release::<W> }),
@@ -73,8 +76,8 @@ impl Drop for Thread {
     fn drop(&mut self) {
         // SAFETY: The thread does not end before it is told to, so the task is still there.
         unsafe { bindings::wb_thread_stop(self.task.as_ptr()) };
-        // Not by the thread itself: one that is stopped before it has run for the first time never does.
-        // SAFETY: By the invariant; the thread has ended.
+        // The thread itself cannot do this: a thread that is stopped before its first run never runs. SAFETY:
+        // By the invariant; the thread has ended.
         unsafe { (self.release)(self.work) };
     }
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Atomics at which a task of a simulation lets others go first, now and then: each is a moment at which another processor may have
-//! done something. They are sequentially consistent, whatever is asked for; what weaker orders allow is for loom.
+//! Atomics at which a task of a simulation sometimes lets others go first: at each such moment another
+//! processor could have done something. They are sequentially consistent, whatever order is requested. The
+//! effects of weaker orders are for loom.
 
 use super::simulation::may_give_way;
 use core::sync::atomic;
@@ -9,7 +10,7 @@ pub use core::sync::atomic::{fence, Ordering};
 
 macro_rules! atomic {
     ($name:ident, $value:ty) => {
-        /// As the one of the same name in `core`.
+        /// Like the atomic of the same name in `core`.
         #[derive(Debug, Default)]
         pub struct $name(atomic::$name);
 

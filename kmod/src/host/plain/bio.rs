@@ -14,7 +14,7 @@ use std::sync::Mutex;
 /// A place within the data of a bio.
 #[derive(Clone, Copy)]
 pub struct Cursor {
-    /// Where it is in the bio's memory, and how much there is from there on; in bytes.
+    /// Its place in the bio's memory, and the length of the data from there on; in bytes.
     at: usize,
     left: usize,
 }
@@ -24,7 +24,8 @@ impl Cursor {
         Self { at, left }
     }
 
-    /// Moves it `len` bytes on, or to the end. Returns what it has moved over: where that is, and its length.
+    /// Moves the cursor `len` bytes on, or to the end. Returns start and length of the part that it has
+    /// passed.
     fn advance(&mut self, len: usize) -> (usize, usize) {
         let part = (self.at, len.min(self.left));
         self.at += part.1;
@@ -33,29 +34,29 @@ impl Cursor {
     }
 }
 
-/// What a request asks for besides.
+/// Further properties of a request.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Flags {
-    /// A write: it is on stable storage when it ends.
+    /// For a write: the data are on stable storage when the write ends.
     pub fua: bool,
-    /// It must not be waited for room or the like.
+    /// The request must not wait, for room or the like.
     pub nowait: bool,
-    /// Nobody waits for it.
+    /// No task waits for it.
     pub ahead: bool,
-    /// It lies in memory in a way that not each device takes.
+    /// Not every device accepts its layout in memory.
     pub odd: bool,
 }
 
-/// Who is told when a bio has returned or was ended.
+/// The receiver of the end of a bio.
 pub(super) trait Whom<P>: Send + Sync {
-    /// In any context.
+    /// The bio has returned or was ended. In any context.
     fn ended(&self, bio: Bio<P>, result: Result);
 }
 
-/// What a bio is.
+/// The contents of a bio.
 pub(super) struct Parts<P> {
     pub whom: Arc<dyn Whom<P>>,
-    /// What it is a part of.
+    /// The request that it is a part of.
     pub request: Arc<super::dm::Io>,
     pub op: Op,
     pub flags: Flags,
@@ -67,8 +68,8 @@ pub(super) struct Parts<P> {
     pub data: P,
 }
 
-/// A clone that device-mapper made for the target, with the target's own data `P` beside it. Whoever has it must end
-/// it; dropping it ends it with an I/O error.
+/// A clone that device-mapper made for the target, with the target's own data `P` beside it. The owner of a
+/// `Bio` must end it; dropping it ends it with an I/O error.
 // It has its parts until it is ended.
 pub struct Bio<P>(Option<Box<Parts<P>>>);
 
@@ -77,7 +78,7 @@ impl<P> Bio<P> {
         Self(Some(Box::new(parts)))
     }
 
-    /// It has returned from wherever it was sent, if it was.
+    /// Takes a bio that was ended, or has returned from the device that it was sent to.
     pub(super) fn again(mut self) -> Self {
         if let Some(device) = self.parts_mut().sent_to.take() {
             device.traffic().returned();
@@ -93,7 +94,7 @@ impl<P> Bio<P> {
         self.0.as_deref_mut().expect("a bio has its parts")
     }
 
-    /// It ends here.
+    /// Ends the bio, and returns its request.
     pub(super) fn into_request(mut self) -> Arc<super::dm::Io> {
         self.0.take().expect("a bio has its parts").request
     }
@@ -111,7 +112,7 @@ impl<P> Bio<P> {
         &mut self.parts_mut().data
     }
 
-    /// What it asks for.
+    /// Its operation.
     pub fn op(&self) -> Op {
         self.parts().op
     }
@@ -121,17 +122,18 @@ impl<P> Bio<P> {
         self.parts().flags.fua
     }
 
-    /// Whether its submitter does not mind sleeping.
+    /// Whether its submitter may be made to wait.
     pub fn may_wait(&self) -> bool {
         !self.parts().flags.nowait
     }
 
-    /// Whether nobody waits for it: it is read because it may be wanted soon, and its end may be an error for any reason.
+    /// Whether no task waits for it: it is a read-ahead, and its end may be an error for any reason.
     pub fn is_ahead(&self) -> bool {
         self.parts().flags.ahead
     }
 
-    /// Whether a bio that is submitted now, within map, goes to its device as soon as map is over: it always does.
+    /// Whether a bio that is submitted now, within map, goes to its device as soon as map is over: here it
+    /// always does.
     pub fn submits_now(&self) -> bool {
         true
     }
@@ -151,14 +153,14 @@ impl<P> Bio<P> {
         self.parts().iter
     }
 
-    /// Copies what is at the cursor into `to`, and moves the cursor behind it.
+    /// Copies the data at the cursor into `to`, and moves the cursor behind them.
     pub fn read(&self, at: &mut Cursor, to: &mut [u8]) {
         let (from, len) = at.advance(to.len());
         let copied = self.parts().memory.with(from, len, |from| to[..len].copy_from_slice(from));
         assert!(copied.is_some(), "the cursor is of another bio");
     }
 
-    /// Copies `from` to where the cursor is, and moves the cursor behind it.
+    /// Copies `from` to the place of the cursor, and moves the cursor behind it.
     pub fn write(&self, at: &mut Cursor, from: &[u8]) {
         let (to, len) = at.advance(from.len());
         let copied = self.parts().memory.with_mut(to, len, |to| to.copy_from_slice(&from[..len]));
@@ -176,12 +178,13 @@ impl<P> Bio<P> {
         self.parts().memory.with(from, len, |from| crc32c(0, from)).expect("the cursor is of another bio")
     }
 
-    /// Whether `device` takes it as it lies in memory. If not, it would refuse it.
+    /// Whether `device` accepts the bio as it lies in memory. Otherwise the device would refuse it.
     pub fn fits(&self, device: &Device) -> bool {
         !self.parts().flags.odd || device.opened().takes_odd()
     }
 
-    /// Directs it to `sector` of `device`, one of the target's. It still has to be returned to device-mapper as remapped.
+    /// Directs it to `sector` of `device`, which is one of the target's. The bio still has to be returned to
+    /// device-mapper as remapped.
     pub fn remap(&mut self, device: &Device, sector: u64) {
         device.traffic().sent();
         let parts = self.parts_mut();
@@ -195,7 +198,8 @@ impl<P> Bio<P> {
         self.parts_mut().flags.fua = fua;
     }
 
-    /// It has returned, and is what it was when it came, at `sector` of the target and with the data from `start` on.
+    /// Restores a bio that has returned to its state when it came: at `sector` of the target, and with the
+    /// data from `start` on.
     pub fn take_back(&mut self, sector: u64, start: Cursor) {
         let parts = self.parts_mut();
         parts.sector = sector;
@@ -214,7 +218,7 @@ impl<P: Send + 'static> Bio<P> {
     pub(super) fn send(self) {
         let device = self.parts().sent_to.clone().expect("it is remapped");
         if self.parts().flags.odd && !device.takes_odd() {
-            // The block layer does not ask the device.
+            // The block layer refuses the bio without asking the device.
             return self.end(Err(EIO));
         }
         device.push(Box::new(Sent(self)));
@@ -242,7 +246,7 @@ impl<P: Send> Job for Sent<P> {
             Op::Flush => Some(asked.flush()),
             Op::Other => Some(Err(not_supported())),
         };
-        // What it was it has forgotten when it returns.
+        // As in the kernel, a bio that returns has lost its original sector and data.
         parts.sector += (left / SECTOR) as u64;
         parts.iter.advance(left);
         result.unwrap_or(Err(EIO))
@@ -262,7 +266,7 @@ impl<P> BioList<P> {
         Self(VecDeque::new())
     }
 
-    /// Whether there is none.
+    /// Whether the list has no bio.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -277,17 +281,17 @@ impl<P> BioList<P> {
         self.0.push_front(bio);
     }
 
-    /// Takes the first one.
+    /// Takes the first bio.
     pub fn pop(&mut self) -> Option<Bio<P>> {
         self.0.pop_front()
     }
 
-    /// The first one's own data.
+    /// The own data of the first bio.
     pub fn front(&mut self) -> Option<&mut P> {
         self.0.front_mut().map(Bio::data)
     }
 
-    /// Takes all.
+    /// Takes all bios.
     pub fn take(&mut self) -> Self {
         Self(core::mem::take(&mut self.0))
     }
@@ -299,7 +303,8 @@ impl<P> Default for BioList<P> {
     }
 }
 
-/// Bios that devices have returned and that are to be ended later. Any context may put them there; one thread takes them all.
+/// Bios that devices have returned and that are to be ended later. Any context may put a bio there; one
+/// thread takes them all.
 pub struct BioStack<P>(Mutex<VecDeque<Bio<P>>>);
 
 impl<P> BioStack<P> {
@@ -308,12 +313,12 @@ impl<P> BioStack<P> {
         Self(Mutex::new(VecDeque::new()))
     }
 
-    /// Puts a bio on it. In any context.
+    /// Puts a bio on the stack. In any context.
     pub fn push(&self, bio: Bio<P>) {
         locked(&self.0).push_front(bio);
     }
 
-    /// Puts all bios of a list on it that was taken from such a stack. In any context.
+    /// Puts all bios of a list on the stack; the list was taken from such a stack. In any context.
     pub fn push_all(&self, mut list: BioList<P>) {
         let mut bios = locked(&self.0);
         while let Some(bio) = list.0.pop_back() {
@@ -321,7 +326,7 @@ impl<P> BioStack<P> {
         }
     }
 
-    /// Takes all, the latest first.
+    /// Takes all bios, the latest first.
     pub fn take(&self) -> BioList<P> {
         BioList(core::mem::take(&mut *locked(&self.0)))
     }

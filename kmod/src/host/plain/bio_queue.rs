@@ -4,7 +4,7 @@
 
 use super::sync::{locked, Condvar};
 use super::thread::{spawn, JoinHandle};
-use super::{synchronize, Arc, Bio, Ending, Result, EIO};
+use super::{wait_for_io_ends, Arc, Bio, Ending, Result, EIO};
 use super::{QueueKind, Serve};
 use core::ffi::CStr;
 use std::collections::VecDeque;
@@ -16,23 +16,23 @@ struct State<S: Serve> {
     bios: VecDeque<Bio<S::PerBio>>,
     server: Option<Arc<S>>,
     workers: Vec<JoinHandle<()>>,
-    /// Workers that do nothing, and those that have a bio.
+    /// Numbers of workers without a bio, and with one.
     idle: usize,
     busy: usize,
-    /// They are to return.
+    /// The workers are to return.
     ends: bool,
 }
 
-/// What the workers have in common.
+/// The state that the workers share.
 struct Common<S: Serve> {
     state: Mutex<State<S>>,
     /// There is a bio, or the workers are to return.
     more: Condvar,
-    /// There is none, and no worker has one.
+    /// The queue is empty, and no worker has a bio.
     empty: Condvar,
 }
 
-/// A bounded number of workers takes bios in the order in which they came.
+/// A queue of bios. A bounded number of workers takes them in the order in which they came.
 pub struct BioQueue<S: Serve> {
     name: String,
     workers: usize,
@@ -40,7 +40,7 @@ pub struct BioQueue<S: Serve> {
 }
 
 impl<S: Serve> BioQueue<S> {
-    /// An empty queue with so many workers, who do nothing before [`BioQueue::begin`].
+    /// An empty queue with so many workers. They do nothing before [`BioQueue::begin`].
     ///
     /// # Errors
     /// None; the kernel's may have no memory.
@@ -55,17 +55,18 @@ impl<S: Serve> BioQueue<S> {
         }))
     }
 
-    /// From now on the workers do what `server` does with a bio.
+    /// From now on the workers pass each bio to `server`.
     pub fn begin(self: Arc<Self>, server: Arc<S>) -> Service<S> {
         let before = locked(&self.common.state).server.replace(server);
         assert!(before.is_none(), "there is a service");
         Service { queue: self }
     }
 
-    /// Puts a bio at the end of the queue; one that a device has returned, too. In any context. When there is no service, the
-    /// bio ends with an error.
+    /// Puts a bio at the end of the queue, also one that a device has returned. In any context. When there is
+    /// no service, the bio ends with an error.
     pub fn push(&self, bio: Bio<S::PerBio>) {
-        // The bio keeps the volume alive only until it is in the queue; and a service that ends waits for this.
+        // The bio keeps the volume alive only until it is in the queue. A service that ends waits for this
+        // `Ending`.
         let _ending = Ending::begin();
         let mut state = locked(&self.common.state);
         if state.server.is_none() {
@@ -99,7 +100,7 @@ impl<S: Serve> Common<S> {
                     Some(server) => server.serve(bio),
                     None => bio.end(Err(EIO)),
                 }
-                // Before it counts as done, so that it is not the last.
+                // Before the bio counts as done, so that this reference is not the last.
                 drop(server);
                 state = locked(&self.state);
                 state.busy -= 1;
@@ -131,7 +132,8 @@ impl<S: Serve> Drop for BioQueue<S> {
     }
 }
 
-/// While it is there, the workers of a queue serve. Dropping it waits until none does any more, and ends what is left.
+/// While this exists, the workers of a queue serve. Dropping it waits until no worker serves any more, and
+/// ends the bios that are left.
 pub struct Service<S: Serve> {
     queue: Arc<BioQueue<S>>,
 }
@@ -140,8 +142,8 @@ impl<S: Serve> Drop for Service<S> {
     fn drop(&mut self) {
         let common = &self.queue.common;
         let server = locked(&common.state).server.take();
-        // Whoever has not seen that has put his bio into the queue behind this.
-        synchronize();
+        // A push that has not seen the change has put its bio into the queue when this returns.
+        wait_for_io_ends();
         let mut state = locked(&common.state);
         while state.busy != 0 || !state.bios.is_empty() {
             state = common.empty.wait(&common.state, state);

@@ -11,10 +11,10 @@ use std::boxed::Box;
 /// Most bytes of one bio.
 pub const MAX_BYTES: usize = 256 * 4096;
 
-/// Where bios of our own come from: there is always memory for them, here.
+/// The source of bios of our own. Here there is always memory for them.
 pub struct BioSet(());
 
-/// What one of them asks for.
+/// The operation of such a bio.
 enum What {
     Read,
     Write { fua: bool },
@@ -51,7 +51,7 @@ impl<E: EndIo> Job for Own<E> {
         let Self { device, whom, tag, .. } = *self;
         device.traffic().returned();
         whom.end_io(tag, result);
-        // The reference to whom it is for must not be the last one here: see `synchronize`.
+        // The receiver's reference must not be the last one here: see `wait_for_io_ends`.
         assert!(Arc::strong_count(&whom) > 1, "what I/O was for has gone before its end");
         drop(whom);
     }
@@ -95,7 +95,8 @@ impl BioSet {
         device.push(Box::new(own));
     }
 
-    /// Reads `len` bytes at `sector` into `pages` from `offset` on: at most [`MAX_BYTES`], whole sectors. May sleep.
+    /// Reads `len` bytes at `sector` into `pages`, from `offset` on. `len` is at most [`MAX_BYTES`] and whole
+    /// sectors. May sleep.
     pub fn read<E: EndIo + 'static>(
         &self,
         device: &Device,
@@ -106,8 +107,8 @@ impl BioSet {
         self.submit(device, sector, part, What::Read, whom);
     }
 
-    /// Writes `len` bytes at `sector` from `pages` from `offset` on: at most [`MAX_BYTES`], whole sectors. They are read from
-    /// there when the disk is asked. May sleep.
+    /// Writes `len` bytes of `pages`, from `offset` on, to `sector`. `len` is at most [`MAX_BYTES`] and whole
+    /// sectors. The bytes are read from `pages` when the disk is asked. May sleep.
     pub fn write<E: EndIo + 'static>(
         &self,
         device: &Device,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The time, and who waits for it. All that waits for a time does so here, so that tests can let it pass.
+//! The time, and the threads that wait for it. Every wait for a time goes through this module, so that tests
+//! can let time pass.
 
 use super::context::assert_may_sleep;
 use super::machine::machine;
@@ -25,27 +26,28 @@ pub fn now_ms() -> u64 {
     FIRST_MS + START.get_or_init(Instant::now).elapsed().as_millis() as u64 + ahead_ms
 }
 
-/// Lets `ms` milliseconds pass for everybody on this machine: whose time has come by that wakes up.
+/// Lets `ms` milliseconds pass for all threads on this machine. A thread whose time has come by that wakes
+/// up.
 pub fn advance_ms(ms: u64) {
     let machine = machine();
     machine.ahead_ms.fetch_add(ms, Ordering::SeqCst);
-    // After the time, so that whoever is not woken sees it.
+    // After the time, so that a thread that is not woken sees the new time.
     let all: Vec<_> = locked(&machine.waiters).iter().filter_map(Weak::upgrade).collect();
     all.iter().for_each(|waiter| waiter.wake());
 }
 
-/// Sleeps.
+/// Sleeps `ms` milliseconds.
 pub fn sleep_ms(ms: u32) {
     assert_may_sleep();
     Waiter::mine().wait_until(now_ms() + u64::from(ms), || false);
 }
 
-/// A thread, for those who wake it up.
+/// A thread, for those that wake it up.
 #[derive(Default)]
 pub(super) struct Waiter {
     woken: Mutex<bool>,
     wake: Condvar,
-    /// It should return: see [`super::should_stop`].
+    /// The thread should return: see [`super::should_stop`].
     pub(super) stop: AtomicBool,
 }
 
@@ -53,13 +55,13 @@ std::thread_local! {
     static MINE: RefCell<Option<Arc<Waiter>>> = const { RefCell::new(None) };
 }
 
-/// Exchanges the calling thread's own for another one.
+/// Exchanges the calling thread's own waiter for another one.
 pub(super) fn swap_mine(other: &mut Option<Arc<Waiter>>) {
     MINE.with_borrow_mut(|mine| core::mem::swap(mine, other));
 }
 
 impl Waiter {
-    /// Of a thread that is about to be made.
+    /// The waiter of a thread that is about to be made.
     pub(super) fn new() -> Arc<Self> {
         let waiter = Arc::new(Self::default());
         let machine = machine();
@@ -69,25 +71,25 @@ impl Waiter {
         waiter
     }
 
-    /// The calling thread's own.
+    /// The calling thread's own waiter.
     pub(super) fn mine() -> Arc<Self> {
         MINE.with_borrow_mut(|mine| mine.get_or_insert_with(Self::new).clone())
     }
 
-    /// The calling thread's own from now on.
+    /// Makes this the calling thread's own waiter from now on.
     pub(super) fn be_mine(self: Arc<Self>) {
         let before = MINE.replace(Some(self));
         assert!(before.is_none(), "the thread has waited before");
     }
 
-    /// Has the thread look again what it waits for.
+    /// Makes the thread look again at the condition that it waits for.
     pub(super) fn wake(&self) {
         *locked(&self.woken) = true;
         self.wake.notify_one();
     }
 
-    /// Waits until what it waits for `is_over`, or until the time `until_ms`. For the thread itself; whoever brings it about has to
-    /// [wake](Self::wake) it.
+    /// Waits until the condition `is_over`, or until the time `until_ms`. Only the thread itself calls this.
+    /// A thread that makes the condition true has to [wake](Self::wake) this one.
     pub(super) fn wait_until(&self, until_ms: u64, mut is_over: impl FnMut() -> bool) {
         loop {
             if is_over() {

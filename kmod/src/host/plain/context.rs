@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the calling thread may do, as the kernel would have it: who holds a spinlock or ends I/O in an interrupt must not
-//! sleep. Here nothing bad would happen by that, so it is an assertion.
+//! The things that the calling thread may do by the rules of the kernel: a thread that holds a spinlock or
+//! ends I/O in an interrupt must not sleep. Here nothing bad would happen if it did, so it is an assertion.
 
 use super::clock::{swap_mine, Waiter};
 use std::cell::Cell;
@@ -21,7 +21,8 @@ fn sub(from: &'static std::thread::LocalKey<Cell<u32>>) {
     from.set(from.get() - 1);
 }
 
-/// All this of a task of a simulation while another one runs: that is what the thread has.
+/// The context of a task of a simulation while another task runs: the thread has the context of the task that
+/// runs.
 #[derive(Default)]
 pub(super) struct Context {
     spinning: u32,
@@ -31,7 +32,7 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// Exchanges it for the thread's.
+    /// Exchanges the task's context for the thread's.
     pub(super) fn swap(&mut self) {
         self.spinning = SPINNING.replace(self.spinning);
         self.interrupts = INTERRUPTS.replace(self.interrupts);
@@ -40,7 +41,7 @@ impl Context {
     }
 }
 
-/// The thread holds a spinlock while this is there. There is no spinlock that is taken within another one.
+/// The thread holds a spinlock while this exists. No spinlock is taken within another one.
 pub(super) struct Spinning;
 
 impl Spinning {
@@ -59,7 +60,7 @@ impl Drop for Spinning {
     }
 }
 
-/// The thread is an interrupt while this is there.
+/// The thread counts as an interrupt while this exists.
 pub(super) struct Interrupt;
 
 impl Interrupt {
@@ -75,7 +76,7 @@ impl Drop for Interrupt {
     }
 }
 
-/// The thread ends some I/O while this is there.
+/// The thread ends some I/O while this exists.
 pub(super) struct Ends;
 
 impl Ends {
@@ -100,13 +101,13 @@ pub(super) fn assert_may_sleep() {
 
 /// Asserts that the thread may wait for all ends of I/O.
 #[track_caller]
-pub(super) fn assert_may_synchronize() {
+pub(super) fn assert_may_wait_for_io_ends() {
     assert_may_sleep();
     assert!(ENDINGS.get() == 0, "waits for itself");
 }
 
-/// Whether the caller keeps nobody but its own thread waiting when it takes long: not in an interrupt, which is what a device's
-/// worker is while it tells of the end of I/O.
+/// Whether only the calling thread waits when the caller takes long, as it does outside interrupts. Here a
+/// device's worker counts as an interrupt while it reports the end of I/O.
 pub fn may_take_long() -> bool {
     INTERRUPTS.get() == 0
 }

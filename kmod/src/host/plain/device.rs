@@ -17,14 +17,14 @@ use std::ffi::CString;
 use std::sync::Mutex;
 use std::vec::Vec;
 
-/// So many requests the disk is asked at the same time; others wait for their turn.
+/// So many requests are at the disk at the same time; others wait for their turn.
 const WORKERS: usize = 8;
 
-/// Some I/O.
+/// An I/O for a device.
 pub(super) trait Job: Send {
     /// Does it. May sleep.
     fn run(&mut self, asked: &Asked<'_>) -> Result;
-    /// It has returned: in an interrupt.
+    /// The I/O has returned. Called as in an interrupt.
     fn end(self: Box<Self>, result: Result);
 }
 
@@ -32,7 +32,7 @@ pub(super) trait Job: Send {
 pub(super) struct Asked<'a>(&'a dyn Disk);
 
 impl Asked<'_> {
-    /// What the block layer looks at before it asks a disk.
+    /// The checks of the block layer before it asks a disk.
     fn check(&self, sector: u64, bytes: usize) -> Result {
         let shape = self.0.shape();
         let sectors = (bytes / SECTOR) as u64;
@@ -61,16 +61,17 @@ impl Asked<'_> {
     }
 }
 
-/// What waits for the workers.
+/// The jobs that wait for the workers.
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Box<dyn Job>>,
-    /// Workers that do nothing.
+    /// Number of workers without a job.
     idle: usize,
     workers: Vec<JoinHandle<()>>,
-    /// They are to return.
+    /// The workers are to return.
     ends: bool,
-    /// Jobs that have come and not returned, since when there have been any, and for how many milliseconds there were before.
+    /// The number of jobs that have come and not returned, since when there have been any, and for how many
+    /// milliseconds there were before that.
     under_way: usize,
     since_ms: u64,
     busy_ms: u64,
@@ -92,7 +93,7 @@ impl Opened {
         &self.traffic
     }
 
-    /// Whether it takes what is [odd](super::Request::odd).
+    /// Whether it accepts [odd](super::Request::odd) requests.
     pub(super) fn takes_odd(&self) -> bool {
         self.number == 0
     }
@@ -167,7 +168,8 @@ impl Device {
         &self.0
     }
 
-    /// What was sent to it by way of this, and what has returned: [`super::Bio::remap`] and [`super::BioSet`] count.
+    /// The bios sent to the device through this value, and those that have returned: [`super::Bio::remap`]
+    /// and [`super::BioSet`] count them.
     pub fn traffic(&self) -> &Traffic {
         self.0.traffic()
     }
@@ -177,7 +179,7 @@ impl Device {
         self.shape().sectors
     }
 
-    /// What decides whether it can be used.
+    /// The properties that decide whether the device can be used.
     pub fn shape(&self) -> Shape {
         self.0.disk.shape()
     }
@@ -196,16 +198,16 @@ impl Device {
     pub fn busy_ms(&self) -> u32 {
         let queue = locked(&self.0.queue);
         let now = if queue.under_way == 0 { 0 } else { now_ms().saturating_sub(queue.since_ms) };
-        // As the kernel's, it begins anew some day.
+        // Like the kernel's number, it overflows some day and begins anew.
         (queue.busy_ms + now) as u32
     }
 
-    /// `0:NUMBER`, by which entry of the table's disks it is.
+    /// `0:NUMBER`, where `NUMBER` is the place among the table's disks.
     pub fn name(&self) -> &CStr {
         &self.0.name
     }
 
-    /// What tells the disk from all others that are open.
+    /// A number that no other open disk has.
     pub fn id(&self) -> usize {
         Arc::as_ptr(&self.0.disk).cast::<()>() as usize
     }

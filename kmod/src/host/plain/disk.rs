@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What a device consists of: a file, or memory; tests have others.
+//! The storage of a device: a file, or memory. Tests have others.
 
 use super::sync::locked;
 use super::{Result, EIO};
@@ -12,31 +12,31 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::vec::Vec;
 
-/// A disk. It is asked by several threads at the same time, and may let them wait as long as it likes. Whole logical blocks
-/// within its size are all that it is asked for.
+/// A disk. Several threads ask it at the same time, and it may let them wait as long as it likes. It is asked
+/// only for whole logical blocks within its size.
 pub trait Disk: Send + Sync + 'static {
-    /// What decides whether it can be used. Its size does not change.
+    /// The properties that decide whether the disk can be used. The size of a disk does not change.
     fn shape(&self) -> Shape;
     /// The limits of a device over this one alone.
     fn limits(&self) -> Limits;
     /// Reads from `sector` on.
     ///
     /// # Errors
-    /// Those of the disk; what `to` is then may be anything.
+    /// Those of the disk; `to` may hold anything then.
     fn read(&self, sector: u64, to: &mut [u8]) -> Result;
     /// Writes from `sector` on, with `fua` to stable storage.
     ///
     /// # Errors
     /// Those of the disk; any of the sectors may be old, new, or damaged then.
     fn write(&self, sector: u64, from: &[u8], fua: bool) -> Result;
-    /// Brings what was written before to stable storage.
+    /// Brings all data that were written before to stable storage.
     ///
     /// # Errors
-    /// Those of the disk; what was written before may be forgotten then.
+    /// Those of the disk; data written before may be lost then.
     fn flush(&self) -> Result;
 }
 
-/// What a disk of 512-byte blocks is like that has nothing special.
+/// The limits of a disk of 512-byte blocks without special properties.
 fn plain_limits() -> Limits {
     let most = u32::MAX >> 9;
     Limits {
@@ -53,22 +53,22 @@ fn plain_shape(sectors: u64) -> Shape {
     Shape { sectors, logical_block: SECTOR as u32, zoned: false, read_only: false }
 }
 
-/// A disk in memory, zero at first. What is written is on stable storage at once.
+/// A disk in memory, zero at first. Data are on stable storage as soon as they are written.
 pub struct MemoryDisk(Mutex<Vec<u8>>);
 
 impl MemoryDisk {
-    /// One of `sectors` sectors.
+    /// A disk of `sectors` sectors.
     pub fn new(sectors: usize) -> Self {
         Self(Mutex::new(std::vec![0; sectors * SECTOR]))
     }
 
-    /// One with these bytes, whole sectors.
+    /// A disk with these bytes, whole sectors.
     pub fn with(bytes: Vec<u8>) -> Self {
         assert!(bytes.len() % SECTOR == 0, "a disk has whole sectors");
         Self(Mutex::new(bytes))
     }
 
-    /// A copy of what is on it.
+    /// A copy of its contents.
     pub fn bytes(&self) -> Vec<u8> {
         locked(&self.0).clone()
     }
@@ -105,7 +105,7 @@ impl Disk for MemoryDisk {
     }
 }
 
-/// A disk that is a file, or a block device.
+/// A disk that is a file or a block device.
 pub struct FileDisk {
     file: File,
     sectors: u64,
@@ -126,7 +126,7 @@ impl FileDisk {
     /// When its size cannot be had.
     pub fn new(file: File) -> std::io::Result<Self> {
         use std::io::Seek;
-        // A block device has no other size.
+        // Only seeking also finds the size of a block device.
         let bytes = (&file).seek(std::io::SeekFrom::End(0))?;
         Ok(Self { file, sectors: bytes / SECTOR as u64 })
     }

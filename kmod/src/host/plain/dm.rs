@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What device-mapper itself does: from requests to bios and back, and the life of a device with one target.
+//! Device-mapper's own part: from requests to bios and back, and the life of a device with one target.
 
 use super::bio::{Cursor, Flags, Parts, Whom};
 use super::clock::sleep_ms;
@@ -20,13 +20,13 @@ use std::string::{String, ToString};
 use std::sync::Mutex;
 use std::vec::Vec;
 
-/// What somebody asks a device for.
+/// A request to a device.
 #[derive(Debug, Clone)]
 pub struct Request {
     op: Op,
     sector: u64,
     sectors: u64,
-    /// What is written.
+    /// The data to write.
     data: Vec<u8>,
     preflush: bool,
     flags: Flags,
@@ -48,12 +48,12 @@ impl Request {
         Self::new(Op::Write, sector, (data.len() / SECTOR) as u64, data.into())
     }
 
-    /// Makes all durable that was written and has ended before.
+    /// Makes all data durable whose writes have ended before.
     pub fn flush() -> Self {
         Self::new(Op::Flush, 0, 0, Vec::new())
     }
 
-    /// Something that no target does.
+    /// An operation that no target supports.
     pub fn other(sector: u64, sectors: u64) -> Self {
         Self::new(Op::Other, sector, sectors, Vec::new())
     }
@@ -70,31 +70,32 @@ impl Request {
         self
     }
 
-    /// One that ends with `EAGAIN` rather than wait.
+    /// A request that ends with `EAGAIN` rather than wait.
     pub fn nowait(mut self) -> Self {
         self.flags.nowait = true;
         self
     }
 
-    /// A read that nobody waits for: its end may be an error for any reason.
+    /// A read that no task waits for: its end may be an error for any reason.
     pub fn ahead(mut self) -> Self {
         self.flags.ahead = true;
         self
     }
 
-    /// One that lies in memory in a way that only the first disk of the table takes.
+    /// A request whose layout in memory only the first disk of the table accepts.
     pub fn odd(mut self) -> Self {
         self.flags.odd = true;
         self
     }
 }
 
-/// Who is told of the end of a request, with what was read. In any context: it must not sleep, nor submit anything.
+/// Is called at the end of a request, with the data that were read. In any context: it must not sleep, nor
+/// submit anything.
 type Done = std::boxed::Box<dyn FnOnce(Result<Vec<u8>>) + Send>;
 
 /// A request under way: it ends with the last of its bios.
 pub(super) struct Io {
-    /// Bios that have not ended, and one more while there may be others.
+    /// Bios that have not ended, and one more while further bios may be made.
     pieces: AtomicUsize,
     error: Mutex<Option<Error>>,
     memory: Pages,
@@ -103,7 +104,7 @@ pub(super) struct Io {
 }
 
 impl Io {
-    /// One of its bios has ended, or it is known how many there are.
+    /// One of its bios has ended, or the number of its bios is known.
     fn ended(&self, result: Result) {
         if let Err(e) = result {
             *locked(&self.error) = Some(e);
@@ -121,18 +122,18 @@ impl Io {
     }
 }
 
-/// Where the end of a request is left.
+/// The place for the end of a request.
 #[derive(Default)]
 struct End {
     result: Mutex<Option<Result<Vec<u8>>>>,
     is_there: Condvar,
 }
 
-/// The end of a request, for whoever waits for it.
+/// The end of a request, for a task that waits for it.
 pub struct Ticket(Arc<End>);
 
 impl Ticket {
-    /// Waits for it: what was read.
+    /// Waits for the end, and returns the data that were read.
     ///
     /// # Errors
     /// That of the request.
@@ -147,20 +148,20 @@ impl Ticket {
         }
     }
 
-    /// Whether it is there.
+    /// Whether the request has ended.
     pub fn is_over(&self) -> bool {
         locked(&self.0.result).is_some()
     }
 }
 
-/// What is under way.
+/// The requests and calls that are under way.
 #[derive(Default)]
 struct Traffic {
     /// Requests that have been let in and have not ended.
     requests: u64,
     /// Messages and the like.
     calls: u64,
-    /// Nothing is let in: it waits here.
+    /// Nothing is let in: requests wait in `held`.
     is_held: bool,
     held: VecDeque<(Request, Done)>,
 }
@@ -171,14 +172,14 @@ struct Inner<T: Target> {
     traffic: Mutex<Traffic>,
     /// Nothing of one kind is under way any more.
     over: Condvar,
-    /// Held while it is suspended or resumed.
+    /// Locked while the device is suspended or resumed.
     is_suspended: Mutex<bool>,
     events: Arc<AtomicU64>,
 }
 
 impl<T: Target> Whom<T::PerBio> for Inner<T> {
     fn ended(&self, bio: Bio<T::PerBio>, result: Result) {
-        // A bio that is kept may be ended by others at once.
+        // Another thread may end a bio that is kept at once.
         let _ending = Ending::begin();
         let result = result.map_err(Error::as_status);
         match self.target.end_io(bio.again(), result) {
@@ -225,7 +226,7 @@ impl<T: Target> Inner<T> {
             if let Err(e) = result {
                 return done(Err(e));
             }
-            // Nothing may be submitted where a flush ends.
+            // Nothing may be submitted in the context in which a flush ends.
             let thread = spawn("dm_work", move || this.map(request, done));
             assert!(thread.is_ok(), "no thread for a request");
         });
@@ -241,7 +242,7 @@ impl<T: Target> Inner<T> {
         }
     }
 
-    /// Has the target take a request, in as many bios as it likes.
+    /// Passes a request to the target, in as many bios as the target likes.
     fn map(self: &Arc<Self>, request: Request, done: Done) {
         let Request { op, sector, sectors, data, flags, .. } = request;
         let bytes = sectors as usize * SECTOR;
@@ -285,7 +286,7 @@ impl<T: Target> Inner<T> {
         io.ended(Ok(()));
     }
 
-    /// Something that a suspend waits for, as for bios.
+    /// A call that a suspend waits for, as it does for bios.
     fn call<R>(&self, f: impl FnOnce(&T) -> R) -> R {
         locked(&self.traffic).calls += 1;
         let result = f(&self.target);
@@ -299,16 +300,16 @@ fn words(line: &str) -> Result<Vec<CString>> {
     line.split_whitespace().map(|word| CString::new(word).map_err(|_| EINVAL)).collect()
 }
 
-/// A device with one target. It is suspended at first; what comes is held until [`Mapped::resume`].
+/// A device with one target. It is suspended at first; requests are held until [`Mapped::resume`].
 ///
-/// Dropping it is removing it by force: nothing is flushed, and requests that the target keeps end with an error. It waits for those
-/// that are at a disk.
-// There is an inner one until it is dropped.
+/// Dropping it removes it by force: nothing is flushed, and requests that the target keeps end with an error.
+/// The drop waits for requests that are at a disk.
+// The inner value exists until this is dropped.
 pub struct Mapped<T: Target>(Option<Arc<Inner<T>>>);
 
 impl<T: Target> Mapped<T> {
-    /// Makes a device as large as the first of `disks`, from what stands behind `0 SECTORS NAME` in a table line. Paths in that are
-    /// names of `disks`.
+    /// Makes a device as large as the first of `disks`, from the rest of a table line behind `0 SECTORS
+    /// NAME`. Paths in it are names of `disks`.
     ///
     /// # Errors
     /// Why the target refuses it: for people, and as an error number.
@@ -333,7 +334,7 @@ impl<T: Target> Mapped<T> {
             is_suspended,
             events,
         })));
-        // As `device_area_is_invalid` has it.
+        // As `device_area_is_invalid` does it.
         if mapped.target().devices().iter().any(|(device, sectors)| *sectors > device.sectors()) {
             return Err(refuse("An underlying device is too small", EINVAL));
         }
@@ -354,7 +355,7 @@ impl<T: Target> Mapped<T> {
         self.inner().sectors
     }
 
-    /// The limits that it shows.
+    /// The limits of the target.
     pub fn limits(&self) -> Limits {
         self.target().limits()
     }
@@ -375,12 +376,13 @@ impl<T: Target> Mapped<T> {
         ticket
     }
 
-    /// Submits a request. `done` is called with what was read when it ends, in any context: it must not sleep, nor submit anything.
+    /// Submits a request. `done` is called at its end with the data that were read, in any context: it must
+    /// not sleep, nor submit anything.
     pub fn submit_with(&self, request: Request, done: impl FnOnce(Result<Vec<u8>>) + Send + 'static) {
         self.inner().submit(request, std::boxed::Box::new(done));
     }
 
-    /// Reads `sectors` sectors from `sector` on, and waits for that.
+    /// Reads `sectors` sectors from `sector` on, and waits for the end.
     ///
     /// # Errors
     /// Those of the target.
@@ -388,7 +390,7 @@ impl<T: Target> Mapped<T> {
         self.submit(Request::read(sector, sectors)).wait()
     }
 
-    /// Writes `data`, whole sectors, from `sector` on, and waits for that.
+    /// Writes `data`, whole sectors, from `sector` on, and waits for the end.
     ///
     /// # Errors
     /// Those of the target.
@@ -396,7 +398,7 @@ impl<T: Target> Mapped<T> {
         self.submit(Request::write(sector, data)).wait().map(|_| ())
     }
 
-    /// Makes durable all that was written before, and waits for that.
+    /// Makes all data durable that were written before, and waits for the end.
     ///
     /// # Errors
     /// Those of the target.
@@ -404,7 +406,7 @@ impl<T: Target> Mapped<T> {
         self.submit(Request::flush()).wait().map(|_| ())
     }
 
-    /// Lets requests in; those that were held are first. Does nothing if they are let in already.
+    /// Lets requests in; those that were held come first. Does nothing if requests are let in already.
     pub fn resume(&self) {
         let inner = self.inner();
         let mut is_suspended = locked(&inner.is_suspended);
@@ -421,8 +423,8 @@ impl<T: Target> Mapped<T> {
         held.into_iter().for_each(|(request, done)| inner.start(request, done));
     }
 
-    /// Holds what comes from now on, and waits until nothing is under way any more: neither requests nor messages. Does nothing if
-    /// it is suspended already.
+    /// Holds all requests from now on, and waits until nothing is under way any more: neither requests nor
+    /// messages. Does nothing if it is suspended already.
     pub fn suspend(&self) {
         let inner = self.inner();
         let mut is_suspended = locked(&inner.is_suspended);
@@ -439,7 +441,7 @@ impl<T: Target> Mapped<T> {
         inner.target.suspended();
     }
 
-    /// Sends a message: words. Says what the target answers, if that was a question.
+    /// Sends a message: words. Returns the target's answer, if the message was a question.
     ///
     /// # Errors
     /// Those of the target.
@@ -455,7 +457,7 @@ impl<T: Target> Mapped<T> {
         })
     }
 
-    /// The status line, behind `0 SECTORS NAME`.
+    /// The status line, without `0 SECTORS NAME`.
     pub fn status(&self, kind: StatusKind) -> String {
         self.inner().call(|target| {
             let mut text = String::new();
@@ -469,8 +471,8 @@ impl<T: Target> Mapped<T> {
         self.suspend();
     }
 
-    /// The machine crashes, as far as this can be played: what reaches the disks from now on is up to the disks, which a test
-    /// has cut off before.
+    /// The machine crashes, as far as this can be played. Writes that reach the disks from now on are up to
+    /// the disks, which a test has cut off before.
     pub fn kill(self) {}
 }
 
@@ -480,7 +482,7 @@ impl<T: Target> Drop for Mapped<T> {
         let held = core::mem::take(&mut locked(&inner.traffic).held);
         held.into_iter().for_each(|(_, done)| done(Err(EIO)));
         loop {
-            // Each time, for a bio that has returned meanwhile may have been kept.
+            // Repeated each time, because a bio that has returned meanwhile may have been kept.
             inner.target.stop();
             let traffic = locked(&inner.traffic);
             if traffic.requests == 0 {
@@ -488,7 +490,8 @@ impl<T: Target> Drop for Mapped<T> {
             }
             drop(inner.over.wait_ms(&inner.traffic, traffic, 10));
         }
-        // Who has ended the last bio may have a hold for a moment longer; the target must go here, and not there.
+        // The thread that has ended the last bio may hold a reference for a moment longer. The target must be
+        // dropped here, and not there.
         while let Err(shared) = Arc::try_unwrap(inner) {
             inner = shared;
             sleep_ms(1);

@@ -9,7 +9,7 @@ use core::fmt;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Error(i32);
 
-/// What may fail.
+/// A result with one of these errors.
 pub type Result<T = (), E = Error> = core::result::Result<T, E>;
 
 /// Try again.
@@ -28,7 +28,7 @@ pub const ENODEV: Error = Error(-19);
 pub const ENOMEM: Error = Error(-12);
 /// It cannot be written.
 pub const EROFS: Error = Error(-30);
-/// A signal came; the system call begins again if nobody handles it.
+/// A signal came; the system call begins again if the task does not handle the signal.
 pub const ERESTARTNOHAND: Error = Error(-514);
 
 impl Error {
@@ -46,7 +46,8 @@ impl Error {
         self.0
     }
 
-    /// What is left of it when a bio has carried it: a `blk_status_t` knows these only (`blk_errors` in block/blk-core.c).
+    /// The error that is left when a bio has carried it: a `blk_status_t` knows only these (`blk_errors` in
+    /// block/blk-core.c).
     pub(super) fn as_status(self) -> Self {
         match -self.0 {
             11 | 12 | 16 | 19 | 22 | 28 | 52 | 61 | 62 | 67 | 75 | 78 | 84 | 95 | 109 | 110 | 121 => self,
@@ -78,7 +79,7 @@ pub fn not_supported() -> Error {
     Error(-95)
 }
 
-/// What is on the device is damaged.
+/// The data on the device are damaged.
 pub fn damaged() -> Error {
     Error(-117)
 }

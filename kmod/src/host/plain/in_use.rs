@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What only one volume of this machine may have at a time.
+//! Keys: resources that only one volume of this machine may have at a time.
 
 use super::clock::sleep_ms;
 use super::machine::machine;
@@ -15,7 +15,7 @@ impl InUse {
     /// Takes the key.
     ///
     /// # Errors
-    /// `EBUSY` when somebody has it.
+    /// `EBUSY` when another volume has it.
     pub fn new(key: Key) -> Result<Self> {
         let machine = machine();
         let mut keys = locked(&machine.in_use);
@@ -26,7 +26,7 @@ impl InUse {
         Ok(Self(key))
     }
 
-    /// Takes the key as soon as nobody else has it.
+    /// Waits until no other volume has the key, and takes it.
     ///
     /// # Errors
     /// None; the kernel's has `ERESTARTNOHAND` after a signal.

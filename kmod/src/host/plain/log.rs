@@ -10,7 +10,7 @@ use std::string::{String, ToString};
 use std::sync::OnceLock;
 use std::vec::Vec;
 
-/// How much a line of the log matters.
+/// The severity of a line of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     /// Something has failed.
@@ -19,7 +19,7 @@ pub enum Level {
     Info,
 }
 
-/// So many lines are kept; the oldest are dropped when there are more.
+/// So many lines are kept; beyond that the oldest are dropped.
 const MOST: usize = 10_000;
 
 /// Logs a line; to the standard error output, too, if the environment has `WRITEBOOST_LOG`.
@@ -27,7 +27,7 @@ pub fn log(level: Level, line: Arguments<'_>) {
     static IS_SHOWN: OnceLock<bool> = OnceLock::new();
     let line = line.to_string();
     if *IS_SHOWN.get_or_init(|| std::env::var_os("WRITEBOOST_LOG").is_some()) {
-        // A test's output may be kept from being seen; this is not.
+        // A test's captured output may not be shown; this is.
         let _ = std::writeln!(std::io::stderr(), "{level:?}: {line}");
     }
     let machine = machine();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What there is one of in a machine: its clock, its log, who hibernates with it, which disks are taken. A process is one machine;
-//! each simulation has one of its own.
+//! The parts that a machine has one of: its clock, its log, the sleepers told of hibernation, the disks in
+//! use. A process is one machine; each simulation has one of its own.
 
 use super::clock::Waiter;
 use super::sync::{Condvar, Phases};
@@ -12,7 +12,7 @@ use std::string::String;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::vec::Vec;
 
-/// Those who are told of hibernation.
+/// The sleepers that are told of hibernation.
 #[derive(Default)]
 pub(super) struct Sleepers {
     pub(super) all: Vec<Arc<dyn Sleeper>>,
@@ -24,9 +24,9 @@ pub(super) struct Sleepers {
 pub(super) struct Machine {
     /// Milliseconds that have passed by [`super::advance_ms`].
     pub(super) ahead_ms: AtomicU64,
-    /// All threads that have ever waited and are there still.
+    /// All threads that have ever waited and still exist.
     pub(super) waiters: Mutex<Vec<Weak<Waiter>>>,
-    /// What only one volume may have at a time.
+    /// The keys that only one volume may have at a time.
     pub(super) in_use: Mutex<Vec<Key>>,
     /// So many pieces of memory are left: see [`super::limit_memory`].
     pub(super) memory: Mutex<Option<u64>>,
@@ -37,7 +37,7 @@ pub(super) struct Machine {
     pub(super) phases: Mutex<Phases>,
     /// None of one phase is under way any more.
     pub(super) phase_over: Condvar,
-    /// Held by who waits for that.
+    /// Locked by the thread that waits for the end of a phase.
     pub(super) synchronizes: Mutex<()>,
 }
 
@@ -55,7 +55,7 @@ pub(super) fn machine() -> Arc<Machine> {
     })
 }
 
-/// The calling thread runs on a machine of its own while this is there.
+/// The calling thread runs on a machine of its own while this exists.
 pub(super) struct Own(());
 
 impl Own {
@@ -70,7 +70,7 @@ impl Own {
 
 impl Drop for Own {
     fn drop(&mut self) {
-        // Behind the borrow: what goes with the machine may look for it.
+        // After the borrow has ended: values dropped with the machine may look for it.
         let machine = SIMULATED.with_borrow_mut(Option::take);
         drop(machine);
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Memory: tables, what is shared, counters, and the pages that I/O goes on with.
+//! Memory: tables, shared values, counters, and the pages that I/O uses.
 
 use super::machine::machine;
 use super::simulation;
@@ -18,8 +18,8 @@ use std::vec::Vec;
 
 pub use std::sync::Arc;
 
-/// From now on there is memory for so many pieces, or, as at first, for as many as anybody wants. For what the target asks the host
-/// for: what the host itself needs there is always.
+/// From now on there is memory for so many pieces; `None`, as at first, is without limit. The limit is for
+/// memory that the target asks the host for; the host itself always gets the memory that it needs.
 pub fn limit_memory(pieces: Option<u64>) {
     *locked(&machine().memory) = pieces;
 }
@@ -45,11 +45,11 @@ pub fn arc<T>(value: T) -> Result<Arc<T>> {
     Ok(Arc::new(value))
 }
 
-/// A value in a place of its own.
+/// A value with an allocation of its own.
 #[derive(Debug)]
 pub struct Box<T>(std::boxed::Box<T>);
 
-/// Puts `value` into a place of its own.
+/// Moves `value` into an allocation of its own.
 ///
 /// # Errors
 /// `ENOMEM`.
@@ -58,7 +58,7 @@ pub fn boxed<T>(value: T) -> Result<Box<T>> {
     Ok(Box(std::boxed::Box::new(value)))
 }
 
-/// The value, out of its place.
+/// Moves the value out of its allocation.
 pub fn unboxed<T>(place: Box<T>) -> T {
     *place.0
 }
@@ -187,7 +187,7 @@ impl<T> Table<T> {
     /// As [`Table::new`], for elements that may fail to be made.
     ///
     /// # Errors
-    /// What `f` says, or `ENOMEM`.
+    /// The error of `f`, or `ENOMEM`.
     pub fn try_new(len: usize, mut f: impl FnMut(usize) -> Result<T>) -> Result<Self> {
         let mut v = std::vec::Vec::new();
         take_memory()?;
@@ -260,14 +260,15 @@ impl Counters {
         }
     }
 
-    /// What was added to counter `i` so far: all that the caller can know of, and perhaps more. Never less than what anybody was
-    /// told before, and 0 if there is no such counter.
+    /// The sum that was added to counter `i` so far: at least every addition that the caller can know of. It
+    /// is never less than any sum that was returned before, and 0 if there is no such counter.
     pub fn sum(&self, i: u32) -> u64 {
         self.0.get(i as usize).map_or(0, |counter| counter.load(atomic::Ordering::Relaxed))
     }
 }
 
-/// Would let the processor fetch what is at `t` while it does other things. Not here: nothing depends on it.
+/// In the kernel this tells the processor to fetch the value in the background. Here it does nothing: nothing
+/// depends on it.
 pub fn prefetch<T>(_: &T) {}
 
 /// Fills `data` with random bytes.
@@ -276,7 +277,7 @@ pub fn random(data: &mut [u8]) {
         let word = if simulation::is_on() {
             simulation::random()
         } else {
-            // What keeps the standard library's hash tables from being attacked.
+            // The random state that protects the standard library's hash tables from attacks.
             RandomState::new().build_hasher().finish()
         };
         let word = word.to_le_bytes();
@@ -289,7 +290,7 @@ pub fn crc32c(crc: u32, data: &[u8]) -> u32 {
     ::crc32c::crc32c_append(crc, data)
 }
 
-/// What pages are aligned to, in bytes.
+/// Alignment of pages, in bytes.
 const PAGE: usize = 4096;
 
 /// The memory of [`Pages`].
@@ -300,18 +301,19 @@ const PAGE: usize = 4096;
 struct Memory {
     start: NonNull<u8>,
     layout: Layout,
-    /// Bytes from the start within which all is that was ever lent for writing.
+    /// Bytes from the start; every part that was ever lent for writing lies within them.
     used: AtomicUsize,
-    /// Who is in it.
+    /// The parts that threads use now.
     #[cfg(feature = "races")]
     meetings: std::sync::Mutex<Vec<(usize, usize, bool)>>,
 }
 
-/// Nobody looks who meets whom.
+/// Without the feature no meetings are checked.
 #[cfg(not(feature = "races"))]
 struct Alone;
 
-/// Somebody is in some memory while this is there. Others go first, now and then, when he comes and when he goes.
+/// A thread uses a part of some memory while this exists. Others sometimes go first at its beginning and at
+/// its end.
 #[cfg(feature = "races")]
 struct Meeting<'a>(&'a Memory, (usize, usize, bool));
 
@@ -327,14 +329,15 @@ impl Drop for Meeting<'_> {
 }
 
 std::thread_local! {
-    /// Memory of volumes that are gone, for those to come: a simulation makes thousands, which use little of what they have.
+    /// Memory of dropped volumes, kept for later ones: a simulation makes thousands of volumes, which use
+    /// little of their memory.
     static GONE: RefCell<HashMap<usize, Vec<Memory>>> = RefCell::new(HashMap::new());
 }
 /// Most pieces of memory of one size that are kept.
 const MOST_GONE: usize = 64;
 
 impl Memory {
-    /// Asserts that nobody else is in these bytes, unless all of them only read.
+    /// Asserts that no other thread uses these bytes, unless all of them only read.
     #[cfg(feature = "races")]
     fn meet(&self, offset: usize, len: usize, writes: bool) -> Meeting<'_> {
         let mine = (offset, len, writes);
@@ -373,7 +376,7 @@ impl Memory {
         };
         if let Some(mut memory) = gone {
             let used = core::mem::take(memory.used.get_mut());
-            // SAFETY: It is initialised, and nobody else has it.
+            // SAFETY: It is initialised, and nothing else uses it.
             unsafe { core::slice::from_raw_parts_mut(memory.start.as_ptr(), used) }.fill(0);
             return Ok(memory);
         }
@@ -386,7 +389,8 @@ impl Memory {
     }
 }
 
-// SAFETY: It is only memory; who may touch which part of it is up to the callers of `Pages::with` and `Pages::with_mut`.
+// SAFETY: It is only memory. The callers of `Pages::with` and `Pages::with_mut` see to it that no two threads
+// touch the same part at the same time.
 unsafe impl Send for Memory {}
 // SAFETY: As above.
 unsafe impl Sync for Memory {}
@@ -426,33 +430,36 @@ impl Pages {
 
     /// Lends `len` bytes from `offset` on to `f` for reading. `None` when they are not all in the pages.
     ///
-    /// The callers see to it that nobody writes to these bytes meanwhile: the engine's claims and pins say who may.
+    /// The callers see to it that no thread writes to these bytes meanwhile: the engine's claims and pins
+    /// decide which thread may write.
     pub(crate) fn with<R>(&self, offset: usize, len: usize, f: impl FnOnce(&[u8]) -> R) -> Option<R> {
         if offset > self.len() || len > self.len() - offset {
             return None;
         }
         let _meeting = self.0.meet(offset, len, false);
-        // SAFETY: In range by the check above, and initialised, being zeroed at first. Who reads a block of a buffer has
-        // pinned it, or claimed it and is done writing, so that nobody writes to it. The bytes of a bio are its owner's.
+        // SAFETY: In range by the check above, and initialised, being zeroed at first. A thread that reads a
+        // block of a buffer has pinned it, or has claimed it and finished writing, so that no thread writes
+        // to it. The bytes of a bio are its owner's.
         Some(f(unsafe { core::slice::from_raw_parts(self.0.start.as_ptr().add(offset), len) }))
     }
 
     /// Lends `len` bytes from `offset` on to `f` for writing. `None` when they are not all in the pages.
     ///
-    /// The callers see to it that nobody else touches these bytes meanwhile: the engine's claims say who may.
+    /// The callers see to it that no other thread touches these bytes meanwhile: the engine's claims decide
+    /// which thread may.
     pub(crate) fn with_mut<R>(&self, offset: usize, len: usize, f: impl FnOnce(&mut [u8]) -> R) -> Option<R> {
         if offset > self.len() || len > self.len() - offset {
             return None;
         }
         self.0.used.fetch_max(offset + len, Ordering::Relaxed);
         let _meeting = self.0.meet(offset, len, true);
-        // SAFETY: In range by the check above, and initialised, being zeroed at first. The engine grants each block
-        // of a buffer to one writer at a time, and nobody looks for it there before that writer is done. The bytes of a bio
-        // are its owner's.
+        // SAFETY: In range by the check above, and initialised, being zeroed at first. The engine grants each
+        // block of a buffer to one writer at a time, and no thread reads the block there before that writer
+        // is done. The bytes of a bio are its owner's.
         Some(f(unsafe { core::slice::from_raw_parts_mut(self.0.start.as_ptr().add(offset), len) }))
     }
 
-    /// The same pages once more, for a bio: they stay there until all who have them are done.
+    /// Another reference to the same pages, for a bio: the pages exist until the last reference is dropped.
     pub(super) fn share(&self) -> Self {
         Self(self.0.clone())
     }
@@ -486,7 +493,7 @@ mod tests {
                 });
             }
         });
-        // There is no fourth one.
+        // There is no counter 3.
         counters.add(3, 1);
         assert_eq!([0, 1, 2, 3].map(|i| counters.sum(i)), [3000, 3000, 0, 0]);
     }

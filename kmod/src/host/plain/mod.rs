@@ -2,9 +2,10 @@
 
 //! The host for a process: threads of the standard library, and disks that are files or memory.
 //!
-//! What only the kernel can do is played here: [`Mapped`] is device-mapper's part of a volume, [`advance_ms`] lets time pass, and
-//! [`drowse`] and those behind it hibernate the machine. Where the kernel would fall over, so does this: who sleeps with a
-//! spinlock or in an interrupt panics, and a thread that panics ends the process.
+//! Parts that only the kernel has are played here: [`Mapped`] is device-mapper's part of a volume,
+//! [`advance_ms`] lets time pass, and [`drowse`] and the functions behind it hibernate the machine. This host
+//! fails where the kernel would: a thread that sleeps with a spinlock or in an interrupt panics, and a thread
+//! that panics ends the process.
 
 mod bio;
 mod bio_queue;
@@ -27,8 +28,8 @@ mod sync;
 mod target;
 mod thread;
 
-// Under a model checker the very same code runs on atomics that it watches: `tests/loom.rs`. Others let other tasks of a simulation go
-// first: `tests/races.rs`.
+// Under a model checker the very same code runs on atomics that the checker watches: `tests/loom.rs`. A third
+// kind lets other tasks of a simulation go first: `tests/races.rs`.
 #[cfg(not(any(feature = "loom", feature = "races")))]
 pub use core::sync::atomic;
 #[cfg(feature = "loom")]
@@ -61,6 +62,9 @@ pub use memory::{
 pub use simulation::{pause, simulate, take_us, turns, who_waits};
 pub use sleeper::{drowse, is_hibernating, rest, restored, sleep, stay, wake, Asleep};
 pub(crate) use sync::{mutex, spinlock};
-pub use sync::{synchronize, Ending, Event, Mutex, MutexGuard, SpinLock, SpinLockGuard};
+pub use sync::{wait_for_io_ends, Ending, Event, Mutex, MutexGuard, SpinLock, SpinLockGuard};
 pub use target::{Args, Construction, Events, Mapping, Writer};
 pub use thread::{hurry, should_stop, spawn, JoinHandle, Thread};
+
+/// Whether checks may take time that no product should take.
+pub const LOOKS_FOR_BUGS: bool = true;

@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A simulation: everything that would be a thread is a task, one of them runs at a time, and which one is decided by a seed. So what
-//! happens is the same for the same seed, to the last event.
+//! A simulation: every thread is a task, one of them runs at a time, and a seed decides which one. So the
+//! same seed gives the same course of events, to the last one.
 //!
-//! Time is virtual. It stands still while any task can run, and then goes on to the moment that the first of them waits for. So a
-//! minute of a volume that has nothing to do costs microseconds, and a pause of ten seconds is no reason to leave out what comes behind
-//! it.
+//! Time is virtual. It stands still while any task can run, and then jumps to the earliest moment that a task
+//! waits for. So a minute of a volume that has nothing to do costs microseconds, and a test need not end
+//! before a pause of ten seconds.
 //!
-//! Tasks take turns where a thread of the kernel may be held up by others: when it takes a lock, waits, sleeps, or does I/O. Between two
-//! such places a task is alone, so that the order of single reads and writes of atomics is not explored: that is for the model checkers.
+//! Tasks take turns where a thread of the kernel may be held up by others: when it takes a lock, waits,
+//! sleeps, or does I/O. Between two such places a task is alone, so that the order of single reads and writes
+//! of atomics is not explored: that is for the model checkers.
 //!
 //! # Invariants
-//! - One task runs at a time, in the thread that called [`simulate`]. No borrow of [`SIMULATION`] is there when another one goes on.
-//! - Whoever waits is in exactly one of `ready`, `contended`, and neither with `Task::waits`; a task that runs is in none.
-//! - Someone who waits without an end while nobody can ever wake him is a failure: the simulation panics and says who waits.
+//! - One task runs at a time, in the thread that called [`simulate`]. No borrow of [`SIMULATION`] exists when
+//!   another task goes on.
+//! - A task that does not run is in exactly one of three states: in `ready`, in `contended`, or in neither
+//!   and with `Task::waits`. The task that runs is in none of them.
+//! - A task that waits without a time limit and that no task can ever wake is a failure: the simulation
+//!   panics and lists the tasks that wait.
 
 use super::context::Context;
 use super::machine::Own;
@@ -27,13 +31,14 @@ use std::rc::Rc;
 use std::string::String;
 use std::vec::Vec;
 
-/// Bytes of a task's stack. What is never touched costs nothing.
+/// Bytes of a task's stack. Parts that are never touched cost nothing.
 const STACK: usize = 512 << 10;
-/// The first moment, in microseconds since boot: as of [`super::now_ms`], it is never 0.
+/// The first moment, in microseconds since boot: like the time of [`super::now_ms`] it is never 0.
 const FIRST_US: u64 = 100_000_000;
-/// Who only looks again and again waits for ever as well: this is later than anything ends that does.
+/// A task that only looks again and again waits for ever as well. Every simulation that ends does so before
+/// this moment.
 const LAST_US: u64 = FIRST_US + 12 * 3_600_000_000;
-/// One turn takes so long, in microseconds: who looks at the clock again and again sees it move.
+/// The duration of one turn, in microseconds: a task that looks at the clock again and again sees it move.
 const TURN_US: u64 = 1;
 /// A task that takes a lock lets others go first once in so many times.
 const GIVES_WAY: u64 = 4;
@@ -47,11 +52,11 @@ struct Task {
     /// Where the task gives up its turn; null until it has had one.
     yielder: *const Yielder<(), ()>,
     context: Context,
-    /// It can do nothing before it is woken, or this moment if there is one.
+    /// The task can do nothing before it is woken, or before this moment if there is one.
     waits: Option<Option<u64>>,
-    /// It waits for a lock, and has tried to take it when so many turns of others were over.
+    /// For a task that waits for a lock: the number of turns of others when it last tried to take the lock.
     tried_at: u64,
-    /// Who is high goes first, where that counts.
+    /// The task with the highest rank goes first, if `by_rank`.
     rank: u64,
 }
 
@@ -75,21 +80,23 @@ struct Simulation {
     tasks: Vec<Option<Task>>,
     current: Id,
     ready: Vec<Id>,
-    /// Those that wait for a lock. Nobody says that it is free: they try again when others have had a turn.
+    /// Tasks that wait for a lock. They are not told that it is free: they try again when others have had a
+    /// turn.
     contended: Vec<Id>,
     timers: BTreeSet<(u64, Id)>,
     now_us: u64,
-    /// Turns of those that did not only try to take a lock.
+    /// Number of turns in which a task did more than try to take a lock.
     turns: u64,
     random: Random,
-    /// The highest rank goes first, instead of anybody: some are held up for long then.
+    /// The task with the highest rank goes first, instead of a random one. Some tasks are held up for long
+    /// then.
     by_rank: bool,
     stacks: Vec<DefaultStack>,
 }
 
 std::thread_local! {
     static SIMULATION: RefCell<Option<Simulation>> = const { RefCell::new(None) };
-    /// Of tasks of earlier simulations.
+    /// Stacks of tasks of earlier simulations.
     static STACKS: RefCell<Vec<DefaultStack>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -166,7 +173,7 @@ impl Simulation {
         id
     }
 
-    /// Has a task that waits go on.
+    /// Makes a task ready if it waits.
     fn wake(&mut self, id: Id) {
         if let Some(until) = self.task(id).waits.take() {
             if let Some(until) = until {
@@ -176,7 +183,7 @@ impl Simulation {
         }
     }
 
-    /// Whose turn it is; none if nobody's will ever be.
+    /// The task whose turn it is; none if no task will ever be ready again.
     fn next(&mut self) -> Option<Id> {
         loop {
             while let Some(&(until, id)) = self.timers.first().filter(|(until, _)| *until <= self.now_us) {
@@ -195,7 +202,7 @@ impl Simulation {
                 continue;
             }
             let i = if self.by_rank {
-                // Now and then somebody loses his.
+                // Sometimes a task loses its rank.
                 if self.random.below(32) == 0 {
                     let id = self.ready[self.random.below(self.ready.len())];
                     self.task(id).rank = self.random.next() >> 1;
@@ -208,7 +215,7 @@ impl Simulation {
         }
     }
 
-    /// Everybody who is there, and what for.
+    /// All tasks, and what each waits for.
     fn show(&self) -> String {
         use core::fmt::Write;
         let mut text = String::new();
@@ -231,8 +238,9 @@ fn switch() {
         let id = s.current;
         s.task(id).yielder
     });
-    // SAFETY: The pointer is to what the coroutine of the current task was given when it began, which stays where it is until that
-    // ends; and that is what runs here: there is one task at a time, and only tasks call this.
+    // SAFETY: The pointer is to the yielder that the coroutine of the current task was given when it began.
+    // The yielder stays where it is until that coroutine ends, and the coroutine runs here: there is one task
+    // at a time, and only tasks call this.
     unsafe { (*yielder).suspend(()) };
 }
 
@@ -245,14 +253,14 @@ pub(super) fn give_way() {
     switch();
 }
 
-/// Others may go first, now and then: where a lock is taken.
+/// Others sometimes go first; called where a lock is taken.
 pub(super) fn may_give_way() {
     if is_on() && with(|s| s.random.next() % GIVES_WAY == 0) {
         give_way();
     }
 }
 
-/// Others go first, for the caller has tried to take a lock in vain.
+/// Others go first, because the caller has tried in vain to take a lock.
 pub(super) fn contend() {
     with(|s| {
         let (id, turns) = (s.current, s.turns);
@@ -267,7 +275,7 @@ pub(super) fn current() -> Id {
     with(|s| s.current)
 }
 
-/// Waits until it is woken, or until that moment, if there is one, in microseconds since boot.
+/// Waits until it is woken, or until `until_us`, if there is one, in microseconds since boot.
 pub(super) fn wait(until_us: Option<u64>) {
     with(|s| {
         let id = s.current;
@@ -289,21 +297,23 @@ pub(super) fn spawn(name: &str, f: impl FnOnce() + 'static) {
     with(|s| s.add(name, Box::new(f)));
 }
 
-/// What is left when a simulation ends.
+/// Clears up when a simulation ends.
 struct Ends(Own);
 
 impl Drop for Ends {
     fn drop(&mut self) {
         let simulation = SIMULATION.with_borrow_mut(Option::take);
         if let Some(mut simulation) = simulation {
-            // After a panic tasks are in the middle of something, which can neither go on nor be unwound: others are needed for it.
+            // After a panic, tasks are in the middle of something. They can neither go on nor be unwound,
+            // because both need other tasks.
             simulation.tasks.drain(..).flatten().for_each(core::mem::forget);
             STACKS.with_borrow_mut(|stacks| *stacks = simulation.stacks);
         }
     }
 }
 
-/// Does `f` as the first task of a simulation, whose course `seed` decides, and returns when all tasks have ended.
+/// Runs `f` as the first task of a simulation, whose course `seed` decides, and returns when all tasks have
+/// ended.
 ///
 /// # Panics
 /// If any task does, and when one of them would have to wait for ever.
@@ -327,7 +337,7 @@ pub fn simulate<R: 'static>(seed: u64, f: impl FnOnce() -> R + 'static) -> R {
         let end = coroutine.resume(());
         with(|s| {
             s.task(id).context.swap();
-            // Who tries again in vain has not changed anything.
+            // A task that tries again in vain has not changed anything.
             if s.contended.last() != Some(&id) || tried_at == 0 {
                 s.turns += 1;
             }
@@ -358,7 +368,7 @@ pub fn pause() {
     }
 }
 
-/// Sleeps for a moment: what a disk takes.
+/// Sleeps for the time that a disk takes; only in a simulation.
 pub fn take_us(us: u64) {
     if is_on() {
         wait(Some(now_us() + us));
@@ -372,7 +382,7 @@ pub fn turns() -> u64 {
     with(|s| s.turns)
 }
 
-/// Everybody who is there in a simulation, and what for; for those who find that it takes too long.
+/// All tasks of a simulation, and what each waits for; for tests that find that it takes too long.
 pub fn who_waits() -> String {
     with(|s| s.show())
 }

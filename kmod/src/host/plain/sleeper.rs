@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Hibernation, played by tests. Outside of a simulation there is one machine in a process, so these tests must be alone in theirs.
+//! Hibernation, played by tests. Outside of a simulation a process is one machine, so a test that hibernates
+//! must be the only one in its process.
 
 use super::machine::machine;
 use super::sync::locked;
@@ -11,7 +12,7 @@ use super::{Arc, Result};
 pub struct Asleep(Arc<dyn Sleeper>);
 
 impl Asleep {
-    /// Tells `sleeper` from now on, and at once when the machine is about to hibernate.
+    /// Registers `sleeper`. If the machine is about to hibernate already, it is told at once.
     ///
     /// # Errors
     /// None; the kernel's may have no memory.
@@ -32,7 +33,7 @@ impl Drop for Asleep {
     }
 }
 
-/// The machine is about to hibernate, or this kernel to be replaced by an image.
+/// The machine is about to hibernate, or an image is about to replace this kernel.
 pub fn drowse() {
     let machine = machine();
     let mut sleepers = locked(&machine.sleepers);
@@ -40,8 +41,8 @@ pub fn drowse() {
     sleepers.all.iter().for_each(|s| s.drowse());
 }
 
-/// User space is frozen. The latest first, for it may be on one of those before. When one cannot, the machine has to [`wake`] them
-/// all.
+/// User space is frozen. The latest sleeper comes first, because its devices may be on a volume that was
+/// registered before. If one cannot rest, the machine has to [`wake`] them all.
 pub fn rest() -> bool {
     locked(&machine().sleepers).all.iter().rev().all(|s| s.rest())
 }
@@ -51,7 +52,7 @@ pub fn sleep() -> bool {
     locked(&machine().sleepers).all.iter().rev().all(|s| s.sleep())
 }
 
-/// This is the kernel that was to sleep.
+/// This is the kernel that was told to sleep.
 pub fn stay() {
     locked(&machine().sleepers).all.iter().for_each(|s| s.stay());
 }
@@ -69,7 +70,7 @@ pub fn wake() {
     sleepers.all.iter().for_each(|s| s.wake());
 }
 
-/// Whether it is the calling task that hibernates the machine, and writes its image: nobody does, here.
+/// Whether the calling task hibernates the machine and writes its image. Here no task does.
 pub fn is_hibernating() -> bool {
     false
 }

@@ -3,7 +3,7 @@
 //! Locks, events, and the ends of I/O.
 
 use super::clock::{now_ms, Waiter};
-use super::context::{assert_may_sleep, assert_may_synchronize, Ends, Spinning};
+use super::context::{assert_may_sleep, assert_may_wait_for_io_ends, Ends, Spinning};
 use super::machine::machine;
 use super::simulation;
 use super::Result;
@@ -17,7 +17,8 @@ use std::vec::Vec;
 
 pub use std::sync::MutexGuard;
 
-/// Takes a mutex of the host's own if nobody else has it. Nothing is left half done by those who panic.
+/// Takes a mutex of the host's own if it is free. A poisoned one is taken too: a thread that panics leaves
+/// nothing half done.
 fn try_locked<T>(mutex: &std::sync::Mutex<T>) -> Option<MutexGuard<'_, T>> {
     match mutex.try_lock() {
         Ok(guard) => Some(guard),
@@ -39,11 +40,11 @@ pub(super) fn locked<T>(mutex: &std::sync::Mutex<T>) -> MutexGuard<'_, T> {
     }
 }
 
-/// Who waits for a condition of what a mutex of the host's own protects.
+/// The threads that wait for a condition of the data behind a mutex of the host's own.
 #[derive(Default)]
 pub(super) struct Condvar {
     threads: std::sync::Condvar,
-    /// In a simulation.
+    /// The waiting tasks in a simulation.
     tasks: std::sync::Mutex<Vec<simulation::Id>>,
 }
 
@@ -105,7 +106,7 @@ impl Condvar {
     ) -> MutexGuard<'a, T> {
         let me = simulation::current();
         locked(&self.tasks).push(me);
-        // Nobody else runs before the wait has begun.
+        // No other task runs before the wait has begun.
         drop(guard);
         simulation::wait(until_us);
         locked(&self.tasks).retain(|task| *task != me);
@@ -113,7 +114,7 @@ impl Condvar {
     }
 }
 
-/// A lock that is held for a moment: whoever has it must not sleep, nor take another one.
+/// A lock that is held for a moment: its owner must not sleep, nor take another one.
 pub struct SpinLock<T>(std::sync::Mutex<T>);
 
 impl<T> SpinLock<T> {
@@ -125,11 +126,11 @@ impl<T> SpinLock<T> {
         Ok(Self(std::sync::Mutex::new(value)))
     }
 
-    /// Waits until nobody else has it.
+    /// Waits until the lock is free.
     #[track_caller]
     pub fn lock(&self) -> SpinLockGuard<'_, T> {
         simulation::may_give_way();
-        // First, or who asks twice would wait for himself.
+        // First, so that a thread that locks twice panics instead of waiting for itself.
         let spinning = Spinning::begin();
         SpinLockGuard { guard: locked(&self.0), _spinning: spinning }
     }
@@ -154,7 +155,7 @@ impl<T> DerefMut for SpinLockGuard<'_, T> {
     }
 }
 
-/// A lock that one may sleep with.
+/// A lock whose owner may sleep.
 pub struct Mutex<T>(std::sync::Mutex<T>);
 
 impl<T> Mutex<T> {
@@ -166,7 +167,7 @@ impl<T> Mutex<T> {
         Ok(Self(std::sync::Mutex::new(value)))
     }
 
-    /// Sleeps until nobody else has it.
+    /// Sleeps until the lock is free.
     #[track_caller]
     pub fn lock(&self) -> MutexGuard<'_, T> {
         assert_may_sleep();
@@ -174,7 +175,7 @@ impl<T> Mutex<T> {
         locked(&self.0)
     }
 
-    /// Takes it if nobody else has it.
+    /// Takes it if it is free.
     #[track_caller]
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         assert_may_sleep();
@@ -199,7 +200,7 @@ macro_rules! mutex {
 }
 pub(crate) use mutex;
 
-/// Something that happens again and again, and that several may wait for without missing it.
+/// Something that happens again and again. Several threads may wait for it, and miss nothing.
 pub struct Event {
     count: AtomicI32,
     waiters: std::sync::Mutex<Vec<Arc<Waiter>>>,
@@ -214,19 +215,20 @@ impl Event {
         Ok(Self { count: AtomicI32::new(0), waiters: std::sync::Mutex::new(Vec::new()) })
     }
 
-    /// It happens. In any context.
+    /// Counts one more occurrence and wakes all threads that wait. In any context.
     pub fn notify(&self) {
         self.count.fetch_add(1, Ordering::SeqCst);
-        // Who is not there yet looks at the count afterwards.
+        // A thread that is not in the list yet looks at the count afterwards.
         locked(&self.waiters).iter().for_each(|waiter| waiter.wake());
     }
 
-    /// How often it has happened: look at it first, then at what the event is about, then wait.
+    /// How often the event has happened. A thread reads this count first, then looks at the state that the
+    /// event is about, then waits.
     pub fn count(&self) -> i32 {
         self.count.load(Ordering::SeqCst)
     }
 
-    /// Waits until it has happened since the count was `seen`, at most `timeout_ms` milliseconds.
+    /// Waits until the event has happened since the count was `seen`, at most `timeout_ms` milliseconds.
     ///
     /// # Errors
     /// None; the kernel's has `ERESTARTNOHAND` after a signal, when [`Sleep::Interruptible`].
@@ -246,23 +248,24 @@ impl Event {
     }
 }
 
-/// The ends of I/O that are under way, by the phase in which they have begun: nobody begins in the phase that is over.
+/// The ends of I/O that are under way, by the phase in which they have begun. None begins in the phase that
+/// is over.
 #[derive(Default)]
 pub(super) struct Phases {
     phase: usize,
     under_way: [u64; 2],
 }
 
-/// An end of I/O, while it is under way: see [`synchronize`]. A thread may have several.
+/// An end of I/O, while it is under way: see [`wait_for_io_ends`]. A thread may have several.
 pub struct Ending {
     phase: usize,
     _ends: Ends,
-    /// It is over in the thread in which it began.
+    /// It ends in the thread in which it began.
     context: PhantomData<*mut ()>,
 }
 
 impl Ending {
-    /// It begins. In any context.
+    /// Begins one. In any context.
     pub fn begin() -> Self {
         let machine = machine();
         let mut phases = locked(&machine.phases);
@@ -283,15 +286,16 @@ impl Drop for Ending {
     }
 }
 
-/// Waits until every end of I/O that was under way when it was called is over: those of bios of our own, and whatever has an
+/// Waits until every end of I/O that was under way at the call is over: those of bios of our own, and every
 /// [`Ending`].
 #[track_caller]
-pub fn synchronize() {
-    assert_may_synchronize();
+pub fn wait_for_io_ends() {
+    assert_may_wait_for_io_ends();
     let machine = machine();
     let _one = locked(&machine.synchronizes);
     let mut phases = locked(&machine.phases);
-    // Of the other phase none is under way: whoever was here before has waited for them. So all are in this one.
+    // No end of the other phase is under way: the call before this one has waited for them. So all are in
+    // this phase.
     let old = phases.phase;
     phases.phase = 1 - old;
     while phases.under_way[old] != 0 {
@@ -319,8 +323,8 @@ mod tests {
             is_over.store(true, Ordering::SeqCst);
         });
         has_begun.recv().unwrap();
-        let waits = std::thread::spawn(synchronize);
-        // It may not have begun yet, and then waits for one of these. That is no matter.
+        let waits = std::thread::spawn(wait_for_io_ends);
+        // That thread may not have begun yet, and may then wait for one of these. This does no harm.
         for _ in 0..10 {
             drop(Ending::begin());
             std::thread::sleep(core::time::Duration::from_millis(1));

@@ -15,7 +15,7 @@ use std::string::String;
 /// A bio while it is being mapped.
 pub struct Mapping<'a, P> {
     pub(super) bio: Bio<P>,
-    /// How many of its sectors are taken.
+    /// The number of sectors that are taken.
     pub(super) taken: &'a Cell<u64>,
 }
 
@@ -47,7 +47,7 @@ impl<P> DerefMut for Mapping<'_, P> {
     }
 }
 
-/// Text for userspace, as long as it gets.
+/// Text for userspace, without a limit of length.
 pub struct Writer<'a>(pub(super) &'a mut String);
 
 impl Write for Writer<'_> {
@@ -66,13 +66,13 @@ impl Args<'_> {
         self.0.iter().map(|word| word.to_str().ok())
     }
 
-    /// Word `i` as it came.
+    /// Word `i`, unchanged.
     pub fn c_str(&self, i: usize) -> Option<&CStr> {
         self.0.get(i).map(CString::as_c_str)
     }
 }
 
-/// The target that is being made.
+/// The target under construction.
 pub struct Construction<'a> {
     pub(super) sectors: u64,
     pub(super) disks: &'a [(&'a str, Arc<dyn Disk>)],
@@ -85,7 +85,7 @@ impl Construction<'_> {
         self.sectors
     }
 
-    /// How the target will raise events.
+    /// Lets the target raise events later.
     pub fn events(&self) -> Events {
         Events(self.events.clone())
     }
@@ -101,11 +101,11 @@ impl Construction<'_> {
     }
 }
 
-/// How a target tells userspace that something has happened.
+/// Tells userspace that something has happened to a target.
 pub struct Events(Arc<AtomicU64>);
 
 impl Events {
-    /// Raises one. Sleeps.
+    /// Raises an event. Sleeps.
     pub fn raise(&self) {
         assert_may_sleep();
         self.0.fetch_add(1, Ordering::SeqCst);

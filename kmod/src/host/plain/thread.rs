@@ -14,10 +14,10 @@ use core::sync::atomic::Ordering;
 use std::io::Write;
 use std::sync::{Arc, Mutex, Once};
 
-/// The thread that calls this is to run before others that can, or is like them. Here it is as good as any other.
+/// In the kernel this makes the calling thread run before other runnable threads. Here it does nothing.
 pub fn hurry(_hurries: bool) {}
 
-/// Whether the [`Thread`] that asks should return.
+/// Whether the calling [`Thread`] should return.
 pub fn should_stop() -> bool {
     Waiter::mine().stop.load(Ordering::SeqCst)
 }
@@ -26,24 +26,24 @@ std::thread_local! {
     static IS_OURS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Where the result of a thread is left.
+/// The place for the result of a thread.
 struct End<R> {
     result: Mutex<Option<R>>,
     is_there: Condvar,
 }
 
-/// A thread that can be waited for.
+/// A thread that another one can wait for.
 pub struct JoinHandle<R> {
     end: Arc<End<R>>,
-    /// In a simulation there is none.
+    /// None in a simulation.
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl<R> JoinHandle<R> {
-    /// Waits until it has returned: what it returned.
+    /// Waits until the thread has returned, and returns its result.
     pub fn join(self) -> R {
         if let Some(thread) = self.thread {
-            // It does not panic: see `spawn`.
+            // The thread does not panic: see `spawn`.
             let _ = thread.join();
         }
         let mut result = locked(&self.end.result);
@@ -56,8 +56,8 @@ impl<R> JoinHandle<R> {
     }
 }
 
-/// Starts a thread; in a simulation, a task of it. A panic in it ends the process, as it would take the machine with it: those who wait
-/// for the thread would wait for ever.
+/// Starts a thread; in a simulation, a task of it. A panic in it ends the process, as it would end the
+/// machine: threads that wait for this one would wait for ever.
 ///
 /// # Errors
 /// `ENOMEM`.
@@ -86,7 +86,7 @@ fn spawn_thread(name: &str, f: impl FnOnce() + Send + 'static) -> Result<std::th
             if !IS_OURS.get() {
                 return before(info);
             }
-            // Past what keeps a test's output from being seen.
+            // Straight to the standard error output, which a test's capture does not hide.
             let trace = std::backtrace::Backtrace::capture();
             let name = std::thread::current().name().map(std::string::String::from).unwrap_or_default();
             let _ = std::writeln!(std::io::stderr(), "thread {name}: {info}\n{trace}");
@@ -120,7 +120,7 @@ impl Thread {
         let thread = spawn(&name.to_string_lossy(), move || {
             mine.be_mine();
             work.run();
-            // Whoever stops the thread drops it.
+            // The thread that stops this one drops the work.
             work as std::boxed::Box<dyn Work>
         })?;
         Ok(Self { waiter, thread: Some(thread) })

@@ -3,14 +3,14 @@
 //! Every state that the machine can get into, with a small world around it.
 //!
 //! The world has a log of [`UNITS`] units, two devices that fail and come back, four threads, a write that
-//! waits for room, drains, and a device-mapper that suspends. It moves in small steps, in every order: what
-//! the environment does, and what a thread does when it is awake. A thread is awake when it was woken since
-//! it has looked last, or is at work. Nothing else wakes the commit thread and those who wait for a drain.
+//! waits for room, drains, and a device-mapper that suspends. It moves in small steps, in every order: steps
+//! of the environment, and steps of threads that are awake. A thread is awake when it was woken since it has
+//! looked last, or is at work. Nothing else wakes the commit thread and the tasks that wait for a drain.
 //! Reclaim and writeback also look once in a while, as they do in a volume: [`Step::Tick`].
 //!
-//! The world knows more than the machine does: what was tried and what came of it. By that the machine is
-//! judged, in each state ([`World::check`]), at each refusal of a write ([`World::refuse`]), and by what
-//! becomes of each state when the environment changes no more ([`settle`]).
+//! The world knows more than the machine does: all attempts and their results. It judges the machine by them:
+//! in each state ([`World::check`]), at each refusal of a write ([`World::refuse`]), and by the further
+//! course of each state when the environment changes no more ([`settle`]).
 
 use super::*;
 use core::hash::{BuildHasherDefault, Hasher};
@@ -19,22 +19,22 @@ use std::format;
 use std::string::String;
 use std::vec::Vec;
 
-/// What the log has room for. Segments run short when fewer than two units are free.
+/// The size of the log. Segments run short when fewer than two units are free.
 const UNITS: u8 = 3;
 const NOW: u64 = 1 << 40;
 /// Time passes in so many milliseconds.
 const TICK_MS: u64 = PATIENCE_MS / 2;
 
-/// Whether relocation can read what is in the way.
+/// Whether relocation can read the units that are in the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Reads {
     Well,
-    /// Not before some of it is given up, which will be soon.
+    /// Not before some of them are given up, which will be soon.
     Soon,
     Never,
 }
 
-/// What the backing device does.
+/// The behaviour of the backing device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Backing {
     Well,
@@ -43,7 +43,7 @@ enum Backing {
     Dead,
 }
 
-/// What has come of a pass so far.
+/// The result of a pass so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Tried {
     Nothing,
@@ -57,30 +57,30 @@ enum Tried {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Pass {
     purpose: Purpose,
-    /// It was begun for lack of anything better to do.
+    /// It was begun in the background, without an urgent reason.
     early: bool,
     tried: Tried,
 }
 
-/// What reclaim has found out last.
+/// The last verdict on relocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Judged {
-    /// Relocation makes room, or has not been looked at.
+    /// Relocation makes room, or was not judged yet.
     Helps,
     Useless,
-    /// What is in the way cannot be read, but will be given up soon.
+    /// The units in the way cannot be read, but will be given up soon.
     Salvages,
     Unreadable,
 }
 
-/// A drain, and how many units that it is for are dirty.
+/// A drain, and the number of its units that are dirty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Drained {
     carried: u64,
     left: u8,
-    /// Relocation has moved some of it.
+    /// Relocation has moved some of them.
     was_moved: bool,
-    /// The pass that is under way was begun before it.
+    /// The pass that is under way was begun before the drain.
     pass_is_older: bool,
     /// A pass that was begun since has got nothing done.
     has_failed: bool,
@@ -88,7 +88,7 @@ struct Drained {
 
 impl Drained {
     fn ticket(self) -> Ticket {
-        Ticket { goal: 0, carried: self.carried }
+        Ticket { goal: Seq::NONE, carried: self.carried }
     }
 }
 
@@ -100,33 +100,33 @@ struct World {
     reads: Reads,
     backing: Backing,
     log_failed: bool,
-    // The log: units that are dirty, and those that nothing keeps but the tail. The others are free.
+    // The log: units that are dirty, and those that only the tail keeps. The others are free.
     dirty: u8,
     freeable: u8,
-    // Who works, and who waits.
+    // The threads that are awake, and those that wait.
     woken: Wake,
     writer: bool,
     drains: [Option<Drained>; 2],
     /// Relocation was judged to make room, and reads.
     moving: bool,
-    /// What could not be read is left alone for a while.
+    /// Units that could not be read are left alone for a while.
     early: bool,
     pass: Option<Pass>,
     /// The hopes that writeback has seen last, and whether the device is left alone since it has failed.
     seen: Hopes,
     device_failed: bool,
     paused: bool,
-    // What the world knows and the machine may not.
+    // State that the world knows and the machine may not know.
     judged: Judged,
     /// The backing device was tried since there was reason to hope, and has written nothing.
     found_dead: bool,
     /// Ticks since anything was cleaned, or since only writeback makes room.
     quiet: u8,
-    /// The environment has changed and nobody has had a reason to look.
+    /// The environment has changed, and no thread has had a reason to look.
     changed: bool,
 }
 
-/// What may happen in an exploration.
+/// The events of an exploration.
 #[derive(Debug, Clone, Copy)]
 struct Scope {
     name: &'static str,
@@ -141,7 +141,7 @@ struct Scope {
     log_fails: bool,
     /// Whether relocation is worth it changes.
     relocates: bool,
-    /// Passes of writeback that room and drains are no reason for.
+    /// Passes of background writeback, without need of room and without drains.
     background: bool,
 }
 
@@ -212,7 +212,7 @@ impl World {
         self.woken |= who;
     }
 
-    /// A thread that looks sees all that it was woken for.
+    /// A thread that looks sees everything that it was woken for.
     fn looks(&mut self, who: Wake) {
         self.woken = Wake(self.woken.0 & !who.0);
     }
@@ -225,7 +225,7 @@ impl World {
         (self.found_dead, self.quiet) = (false, 0);
     }
 
-    /// What is alike is the same: numbers that are only compared, and how long ago something was.
+    /// Makes equivalent states equal: numbers that are only compared, and how long ago something was.
     fn normal(mut self) -> Self {
         let now = self.room.hopes;
         let same = |hopes| Hopes((hopes == now).into());
@@ -233,7 +233,7 @@ impl World {
         if let Some(pass) = &mut self.pass {
             let is_newest = pass.purpose.fulls == self.room.fulls;
             let hopes = same(pass.purpose.hopes);
-            // The machine does not ask for the rest of it.
+            // The machine does not read the rest of it.
             pass.purpose = Purpose { hopes, fulls: is_newest.into(), ..Purpose::default() };
         }
         (self.room.hopes, self.room.fulls) = (Hopes(1), 1);
@@ -279,12 +279,12 @@ impl World {
             Step::Backing(backing) => scope.backing_fails && backing != self.backing,
             Step::LogFails => scope.log_fails && !self.log_failed,
             Step::Write => works && !self.writer && !self.log_failed,
-            // It begins with `reclaim_busy`, and so while no relocation is under way.
+            // A drain begins with `reclaim_busy` held, and so only while no relocation is under way.
             Step::Drain => runs && !self.moving && self.drains.iter().flatten().count() < scope.drains,
             Step::Signal(i) => self.drains[i].is_some(),
             Step::Leave => scope.suspends && runs,
             Step::Stay => matches!(self.room.life, Life::Leaving { .. }),
-            // It waits for all of these.
+            // A suspend waits for all of these.
             Step::Suspend => {
                 matches!(self.room.life, Life::Leaving { .. })
                     && !self.writer
@@ -292,7 +292,7 @@ impl World {
             }
             Step::Resume => !works && self.pass.is_none() && !self.moving,
             Step::Background => scope.background && works && self.pass.is_none() && !self.must(),
-            // A thread that is awake comes to run before that.
+            // A thread that is awake runs before time passes.
             Step::Tick => self.is_quiet(),
             Step::Commit => self.is_woken(Wake::COMMIT),
             Step::Reclaim => self.is_woken(Wake::RECLAIM) || self.moving,
@@ -303,7 +303,7 @@ impl World {
             Step::End => {
                 works && self.pass.is_some_and(|pass| pass.tried != Tried::Nothing || self.planned() == 0)
             }
-            // `ends_pass`: one that must be ends when it need not be any more.
+            // `ends_pass`: an urgent pass ends when it is no longer urgent.
             Step::BreakOff => {
                 let ends = |pass: Pass| !works || if self.must() { pass.early } else { true };
                 self.pass.is_some_and(ends)
@@ -312,7 +312,7 @@ impl World {
         }
     }
 
-    /// What comes of a step. An error says what is wrong with it.
+    /// The state after a step. An error says what is wrong with it.
     fn after(mut self, step: Step) -> Result<Self, String> {
         match step {
             Step::Helps(helps) => (self.helps, self.changed) = (helps, true),
@@ -373,7 +373,7 @@ impl World {
     }
 
     fn begin_drain(&mut self) {
-        let (ticket, wake) = self.room.drain_begins(0).unwrap();
+        let (ticket, wake) = self.room.drain_begins(Seq::NONE).unwrap();
         let place = self.drains.iter_mut().find(|drain| drain.is_none()).unwrap();
         *place = Some(Drained {
             carried: ticket.carried,
@@ -382,7 +382,7 @@ impl World {
             pass_is_older: self.pass.is_some(),
             has_failed: false,
         });
-        // It looks at once.
+        // The drain looks at once.
         self.wake(wake | Wake::PROGRESS);
         self.found_dead = false;
     }
@@ -446,7 +446,7 @@ impl World {
         Ok(())
     }
 
-    /// The write that waits is refused: it must be in vain that it waits.
+    /// The write that waits is refused. That is right only if it waits in vain.
     fn refuse(&mut self) -> Result<(), String> {
         self.writer = false;
         match self.judged {
@@ -462,7 +462,7 @@ impl World {
 
     fn reclaim(&mut self) {
         if core::mem::take(&mut self.moving) {
-            // It is still at the same work, and what woke it since then counts.
+            // The thread is still at the same work, and wake-ups since then count.
             self.relocate();
             return;
         }
@@ -488,7 +488,7 @@ impl World {
         self.wake(wake);
         self.judged = match (self.helps, self.judged) {
             (false, _) => Judged::Useless,
-            // Whether it can be read by now is not known yet.
+            // It is not known yet whether the units can be read by now.
             (true, Judged::Salvages | Judged::Unreadable) => self.judged,
             (true, _) => Judged::Helps,
         };
@@ -496,7 +496,7 @@ impl World {
         self.became_full(was_full);
     }
 
-    /// What was judged to make room has been read, or not.
+    /// Relocation that was judged to make room has read, or has failed to.
     fn relocate(&mut self) {
         if self.room.glance().is_suspended() || self.log_failed {
             return;
@@ -513,7 +513,7 @@ impl World {
         }
         let wake = self.room.relocation_begins();
         self.wake(wake);
-        // Two units become one at the head, and no drain sees any more what was in them.
+        // Two units become one at the head, and no drain sees their blocks any more.
         self.dirty = self.dirty.saturating_sub(1).max(1);
         for drain in self.drains.iter_mut().flatten() {
             drain.was_moved |= drain.left != 0;
@@ -523,7 +523,7 @@ impl World {
         self.wake(Wake::COMMIT | Wake::PROGRESS | Wake::RECLAIM);
     }
 
-    /// What writeback did before says nothing.
+    /// Earlier results of writeback say nothing.
     fn became_full(&mut self, was_full: bool) {
         if !was_full && self.room.need.is_full() {
             self.hope();
@@ -574,7 +574,7 @@ impl World {
         }
     }
 
-    /// `conclude`, and what the thread does then.
+    /// `conclude`, and the steps of the thread after it.
     fn end_pass(&mut self, over: bool) {
         let Some(pass) = self.pass.take() else { return };
         let is_stuck = matches!(pass.tried, Tried::NotRead | Tried::NotWritten | Tried::NotFlushed);
@@ -603,12 +603,12 @@ impl World {
         }
     }
 
-    /// Whether nobody does anything any more but by the clock.
+    /// Whether all threads now act only by the clock.
     fn is_quiet(&self) -> bool {
         self.woken == Wake::NOBODY && self.pass.is_none() && !self.moving
     }
 
-    /// What must be so in each state.
+    /// Conditions that hold in each state.
     fn check(&self) -> Result<(), String> {
         let waits = |drain: &Drained| matches!(self.drain_stands(*drain), Drain::Waits(_));
         let mut drains = self.drains.iter().flatten();
@@ -629,7 +629,7 @@ impl World {
         Ok(())
     }
 
-    /// Nobody is awake: nobody may wait for something that could go on.
+    /// All threads sleep: nothing may wait that could go on.
     fn check_quiet(&self) -> Result<(), String> {
         let mut drains = self.drains.iter().flatten().map(|drain| self.drain_stands(*drain));
         if drains.any(|drain| !matches!(drain, Drain::Waits(_))) {
@@ -661,7 +661,7 @@ impl World {
         Ok(())
     }
 
-    /// Whether somebody waits.
+    /// Whether a write or a drain waits.
     fn is_awaited(&self) -> bool {
         self.writer || self.drains.iter().any(Option::is_some)
     }
@@ -691,7 +691,7 @@ impl Hasher for Quick {
 
 type Worlds = HashSet<World, BuildHasherDefault<Quick>>;
 
-/// How a state was reached: from which one, and by what.
+/// How a state was reached: the state before it, and the step.
 type Trace = Vec<(usize, Option<Step>)>;
 
 fn steps(scope: &Scope) -> Vec<Step> {
@@ -731,7 +731,7 @@ fn told(states: &[World], trace: &Trace, mut at: usize, last: Option<Step>) -> S
     path.join("\n  ")
 }
 
-/// All states, and what is wrong with the first one that is.
+/// Explores all states. If one is wrong, says what is wrong with the first such state.
 fn explore(scope: &Scope) -> Vec<World> {
     let begin = World::new().normal();
     let (mut states, mut trace): (Vec<World>, Trace) = (std::vec![begin], std::vec![(0, None)]);
@@ -770,8 +770,8 @@ fn orders() -> Vec<Vec<Step>> {
     [THREADS, reversed].map(Vec::from).into()
 }
 
-/// From each state on, when the environment changes no more and each thread that is awake comes to run:
-/// nobody waits for ever.
+/// From each state on, when the environment changes no more and each thread that is awake comes to run,
+/// nothing waits for ever.
 fn settle(scope: &Scope, states: &[World], trace: &Trace, order: &[Step]) {
     let mut ends = Worlds::default();
     for (i, &state) in states.iter().enumerate() {
@@ -796,7 +796,7 @@ fn settle(scope: &Scope, states: &[World], trace: &Trace, order: &[Step]) {
                 }
             }
             if quiet {
-                // What is said to be given up soon is.
+                // Units that will be given up soon are given up.
                 world.reads = if world.reads == Reads::Soon { Reads::Well } else { world.reads };
                 world = world.after(Step::Tick).unwrap();
             }
@@ -810,7 +810,7 @@ fn run(scope: Scope) {
     assert!(states > 100_000, "{}: only {states} states", scope.name);
 }
 
-/// Devices that fail in every way, and nobody who waits but a write.
+/// Devices that fail in every way; only a write waits.
 const ROOM: Scope = Scope {
     name: "room",
     drains: 0,

@@ -2,24 +2,27 @@
 
 //! Writeback while nothing fails: several parts are under way at a time.
 //!
-//! While some are written the next ones are read; how long they are, and how many are written at a time, depends on
-//! what the backing device makes of that ([`Flow`]). It is flushed now and then, while it goes on writing, and not for each part.
+//! While some parts are written the next ones are read. How long they are, and how many are written at a
+//! time, depends on what the backing device makes of that ([`Flow`]). The device is flushed now and then,
+//! while writeback goes on, and not for each part.
 //!
-//! When anything fails this ends, with nothing called clean that was not clean by then, and the same is written back one part
-//! after the other until it is known what fails.
+//! When anything fails this ends, and nothing is called clean that was not clean by then. The same items are
+//! then written back one part after the other until it is known what fails.
 //!
 //! # Invariants
-//! - What is called clean had been written, all of its part, when the flush was sent; and nothing has failed since before it was
-//!   written of what was sent before that flush returned: a device that is reset may flush well behind that, and the error of another
-//!   write be all that tells of it.
-//! - No two writes to the same sectors are under way. What was planned together is of different sectors; what was planned
-//!   later may be newer than that, and waits until all of it is written.
-//! - When it ends, nothing is under way.
+//! - A block is called clean only if all of its part had been written when the flush was sent, and nothing
+//!   has failed since before it was written, of all that was sent before that flush returned. A device that
+//!   is reset may flush well after that, and the error of another write may be all that tells of the reset.
+//! - No two writes to the same sectors are under way. Items that were planned together have different
+//!   sectors. An item that was planned later may be newer, and waits until all of the earlier plan is
+//!   written.
+//! - When the stream ends, nothing is under way.
 
 use super::{add_one, Pass, Tick, Tools, AT_ONCE};
 use crate::engine::checks::Verdict;
 use crate::engine::flight::Trust;
 use crate::engine::reclaim::{Batch, Item, Planned};
+use crate::format::Seq;
 use crate::host::{boxed, mutex, now_ms, Arc, Box, Event, List, Mutex, Result, Sleep, Table};
 use crate::policy::pace::segments_for;
 use crate::policy::room::{Room, Wake};
@@ -29,26 +32,28 @@ use crate::policy::writeback::{
 use crate::volume::{OwnTransfer, Transfer, Volume};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Blocks that a flush can be for, at most: so many times what there always is memory for, and 16 MiB at least.
+/// Blocks that a flush can be for, at most: so many times the blocks of the parts that there always is memory
+/// for, and 16 MiB at least.
 const UNFLUSHED: usize = 8;
 const LEAST_UNFLUSHED: usize = 1 << 12;
-/// When nothing was written back for so long, memory for parts is given back, but for what there always is.
+/// When nothing was written back for so long, in milliseconds, memory for parts is given back, but for what
+/// is always kept.
 const KEPT_MS: u64 = 10_000;
 /// Plans that a flush can be for, at most.
 const PLANS: usize = 8;
-/// How often it looks whether it is to stop, in milliseconds.
+/// How often the stream looks whether it is to stop, in milliseconds.
 const LOOK_MS: u32 = 100;
 
 /// A part, and the memory for it.
 pub(in crate::volume) struct Lane {
     pub(super) transfer: OwnTransfer,
     items: Table<Item>,
-    /// The sectors of each that are written.
+    /// The sectors of each item that are written.
     live: Table<u8>,
     len: usize,
     planned: Planned,
     sent_ms: u64,
-    /// Parts that were being written when it was sent.
+    /// Parts that were being written when this one was sent.
     others: usize,
 }
 
@@ -66,13 +71,14 @@ impl Lane {
     }
 }
 
-/// Memory for one part more, made by a thread that may wait for memory: who writes back must not, for memory may wait for him.
+/// Memory for one part more, allocated by a thread that may wait for memory. The writeback thread must not,
+/// for memory may wait for writeback.
 pub(in crate::volume) struct Pantry {
     wanted: AtomicBool,
-    /// There was no memory, and until then nobody asks again.
+    /// There was no memory, and the writeback thread does not ask again before this time.
     until_ms: AtomicU64,
     lane: Mutex<Option<Lane>>,
-    /// What all parts of the volume have in common.
+    /// The event that all parts of the volume share.
     landed: Arc<Event>,
 }
 
@@ -86,24 +92,24 @@ impl Pantry {
         })
     }
 
-    /// Something has come about that writeback may wait for.
+    /// An event that writeback may wait for has happened.
     pub(in crate::volume) fn notify(&self) {
         self.landed.notify();
     }
 }
 
-/// What is written, and clean as soon as it is flushed.
+/// Items that are written, and clean as soon as the device is flushed.
 struct Unflushed {
     items: Table<Item>,
     len: usize,
-    /// When they were planned, and where the next plan begins.
+    /// When the items were planned, and where those of the next plan begin.
     plans: Table<(Planned, usize)>,
     nr_plans: usize,
     since_ms: u64,
 }
 
 impl Unflushed {
-    /// For so many blocks.
+    /// Has room for so many blocks.
     fn new(blocks: usize) -> Result<Self> {
         let items = Table::new(blocks, |_| Item::default())?;
         let plans = Table::new(PLANS, |_| Default::default())?;
@@ -122,7 +128,7 @@ impl Unflushed {
         self.items.len().saturating_sub(self.len)
     }
 
-    /// Adds what the lane has written, if there is room. Says whether there was.
+    /// Adds what the lane has written, if there is room. Returns whether there was.
     fn add(&mut self, lane: &Lane) -> bool {
         let newest = self.plans[..self.nr_plans].last();
         let is_new = newest.is_none_or(|&(planned, _)| planned != lane.planned);
@@ -144,30 +150,30 @@ impl Unflushed {
     }
 }
 
-/// What writing back so needs; allocated once.
+/// What the stream needs; allocated once.
 pub(super) struct Stream {
     pub(super) lanes: List<Lane>,
-    /// How far each of them is.
+    /// The stage of each lane.
     stages: Lanes,
     landed: Arc<Event>,
     flush: OwnTransfer,
     trust: Trust,
     under_way: UnderWay,
     unflushed: Unflushed,
-    /// What the flush that is under way is for.
+    /// The items of the flush that is under way.
     flushing: Unflushed,
-    /// It has returned, and parts are awaited that were under way then: bits by number.
+    /// The flush has returned, and the stream awaits the parts that were under way then: bits by number.
     flushed: bool,
     awaited: u64,
-    /// Writes that had begun to bypass the cache by then.
+    /// Number of writes around the cache that had begun by then.
     bypasses: u64,
     flush_sent_ms: u64,
     flush_ms: u64,
     flow: Flow,
-    /// Parts that there always is memory for, and when the memory for others was of use last.
+    /// Parts that there always is memory for, and when the memory for others was last of use.
     kept: usize,
     used_ms: u64,
-    /// Blocks of what the backing device likes to be written as a whole.
+    /// Blocks of the unit that the backing device likes to be written as a whole.
     unit: u64,
     plan: u32,
     first_plan: u32,
@@ -178,11 +184,11 @@ pub(super) struct Stream {
     failed: bool,
 }
 
-/// How it has ended.
+/// How the stream has ended.
 pub(super) enum End {
     /// There was nothing to write back.
     Nothing,
-    /// All of it is written back, or it was time to stop: then `false`.
+    /// All of it is written back, or, with `false`, it was time to stop.
     Over(bool),
     /// Something has failed.
     Failed,
@@ -190,18 +196,18 @@ pub(super) enum End {
 
 /// What is to be written back.
 pub(super) struct Aim {
-    /// Neither because it must nor for a drain.
+    /// Background writeback: it neither has to run, nor is it for a drain.
     pub(super) early: bool,
-    /// The newest record that it is for.
-    pub(super) last: u64,
-    /// Only one plan is for now.
+    /// The newest record to be written back.
+    pub(super) last: Seq,
+    /// Only one plan is to be written back now.
     pub(super) once: bool,
-    /// Segments that are planned together; as many as can be written in good time if there is none.
+    /// Segments that are planned together; without a number, as many as can be written within a bounded time.
     pub(super) most: Option<u32>,
 }
 
 impl Stream {
-    // In a place of its own and not inlined: it is large for the stack.
+    // Boxed and not inlined: it is large for the stack.
     #[inline(never)]
     pub(super) fn new(volume: &Volume) -> Result<Box<Self>> {
         let (nr, part) = parts_of(volume.state().nr_slots);
@@ -238,7 +244,7 @@ impl Stream {
         boxed(stream)
     }
 
-    /// Gives some of the memory back that was not of use lately. Nothing may be under way.
+    /// Gives back some of the memory that was not of use lately. Nothing may be under way.
     pub(super) fn shrink(&mut self) {
         if self.lanes.len() > self.kept && now_ms().saturating_sub(self.used_ms) >= KEPT_MS {
             drop(self.lanes.pop());
@@ -252,20 +258,20 @@ impl Stream {
         self.lanes[0].items.len()
     }
 
-    /// Blocks of what the backing device likes to be written as a whole.
+    /// Blocks of the unit that the backing device likes to be written as a whole.
     pub(super) fn unit(&self) -> u64 {
         self.unit
     }
 
-    /// Parts that are to be written: bits by number.
+    /// Parts that are yet to be written: bits by number.
     fn busy(&self) -> u64 {
         [Stage::Reading, Stage::Ready, Stage::Writing]
             .iter()
             .fold(0, |busy, &stage| busy | self.stages.mask(stage))
     }
 
-    /// Whether a later plan has one of the parts `busy` write the item's block once more: what it was then is clean when that is, and a
-    /// write that fails may leave nothing of it.
+    /// Whether one of the parts `busy` writes the item's block once more, for a later plan. Then the earlier
+    /// item is clean when the later one is, for a write that fails may leave nothing of the block.
     fn is_under_way_again(&self, busy: u64, planned: Planned, item: &Item) -> bool {
         let later = (0..)
             .zip(self.lanes.iter())
@@ -276,7 +282,7 @@ impl Stream {
         })
     }
 
-    /// What is so far stays dirty.
+    /// Lanes in this stage become free: their items stay dirty.
     fn leave(&mut self, stage: Stage) {
         for i in 0..self.stages.len() {
             if self.stages.stage(i) == stage {
@@ -285,7 +291,7 @@ impl Stream {
         }
     }
 
-    /// Nothing of it is under way: what is not clean is not written.
+    /// Begins when nothing is under way: items that are not clean count as not written.
     fn begin(&mut self) {
         self.trust.renew();
         self.under_way.end_all();
@@ -298,13 +304,13 @@ impl Stream {
 }
 
 impl Volume {
-    /// Of so many blocks.
+    /// A transfer of so many blocks.
     fn transfer_for_writeback(&self, blocks: usize) -> Result<OwnTransfer> {
         let (written, landed) = (self.written_back.clone(), self.pantry.landed.clone());
         Transfer::counting(&self.disks, blocks, written, landed)
     }
 
-    /// Waits until all have returned that bypass the cache now.
+    /// Waits until all writes that go around the cache now have returned.
     pub(super) fn wait_for_bypasses(&self) {
         let begun = self.bypass.begun();
         loop {
@@ -316,7 +322,8 @@ impl Volume {
         }
     }
 
-    /// Makes the memory for one part more, if that is wanted. For a thread that nobody waits for: memory may wait for writeback.
+    /// Allocates the memory for one part more, if that is wanted. For a thread that nothing waits for: memory
+    /// may wait for writeback.
     pub(in crate::volume) fn stock_up(&self) {
         if !self.pantry.wanted.swap(false, Ordering::Acquire) {
             return;
@@ -327,17 +334,18 @@ impl Volume {
                 *self.pantry.lane.lock() = Some(lane);
                 self.pantry.landed.notify();
             }
-            // Without it, writeback goes on as it does.
+            // Without that memory, writeback goes on as before.
             Err(_) => self.pantry.until_ms.store(now_ms().saturating_add(KEPT_MS), Ordering::Relaxed),
         }
     }
 
-    /// Takes the memory for one part more, if there is some; has some made if there is none.
+    /// Takes the memory for one part more, if there is some. If there is none, asks for it.
     fn grow(&self, s: &mut Stream) {
         if !s.flow.wants_more() || s.lanes.len() >= MOST_PARTS {
             return;
         }
-        // Its maker does not sleep with it; if he has it just now, it comes next time.
+        // The thread that allocates does not sleep with the mutex. If that thread holds it now, the lane is
+        // taken next time.
         let Some(lane) = self.pantry.lane.try_lock().and_then(|mut lane| lane.take()) else {
             let may_ask = now_ms() >= self.pantry.until_ms.load(Ordering::Relaxed);
             if may_ask && !self.pantry.wanted.swap(true, Ordering::Release) {
@@ -345,7 +353,7 @@ impl Volume {
             }
             return;
         };
-        // There is room for all of them.
+        // There is room for `MOST_PARTS` lanes.
         if s.lanes.push_within_capacity(lane).is_ok() && s.stages.add() {
             s.flow.set_most(s.lanes.len());
         }
@@ -371,7 +379,7 @@ impl Volume {
             }
             let is_end = s.stages.is_idle() && (stops || s.planned_all);
             if self.flush_stream(s, is_end) {
-                // There is room now for what else is written.
+                // With the flush sent, the list has room for other parts.
                 continue;
             }
             if is_end && s.flushing.len == 0 && (s.failed || s.unflushed.len == 0) {
@@ -389,11 +397,11 @@ impl Volume {
     }
 
     fn stops_stream(&self, tick: &Tick, early: bool) -> bool {
-        // What has a limit is written part by part.
+        // Under a limit, writeback goes part by part.
         self.ends_pass(tick, early) || (self.policy().limit.is_some() && !self.has_to_write_back())
     }
 
-    /// Takes note of all that has returned.
+    /// Takes note of all I/O that has returned.
     fn reap(&self, s: &mut Stream, pass: &mut Pass) {
         let now = now_ms();
         for (i, lane) in s.lanes.iter_mut().enumerate() {
@@ -404,7 +412,8 @@ impl Volume {
             }
             if stage == Stage::Writing && lane.transfer.is_over() {
                 s.flow.returned(lane.len, lane.others, now.saturating_sub(lane.sent_ms), now);
-                // Its memory may change while it is written: who writes to the volume is told that this is copied.
+                // A bypass writes from the user's memory, which may change meanwhile, for the volume says
+                // that it copies data at once. A device with `stable_writes` does not allow that.
                 let bypass = s.flow.is_wide() && !self.disks.backing.limits().stable_writes;
                 self.flags.wide.store(bypass, Ordering::Relaxed);
                 s.stages.set(i, Stage::Written);
@@ -431,7 +440,7 @@ impl Volume {
             }
             s.failed |= !ok;
         }
-        // What it was reset under may be known by one of those only that were under way beside the flush.
+        // The only sign of a reset may be the error of a part that was under way beside the flush.
         s.awaited &= writing;
         if s.flushed && (s.failed || (s.awaited == 0 && self.bypass.have_ended(s.bypasses))) {
             s.failed |= s.trust.is_suspect();
@@ -443,7 +452,8 @@ impl Volume {
         }
     }
 
-    /// The lane's items are in memory: those that are not what they were are left out. Says whether there are others.
+    /// The lane's items are in memory: those that are not what they were are left out. Returns whether any is
+    /// left.
     fn is_read(&self, lane: &mut Lane, under_way: &mut UnderWay, pass: &mut Pass) -> bool {
         let (items, live) = (&lane.items[..lane.len], &lane.live);
         self.read_rows_again(&lane.transfer, items.iter().enumerate().filter(|&(k, _)| live[k] != 0));
@@ -454,7 +464,7 @@ impl Volume {
                 continue;
             }
             if whole_units(lane.live[k], unit) != lane.live[k] {
-                // The rest of it has to be read first.
+                // The rest of the block has to be read first.
                 lane.live[k] = 0;
                 pass.parts = true;
             } else {
@@ -475,7 +485,7 @@ impl Volume {
         any
     }
 
-    /// What the list has is on the backing device.
+    /// The items of `flushing` are durable on the backing device.
     fn clean(&self, s: &mut Stream, pass: &mut Pass) {
         let busy = s.busy();
         let mut from = 0;
@@ -491,11 +501,11 @@ impl Volume {
         s.flushing.items[..s.flushing.len].iter().for_each(|item| s.under_way.end(item.slot));
         let len = s.flushing.len;
         pass.cleaned = pass.cleaned.saturating_add(len as u32);
-        // Who waits for room may have to wait for many parts, but not in vain.
+        // A write that waits for room may have to wait for many parts, but not in vain.
         self.happens(Room::cleaned);
     }
 
-    /// Sends what can be sent. Says whether anything was planned.
+    /// Sends what can be sent. Returns whether anything was planned.
     fn feed(&self, s: &mut Stream, batch: &mut Batch, aim: &Aim) -> bool {
         let mut any = false;
         loop {
@@ -524,7 +534,8 @@ impl Volume {
         }
     }
 
-    /// The next segments, behind those that were planned. Says whether there is anything dirty in them.
+    /// Plans the next segments, behind those that were planned. Returns whether there is anything dirty in
+    /// them.
     fn plan_more(&self, s: &mut Stream, batch: &mut Batch, aim: &Aim) -> bool {
         if s.planned_all || (aim.once && s.plan != s.first_plan) {
             s.planned_all = true;
@@ -550,7 +561,7 @@ impl Volume {
         !s.planned_all
     }
 
-    /// Begins to read what is still dirty of the items. Says whether there is anything.
+    /// Begins to read the items that are still dirty. Returns whether there are any.
     fn read_lane(&self, lane: &mut Lane, under_way: &mut UnderWay, items: &[Item]) -> bool {
         lane.len = items.len();
         lane.items[..items.len()].copy_from_slice(items);
@@ -571,7 +582,7 @@ impl Volume {
         any
     }
 
-    /// Sends a flush if it is time, and none is under way. Says whether it did.
+    /// Sends a flush if it is time, and none is under way. Returns whether it did.
     fn flush_stream(&self, s: &mut Stream, is_end: bool) -> bool {
         if s.failed || s.flushing.len != 0 || s.unflushed.len == 0 {
             return false;
