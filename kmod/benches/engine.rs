@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the engine itself costs, without any I/O and without copying data: for each block that is written or read, or in
-//! a replay, with an index of 2^18 slots (a cache of 1 GiB) and of 2^26 (256 GiB).
+//! What the engine itself costs, without any I/O and without copying data: for each block that is written or
+//! read, or in a replay, with an index of 2^18 slots (a cache of 1 GiB) and of 2^26 (256 GiB).
 //!
-//! With two threads, a time is what passes from one operation of any thread to the next: were there no lock, it would be half
-//! of that with one thread.
+//! With two threads, a time is what passes from one operation of any thread to the next: were there no lock,
+//! it would be half of that with one thread.
 
 use std::hint::black_box;
 use std::sync::{Barrier, Mutex};
@@ -59,8 +59,9 @@ impl Volume {
         u64::from(self.used_segments) * u64::from(SEGMENT_BLOCKS - 1)
     }
 
-    /// Address of the block that was written as the `i`th, in no order that any hash or any CPU's cache could know: `i` goes
-    /// through a bijection of all blocks. From [`Volume::cached`] on, blocks that were never written.
+    /// Address of the block that was written as the `i`th, in no order that any hash or any CPU's cache could
+    /// know: `i` goes through a bijection of all blocks. From [`Volume::cached`] on, blocks that were never
+    /// written.
     fn addr(&self, i: u64) -> u64 {
         let (mask, half) = (self.blocks - 1, self.blocks.trailing_zeros() / 2);
         let x = i.wrapping_mul(0xd1b5_4a32_d192_ed03) & mask;
@@ -267,8 +268,8 @@ fn write(c: &mut Criterion) {
     for size in SIZES {
         let volume = Volume::new(size, 75);
         let host = Host::new(volume.engine());
-        // Of the backing device's blocks, half as many as there are slots; so the cache is full before long, and what
-        // writeback and the tail cost is in it.
+        // Of the backing device's blocks, half as many as there are slots; so the cache is full before long,
+        // and what writeback and the tail cost is in it.
         let half = volume.blocks / 4;
         on_threads(&mut c.benchmark_group("random write, with writeback"), size, |rng| {
             host.write(volume.addr(rng.below(half)));

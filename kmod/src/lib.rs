@@ -15,7 +15,9 @@ extern crate std;
 
 /// Logs an error.
 macro_rules! log_err {
-    ($($t:tt)*) => { $crate::host::plain::log($crate::host::plain::Level::Error, core::format_args!($($t)*)) };
+    ($($t:tt)*) => {
+        $crate::host::plain::log($crate::host::plain::Level::Error, core::format_args!($($t)*))
+    };
 }
 /// Logs some news.
 macro_rules! log_info {

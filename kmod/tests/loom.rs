@@ -325,9 +325,10 @@ fn what_is_read_while_its_segment_is_opened_again_is_not_served() {
                 if verdict == Verdict::Gone {
                     // Another lookup finds the block in its present place.
                     let run = volume.engine.lock().unwrap().lookup(0, BLOCK_SECTORS);
-                    assert!(
-                        !matches!(run, Run::Cache { slot: s, generation: g, .. } if s == slot && g == generation)
-                    );
+                    assert!(!matches!(
+                        run,
+                        Run::Cache { slot: s, generation: g, .. } if s == slot && g == generation
+                    ));
                 }
             })
         };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Steering of a whole volume, in virtual time: the options of a daemon count as long as it is heard, those set by hand
-//! count until they are taken back, and a limit is kept to.
+//! Steering of a whole volume, in virtual time: the options of a daemon count as long as it is heard, those
+//! set by hand count until they are taken back, and a limit is kept to.
 #![cfg(not(any(feature = "loom", feature = "races")))]
 
 use std::sync::Arc;

@@ -28,7 +28,8 @@ Exit codes:
     3  refused: a device or the volume is mounted or otherwise in use
     4  refused: the cache device holds something that is not ours
     5  refused: the cache device holds a volume that is damaged
-    6  refused: too small, not of the size that the volume has, or a device that cannot be used: read-only, zoned
+    6  refused: too small, not of the size that the volume has, or a device that cannot be used:
+       read-only, zoned
     7  refused: the cache device belongs to another backing device
     8  there is no such volume
     9  a device of this name, or this volume, is active already

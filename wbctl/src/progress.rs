@@ -112,7 +112,8 @@ impl Bar {
         }
         let bar = self.bar.get_or_insert_with(|| {
             let bar = ProgressBar::new(left * BLOCK as u64);
-            let template = "{bar:32} {percent:>3} %  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta}";
+            let template = "{bar:32} {percent:>3} %  {binary_bytes} of {binary_total_bytes}  \
+                            {binary_bytes_per_sec}  {eta}";
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style);
             }

@@ -35,7 +35,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         loads.push(recorded(&text, &file, 1024).map_err(|e| format!("{file}: {e}"))?);
     }
     println!(
-        "| load | policy | reads p50, p99 (ms) | full (s) | wait (ms) | written back | overwritten | messages | sum |"
+        "| load | policy | reads p50, p99 (ms) | full (s) | wait (ms) | written back | overwritten | \
+         messages | sum |"
     );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     let mut sums = vec![0.0; policies.len()];

@@ -14,7 +14,8 @@ use std::{path::PathBuf, process::ExitCode};
 const EXIT_USAGE: u8 = 2;
 
 const AFTER_HELP: &str = "\
-Signals: SIGHUP reads the configuration again, SIGTERM and SIGINT end it; volumes go back to the kernel's built-in policy.
+Signals: SIGHUP reads the configuration again, SIGTERM and SIGINT end it; volumes go back to the kernel's
+built-in policy.
 
 Exit codes:
     0  told to end, or all done

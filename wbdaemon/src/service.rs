@@ -217,8 +217,8 @@ impl<'a> Service<'a> {
                 if steered.steering == Steering::Daemon && !self.run.dry_run { "said" } else { "would say" };
             if let (Some(o), Some(d)) = (&steered.observation, &steered.decision) {
                 println!(
-                    "{name}: backing device {:.0} % busy, {:.0} reads/s, {:.0} writes/s; {} of {} segments free, {} blocks \
-                     dirty; steered: {}; {said}: {}",
+                    "{name}: backing device {:.0} % busy, {:.0} reads/s, {:.0} writes/s; {} of {} segments \
+                     free, {} blocks dirty; steered: {}; {said}: {}",
                     o.utilisation * 100.0,
                     o.reads_per_s,
                     o.writes_per_s,

@@ -196,7 +196,8 @@ impl Volumes {
         }
         let steered = self.known.entry(name.clone()).or_insert_with(|| {
             info!(
-                volume = name.as_str(), backing = volume.backing.device.as_str(), cache = volume.cache.device.as_str();
+                volume = name.as_str(), backing = volume.backing.device.as_str(),
+                cache = volume.cache.device.as_str();
                 "found {name}: {} with {} as its cache", volume.backing.device, volume.cache.device
             );
             let tuning = config.tuning(&name).unwrap_or_else(|_| config.steering.clone());
@@ -360,8 +361,9 @@ impl Steered {
             (Steering::Daemon, Steering::ByHand) => {
                 warn!(
                     volume = name;
-                    "{name}: somebody has set its options, which are left alone from now on; `wbctl set {name} {THRESHOLD} \
-                     {DEFAULT}`, and the same with {BATCHED} and {LIMIT}, lets wbdaemon steer again"
+                    "{name}: somebody has set its options, which are left alone from now on; `wbctl set \
+                     {name} {THRESHOLD} {DEFAULT}`, and the same with {BATCHED} and {LIMIT}, lets wbdaemon \
+                     steer again"
                 );
                 tell(dm, name, TIMEOUT, DEFAULT)
             }

@@ -26,8 +26,8 @@ pub fn open(load: bool) -> Result<DM, Error> {
         Some(dm) => Ok(dm),
         None => Err(Error::NoModule(format!(
             "the kernel has no target {TARGET} and modprobe {} did not bring it ({said}): build the module \
-             for the running kernel with `cargo xtask build-kmod`, then load it with insmod or install it and run \
-             depmod",
+             for the running kernel with `cargo xtask build-kmod`, then load it with insmod or install it \
+             and run depmod",
             module::MODULE
         ))),
     }

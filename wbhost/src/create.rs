@@ -196,8 +196,8 @@ fn block_device(device: &Device) -> Result<DevNo, Error> {
 fn weak_note(id: &Identity) -> Option<String> {
     id.kind.is_weak().then(|| {
         format!(
-            "the backing device is only known as {id}, which another device may be called later: give its path with \
-             care"
+            "the backing device is only known as {id}, which another device may be called later: give its \
+             path with care"
         )
     })
 }
@@ -218,13 +218,13 @@ fn refuse(args: &Create, contents: &Contents) -> Error {
             ))
         }
         Contents::Unreadable(invalid) => Error::Damaged(format!(
-            "{cache}: holds a writeboost volume whose superblock cannot be read: {invalid}. If there is a copy of its first \
-             sector, put that back. To give up what is on it: {}",
+            "{cache}: holds a writeboost volume whose superblock cannot be read: {invalid}. If there is a \
+             copy of its first sector, put that back. To give up what is on it: {}",
             format(" --force --force")
         )),
         Contents::Orphaned => Error::Damaged(format!(
-            "{cache}: holds a writeboost volume whose superblock is gone: its sector holds nothing, or something else. If there \
-             is a copy of it, put that back. To give up what is on it: {}",
+            "{cache}: holds a writeboost volume whose superblock is gone: its sector holds nothing, or \
+             something else. If there is a copy of it, put that back. To give up what is on it: {}",
             format(" --force --force")
         )),
         _ => Error::Foreign(format!(
@@ -280,8 +280,8 @@ fn check_volume(
         let force = if needs == 1 { "--force" } else { "--force --force" };
         let is = ids.first().map_or("not known at all".to_owned(), Identity::to_string);
         return Err(Error::OtherBacking(format!(
-            "{cache}: volume {label} belongs to backing device {}, {why}: {path} is {is}. If it is the right one \
-             nevertheless, use {force}; with a wrong one the data on both are lost",
+            "{cache}: volume {label} belongs to backing device {}, {why}: {path} is {is}. If it is the right \
+             one nevertheless, use {force}; with a wrong one the data on both are lost",
             sb.backing_id()
         )));
     }

@@ -24,7 +24,8 @@ pub enum DeviceError {
     #[error("{path}: neither a block device nor a regular file", path = .0.display())]
     NotADevice(PathBuf),
     /// The device is in use. No `--force` changes that.
-    #[error("{path}: in use: {by}; stop that first, --force does not help", path = path.display(), by = list(by))]
+    #[error("{path}: in use: {by}; stop that first, --force does not help",
+        path = path.display(), by = list(by))]
     InUse {
         /// The device.
         path: PathBuf,
@@ -79,8 +80,8 @@ pub enum DeviceError {
     },
     /// The backing device is a cache device of another volume.
     #[error(
-        "{path}: is a cache device of writeboost, so it cannot be a backing device. Are the two exchanged? If it is none any \
-         more, and nothing on it is needed: wipe its first 4096 bytes", path = .0.display()
+        "{path}: is a cache device of writeboost, so it cannot be a backing device. Are the two exchanged? \
+         If it is none any more, and nothing on it is needed: wipe its first 4096 bytes", path = .0.display()
     )]
     Exchanged(PathBuf),
     /// Cache and backing device share bytes.

@@ -64,7 +64,8 @@ pub fn get(host: &Host, name: &str, key: Option<&str>) -> Result<Vec<Setting>, E
     settings.retain(|s| key.is_none_or(|key| s.name == key));
     match key {
         Some(key) if settings.is_empty() => Err(Error::Kernel(format!(
-            "{name} has no option {key}; the kernel module is older than wbctl: `modinfo dm-writeboost` says which it is"
+            "{name} has no option {key}; the kernel module is older than wbctl: `modinfo dm-writeboost` says \
+             which it is"
         ))),
         _ => Ok(settings),
     }

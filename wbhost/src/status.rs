@@ -278,35 +278,37 @@ impl Status {
             .split(',')
             .filter_map(|word| match (word, self.state) {
                 ("cache_write", State::Failed) => Some(
-                    "The cache device cannot be written. Reads go on, and writeback of what was flushed; nothing new is \
-                     taken. Stop what uses the volume, repair the cache device, then `wbctl remove` and `wbctl create` the \
-                     volume: it resumes with all that was flushed.",
+                    "The cache device cannot be written. Reads go on, and writeback of what was flushed; \
+                     nothing new is taken. Stop what uses the volume, repair the cache device, then `wbctl \
+                     remove` and `wbctl create` the volume: it resumes with all that was flushed.",
                 ),
                 ("cache_write", _) => Some(
-                    "A write to the cache device has failed and is being repeated. If this comes again, drain the volume \
-                     and replace the device.",
+                    "A write to the cache device has failed and is being repeated. If this comes again, \
+                     drain the volume and replace the device.",
                 ),
                 ("cache_read", _) => Some(
-                    "Blocks that are only in the cache cannot be read from the cache device. The kernel's log names them, and \
-                     reading them is an error. Write them again from a backup; everything else is unharmed.",
+                    "Blocks that are only in the cache cannot be read from the cache device. The kernel's \
+                     log names them, and reading them is an error. Write them again from a backup; \
+                     everything else is unharmed.",
                 ),
                 ("changed", _) => Some(
-                    "While the machine hibernated somebody else has used the volume, so that what memory knows of it is no \
-                     longer true. It takes and gives nothing. Stop what uses it, then `wbctl remove` and `wbctl create` it: it is \
-                     as the other one has left it.",
+                    "While the machine hibernated somebody else has used the volume, so that what memory \
+                     knows of it is no longer true. It takes and gives nothing. Stop what uses it, then \
+                     `wbctl remove` and `wbctl create` it: it is as the other one has left it.",
                 ),
                 ("backing_write", _) => Some(
-                    "Blocks cannot be written back. They are safe in the cache, and it is tried again by itself. Repair the \
-                     backing device, then `wbctl drain` shows whether all is well.",
+                    "Blocks cannot be written back. They are safe in the cache, and it is tried again by \
+                     itself. Repair the backing device, then `wbctl drain` shows whether all is well.",
                 ),
                 _ => None,
             })
             .collect();
         if self.silent().next().is_some() {
             advice.push(
-                "A device that is silent gives neither data nor errors. Whatever needs it waits, and goes on when it answers; nothing \
-                 is lost. Look at what lies below it: the server and the way to it of a network device, the paths of a \
-                 multipath device, the room in a thin pool; `dmsetup info` says whether it is suspended.",
+                "A device that is silent gives neither data nor errors. Whatever needs it waits, and goes on \
+                 when it answers; nothing is lost. Look at what lies below it: the server and the way to it \
+                 of a network device, the paths of a multipath device, the room in a thin pool; `dmsetup \
+                 info` says whether it is suspended.",
             );
         }
         if matches!(self.state, State::Degraded | State::Failed) {
@@ -339,8 +341,8 @@ mod tests {
         let line = example(
             [5, 131_072, 1024, 77, 76, 70, 1234],
             3,
-            "writeback_threshold 70 nr_cur_batched_writeback 9 state 1 fault 6 steered_by 2 free_segments 900 full 1 \
-             steering_expired 0 backing_silent_s 31 cache_silent_s 29 written_back 6 later x",
+            "writeback_threshold 70 nr_cur_batched_writeback 9 state 1 fault 6 steered_by 2 free_segments \
+             900 full 1 steering_expired 0 backing_silent_s 31 cache_silent_s 29 written_back 6 later x",
         );
         let s = Status::parse(&line).unwrap();
         assert_eq!((s.cursor_blocks, s.cache_blocks, s.segments, s.dirty_blocks), (5, 131_072, 1024, 1234));

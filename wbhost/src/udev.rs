@@ -44,8 +44,8 @@ pub fn running() -> Result<bool, Error> {
         State::Absent => Ok(false),
         State::Stale => hide().map(|()| false).map_err(|e| {
             Error::Failed(format!(
-                "udev does not run, but has left {SOCKET}, for which device-mapper would wait for ever, and which \
-                 cannot be hidden ({}): remove it",
+                "udev does not run, but has left {SOCKET}, for which device-mapper would wait for ever, and \
+                 which cannot be hidden ({}): remove it",
                 e.desc()
             ))
         }),

@@ -34,8 +34,8 @@ use std::{
 };
 
 const AFTER_HELP: &str = "\
-Keys are shown with '?'. Colour is left out with --no-color or NO_COLOR, block characters with --ascii, on the console of Linux, on a
-vt100 and without UTF-8.
+Keys are shown with '?'. Colour is left out with --no-color or NO_COLOR, block characters with --ascii, on
+the console of Linux, on a vt100 and without UTF-8.
 
 Exit codes:
     0  done

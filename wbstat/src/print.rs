@@ -21,9 +21,10 @@ pub enum Format {
 }
 
 /// Names of the columns of CSV.
-pub const COLUMNS: &str = "time_ms,volume,state,fault,full,used_percent,dirty_percent,dirty_blocks,free_segments,reads_per_s,\
-writes_per_s,flushes_per_s,read_hit_percent,write_hit_percent,read_bytes_per_s,write_bytes_per_s,written_back_bytes_per_s,read_ms,\
-write_ms,flush_ms,backing_busy_percent,cache_busy_percent,new_errors,lost_blocks";
+pub const COLUMNS: &str = "time_ms,volume,state,fault,full,used_percent,dirty_percent,dirty_blocks,\
+free_segments,reads_per_s,writes_per_s,flushes_per_s,read_hit_percent,write_hit_percent,read_bytes_per_s,\
+write_bytes_per_s,written_back_bytes_per_s,read_ms,write_ms,flush_ms,backing_busy_percent,\
+cache_busy_percent,new_errors,lost_blocks";
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -104,7 +105,8 @@ fn text(v: &VolumeSample, r: &Rates) -> String {
         let [a, b, c, d] = v.errors;
         let _ = writeln!(
             out,
-            "  fault {}; errors: cache {a} in reads, {b} in writes; backing {c} in reads, {d} in writes; {} blocks lost",
+            "  fault {}; errors: cache {a} in reads, {b} in writes; backing {c} in reads, {d} in writes; \
+             {} blocks lost",
             v.fault, v.lost_blocks
         );
     }

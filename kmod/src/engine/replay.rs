@@ -118,13 +118,15 @@ impl fmt::Display for Damage {
             Damage::Unreadable { end, durable, slot } => {
                 write!(
                     f,
-                    "the log is damaged: record {end} cannot be read from slot {slot}, but records up to {durable} were durable"
+                    "the log is damaged: record {end} cannot be read from slot {slot}, but records up to \
+                     {durable} were durable"
                 )
             }
             Damage::Area { end, slot } => {
                 write!(
                     f,
-                    "the log may be damaged: record {end} and more than {FEW} blocks cannot be read from slot {slot} on"
+                    "the log may be damaged: record {end} and more than {FEW} blocks cannot be read from \
+                     slot {slot} on"
                 )
             }
             Damage::Short { end, durable } => {
@@ -137,7 +139,11 @@ impl fmt::Display for Damage {
                 write!(f, "the log is damaged: found record {found} where record {expected} should be")
             }
             Damage::Outdated { expected } => {
-                write!(f, "the newest checkpoint is damaged: record {expected} has been written again after the other one")
+                write!(
+                    f,
+                    "the newest checkpoint is damaged: record {expected} has been written again after the \
+                     other one"
+                )
             }
             Damage::Endless => f.write_str("the log is damaged: it has no end"),
             Damage::Exhausted => f.write_str("the log is damaged: it counts higher than any log can get"),
@@ -448,7 +454,10 @@ impl Replay {
         // first record of the new epoch, and once that record is known durable no data are checked any more.
         // So the later epoch decides.
         let left_over = self.step == Step::Next
-            && matches!(self.ahead, Beyond::Record(seq, epoch) if seq == h.seq && h.epoch < epoch && epoch < cp.epoch);
+            && matches!(
+                self.ahead,
+                Beyond::Record(seq, epoch) if seq == h.seq && h.epoch < epoch && epoch < cp.epoch
+            );
         Ok((h.seq == self.see && right_epoch && !left_over).then_some(h))
     }
 

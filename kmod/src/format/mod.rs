@@ -92,7 +92,8 @@ impl fmt::Display for Invalid {
             Invalid::Magic => f.write_str("it does not carry the writeboost magic"),
             Invalid::Version(v) => write!(
                 f,
-                "it has format version {v}, this software knows version {VERSION}: use the wbctl and module that wrote it"
+                "it has format version {v}, this software knows version {VERSION}: use the wbctl and module \
+                 that wrote it"
             ),
             Invalid::Checksum => f.write_str("its checksum does not match (torn or damaged)"),
             Invalid::Field(name) => write!(f, "its field {name} is out of range"),

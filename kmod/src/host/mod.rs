@@ -28,9 +28,9 @@
 //! - **Bios** of users belong to the value that holds them, and end when they are dropped. [`BioList`] and
 //!   [`BioStack`] link bios through themselves. A [`BioQueue`] leaves them to a bounded number of workers, in
 //!   order.
-//! - **Looking for bugs.** [`LOOKS_FOR_BUGS`] is true where time may be spent on checks that no product needs:
-//!   in `plain` always, in the kernel when it was built with CONFIG_PROVE_LOCKING, which costs a kernel most
-//!   of its speed anyway.
+//! - **Looking for bugs.** [`LOOKS_FOR_BUGS`] is true where time may be spent on checks that no product
+//!   needs: in `plain` always, in the kernel when it was built with CONFIG_PROVE_LOCKING, which costs a
+//!   kernel most of its speed anyway.
 //! - **Time** is counted in milliseconds, and goes on by itself; in `plain` it may be moved on.
 
 mod contract;

@@ -208,8 +208,8 @@ impl Volume {
         let disks = &*self.disks;
         if now.trouble & trouble::CHANGED != 0 {
             log_err!(
-                "{}: somebody else has used the volume while the machine hibernated: it refuses everything from now on, and \
-                 changes nothing; stop what uses it, remove it, and create it again",
+                "{}: somebody else has used the volume while the machine hibernated: it refuses everything \
+                 from now on, and changes nothing; stop what uses it, remove it, and create it again",
                 disks
             );
             return;
@@ -228,8 +228,8 @@ impl Volume {
         }
         if new & trouble::CACHE_READ != 0 {
             log_err!(
-                "{}: a block that is dirty cannot be read from the cache device: it is not written back, and reading it \
-                 is an error",
+                "{}: a block that is dirty cannot be read from the cache device: it is not written back, and \
+                 reading it is an error",
                 disks
             );
         }

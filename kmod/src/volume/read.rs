@@ -257,8 +257,8 @@ impl Volume {
         }
     }
 
-    /// A bio has returned from the device that it was sent to, or was ended: checks data from the cache device.
-    /// In any context.
+    /// A bio has returned from the device that it was sent to, or was ended: checks data from the cache
+    /// device. In any context.
     pub fn bio_returned(&self, mut bio: Bio<Errand>, result: Result) -> Returned<Errand> {
         let errand = core::mem::take(bio.data());
         // For a bio with REQ_NOWAIT, EAGAIN and EOPNOTSUPP are answers, not faults. Nor is an error of a

@@ -242,8 +242,8 @@ impl Volume {
         self.look_for_lost(tools, WATCHED, false);
         if tools.lost.is_over_within(0) && !was_over {
             log_err!(
-                "{}: the medium of the cache device has lost dirty blocks, {} of the oldest ones: they are given up as soon as their \
-                 room is needed",
+                "{}: the medium of the cache device has lost dirty blocks, {} of the oldest ones: they are \
+                 given up as soon as their room is needed",
                 &*self.disks,
                 tools.lost.count()
             );
@@ -302,8 +302,9 @@ impl Volume {
         if before == 0 && lost.count() != 0 && (*said_ms == 0 || now.saturating_sub(*said_ms) >= SAY_MS) {
             *said_ms = now;
             log_err!(
-                "{}: dirty blocks that cannot be read from the cache device are in the way of the log; they are kept unless \
-                 the device says for {} minutes that its medium has lost them (the message give_up makes that seconds)",
+                "{}: dirty blocks that cannot be read from the cache device are in the way of the log; they \
+                 are kept unless the device says for {} minutes that its medium has lost them (the message \
+                 give_up makes that seconds)",
                 &*self.disks,
                 LASTS_MS / 60_000
             );
@@ -400,8 +401,8 @@ impl Volume {
     pub fn give_up(&self) {
         self.faults.give_ups.fetch_add(1, Ordering::Relaxed);
         log_info!(
-            "{}: for {} minutes, blocks are given up as soon as the medium of the cache device has said a few times that it \
-             has lost them",
+            "{}: for {} minutes, blocks are given up as soon as the medium of the cache device has said a \
+             few times that it has lost them",
             &*self.disks,
             HURRY_LASTS_MS / 60_000
         );
@@ -412,8 +413,8 @@ impl Volume {
         self.count_lost_block();
         let first = item.addr().first_sector();
         log_err!(
-            "{}: block {} (sectors {} to {}) is lost: it cannot be read from the cache device any more; reads of it \
-             fail until it is written again",
+            "{}: block {} (sectors {} to {}) is lost: it cannot be read from the cache device any more; \
+             reads of it fail until it is written again",
             &*self.disks,
             item.addr(),
             first,

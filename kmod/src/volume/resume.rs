@@ -229,8 +229,9 @@ impl Disks {
                 log_err!("{}: refusing the cache device: {}", self, damage);
                 if let Damage::Unreadable { slot, .. } | Damage::Area { slot, .. } = damage {
                     log_err!(
-                        "{}: sector {} of the cache device would have to be read: try again, perhaps on another machine, and \
-                         keep an image of the device; wbformat --force --force gives up all that is in the log",
+                        "{}: sector {} of the cache device would have to be read: try again, perhaps on \
+                         another machine, and keep an image of the device; wbformat --force --force gives up \
+                         all that is in the log",
                         self,
                         sb.slot_sector(slot)
                     );
@@ -265,8 +266,8 @@ impl Disks {
         let unreadable = CHECKPOINT_BLOCKS.into_iter().zip(chosen.unreadable).filter(|&(_, is)| is);
         for (block, _) in unreadable {
             log_err!(
-                "{}: the newest checkpoint may be in block {} of the cache device, which cannot be read: if it can be read again, \
-                 perhaps on another machine, all is there; keep an image of the device",
+                "{}: the newest checkpoint may be in block {} of the cache device, which cannot be read: if \
+                 it can be read again, perhaps on another machine, all is there; keep an image of the device",
                 self,
                 block
             );
@@ -286,7 +287,8 @@ impl Disks {
             if let Err(e) = result {
                 error = e;
                 log_err!(
-                    "{}: block {} of the cache device, for a checkpoint, cannot be written: another one has to do",
+                    "{}: block {} of the cache device, for a checkpoint, cannot be written: another one has \
+                     to do",
                     self,
                     block
                 );

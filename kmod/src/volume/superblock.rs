@@ -51,8 +51,8 @@ impl Disks {
                     return (c"Not enough memory", e);
                 }
                 log_err!(
-                    "{}: refusing the cache device: volume {} is active already, so this is another path to its cache device, or \
-                     a copy of it",
+                    "{}: refusing the cache device: volume {} is active already, so this is another path to \
+                     its cache device, or a copy of it",
                     self,
                     Uuid(sb.uuid)
                 );
@@ -120,8 +120,8 @@ impl Disks {
         };
         if has_log {
             log_err!(
-                "{}: refusing the cache device, whose superblock is blank but which has a log behind it: put back a \
-                 copy of the superblock, or zero the first {} bytes to give up what is in the log",
+                "{}: refusing the cache device, whose superblock is blank but which has a log behind it: put \
+                 back a copy of the superblock, or zero the first {} bytes to give up what is in the log",
                 self,
                 Start::BYTES
             );
@@ -132,8 +132,9 @@ impl Disks {
 
     fn not_blank(&self, sector: u64) -> Refusal {
         log_err!(
-            "{}: refusing the cache device, which has something in its sector {} that is not of writeboost. Are the backing \
-             device and the cache device exchanged? If nothing on it is needed: wbformat --force, or zero its first {} bytes",
+            "{}: refusing the cache device, which has something in its sector {} that is not of writeboost. \
+             Are the backing device and the cache device exchanged? If nothing on it is needed: wbformat \
+             --force, or zero its first {} bytes",
             self,
             sector,
             Start::BYTES
@@ -169,7 +170,8 @@ impl Disks {
                     log_err!("{}: refusing the cache device, for {}", self, invalid);
                     let words = match invalid {
                         Invalid::Version(_) => {
-                            c"The cache device has a format that this module does not know: see the kernel log"
+                            c"The cache device has a format that this module does not know: \
+                              see the kernel log"
                         }
                         _ => c"The superblock of the cache device is damaged: see the kernel log",
                     };
@@ -215,8 +217,8 @@ impl Disks {
             return Ok(());
         }
         log_err!(
-            "{}: refusing the backing device, which is a cache device of writeboost. Are the two exchanged? If it is none any more, \
-             and nothing on it is needed: zero its first {} bytes",
+            "{}: refusing the backing device, which is a cache device of writeboost. Are the two exchanged? \
+             If it is none any more, and nothing on it is needed: zero its first {} bytes",
             self,
             BLOCK
         );

@@ -199,8 +199,8 @@ impl Volume {
         }
     }
 
-    /// For a drain, or when the volume is idle, asks that what is still in RAM become durable: only then can it be written
-    /// back. Waits for that if there is a drain.
+    /// For a drain, or when the volume is idle, asks that what is still in RAM become durable: only then can
+    /// it be written back. Waits for that if there is a drain.
     fn commit_before_writeback(&self, tick: &Tick) {
         let draining = self.glance().is_draining();
         if draining || tick.idle {

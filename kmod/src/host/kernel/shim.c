@@ -654,8 +654,9 @@ static void wb_own_bio_end(struct bio *bio)
 	wb_end_over(idx);
 }
 
-static struct bio *wb_own_bio(struct bio_set *bs, struct block_device *bdev, unsigned int nr_vecs, blk_opf_t opf,
-			      wb_end_fn end, void *data, unsigned long tag, const void *sent_to)
+static struct bio *wb_own_bio(struct bio_set *bs, struct block_device *bdev, unsigned int nr_vecs,
+			      blk_opf_t opf, wb_end_fn end, void *data, unsigned long tag,
+			      const void *sent_to)
 {
 	/* From a mempool: this may wait but does not fail. */
 	struct bio *bio = bio_alloc_bioset(bdev, nr_vecs, opf, GFP_NOIO, bs);
@@ -685,9 +686,9 @@ static struct bio *wb_own_bio(struct bio_set *bs, struct block_device *bdev, uns
  * One bio for @len bytes at @buf, within wb_pages_alloc(); at most BIO_MAX_VECS pages. In a thread, not in
  * map. No task waits for a write in the @background.
  */
-void wb_bio_submit(struct bio_set *bs, struct block_device *bdev, sector_t sector, void *buf, unsigned int len,
-		   bool write, bool fua, bool background, wb_end_fn end, void *data, unsigned long tag,
-		   const void *sent_to)
+void wb_bio_submit(struct bio_set *bs, struct block_device *bdev, sector_t sector, void *buf,
+		   unsigned int len, bool write, bool fua, bool background, wb_end_fn end, void *data,
+		   unsigned long tag, const void *sent_to)
 {
 	blk_opf_t opf = REQ_OP_READ;
 	bool scattered = is_vmalloc_addr(buf);
@@ -710,8 +711,8 @@ void wb_bio_submit(struct bio_set *bs, struct block_device *bdev, sector_t secto
 	submit_bio(bio);
 }
 
-void wb_bio_submit_flush(struct bio_set *bs, struct block_device *bdev, bool background, wb_end_fn end, void *data,
-			 unsigned long tag, const void *sent_to)
+void wb_bio_submit_flush(struct bio_set *bs, struct block_device *bdev, bool background, wb_end_fn end,
+			 void *data, unsigned long tag, const void *sent_to)
 {
 	blk_opf_t opf = REQ_OP_WRITE | REQ_PREFLUSH | (background ? REQ_SYNC : WB_OPF_AWAITED);
 
@@ -783,7 +784,8 @@ void wb_target_set_limits(struct queue_limits *lim, const struct wb_limits *limi
 	lim->flags &= ~BLK_FLAG_MISALIGNED;
 	if (limits->misaligned)
 		lim->flags |= BLK_FLAG_MISALIGNED;
-	lim->features &= ~(BLK_FEAT_ROTATIONAL | BLK_FEAT_STABLE_WRITES | BLK_FEAT_RAID_PARTIAL_STRIPES_EXPENSIVE);
+	lim->features &= ~(BLK_FEAT_ROTATIONAL | BLK_FEAT_STABLE_WRITES |
+			   BLK_FEAT_RAID_PARTIAL_STRIPES_EXPENSIVE);
 	if (limits->rotational)
 		lim->features |= BLK_FEAT_ROTATIONAL;
 	if (limits->stable_writes)
@@ -867,7 +869,8 @@ const char *wb_dev_name(struct dm_dev *dev)
 	return dev->name;
 }
 
-int wb_iterate_device(struct dm_target *ti, iterate_devices_callout_fn fn, struct dm_dev *dev, sector_t len, void *data)
+int wb_iterate_device(struct dm_target *ti, iterate_devices_callout_fn fn, struct dm_dev *dev, sector_t len,
+		      void *data)
 {
 	return fn(ti, dev, 0, len, data);
 }

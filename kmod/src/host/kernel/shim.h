@@ -155,11 +155,11 @@ void wb_bio_set_next(struct bio *bio, struct bio *next);
 
 int wb_bio_set_init(struct bio_set *bs, unsigned int pool_size);
 void wb_bio_set_exit(struct bio_set *bs);
-void wb_bio_submit(struct bio_set *bs, struct block_device *bdev, sector_t sector, void *buf, unsigned int len,
-		   bool write, bool fua, bool background, wb_end_fn end, void *data, unsigned long tag,
-		   const void *sent_to);
-void wb_bio_submit_flush(struct bio_set *bs, struct block_device *bdev, bool background, wb_end_fn end, void *data,
-			 unsigned long tag, const void *sent_to);
+void wb_bio_submit(struct bio_set *bs, struct block_device *bdev, sector_t sector, void *buf,
+		   unsigned int len, bool write, bool fua, bool background, wb_end_fn end, void *data,
+		   unsigned long tag, const void *sent_to);
+void wb_bio_submit_flush(struct bio_set *bs, struct block_device *bdev, bool background, wb_end_fn end,
+			 void *data, unsigned long tag, const void *sent_to);
 
 sector_t wb_bdev_sectors(struct block_device *bdev);
 unsigned int wb_bdev_logical_block_size(struct block_device *bdev);
@@ -180,6 +180,7 @@ void wb_target_init(struct dm_target *ti, unsigned int per_io_data_size);
 void wb_target_set_limits(struct queue_limits *lim, const struct wb_limits *limits);
 struct block_device *wb_dev_bdev(struct dm_dev *dev);
 const char *wb_dev_name(struct dm_dev *dev);
-int wb_iterate_device(struct dm_target *ti, iterate_devices_callout_fn fn, struct dm_dev *dev, sector_t len, void *data);
+int wb_iterate_device(struct dm_target *ti, iterate_devices_callout_fn fn, struct dm_dev *dev, sector_t len,
+		      void *data);
 
 #endif
