@@ -457,6 +457,7 @@ impl Engine {
 
     /// # Errors
     /// [`Failed`] once the log has failed.
+    #[allow(dead_code)] // For tests.
     pub fn check(&self) -> Result<(), Failed> {
         if self.failed {
             Err(Failed)

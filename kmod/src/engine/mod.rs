@@ -151,6 +151,7 @@ pub struct Engine {
 
 /// The log has failed: a record or a flush could not be written. No write is acknowledged any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code)] // For tests.
 pub struct Failed;
 
 /// The part of a bio that lies in one block.
