@@ -288,11 +288,11 @@ impl Image {
                         backing_id: [0; BACKING_ID_LEN],
                     };
                     all_nonce = *nonce;
-                    device.write(0, &sb.encode());
+                    device.write_block(0, &sb.encode());
                 }
                 Item::Checkpoint(slot, cp) => {
                     let cp = Checkpoint { nonce: all_nonce ^ cp.nonce, ..*cp };
-                    device.write(CHECKPOINT_BLOCKS[usize::from(slot & 3)], &cp.encode());
+                    device.write_block(CHECKPOINT_BLOCKS[usize::from(slot & 3)], &cp.encode());
                 }
                 Item::Record(r) => r.write(all_nonce, &mut device),
                 Item::Poke(p) => p.write(&mut device),
@@ -386,7 +386,7 @@ impl Record {
         };
         let mut block = [0; BLOCK];
         h.encode(&mut block, |i| encoded[i]);
-        device.write(first, &block);
+        device.write_block(first, &block);
     }
 }
 

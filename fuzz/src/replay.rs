@@ -3,7 +3,7 @@
 //! A whole cache device: what [`Image`] tells, opened, used, opened again.
 
 use crate::image::Image;
-use crate::volume::{Fate, Volume};
+use crate::volume::{self, Fate};
 
 /// Most things that a script does.
 const MOST: usize = 100;
@@ -18,12 +18,5 @@ pub fn run(input: &[u8]) -> Fate {
 
 /// Opens the image and uses the volume.
 pub fn check(image: &Image) -> Fate {
-    let nr_buffers = 1 + image.script.first().copied().unwrap_or(2) % 4;
-    match Volume::open(image.build(), nr_buffers) {
-        Ok(mut volume) => {
-            volume.run(&image.script, MOST);
-            Fate::Works
-        }
-        Err(fate) => fate,
-    }
+    volume::live(image.build(), &image.script, MOST)
 }

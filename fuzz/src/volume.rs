@@ -1,28 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A volume on a device that anybody may have written: opened as every host opens it, and then used. Nothing that the
-//! engine answers may lead outside of the devices, and what the volume holds must be the same before and after.
+//! The volume on a hostile cache device: opened, and then used, with all its threads, in a simulation. No I/O
+//! of the volume may leave the devices. A refused cache device stays as it was. The volume must hold the same
+//! before and after whatever it does by itself.
 //!
-//! A sector is known here by its first bytes. One whose block does not match its checksum is `None`: a read error for
-//! whoever wants it, and never written back.
+//! The devices never fail. So a block cannot be read only if it does not match its checksum, and nothing else
+//! ends with an error.
+//!
+//! A sector is known here by its first bytes. A sector whose block does not match its checksum is `None`: a
+//! read of it is an error, and it is never written back.
 
 use crate::bytes::Source;
 use crate::device::Device;
 use std::collections::BTreeMap;
-use writeboost::engine::log::{Claim, Io, Refused, Wait};
-use writeboost::engine::places::Opening;
-use writeboost::engine::read::Run;
-use writeboost::engine::reclaim::{Batch, Relocation};
-use writeboost::engine::replay::{self, Replay, Want};
-use writeboost::engine::{Engine, Entry, Part, Secret, State};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use writeboost::engine::replay::is_empty;
 use writeboost::format::{
-    Block, Checkpoint, Chosen, Held, RecordHeader, Seq, Slot, Superblock, BLOCK, BLOCK_SECTORS,
-    CHECKPOINT_BLOCKS, SECTOR,
+    Block, Checkpoint, Chosen, Held, RecordHeader, Seq, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS,
+    SECTOR,
 };
-use writeboost::host::crc32c;
-
-/// Of the index: the same in each run.
-const SECRET: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];
+use writeboost::host::plain::{
+    crc32c, damaged, simulate, take_us, Disk, Mapped, MemoryDisk, Result as Io, StatusKind, EINVAL,
+};
+use writeboost::interface::status::Status;
+use writeboost::policy::limits::{Limits, Shape};
+use writeboost::target::Writeboost;
 
 /// What came of an image.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
@@ -35,11 +38,12 @@ pub enum Fate {
     Works,
 }
 
-/// What is written in place of a block that cannot be read.
-const MARK: [u8; BLOCK] = [0x4c; BLOCK];
-
-/// Counts from which a volume is not resumed; only a forger reaches them.
+/// Counts from which a volume is not resumed. Only a forged log has them.
 const MOST: u64 = 1 << 61;
+/// Sectors of the backing device if no superblock says how many.
+const SOME_SECTORS: u64 = 4099;
+/// How long an I/O takes, in microseconds.
+const IO_US: u64 = 20;
 
 /// What a sector holds; `None` when it cannot be read.
 type Content = Option<u64>;
@@ -53,225 +57,291 @@ fn content(block: &[u8], s: usize) -> u64 {
     words.fold(0, |n, w| n.rotate_left(21) ^ u64::from_le_bytes(w.try_into().unwrap()))
 }
 
-/// A volume that is open.
-#[derive(Debug)]
-pub struct Volume {
+/// The contents of a sector of the backing device at first. No two sectors hold the same.
+fn initial(sector: u64) -> Vec<u8> {
+    (sector + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes().repeat(SECTOR / 8)
+}
+
+/// The sectors of a mask.
+fn sectors(mask: u8) -> impl Iterator<Item = usize> {
+    (0..BLOCK_SECTORS as usize).filter(move |s| mask & 1 << s != 0)
+}
+
+/// A disk that does all it is asked for, and asserts that this lies within the sectors of the volume.
+struct Tray {
+    device: Mutex<Device>,
+    sectors: u64,
+    /// The end of the sectors that belong to the volume.
+    end: u64,
+    /// Blocks read, and writes.
+    read: AtomicU64,
+    writes: AtomicU64,
+}
+
+impl Tray {
+    fn new(device: Device, end: Option<u64>) -> Arc<Self> {
+        let (sectors, read, writes) = (device.sectors(), AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Self { device: Mutex::new(device), sectors, end: end.unwrap_or(sectors), read, writes })
+    }
+
+    fn device(&self) -> MutexGuard<'_, Device> {
+        self.device.lock().unwrap()
+    }
+
+    fn check(&self, sector: u64, bytes: usize) {
+        take_us(IO_US);
+        let end = sector + (bytes / SECTOR) as u64;
+        assert!(
+            end <= self.end,
+            "I/O from sector {sector} to {end}: the volume's sectors end at {}",
+            self.end
+        );
+    }
+}
+
+impl Disk for Tray {
+    fn shape(&self) -> Shape {
+        Shape { sectors: self.sectors, ..MemoryDisk::new(1).shape() }
+    }
+
+    fn limits(&self) -> Limits {
+        MemoryDisk::new(1).limits()
+    }
+
+    fn read(&self, sector: u64, to: &mut [u8]) -> Io {
+        self.check(sector, to.len());
+        self.read.fetch_add(to.len().div_ceil(BLOCK) as u64, Ordering::Relaxed);
+        self.device().read(sector, to);
+        Ok(())
+    }
+
+    fn write(&self, sector: u64, from: &[u8], _fua: bool) -> Io {
+        self.check(sector, from.len());
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        self.device().write(sector, from);
+        Ok(())
+    }
+
+    fn flush(&self) -> Io {
+        Ok(())
+    }
+}
+
+/// The superblock of an image, and the checkpoint that is chosen, as far as it has them.
+fn start(cache: &Device) -> Option<(Superblock, Option<Chosen>)> {
+    let sb = Superblock::decode(&cache.sector(0)).ok().filter(|sb| sb.cache_sectors() <= cache.sectors())?;
+    let slots = CHECKPOINT_BLOCKS.map(|block| Held::of(Some(&cache.sector(block)), &sb));
+    Some((sb, Checkpoint::choose(&slots).ok()))
+}
+
+/// The two devices of a volume.
+struct Trays {
+    cache: Arc<Tray>,
+    backing: Arc<Tray>,
+}
+
+/// An open volume, and what its devices must hold.
+struct Volume {
+    trays: Trays,
     sb: Superblock,
-    cache: Device,
-    /// Blocks in which something was written back.
-    backing: BTreeMap<Block, [u64; BLOCK_SECTORS as usize]>,
-    engine: Engine,
-    buffers: Vec<Vec<u8>>,
-    batch: Batch,
+    /// `None` while the volume is being opened again.
+    mapped: Option<Mapped<Writeboost>>,
+    /// Its status when it was opened last.
+    opened: Status,
     /// The blocks that are watched, and what they must hold.
     expected: BTreeMap<Block, Contents>,
+    /// What a sector may hold instead after a crash: all that it has held since all was durable.
+    older: BTreeMap<u64, Vec<Content>>,
     /// Blocks written.
     written: u64,
-    /// There are records that nobody has written: of epochs that were still to come when it was opened first, or with numbers
-    /// from before their epoch.
+    /// There are records that no code of ours writes: of epochs that were still to come when the volume was
+    /// opened first, or with numbers from before their epoch.
     forged: bool,
 }
 
-/// Superblock and checkpoint, as every host reads them.
-fn begin(cache: &Device) -> Result<(Superblock, Chosen), Fate> {
-    let sb = Superblock::decode(&cache.sector(0)).map_err(|_| Fate::Refused)?;
-    // Every host compares with the sizes of the devices before it allocates anything.
-    if sb.cache_sectors() > cache.sectors() {
-        return Err(Fate::Refused);
-    }
-    let slots = CHECKPOINT_BLOCKS.map(|block| Held::of(Some(&cache.sector(block)), &sb));
-    let chosen = Checkpoint::choose(&slots).map_err(|_| Fate::Refused)?;
-    Ok((sb, chosen))
+/// Opens the volume on a cache device, and returns its status then.
+///
+/// # Errors
+/// The fate of a cache device on which no volume can be opened.
+pub fn open(cache: Device) -> Result<Status, Fate> {
+    simulate(0, || {
+        let volume = Volume::open(cache)?;
+        let opened = volume.opened.clone();
+        volume.remove();
+        Ok(opened)
+    })
 }
 
-fn replay(
-    sb: &Superblock,
-    chosen: Chosen,
-    cache: &Device,
-    nr_buffers: u8,
-) -> Result<(Engine, Checkpoint), Fate> {
-    let nr_slots = sb.nr_segments * sb.segment_blocks;
-    let cp = chosen.checkpoint;
-    let mut replay = Replay::with_secret(sb, chosen, nr_buffers, Secret::new(SECRET)).unwrap();
-    let mut data = Vec::new();
-    // Each segment's start may be looked at twice and one block behind each record; data are read once.
-    let mut left = 4 * nr_slots;
-    let mut first = true;
-    let mut empty = false;
-    while let Want::Read { slot, blocks } = replay.want() {
-        assert!(
-            blocks >= 1 && slot < Slot(nr_slots) && blocks <= Slot(nr_slots).since(slot),
-            "{blocks} blocks from slot {slot}"
-        );
-        left = left.checked_sub(blocks).expect("endless");
-        cache.read(u64::from(sb.first_block) + u64::from(slot.0), blocks, &mut data);
-        if first {
-            empty = replay::is_empty(sb, &cp, data.first_chunk().unwrap());
-            first = false;
+/// Opens the volume on a cache device and uses it: does what the script says, at most `most` things, and then
+/// everything that must always be possible. The script decides the course of the simulation, too.
+pub fn live(cache: Device, script: &[u8], most: usize) -> Fate {
+    let script = script.to_vec();
+    simulate(crc32c(0, &script).into(), move || match Volume::open(cache) {
+        Ok(mut volume) => {
+            volume.run(&script, most);
+            volume.finish();
+            volume.remove();
+            Fate::Works
         }
-        replay.feed(&data).map_err(|damage| {
-            assert!(damage.to_string().len() < 200);
-            assert!(!empty, "an empty log is not damaged: {damage}");
-            Fate::Damaged
-        })?;
+        Err(fate) => fate,
+    })
+}
+
+impl Trays {
+    /// Creates the device on the disks as they are, checks its first status, and resumes it. Returns the
+    /// device, that status and the superblock.
+    fn create(&self) -> Result<(Mapped<Writeboost>, Status, Superblock), Fate> {
+        let start = start(&self.cache.device());
+        self.cache.read.store(0, Ordering::Relaxed);
+        self.cache.writes.store(0, Ordering::Relaxed);
+        let disks: [(&str, Arc<dyn Disk>); 2] =
+            [("backing", self.backing.clone()), ("cache", self.cache.clone())];
+        let created = Mapped::create(&disks, "backing cache");
+        let is_there_nothing = start.as_ref().is_some_and(|(sb, chosen)| {
+            let first = |cp: &Checkpoint| {
+                sb.slot_sector(cp.tail_segment.first_slot(sb.segment_blocks)) / BLOCK_SECTORS
+            };
+            chosen.as_ref().is_some_and(|chosen| {
+                is_empty(sb, &chosen.checkpoint, self.cache.device().block(first(&chosen.checkpoint)))
+            })
+        });
+        let mapped = match created {
+            Ok(mapped) => mapped,
+            Err((why, error)) => {
+                let writes = self.cache.writes.load(Ordering::Relaxed);
+                assert_eq!(writes, 0, "the refused cache device was written to: {why}");
+                assert!(!is_there_nothing, "an empty log is refused: {why}");
+                assert!([EINVAL, damaged()].contains(&error), "{why} ({error:?}), and no device has failed");
+                return Err(if error == damaged() { Fate::Damaged } else { Fate::Refused });
+            }
+        };
+        let status = status_of(&mapped);
+        let sb = self.check_opened(start, &status);
+        assert!(!is_there_nothing || status.dirty_blocks == 0, "the empty log is not empty: {status:?}");
+        mapped.resume();
+        Ok((mapped, status, sb))
     }
-    let (engine, next) = replay.finish();
-    let s = engine.state();
-    assert!(!empty || s.dirty == 0, "what was called empty is not");
-    assert_eq!((s.durable, next.durable), (s.newest, s.newest));
-    assert!(s.durable >= cp.durable && s.tail == cp.tail && s.tail <= s.newest.next(), "{s:?} from {cp:?}");
-    assert!(s.dirty <= s.nr_slots && s.free_segments >= 1 && s.free_segments <= s.nr_segments);
-    let doubtful = u64::from(chosen.doubtful);
-    assert_eq!((next.generation, next.epoch), (cp.generation + 1 + 2 * doubtful, cp.epoch + 1 + doubtful));
-    assert_eq!((next.epoch_start, next.tail), (s.newest.next(), cp.tail));
-    // What cannot be read again would give way to an older one.
-    assert_eq!(Checkpoint::decode(&next.encode(), sb), Ok(next));
-    Ok((engine, next))
+
+    /// Asserts that the volume is in the state of the log that it was opened from. Returns its superblock.
+    fn check_opened(&self, before: Option<(Superblock, Option<Chosen>)>, status: &Status) -> Superblock {
+        let (sb, after) = self::start(&self.cache.device()).expect("the superblock of an open volume");
+        let after = after.expect("the checkpoint of an open volume").checkpoint;
+        let free = status.named.free_segments.unwrap();
+        assert!(
+            status.dirty_blocks <= status.cache_blocks && (1..=status.segments).contains(&free),
+            "{status:?}"
+        );
+        let [newest, flushed, written_back] =
+            [status.current_id, status.last_flushed_id, status.last_writeback_id].map(Seq);
+        assert!(flushed == newest && written_back <= newest, "{status:?}");
+        // The checkpoint could be read again: otherwise an older one would be in its place here.
+        assert_eq!((after.durable, after.epoch_start), (newest, newest.next()));
+        assert_eq!(after.tail, written_back.next());
+        if let Some((old, chosen)) = before {
+            let Chosen { checkpoint: cp, doubtful, .. } = chosen.expect("there was a checkpoint");
+            assert!(sb == old && newest >= cp.durable && after.tail == cp.tail, "{status:?} from {cp:?}");
+            let doubtful = u64::from(doubtful);
+            // A resume writes the checkpoint to two slots.
+            let is_next = (cp.generation + 2 + 2 * doubtful, cp.epoch + 1 + doubtful);
+            assert_eq!((after.generation, after.epoch), is_next);
+            // The replay may read each segment's start and one block behind each record twice, and data
+            // once. Some of the blocks that it reads ahead may be read for nothing.
+            let slots = u64::from(sb.nr_segments) * u64::from(sb.segment_blocks);
+            let read = self.cache.read.load(Ordering::Relaxed);
+            assert!(read <= 8 * slots + 1000, "{read} blocks are read of {slots}");
+        } else {
+            let Checkpoint { generation, epoch, .. } = after;
+            let empty = Checkpoint { generation, epoch, ..Checkpoint::first(sb.nonce) };
+            assert_eq!((after, status.dirty_blocks), (empty, 0), "the cache device was formatted");
+        }
+        sb
+    }
 }
 
 impl Volume {
     /// Opens a volume on `cache`, if there is one that can be opened.
-    ///
-    /// # Errors
-    /// Its fate.
-    pub fn open(cache: Device, nr_buffers: u8) -> Result<Self, Fate> {
-        let (sb, chosen) = begin(&cache)?;
-        let (engine, next) = replay(&sb, chosen, &cache, nr_buffers)?;
-        let cp = chosen.checkpoint;
-        // No epoch has records from before it began.
-        let forged = headers(&sb, &cache)
-            .any(|(_, h)| h.epoch > cp.epoch || h.epoch == cp.epoch && h.seq < cp.epoch_start);
-        let buffers = (0..nr_buffers).map(|_| vec![0; sb.segment_blocks as usize * BLOCK]).collect();
+    fn open(cache: Device) -> Result<Self, Fate> {
+        let start = start(&cache);
+        let sb = start.as_ref().map(|(sb, _)| sb);
+        let mut backing = Device::new(sb.map_or(SOME_SECTORS, |sb| sb.backing_sectors));
+        let records = sb.map(|sb| Records::of(sb, &cache)).unwrap_or_default();
+        let watched = records.watched(Block::of_sector(backing.sectors() - 1));
+        // The backing device is filled where the test looks at it.
+        for &addr in &watched {
+            for s in addr.first_sector()..addr.next().first_sector().min(backing.sectors()) {
+                backing.write(s, &initial(s));
+            }
+        }
+        let before: BTreeMap<Block, [u8; BLOCK]> =
+            watched.iter().map(|&a| (a, *backing.block(a.0))).collect();
+        let end = sb.map(Superblock::cache_sectors);
+        let forged = records.forged(start.as_ref().and_then(|(_, chosen)| chosen.as_ref()));
+        let trays = Trays { backing: Tray::new(backing, None), cache: Tray::new(cache, end) };
+        let (mapped, opened, sb) = trays.create()?;
         let mut volume = Self {
-            batch: Batch::new((sb.nr_segments * sb.segment_blocks) as usize).unwrap(),
+            trays,
             sb,
-            cache,
-            backing: BTreeMap::new(),
-            engine,
-            buffers,
+            mapped: Some(mapped),
+            opened,
             expected: BTreeMap::new(),
+            older: BTreeMap::new(),
             written: 0,
             forged,
         };
-        volume.begin_life(next);
-        for addr in watch(&volume.sb, &volume.cache) {
+        for addr in watched {
             let held = volume.read_block(addr);
+            for (s, held) in held.into_iter().enumerate() {
+                // Some record or the backing device holds this, or some record of the block is torn.
+                let may_be = |held| records.hold(addr, s, held) || content(&before[&addr], s) == held;
+                let is_right = held.map_or_else(|| records.has_torn(addr), may_be);
+                assert!(is_right, "sector {s} of block {addr} is {held:?}, which was never written there");
+            }
             volume.expected.insert(addr, held);
         }
         Ok(volume)
     }
 
-    /// How its engine is doing.
-    pub fn state(&self) -> State {
-        self.engine.state()
+    fn mapped(&self) -> &Mapped<Writeboost> {
+        self.mapped.as_ref().expect("it is open")
     }
 
-    /// Writes what a resume writes.
-    fn begin_life(&mut self, next: Checkpoint) {
-        let mut opening = Opening::new(next);
-        while let Some((block, checkpoint)) = opening.want(&self.engine) {
-            let mut bytes = [0; BLOCK];
-            if let Some(checkpoint) = checkpoint {
-                checkpoint.encode_into(bytes.first_chunk_mut().unwrap());
-            }
-            self.cache.write(block, &bytes);
-            opening.written(&mut self.engine, true).unwrap();
-        }
+    fn remove(mut self) {
+        self.mapped.take().expect("it is open").remove();
     }
 
-    fn checkpoint(&mut self, cp: &Checkpoint) {
-        let mut block = [0; BLOCK];
-        block[..SECTOR].copy_from_slice(&cp.encode());
-        self.cache.write(self.engine.checkpoint_block(), &block);
-    }
-
-    /// Whether it can be said what comes of it when it is opened again: somebody who knows the nonce can prepare records
-    /// that are only looked at in a later epoch, and counts that have come to their end.
+    /// Whether the result of opening the volume again is certain. A program that knows the nonce can prepare
+    /// records that are only looked at in a later epoch, and counts that have come to their end.
     fn is_predictable(&self) -> bool {
-        let Ok((_, Chosen { checkpoint: cp, .. })) = begin(&self.cache) else { return false };
+        let Some((_, Some(Chosen { checkpoint: cp, .. }))) = start(&self.trays.cache.device()) else {
+            return false;
+        };
         let far = MOST - 2 * u64::from(self.sb.nr_segments * self.sb.segment_blocks) - 1000;
         !self.forged && cp.generation.max(cp.epoch).max(cp.durable.0) < far
     }
 
-    /// Opens it again, as after a crash in a moment when everything was durable.
-    fn reopen(&mut self) {
-        let (sb, cp) = begin(&self.cache).expect("superblock and checkpoints are ours");
+    /// Opens the volume again, as after a crash: each sector that was written since all was durable may hold
+    /// what was written or not. Returns whether it has done so: only if the result is certain.
+    fn crash(&mut self) -> bool {
+        if !self.is_predictable() {
+            return false;
+        }
+        self.mapped.take().expect("it is open").kill();
+        let created = self.trays.create();
+        let (mapped, opened, sb) = created.expect("superblock, checkpoints and log are its own");
         assert_eq!(sb, self.sb);
-        let nr_buffers = self.buffers.len() as u8;
-        let (engine, next) = replay(&sb, cp, &self.cache, nr_buffers).expect("the log is ours");
-        self.engine = engine;
-        self.begin_life(next);
-    }
-
-    fn slot_block(&self, slot: Slot) -> u64 {
-        let block = u64::from(self.sb.first_block) + u64::from(slot.0);
-        assert_eq!(block * BLOCK_SECTORS, self.engine.slot_sector(slot));
-        assert!(slot < Slot(self.sb.nr_segments * self.sb.segment_blocks), "slot {slot} is on no segment");
-        block
-    }
-
-    /// The block in a slot, if it is what its checksum says.
-    fn intact(&self, slot: Slot) -> Option<&[u8]> {
-        let b = self.cache.block(self.slot_block(slot));
-        (crc32c(0, b) == self.engine.checks().checksum(slot)).then_some(b)
-    }
-
-    /// Reads sectors, all of which are on the backing device.
-    fn read(&mut self, sector: u64, sectors: u64) -> Vec<Content> {
-        let end = sector + sectors;
-        assert!(sectors > 0 && end <= self.sb.backing_sectors);
-        let mut out = Vec::new();
-        while sector + (out.len() as u64) < end {
-            let at = sector + out.len() as u64;
-            let part = Part::first_of(at, end - at);
-            let backing = |s: u64| {
-                let block = self.backing.get(&Block::of_sector(s));
-                Some(block.map_or(0, |b| b[(s % BLOCK_SECTORS) as usize]))
-            };
-            match self.engine.lookup(at, end - at) {
-                Run::Backing(n) => {
-                    assert!(n >= 1 && n <= end - at);
-                    out.extend((at..at + n).map(backing));
-                }
-                Run::Cache { slot, blocks, .. } => {
-                    assert!(blocks >= 1 && u64::from(blocks) * BLOCK_SECTORS <= end - at);
-                    assert!(slot.offset(self.sb.segment_blocks) + blocks <= self.sb.segment_blocks);
-                    for i in 0..blocks {
-                        let b = self.intact(slot.plus(i));
-                        out.extend((0..BLOCK / SECTOR).map(|s| Some(content(b?, s))));
-                    }
-                }
-                Run::Pieces(pieces) => {
-                    let mut seen = 0;
-                    let mut found = [None; BLOCK_SECTORS as usize];
-                    for p in pieces.as_slice() {
-                        assert!(p.mask != 0 && p.mask & !part.mask() == 0 && p.mask & seen == 0);
-                        seen |= p.mask;
-                        let b = match p.ram {
-                            Some((buffer, block)) => {
-                                self.engine.unpin_buffer(buffer);
-                                Some(&self.buffers[usize::from(buffer)][block as usize * BLOCK..][..BLOCK])
-                            }
-                            None => self.intact(p.slot),
-                        };
-                        for s in (0..8).filter(|s| p.mask & 1 << s != 0) {
-                            found[s] = b.map(|b| content(b, s));
-                        }
-                    }
-                    for s in part.first..part.first + part.sectors {
-                        let held = seen & 1 << s != 0;
-                        let s = u64::from(s);
-                        out.push(if held {
-                            found[s as usize]
-                        } else {
-                            backing(part.addr.first_sector() + s)
-                        });
-                    }
-                }
+        (self.mapped, self.opened) = (Some(mapped), opened);
+        let older = std::mem::take(&mut self.older);
+        let mut expected = std::mem::take(&mut self.expected);
+        for (&addr, held) in &mut expected {
+            let found = self.read_block(addr);
+            for (s, (held, found)) in (addr.first_sector()..).zip(held.iter_mut().zip(found)) {
+                let may_be = found == *held || older.get(&s).is_some_and(|older| older.contains(&found));
+                assert!(may_be, "sector {s} was {held:?}, and is {found:?} after a crash");
+                *held = found;
             }
         }
-        assert_eq!(out.len() as u64, sectors);
-        out
+        self.expected = expected;
+        true
     }
 
     /// First sector of a block and how many it has.
@@ -280,19 +350,28 @@ impl Volume {
         (first, (self.sb.backing_sectors - first).min(BLOCK_SECTORS))
     }
 
-    fn read_block(&mut self, addr: Block) -> Contents {
+    fn read_block(&self, addr: Block) -> Contents {
         let (first, n) = self.sectors_of(addr);
         let mut held = [Some(0); BLOCK_SECTORS as usize];
-        held[..n as usize].copy_from_slice(&self.read(first, n));
+        let whole = self.mapped().read(first, n);
+        for (s, held) in (0..n).zip(&mut held) {
+            *held = match &whole {
+                Ok(block) => Some(content(block, s as usize)),
+                Err(_) => self.mapped().read(first + s, 1).ok().map(|sector| content(&sector, 0)),
+            };
+        }
         held
     }
 
-    fn check_content(&mut self) {
-        let expected = std::mem::take(&mut self.expected);
-        for (addr, held) in &expected {
+    /// How many sectors cannot be read: they are dirty, and their slots do not match their checksums.
+    fn unreadable(&self) -> u64 {
+        self.expected.values().flatten().filter(|held| held.is_none()).count() as u64
+    }
+
+    fn check_content(&self) {
+        for (addr, held) in &self.expected {
             assert_eq!(self.read_block(*addr), *held, "block {addr}");
         }
-        self.expected = expected;
     }
 
     /// A sector near one that the image has, or any.
@@ -302,8 +381,7 @@ impl Volume {
         near.0.wrapping_mul(BLOCK_SECTORS).wrapping_add(from.byte().into()) % self.sb.backing_sectors
     }
 
-    /// Does what the script says, at most `most` things, and then everything that must always be possible.
-    pub fn run(&mut self, script: &[u8], most: usize) {
+    fn run(&mut self, script: &[u8], most: usize) {
         let mut from = Source(script);
         let mut n = 0;
         while !from.is_empty() && n < most {
@@ -317,266 +395,252 @@ impl Volume {
                 3 => {
                     let sector = self.draw(&mut from);
                     let sectors = (1 + u64::from(from.byte())).min(self.sb.backing_sectors - sector);
-                    for (s, held) in (sector..).zip(self.read(sector, sectors)) {
-                        if let Some(expected) = self.expected.get(&Block::of_sector(s)) {
-                            assert_eq!(held, expected[(s % BLOCK_SECTORS) as usize], "sector {s}");
-                        }
-                    }
+                    self.read(sector, sectors);
                 }
                 4 => self.flush(),
-                5 => self.write_back(),
-                6 => self.move_tail(from.byte() & 1 != 0),
-                7 => self.relocate(from.byte() & 1 != 0),
-                8 => self.note_durable(),
+                // A pause, in which the volume writes back by itself.
+                5 => take_us(3_000_000),
+                6 => self.drain(),
+                7 => self.steer(from.byte()),
+                8 => {
+                    self.mapped().suspend();
+                    self.older.clear();
+                    self.mapped().resume();
+                }
                 9 => {
                     let sector = self.draw(&mut from);
-                    self.forget(Block::of_sector(sector));
+                    self.rot(Block::of_sector(sector));
                 }
                 _ => {
-                    self.flush();
-                    if self.is_predictable() {
-                        self.reopen();
-                        self.check_content();
+                    if n % 2 == 0 {
+                        self.flush();
                     }
+                    self.crash();
                 }
             }
         }
-        self.finish();
     }
 
+    /// Everything that must always be possible.
     fn finish(&mut self) {
         self.check_content();
         self.flush();
-        if self.is_predictable() {
-            self.reopen();
-            self.check_content();
-        }
-        // A block whose data are not right stays dirty; but a volume without such a one can always be written.
+        self.crash();
         let before = self.written;
         self.write(0, 1, before + 1);
         self.flush();
-        self.write_back();
-        self.move_tail(true);
-        let s = self.engine.state();
-        let bad = self.batch.items().iter().filter(|i| self.intact(i.slot).is_none()).count() as u64;
-        assert_eq!(s.dirty, bad, "all that can be written back is clean");
-        assert!(bad != 0 || (s.free_segments == s.nr_segments && self.written > before), "{s:?}");
+        self.drain();
+        let status = status_of(self.mapped());
+        let unreadable = self.unreadable();
+        // Each slot that is still dirty has at least one sector that cannot be read.
+        assert!(
+            status.dirty_blocks <= unreadable && (status.dirty_blocks == 0) == (unreadable == 0),
+            "{status:?}"
+        );
+        assert!(
+            unreadable != 0 || (self.written > before && status.last_writeback_id == status.current_id),
+            "{status:?}"
+        );
         self.check_content();
-        if self.is_predictable() {
-            self.reopen();
-            self.check_content();
-            assert!(bad != 0 || self.engine.state().dirty == 0);
+        for (addr, held) in &self.expected {
+            let backing = self.trays.backing.device();
+            let backing = backing.block(addr.0);
+            for (s, held) in held.iter().enumerate() {
+                let of = || content(&initial(addr.first_sector() + s as u64), 0);
+                let is_behind = s as u64 >= self.sectors_of(*addr).1;
+                let is_right = is_behind || content(backing, s) == held.unwrap_or_else(of);
+                assert!(
+                    is_right,
+                    "sector {s} of block {addr}, {held:?}, is something else on the backing device"
+                );
+            }
         }
+        let is_anew = self.crash();
+        assert!(!is_anew || unreadable != 0 || self.opened.dirty_blocks == 0, "{:?}", self.opened);
     }
 
-    /// Writes sectors, as far as there is room.
+    /// Writes sectors. That fails only for want of room, while dirty blocks that cannot be read take it.
     fn write(&mut self, sector: u64, sectors: u64, n: u64) {
-        let end = sector + sectors;
-        let mut at = sector;
-        while at < end {
-            let blocks = end.div_ceil(BLOCK_SECTORS) - at / BLOCK_SECTORS;
-            let Some(claim) = self.claim(blocks as u32) else { return };
-            assert!(claim.blocks >= 1 && u64::from(claim.blocks) <= blocks);
-            assert!(claim.offset + claim.blocks <= self.sb.segment_blocks);
-            for i in 0..claim.blocks {
-                let part = Part::first_of(at, end - at);
-                if !self.expected.contains_key(&part.addr) {
-                    let held = self.read_block(part.addr);
-                    self.expected.insert(part.addr, held);
-                }
-                let block = &mut self.buffers[usize::from(claim.buffer)]
-                    [(claim.offset + i) as usize * BLOCK..][..BLOCK];
-                block.fill(0);
-                let expected = self.expected.entry(part.addr).or_default();
-                for s in part.first as usize..(part.first + part.sectors) as usize {
-                    let b = &mut block[s * SECTOR..][..SECTOR];
-                    b[..8].copy_from_slice(&(u64::MAX - n).to_le_bytes());
-                    b[8..16].copy_from_slice(&self.written.to_le_bytes());
-                    expected[s] = Some(content(block, s));
-                }
-                let entry = Entry { addr: part.addr, mask: part.mask(), crc: crc32c(0, block) };
-                self.engine.stored(&claim, claim.slot.plus(i), entry);
-                at += u64::from(part.sectors);
-                self.written += 1;
+        let mut data = vec![0; sectors as usize * SECTOR];
+        for (sector, b) in (sector..).zip(data.chunks_exact_mut(SECTOR)) {
+            for (b, word) in b.chunks_exact_mut(8).zip([u64::MAX - n, self.written, sector]) {
+                b.copy_from_slice(&word.to_le_bytes());
             }
-            self.engine.copied(&claim);
+        }
+        let end = Block::of_sector(sector + sectors - 1).next();
+        let addrs = (Block::of_sector(sector).0..end.0).map(Block);
+        for addr in addrs.clone() {
+            if !self.expected.contains_key(&addr) {
+                let held = self.read_block(addr);
+                self.expected.insert(addr, held);
+            }
+        }
+        let result = self.mapped().write(sector, &data);
+        assert!(result.is_ok() || self.unreadable() != 0, "no room ({result:?}), and nothing is in the way");
+        for addr in addrs {
+            self.written += 1;
+            let found = result.is_err().then(|| self.read_block(addr));
+            let held = self.expected.get_mut(&addr).expect("it is watched");
+            for s in 0..BLOCK_SECTORS {
+                let at = addr.first_sector() + s;
+                if !(sector..sector + sectors).contains(&at) {
+                    continue;
+                }
+                let (held, new) = (&mut held[s as usize], Some(content(&data, (at - sector) as usize)));
+                self.older.entry(at).or_default().extend([*held, new]);
+                // A write that failed may have been done in part.
+                let now = found.map_or(new, |found| found[s as usize]);
+                assert!(now == new || now == *held, "sector {at} is {now:?}, neither {held:?} nor {new:?}");
+                *held = now;
+            }
         }
     }
 
-    fn claim(&mut self, blocks: u32) -> Option<Claim> {
-        for _ in 0..3 {
-            match self.engine.claim(blocks) {
-                Ok(claim) => return Some(claim),
-                Err(Refused::Wait(Wait::Progress)) => self.flush(),
-                Err(Refused::Wait(Wait::Space)) => {
-                    self.flush();
-                    self.write_back();
-                    self.move_tail(false);
+    /// Reads sectors. The read fails if one of them cannot be read, and only then.
+    fn read(&self, sector: u64, sectors: u64) {
+        let expected =
+            |s: u64| self.expected.get(&Block::of_sector(s)).map(|b| b[(s % BLOCK_SECTORS) as usize]);
+        match self.mapped().read(sector, sectors) {
+            Ok(data) => {
+                for (i, s) in (sector..sector + sectors).enumerate() {
+                    let found = Some(content(&data, i));
+                    assert!(expected(s).is_none_or(|held| held == found), "sector {s}");
                 }
-                Err(Refused::Failed) => panic!("failed, and no I/O did"),
             }
-        }
-        // Dirty blocks that cannot be written back may fill it; nothing else may.
-        self.engine.begin_batch(&mut self.batch);
-        while self.engine.plan_writeback(&mut self.batch, Seq::MAX) {}
-        let bad = self.batch.items().iter().any(|i| self.intact(i.slot).is_none());
-        assert!(bad, "no room, and nothing is in the way: {:?}", self.engine.state());
-        None
-    }
-
-    /// Does all that the engine wants of the cache device.
-    fn pump(&mut self) {
-        while let Some(io) = self.engine.poll() {
-            match io {
-                Io::Record { seq, slot, blocks, buffer, offset, fua } => {
-                    assert!(
-                        slot.offset(self.sb.segment_blocks) == offset
-                            && offset + blocks <= self.sb.segment_blocks
-                    );
-                    let data = &mut self.buffers[usize::from(buffer)][offset as usize * BLOCK..]
-                        [..blocks as usize * BLOCK];
-                    self.engine.encode_header(seq, data.first_chunk_mut().unwrap());
-                    let first = self.slot_block(slot);
-                    let data = &self.buffers[usize::from(buffer)][offset as usize * BLOCK..]
-                        [..blocks as usize * BLOCK];
-                    self.cache.write(first, data);
-                    self.engine.record_done(seq, fua, true);
-                }
-                Io::Flush { upto } => self.engine.flush_done(upto, true),
+            Err(error) => {
+                let is_known = (sector..sector + sectors).any(|s| expected(s) == Some(None));
+                assert!(is_known, "a read fails ({error:?}), and all of it can be read");
             }
         }
     }
 
     fn flush(&mut self) {
-        let seq = self.engine.flush();
-        self.pump();
-        assert!(self.engine.durable() >= seq);
+        self.mapped().flush().expect("no device has failed");
+        self.older.clear();
     }
 
-    fn write_back(&mut self) {
-        self.engine.begin_batch(&mut self.batch);
-        while self.engine.plan_writeback(&mut self.batch, Seq::MAX) {}
-        self.batch.sort();
-        for i in 0..self.batch.items().len() {
-            let item = self.batch.items()[i];
-            let Some(live) = self.engine.begin_item(&self.batch, &item) else { continue };
-            assert!(live != 0 && live & !item.mask() == 0);
-            let first = item.addr().first_sector();
-            let sectors = (0..BLOCK_SECTORS).filter(|s| live & 1 << s != 0);
-            let b = self.intact(item.slot).map(<[u8]>::to_vec);
-            if let Some(b) = b {
-                let backing = self.backing.entry(item.addr()).or_default();
-                for s in sectors {
-                    assert!(first + s < self.sb.backing_sectors, "behind the end of the backing device");
-                    backing[s as usize] = content(&b, s as usize);
-                }
-                self.engine.written_back(&self.batch, &item);
-            }
+    /// Drains: everything dirty that can be read is written back.
+    fn drain(&self) {
+        let result = self.mapped().message("drop_caches");
+        assert_eq!(result.is_ok(), self.unreadable() == 0, "{result:?}: {:?}", status_of(self.mapped()));
+    }
+
+    /// Sends a message: an option of writeback, or the request to give up blocks that cannot be read.
+    fn steer(&self, how: u8) {
+        let messages = [
+            "give_up",
+            "writeback_threshold 0",
+            "give_up",
+            "writeback_threshold 100",
+            "give_up",
+            "nr_max_batched_writeback 1",
+            "give_up",
+            "writeback_rate_limit 400",
+        ];
+        let message = messages[usize::from(how % 8)];
+        self.mapped().message(message).unwrap_or_else(|e| panic!("{message}: {e:?}"));
+        if message == "give_up" {
+            take_us(10_000_000);
         }
     }
 
-    /// Notes in a checkpoint what is durable.
-    fn note_durable(&mut self) {
-        if let Some(cp) = self.engine.note_durable() {
-            self.checkpoint(&cp);
-            self.engine.checkpointed(true);
+    /// Changes all copies of a block on the cache device. If nothing is dirty, the volume holds the same.
+    fn rot(&self, addr: Block) {
+        self.drain();
+        if self.unreadable() != 0 {
+            return;
         }
-    }
-
-    /// Takes a block out of the cache, if it is clean there: what it holds stays the same.
-    fn forget(&mut self, addr: Block) {
-        let (first, n) = self.sectors_of(addr);
         let before = self.read_block(addr);
-        match self.engine.lookup(first, n) {
-            Run::Backing(_) => (),
-            Run::Cache { slot, generation, .. } => {
-                self.engine.forget(slot, generation, 0xff);
-            }
-            Run::Pieces(pieces) => {
-                for p in pieces.as_slice() {
-                    match p.ram {
-                        Some((buffer, _)) => self.engine.unpin_buffer(buffer),
-                        None => {
-                            self.engine.forget(p.slot, p.generation, p.mask);
-                        }
-                    }
-                }
-            }
+        let records = Records::of(&self.sb, &self.trays.cache.device());
+        for block in records.places(addr) {
+            let mut device = self.trays.cache.device();
+            let is_header = device.block(block).starts_with(b"WBrc");
+            device.block_mut(block).filter(|_| !is_header).into_iter().for_each(|b| b[100] ^= 1);
         }
         assert_eq!(self.read_block(addr), before, "block {addr} was not clean");
     }
-
-    /// Moves what is dirty in the oldest segments to the head, if that makes room. What is not intact is given up or left.
-    fn relocate(&mut self, give_up: bool) {
-        self.engine.begin_batch(&mut self.batch);
-        while self.engine.plan_relocation(&mut self.batch) {}
-        if self.engine.judge_relocation(&self.batch) != Relocation::MakesRoom {
-            return;
-        }
-        let mut items = Vec::new();
-        for item in self.batch.items().to_vec() {
-            let live = self.engine.begin_item(&self.batch, &item).is_some();
-            if live && (give_up || self.intact(item.slot).is_some()) {
-                items.push(item);
-            }
-        }
-        let mut at = 0;
-        let mut tries = 0;
-        while at < items.len() {
-            tries += 1;
-            assert!(tries < 10_000, "endless");
-            let claim = match self.engine.claim_relocation((items.len() - at) as u32) {
-                Ok(claim) => claim,
-                Err(Wait::Progress) => {
-                    self.flush();
-                    continue;
-                }
-                Err(Wait::Space) => break,
-            };
-            assert!(claim.blocks >= 1 && claim.blocks as usize <= items.len() - at);
-            assert!(claim.offset + claim.blocks <= self.sb.segment_blocks);
-            for i in 0..claim.blocks {
-                let item = items[at];
-                let data = self.intact(item.slot).map(<[u8]>::to_vec);
-                let lost = data.is_none().then(|| Entry::lost(&MARK));
-                let data = data.unwrap_or(MARK.to_vec());
-                self.buffers[usize::from(claim.buffer)][(claim.offset + i) as usize * BLOCK..][..BLOCK]
-                    .copy_from_slice(&data);
-                self.engine.relocated(&claim, claim.slot.plus(i), &self.batch, &item, lost);
-                at += 1;
-            }
-            self.engine.copied(&claim);
-        }
-        self.engine.cancel_relocation();
-    }
-
-    fn move_tail(&mut self, whole: bool) {
-        while let Some(cp) = self.engine.advance_tail(whole) {
-            self.checkpoint(&cp);
-            self.engine.checkpointed(true);
-            self.pump();
-        }
-        self.pump();
-    }
 }
 
-/// All record headers on the device, and their slots.
-fn headers<'a>(sb: &'a Superblock, cache: &'a Device) -> impl Iterator<Item = (Slot, RecordHeader)> + 'a {
-    cache.written().into_iter().filter_map(move |block| {
-        let slot = Slot(block.checked_sub(sb.first_block)?);
-        let b = cache.block(block.into()).first_chunk().unwrap();
-        Some((slot, RecordHeader::decode(b, sb, slot.offset(sb.segment_blocks)).ok()?))
-    })
+/// The status of a volume.
+fn status_of(mapped: &Mapped<Writeboost>) -> Status {
+    let line = mapped.status(StatusKind::Info);
+    Status::parse(&line, |key, value| panic!("{key} {value} in {line}")).unwrap()
 }
 
-/// The blocks that some record on the device may hold, and the first and the last.
-fn watch(sb: &Superblock, cache: &Device) -> Vec<Block> {
-    let mut all = vec![Block(0), Block::of_sector(sb.backing_sectors - 1)];
-    for (slot, h) in headers(sb, cache) {
-        let b = cache.block(u64::from(sb.first_block) + u64::from(slot.0)).first_chunk().unwrap();
-        all.extend((0..h.blocks.into()).map(|i| RecordHeader::entry(b, i).addr));
+/// A block that some record on the device says it holds.
+struct Entry {
+    mask: u8,
+    /// Which block of the cache device it is.
+    block: u64,
+    /// What its sectors hold; `None` if the block does not match its checksum.
+    contents: Option<[u64; BLOCK_SECTORS as usize]>,
+}
+
+/// All records on a cache device, whether or not they are part of the log.
+#[derive(Default)]
+struct Records {
+    headers: Vec<RecordHeader>,
+    /// By their addresses.
+    entries: BTreeMap<Block, Vec<Entry>>,
+}
+
+impl Records {
+    fn of(sb: &Superblock, cache: &Device) -> Self {
+        let mut records = Self::default();
+        let end = sb.cache_sectors() / BLOCK_SECTORS;
+        for first in cache.written().into_iter().filter(|block| (sb.first_block.into()..end).contains(block))
+        {
+            let offset = (first - u64::from(sb.first_block)) % u64::from(sb.segment_blocks);
+            let header = cache.block(first);
+            let Ok(h) = RecordHeader::decode(header, sb, offset as u32) else { continue };
+            records.headers.push(h);
+            for i in 0..h.blocks.into() {
+                let e = RecordHeader::entry(header, i);
+                let block = first + 1 + i as u64;
+                let data = cache.block(block);
+                let is_right = crc32c(0, data) == e.crc;
+                let contents = is_right.then(|| core::array::from_fn(|s| content(data, s)));
+                let entry = Entry { mask: e.mask, block, contents };
+                records.entries.entry(e.addr).or_default().push(entry);
+            }
+        }
+        records
     }
-    all.sort_unstable();
-    all.dedup();
-    all
+
+    /// The blocks that some record may hold, and the first and the last of the volume.
+    fn watched(&self, last: Block) -> Vec<Block> {
+        let mut all: Vec<_> = self.entries.keys().copied().chain([Block(0), last]).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    fn of_block(&self, addr: Block) -> impl Iterator<Item = &Entry> {
+        self.entries.get(&addr).into_iter().flatten()
+    }
+
+    /// Whether some record holds this in a sector of a block.
+    fn hold(&self, addr: Block, s: usize, held: u64) -> bool {
+        self.of_block(addr)
+            .any(|e| sectors(e.mask).any(|of| of == s) && e.contents.is_some_and(|c| c[s] == held))
+    }
+
+    /// Whether some record has a torn copy of a block: one that does not match its checksum.
+    fn has_torn(&self, addr: Block) -> bool {
+        self.of_block(addr).any(|e| e.mask != 0 && e.contents.is_none())
+    }
+
+    /// The blocks of the cache device that hold a block.
+    fn places(&self, addr: Block) -> impl Iterator<Item = u64> + '_ {
+        self.of_block(addr).map(|e| e.block)
+    }
+
+    /// Whether there are records that no code of ours writes behind this checkpoint. No epoch has records
+    /// from before it began.
+    fn forged(&self, chosen: Option<&Chosen>) -> bool {
+        chosen.is_some_and(|Chosen { checkpoint: cp, .. }| {
+            let mut headers = self.headers.iter();
+            headers.any(|h| h.epoch > cp.epoch || h.epoch == cp.epoch && h.seq < cp.epoch_start)
+        })
+    }
 }
