@@ -8,10 +8,11 @@ use crate::{
     DeviceError,
 };
 use uuid::Uuid;
-use writeboost::engine::replay::{is_empty, Damage, Replay, Want};
+use writeboost::engine::replay::{is_empty, Damage, Replay, Source, Stopped};
 use writeboost::format::{
     Checkpoint, Chosen, Held, Invalid, Slot, Start, Superblock, BLOCK, CHECKPOINT_BLOCKS, FIRST_BLOCK, SECTOR,
 };
+use writeboost::policy::lost::Loss;
 
 /// Bytes at the start of a device that are zero on a blank one: the area that belongs to the superblock.
 pub const BLANK_BYTES: u64 = Start::BYTES as u64;
@@ -180,19 +181,36 @@ fn answers_around(device: &Device) -> bool {
     })
 }
 
+/// The log of a volume on a device.
+struct Records<'a> {
+    device: &'a Device,
+    sb: &'a Superblock,
+    /// The blocks that were read last.
+    blocks: Vec<u8>,
+}
+
+impl Source for Records<'_> {
+    type Error = DeviceError;
+
+    fn read<R>(
+        &mut self,
+        slot: Slot,
+        blocks: u32,
+        f: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Result<R, Loss>, DeviceError> {
+        self.blocks.resize(blocks as usize * BLOCK, 0);
+        let read = self.device.read_or_loss(&mut self.blocks, slot_offset(self.sb, slot))?;
+        Ok(read.map(|()| f(&self.blocks)))
+    }
+}
+
 /// Counts the dirty blocks, by the engine's own replay.
 fn count(device: &Device, sb: &Superblock, chosen: Chosen) -> Result<Log, DeviceError> {
     let Ok(mut replay) = Replay::new(sb, chosen, 0) else { return Ok(Log::Dirty(None)) };
-    let mut buf = Vec::new();
-    while let Want::Read { slot, blocks } = replay.want() {
-        buf.resize(blocks as usize * BLOCK, 0);
-        let fed = match device.read_or_loss(&mut buf, slot_offset(sb, slot))? {
-            Ok(()) => replay.feed(&buf),
-            Err(loss) => replay.feed_unreadable(loss),
-        };
-        if let Err(damage) = fed {
-            return Ok(Log::Damaged(damage));
-        }
+    match replay.run(&mut Records { device, sb, blocks: Vec::new() }) {
+        Ok(()) => (),
+        Err(Stopped::Error(e)) => return Err(e),
+        Err(Stopped::Damage(damage)) => return Ok(Log::Damaged(damage)),
     }
     let (engine, _) = replay.finish();
     Ok(match engine.state().dirty {

@@ -2,8 +2,8 @@
 
 //! From the bytes on the cache device to an engine: walks the records from the tail to the end of the log.
 //!
-//! The host reads what [`Replay::want`] asks for and feeds it, until the answer is [`Want::Flush`]. Then it
-//! flushes the cache device, and writes the checkpoint of [`Replay::finish`] and what else
+//! [`Replay::run`] reads what [`Replay::want`] asks for and feeds it, until the answer is [`Want::Flush`].
+//! Then the host flushes the cache device, and writes the checkpoint of [`Replay::finish`] and what else
 //! [`super::places::Opening`] wants, with FUA. Only then it accepts writes.
 //!
 //! # Invariants
@@ -47,7 +47,7 @@ use core::fmt;
 /// flash memory. A disk may take half a minute to report each of them.
 pub const FEW: u32 = 32;
 
-/// What the host has to read next from the cache device.
+/// What is to be read next from the cache device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
     /// `blocks` blocks from `slot` on: feed them to [`Replay::feed`].
@@ -59,6 +59,38 @@ pub enum Want {
     },
     /// Nothing: the log's end is known.
     Flush,
+}
+
+/// Where a replay reads the log from.
+pub trait Source {
+    /// An error of the device, or of the way to it, other than that the medium cannot give blocks back.
+    type Error;
+
+    /// Reads `blocks` blocks from `slot` on and lends them to `f`, unless the medium cannot give them back.
+    ///
+    /// # Errors
+    /// Any other error: the device, or the way to it, does not answer, and may have all of it.
+    fn read<R>(
+        &mut self,
+        slot: Slot,
+        blocks: u32,
+        f: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Result<R, Loss>, Self::Error>;
+
+    /// Reports that the medium has lost something from `slot` on.
+    fn lost(&mut self, _slot: Slot) {}
+
+    /// Reports that so many records are applied, for showing progress.
+    fn applied(&mut self, _records: u64) {}
+}
+
+/// Why a replay did not come to the end of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped<E> {
+    /// The device cannot be read.
+    Error(E),
+    /// The log must not be resumed.
+    Damage(Damage),
 }
 
 /// Why a log cannot be resumed.
@@ -298,6 +330,23 @@ impl Replay {
 
     fn segment_blocks(&self) -> u32 {
         self.engine.sb.segment_blocks
+    }
+
+    /// Reads the log to its end.
+    ///
+    /// # Errors
+    /// [`Stopped`], when its end cannot be reached.
+    pub fn run<S: Source>(&mut self, source: &mut S) -> Result<(), Stopped<S::Error>> {
+        while let Want::Read { slot, blocks } = self.want() {
+            let read = source.read(slot, blocks, |b| self.feed(b)).map_err(Stopped::Error)?;
+            let fed = read.unwrap_or_else(|loss| {
+                source.lost(slot);
+                self.feed_unreadable(loss)
+            });
+            fed.map_err(Stopped::Damage)?;
+            source.applied(self.progress().0);
+        }
+        Ok(())
     }
 
     /// What to read next.

@@ -5,7 +5,7 @@
 use super::{bytes, nr_buffers, Disks, Running, Transfer};
 use crate::engine::ahead::{Ahead, Look};
 use crate::engine::places::Opening;
-use crate::engine::replay::{Damage, Replay, Want};
+use crate::engine::replay::{Damage, Replay, Source, Stopped};
 use crate::engine::Engine;
 use crate::format::{
     Checkpoint, Chosen, Held, Slot, Start, Superblock, BLOCK, BLOCK_SECTORS, CHECKPOINT_BLOCKS, FIRST_BLOCK,
@@ -41,13 +41,13 @@ struct Log<'a> {
     /// read by themselves.
     t: &'a Arc<Transfer>,
     ahead: Ahead,
+    /// Number of records in the last progress message.
+    told: u64,
 }
 
-impl Log<'_> {
-    /// Reads `blocks` blocks from `slot` on and lends them to `f`, unless the medium cannot give them back.
-    ///
-    /// # Errors
-    /// Any other error: the device, or the way to it, does not answer, and may have all of it.
+impl Source for Log<'_> {
+    type Error = Error;
+
     fn read<R>(&mut self, slot: Slot, blocks: u32, f: impl FnOnce(&[u8]) -> R) -> Result<Result<R, Loss>> {
         let mut look = self.ahead.look(slot, blocks);
         if let Look::Batch(count) = look {
@@ -76,6 +76,24 @@ impl Log<'_> {
         }
     }
 
+    fn lost(&mut self, slot: Slot) {
+        let sector = self.sb.slot_sector(slot);
+        log_info!(
+            "{}: the medium of the cache device has lost something from sector {} on",
+            self.disks,
+            sector
+        );
+    }
+
+    fn applied(&mut self, records: u64) {
+        if records.saturating_sub(self.told) >= 100_000 {
+            self.told = records;
+            log_info!("{}: replaying, {} records so far", self.disks, records);
+        }
+    }
+}
+
+impl Log<'_> {
     fn begin(&self, slot: Slot, blocks: u32, at: u32, tag: u32) {
         let part = (bytes(at), bytes(blocks));
         self.t.forgive(tag as usize);
@@ -210,43 +228,28 @@ impl Disks {
         let mut replay = begin(sb, &chosen)
             .map_err(|_| (c"Not enough memory for the index of the cache device", ENOMEM))?;
         let ahead = Ahead::new(sb, AHEAD_BLOCKS).map_err(|_| (c"Not enough memory", ENOMEM))?;
-        let mut log = Log { disks: self, sb, t, ahead };
-        let mut noted = 0;
-        while let Want::Read { slot, blocks } = replay.want() {
-            let fed = match log.read(slot, blocks, |b| replay.feed(b)).map_err(cannot_read)? {
-                Ok(fed) => fed,
-                Err(loss) => {
-                    let sector = sb.slot_sector(slot);
-                    log_info!(
-                        "{}: the medium of the cache device has lost something from sector {} on",
-                        self,
-                        sector
-                    );
-                    replay.feed_unreadable(loss)
-                }
-            };
-            if let Err(damage) = fed {
-                log_err!("{}: refusing the cache device: {}", self, damage);
-                if let Damage::Unreadable { slot, .. } | Damage::Area { slot, .. } = damage {
-                    log_err!(
-                        "{}: sector {} of the cache device would have to be read: try again, perhaps on \
-                         another machine, and keep an image of the device; wbformat --force --force gives up \
-                         all that is in the log",
-                        self,
-                        sb.slot_sector(slot)
-                    );
-                }
-                self.log_doubtful(&chosen);
-                return Err((c"The log on the cache device is damaged: see the kernel log", damaged()));
-            }
-            let (records, _) = replay.progress();
-            if records.saturating_sub(noted) >= 100_000 {
-                noted = records;
-                log_info!("{}: replaying, {} records so far", self, records);
-            }
-        }
-        drop(log);
+        let stopped = replay.run(&mut Log { disks: self, sb, t, ahead, told: 0 });
+        stopped.map_err(|stopped| match stopped {
+            Stopped::Error(e) => cannot_read(e),
+            Stopped::Damage(damage) => self.damaged(sb, &chosen, &damage),
+        })?;
         self.end_replay(t, replay).map_err(|e| (c"Cannot write to the cache device", e))
+    }
+
+    #[inline(never)]
+    fn damaged(&self, sb: &Superblock, chosen: &Chosen, damage: &Damage) -> Refusal {
+        log_err!("{}: refusing the cache device: {}", self, damage);
+        if let Damage::Unreadable { slot, .. } | Damage::Area { slot, .. } = *damage {
+            log_err!(
+                "{}: sector {} of the cache device would have to be read: try again, perhaps on another \
+                 machine, and keep an image of the device; wbformat --force --force gives up all that is in \
+                 the log",
+                self,
+                sb.slot_sector(slot)
+            );
+        }
+        self.log_doubtful(chosen);
+        (c"The log on the cache device is damaged: see the kernel log", damaged())
     }
 
     #[inline(never)]
