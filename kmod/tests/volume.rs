@@ -284,6 +284,54 @@ impl<D: Disk> Disk for Shaped<D> {
     }
 }
 
+/// A disk that ends each request where it is sent.
+struct AtOnce(MemoryDisk);
+
+impl Disk for AtOnce {
+    fn shape(&self) -> Shape {
+        self.0.shape()
+    }
+    fn limits(&self) -> Limits {
+        self.0.limits()
+    }
+    fn at_a_time(&self) -> usize {
+        0
+    }
+    fn read(&self, sector: u64, to: &mut [u8]) -> Result {
+        self.0.read(sector, to)
+    }
+    fn write(&self, sector: u64, from: &[u8], fua: bool) -> Result {
+        self.0.write(sector, from, fua)
+    }
+    fn flush(&self) -> Result {
+        self.0.flush()
+    }
+}
+
+#[test]
+fn disks_may_answer_at_once() {
+    let rng = &mut Rng::new(3);
+    let mut model = random_bytes(rng, BACKING as u64);
+    let backing = Arc::new(AtOnce(MemoryDisk::with(model.clone())));
+    let volume = try_create(backing.clone(), Arc::new(AtOnce(MemoryDisk::new(CACHE))), LAZY).unwrap();
+    volume.resume();
+    for _ in 0..400 {
+        let (sector, sectors) = place(rng, 0, BACKING as u64);
+        let data = random_bytes(rng, sectors);
+        let request = Request::write(sector, &data);
+        volume.submit(if rng.one_in(4) { request.fua() } else { request }).wait().unwrap();
+        model[bytes(sector, sectors)].copy_from_slice(&data);
+        if rng.one_in(4) {
+            volume.flush().unwrap();
+        }
+        let (sector, sectors) = place(rng, 0, BACKING as u64);
+        assert_eq!(volume.read(sector, sectors).unwrap(), model[bytes(sector, sectors)]);
+    }
+    volume.message("drop_caches").unwrap();
+    assert!(backing.0.bytes() == model);
+    volume.remove();
+}
+
 /// Creates a volume that is refused, and returns the reason.
 fn refusal(backing: Arc<dyn Disk>, cache: Arc<dyn Disk>, options: &str) -> (String, Error) {
     try_create(backing, cache, options).err().expect("it is refused")

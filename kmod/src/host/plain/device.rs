@@ -17,9 +17,6 @@ use std::ffi::CString;
 use std::sync::Mutex;
 use std::vec::Vec;
 
-/// So many requests are at the disk at the same time; others wait for their turn.
-const WORKERS: usize = 8;
-
 /// An I/O for a device.
 pub(super) trait Job: Send {
     /// Does it. May sleep.
@@ -61,6 +58,12 @@ impl Asked<'_> {
     }
 }
 
+/// Ends the job, as in an interrupt.
+fn end(job: Box<dyn Job>, result: Result) {
+    let _interrupt = Interrupt::begin();
+    job.end(result);
+}
+
 /// The jobs that wait for the workers.
 #[derive(Default)]
 struct Queue {
@@ -98,15 +101,21 @@ impl Opened {
         self.number == 0
     }
 
-    /// Leaves the job to a worker. In any context.
-    pub(super) fn push(self: &Arc<Self>, job: Box<dyn Job>) {
+    /// Leaves the job to a worker. If the disk answers at once, the job is done and has ended before this
+    /// returns. In any context.
+    pub(super) fn push(self: &Arc<Self>, mut job: Box<dyn Job>) {
+        let at_a_time = self.disk.at_a_time();
+        if at_a_time == 0 {
+            let result = self.ask(&mut *job);
+            return end(job, result);
+        }
         let mut queue = locked(&self.queue);
         if queue.under_way == 0 {
             queue.since_ms = now_ms();
         }
         queue.under_way += 1;
         queue.jobs.push_back(job);
-        if queue.jobs.len() > queue.idle && queue.workers.len() < WORKERS {
+        if queue.jobs.len() > queue.idle && queue.workers.len() < at_a_time {
             let this = self.clone();
             match spawn("device", move || this.work()) {
                 Ok(worker) => queue.workers.push(worker),
@@ -117,17 +126,18 @@ impl Opened {
         self.more.notify_one();
     }
 
+    fn ask(&self, job: &mut dyn Job) -> Result {
+        job.run(&Asked(&*self.disk)).map_err(Error::as_status)
+    }
+
     fn work(&self) {
         let mut queue = locked(&self.queue);
         loop {
             if let Some(mut job) = queue.jobs.pop_front() {
                 drop(queue);
-                let result = job.run(&Asked(&*self.disk)).map_err(Error::as_status);
+                let result = self.ask(&mut *job);
                 self.returned();
-                {
-                    let _interrupt = Interrupt::begin();
-                    job.end(result);
-                }
+                end(job, result);
                 queue = locked(&self.queue);
             } else if queue.ends {
                 return;

@@ -19,6 +19,11 @@ pub trait Disk: Send + Sync + 'static {
     fn shape(&self) -> Shape;
     /// The limits of a device over this one alone.
     fn limits(&self) -> Limits;
+    /// How many requests are at the disk at the same time; others wait for their turn. 0 if the disk answers
+    /// at once: then a request ends where it is sent, before the call that sends it returns.
+    fn at_a_time(&self) -> usize {
+        8
+    }
     /// Reads from `sector` on.
     ///
     /// # Errors

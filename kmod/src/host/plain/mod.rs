@@ -59,7 +59,7 @@ pub use memory::{
     arc, boxed, crc32c, limit_memory, prefetch, random, unboxed, Arc, Box, Counters, List, Pages, Shared,
     Table,
 };
-pub use simulation::{pause, simulate, take_us, turns, who_waits};
+pub use simulation::{now_us, pause, simulate, take_us, turns, who_waits};
 pub use sleeper::{drowse, is_hibernating, rest, restored, sleep, stay, wake, Asleep};
 pub(crate) use sync::{mutex, spinlock};
 pub use sync::{wait_for_io_ends, Ending, Event, Mutex, MutexGuard, SpinLock, SpinLockGuard};

@@ -37,7 +37,7 @@ const STACK: usize = 512 << 10;
 const FIRST_US: u64 = 100_000_000;
 /// A task that only looks again and again waits for ever as well. Every simulation that ends does so before
 /// this moment.
-const LAST_US: u64 = FIRST_US + 12 * 3_600_000_000;
+const LAST_US: u64 = FIRST_US + 48 * 3_600_000_000;
 /// The duration of one turn, in microseconds: a task that looks at the clock again and again sees it move.
 const TURN_US: u64 = 1;
 /// A task that takes a lock lets others go first once in so many times.
@@ -109,8 +109,8 @@ pub(super) fn is_on() -> bool {
     SIMULATION.with_borrow(Option::is_some)
 }
 
-/// Microseconds since boot.
-pub(super) fn now_us() -> u64 {
+/// Microseconds since boot, in a simulation.
+pub fn now_us() -> u64 {
     with(|s| s.now_us)
 }
 
@@ -198,7 +198,7 @@ impl Simulation {
             }
             if self.ready.is_empty() {
                 self.now_us = self.timers.first()?.0;
-                assert!(self.now_us < LAST_US, "for half a day nobody has come to an end: {}", self.show());
+                assert!(self.now_us < LAST_US, "for two days no task has come to an end: {}", self.show());
                 continue;
             }
             let i = if self.by_rank {
