@@ -5,11 +5,11 @@
 //! `cargo run --release -p wbdaemon --example steering [RECORDING ...]`
 
 use plotters::prelude::*;
-use std::{error::Error, fs, path::Path};
+use std::{error::Error, fs, path::Path, thread};
 use wbdaemon::{
     control::Tuning,
     loads::{generated, recorded, Load},
-    simulate::{scores, Disk, Outcome, Policy, Volume},
+    simulate::{live, scores, Disk, Outcome, Policy},
 };
 
 const COLOURS: [RGBColor; 5] = [
@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
     for load in &loads {
         eprintln!("{}: {} requests ...", load.name, load.requests.len());
-        let outcomes: Vec<Outcome> = policies.iter().map(|p| simulate(load, p)).collect();
+        let outcomes: Vec<Outcome> = each(&policies, load);
         let scores = scores(&outcomes);
         for (((policy, o), score), sum) in policies.iter().zip(&outcomes).zip(&scores).zip(&mut sums) {
             *sum += score / loads.len() as f64;
@@ -71,9 +71,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     draw_sums(&docs.join("steering-sum.svg"), &names, &sums)
 }
 
-fn simulate(load: &Load, policy: &Policy) -> Outcome {
-    Volume::new(Disk::hard_disk(load.blocks), load.nr_segments, policy)
-        .run(load.requests.iter().copied(), load.end)
+/// The outcome of a load under each policy.
+fn each(policies: &[Policy], load: &Load) -> Vec<Outcome> {
+    let one = |policy| live(load, Disk::hard_disk(load.blocks), policy);
+    thread::scope(|scope| {
+        let lives: Vec<_> = policies.iter().map(|policy| scope.spawn(move || one(policy))).collect();
+        lives.into_iter().map(|life| life.join().expect("a life without a panic")).collect()
+    })
 }
 
 fn draw_sums(path: &Path, names: &[String], sums: &[f64]) -> Result<(), Box<dyn Error>> {

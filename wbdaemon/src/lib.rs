@@ -5,8 +5,8 @@
 //! [`control`] decides from observations on settings; it is pure. [`volumes`] finds volumes, observes them
 //! and sends them the settings, and [`service`] repeats this. [`instance`] makes sure that only one daemon
 //! does it. [`config`] has the administrator's settings. [`metrics`] is the page for Prometheus, and
-//! [`server`] serves it in the format that [`accept`] finds, also on a [`socket`]. [`simulate`] and [`loads`]
-//! run the controller against models of disks and days.
+//! [`server`] serves it in the format that [`accept`] finds, also on a [`socket`]. In [`simulate`] the
+//! controller steers the volume itself, over a model of a disk and with the users of [`loads`].
 
 pub mod accept;
 pub mod cli;

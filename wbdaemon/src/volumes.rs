@@ -428,7 +428,7 @@ impl Steered {
 }
 
 /// Options and values of a decision.
-fn pairs(decision: &Decision) -> [(&'static str, u32); 3] {
+pub(crate) fn pairs(decision: &Decision) -> [(&'static str, u32); 3] {
     [
         (THRESHOLD, decision.writeback_threshold),
         (BATCHED, decision.nr_max_batched_writeback),
