@@ -1,29 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the engine itself costs, without any I/O and without copying data: for each block that is written or
-//! read, or in a replay, with an index of 2^18 slots (a cache of 1 GiB) and of 2^26 (256 GiB).
+//! The processor time of a volume, with an index of 2^18 slots (a cache of 1 GiB) and of 2^26 (256 GiB): for
+//! each block that is written or read, by way of the target and on devices that take no time; and for a
+//! replay and the planning of writeback by the engine alone.
+//!
+//! All blocks that are written and read hold the same bytes, so that no device has to remember any. A time
+//! includes the work that a process does in place of a kernel: it makes requests and bios, each with memory
+//! of its own.
 //!
 //! With two threads, a time is what passes from one operation of any thread to the next: were there no lock,
-//! it would be half of that with one thread.
+//! it would be half of that with one thread. The volume's own threads, which write back and reclaim, run on
+//! the other processors.
 
+use std::collections::HashMap;
 use std::hint::black_box;
-use std::sync::{Barrier, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
-use writeboost::engine::checks::Checks;
-use writeboost::engine::log::{Io, Refused, Wait};
-use writeboost::engine::read::Run;
 use writeboost::engine::reclaim::Batch;
-use writeboost::engine::replay::{Replay, Want};
-use writeboost::engine::{Chains, Engine, Entry, Secret, RESERVED_SEGMENTS};
+use writeboost::engine::replay::{Replay, Source};
+use writeboost::engine::{Engine, Entry, Secret, RESERVED_SEGMENTS};
 use writeboost::format::{
-    Block, Checkpoint, RecordHeader, Segment, Seq, Superblock, BLOCK, BLOCK_SECTORS, DEFAULT_SEGMENT_BLOCKS,
+    Block, Checkpoint, RecordHeader, Segment, Seq, Slot, Superblock, BLOCK, BLOCK_SECTORS,
+    DEFAULT_SEGMENT_BLOCKS, FIRST_BLOCK, SECTOR,
 };
-use writeboost::host::Shared;
+use writeboost::host::plain::{crc32c, Disk, Mapped, MemoryDisk, Request, Result, StatusKind};
+use writeboost::interface::status::Status;
+use writeboost::policy::limits::{Limits, Shape};
+use writeboost::policy::lost::Loss;
+use writeboost::target::Writeboost;
 
-/// Of the index: the same in each run.
+/// The secret of the index: the same in each run.
 const SECRET: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];
 
 /// Powers of two: how many slots an index has.
@@ -32,16 +41,21 @@ const THREADS: [usize; 2] = [1, 2];
 const SEGMENT_BLOCKS: u32 = DEFAULT_SEGMENT_BLOCKS;
 const NR_BUFFERS: u8 = 8;
 const NONCE: u64 = 1;
+/// The contents of each block of data.
+const DATA: [u8; BLOCK] = [0x5a; BLOCK];
 
-/// A volume of which so much of the cache is in use, all of it dirty.
-struct Volume {
+/// A log of which so much of the cache is in use, all of it dirty.
+#[derive(Clone)]
+struct Log {
     sb: Superblock,
     /// Blocks of the backing device, a power of two: twice as many as there are slots.
     blocks: u64,
     used_segments: u32,
+    /// The checksum of each block.
+    crc: u32,
 }
 
-impl Volume {
+impl Log {
     /// `percent` of the segments are in use.
     fn new(log_slots: u32, percent: u64) -> Self {
         let blocks = 2u64 << log_slots;
@@ -51,7 +65,8 @@ impl Volume {
         let sb = Superblock::new(cache, blocks * BLOCK_SECTORS, SEGMENT_BLOCKS, [7; 16], NONCE)
             .expect("sizes that fit");
         assert_eq!(u64::from(sb.nr_segments), nr_segments);
-        Self { sb, blocks, used_segments: (nr_segments * percent / 100) as u32 }
+        let used_segments = (nr_segments * percent / 100) as u32;
+        Self { sb, blocks, used_segments, crc: crc32c(0, &DATA) }
     }
 
     /// How many blocks are cached.
@@ -60,12 +75,12 @@ impl Volume {
     }
 
     /// Address of the block that was written as the `i`th, in no order that any hash or any CPU's cache could
-    /// know: `i` goes through a bijection of all blocks. From [`Volume::cached`] on, blocks that were never
+    /// know: `i` goes through a bijection of all blocks. From [`Log::cached`] on, blocks that were never
     /// written.
-    fn addr(&self, i: u64) -> u64 {
+    fn addr(&self, i: u64) -> Block {
         let (mask, half) = (self.blocks - 1, self.blocks.trailing_zeros() / 2);
         let x = i.wrapping_mul(0xd1b5_4a32_d192_ed03) & mask;
-        (x ^ x >> half).wrapping_mul(0xaef1_7502_b3e5_4a1b) & mask
+        Block((x ^ x >> half).wrapping_mul(0xaef1_7502_b3e5_4a1b) & mask)
     }
 
     /// The header of the record that fills a segment.
@@ -75,11 +90,7 @@ impl Volume {
         let (durable, tail) = (seq.before(), Seq::FIRST);
         let header = RecordHeader { nonce: NONCE, seq, epoch: 0, durable, tail, blocks };
         let first = u64::from(segment.0) * u64::from(blocks);
-        header.encode(block, |i| Entry {
-            addr: Block(self.addr(first + i as u64)),
-            mask: 0xff,
-            crc: i as u32,
-        });
+        header.encode(block, |i| Entry { addr: self.addr(first + i as u64), mask: 0xff, crc: self.crc });
     }
 
     fn checkpoint(&self) -> Checkpoint {
@@ -87,19 +98,10 @@ impl Volume {
     }
 
     /// Replays the log; `header` fills in that of a segment.
-    fn replay(&self, mut header: impl FnMut(Segment, &mut [u8; BLOCK])) -> Engine {
+    fn replay(&self, header: impl FnMut(Segment, &mut [u8; BLOCK])) -> Engine {
         let mut replay = Replay::with_secret(&self.sb, self.checkpoint(), NR_BUFFERS, Secret::new(SECRET))
             .expect("memory");
-        let mut block = [0; BLOCK];
-        while let Want::Read { slot, .. } = replay.want() {
-            let segment = slot.segment(SEGMENT_BLOCKS);
-            if slot.offset(SEGMENT_BLOCKS) == 0 && segment.0 < self.used_segments {
-                header(segment, &mut block);
-            } else {
-                block.fill(0);
-            }
-            replay.feed(&block).expect("a log that is whole");
-        }
+        replay.run(&mut Headers { used_segments: self.used_segments, header }).expect("a whole log");
         let engine = replay.finish().0;
         assert_eq!(engine.state().dirty, self.cached());
         engine
@@ -107,6 +109,30 @@ impl Volume {
 
     fn engine(&self) -> Engine {
         self.replay(|segment, block| self.header(segment, block))
+    }
+}
+
+/// A log that consists of headers.
+struct Headers<F> {
+    used_segments: u32,
+    header: F,
+}
+
+impl<F: FnMut(Segment, &mut [u8; BLOCK])> Source for Headers<F> {
+    type Error = ();
+
+    fn read<R>(
+        &mut self,
+        slot: Slot,
+        _blocks: u32,
+        f: impl FnOnce(&[u8]) -> R,
+    ) -> std::result::Result<std::result::Result<R, Loss>, ()> {
+        let mut block = [0; BLOCK];
+        let segment = slot.segment(SEGMENT_BLOCKS);
+        if slot.offset(SEGMENT_BLOCKS) == 0 && segment.0 < self.used_segments {
+            (self.header)(segment, &mut block);
+        }
+        Ok(Ok(f(&block)))
     }
 }
 
@@ -122,99 +148,111 @@ impl Rng {
     }
 }
 
-/// A host whose devices take no time.
-struct Host {
-    engine: Mutex<Engine>,
-    checks: Shared<Checks>,
-    chains: Shared<Chains>,
-    batch: Mutex<Batch>,
+/// The first blocks of a cache device, as far as they were written: superblock and checkpoints.
+type Start = Mutex<HashMap<u64, [u8; BLOCK]>>;
+
+/// A device that takes no time. Its blocks hold [`DATA`], apart from those that `log` knows.
+struct Device {
+    sectors: u64,
+    /// The log and the first blocks, if it is a cache device.
+    log: Option<(Log, Start)>,
 }
 
-impl Host {
-    fn new(engine: Engine) -> Self {
-        let (checks, chains) = (engine.checks(), engine.chains());
-        let batch = Batch::new(64 * SEGMENT_BLOCKS as usize).expect("memory");
-        Self { engine: Mutex::new(engine), checks, chains, batch: Mutex::new(batch) }
+impl Device {
+    fn backing(log: &Log) -> Arc<dyn Disk> {
+        Arc::new(Self { sectors: log.blocks * BLOCK_SECTORS, log: None })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Engine> {
-        self.engine.lock().expect("nobody panics")
+    fn cache(log: &Log) -> Arc<dyn Disk> {
+        let mut start = HashMap::new();
+        let checkpoint = log.checkpoint();
+        for (block, sector) in [(0, log.sb.encode()), (checkpoint.block(), checkpoint.encode())] {
+            let mut bytes = [0; BLOCK];
+            bytes[..SECTOR].copy_from_slice(&sector);
+            start.insert(block, bytes);
+        }
+        Arc::new(Self { sectors: log.sb.cache_sectors(), log: Some((log.clone(), Mutex::new(start))) })
+    }
+}
+
+impl Disk for Device {
+    fn shape(&self) -> Shape {
+        Shape { sectors: self.sectors, ..MemoryDisk::new(1).shape() }
     }
 
-    /// As the commit thread does.
-    fn commit(&self) {
-        let mut header = [0; BLOCK];
-        let mut engine = self.lock();
-        while let Some(io) = engine.poll() {
-            match io {
-                Io::Record { seq, fua, .. } => {
-                    engine.encode_header(seq, &mut header);
-                    engine.record_done(seq, fua, true);
+    fn limits(&self) -> Limits {
+        MemoryDisk::new(1).limits()
+    }
+
+    fn at_a_time(&self) -> usize {
+        0
+    }
+
+    fn read(&self, sector: u64, to: &mut [u8]) -> Result {
+        for (block, to) in (sector / BLOCK_SECTORS..).zip(to.chunks_exact_mut(BLOCK)) {
+            let to: &mut [u8; BLOCK] = to.try_into().expect("a whole block");
+            let slot = block.checked_sub(FIRST_BLOCK.into()).map(|slot| Slot(slot as u32));
+            match (&self.log, slot) {
+                (Some((_, start)), None) => {
+                    let start = start.lock().expect("no panic while it is held");
+                    *to = start.get(&block).copied().unwrap_or([0; BLOCK]);
                 }
-                Io::Flush { upto } => engine.flush_done(upto, true),
+                // Only a replay reads headers, and it finds none but those of the log.
+                (Some((log, _)), Some(slot)) if slot.offset(SEGMENT_BLOCKS) == 0 => {
+                    let segment = slot.segment(SEGMENT_BLOCKS);
+                    to.fill(0);
+                    if segment.0 < log.used_segments {
+                        log.header(segment, to);
+                    }
+                }
+                _ => *to = DATA,
             }
         }
+        Ok(())
+    }
+
+    fn write(&self, sector: u64, from: &[u8], _fua: bool) -> Result {
+        let block = sector / BLOCK_SECTORS;
+        if let (Some((_, start)), Some(bytes), true) =
+            (&self.log, from.first_chunk(), block < FIRST_BLOCK.into())
+        {
+            start.lock().expect("no panic while it is held").insert(block, *bytes);
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> Result {
+        Ok(())
+    }
+}
+
+/// A volume.
+struct Volume(Mapped<Writeboost>);
+
+impl Volume {
+    /// Opens a volume with this log, which writes back only what it must.
+    fn open(log: &Log) -> Self {
+        let disks = [("backing", Device::backing(log)), ("cache", Device::cache(log))];
+        let volume = Mapped::create(&disks, "backing cache 2 writeback_threshold 0").expect("a volume");
+        volume.resume();
+        let volume = Self(volume);
+        assert_eq!(volume.status().dirty_blocks, log.cached());
+        volume
+    }
+
+    fn status(&self) -> Status {
+        Status::parse(&self.0.status(StatusKind::Info), |_, _| ()).expect("a status that can be read")
     }
 
     /// Writes one block.
-    fn write(&self, addr: u64) {
-        let claim = loop {
-            let claim = self.lock().claim(1);
-            match claim {
-                Ok(claim) => break claim,
-                Err(Refused::Wait(Wait::Space)) => self.make_room(),
-                Err(Refused::Wait(Wait::Progress)) => self.commit(),
-                Err(Refused::Failed) => panic!("the log has failed"),
-            }
-        };
-        self.chains.warm(Block(addr));
-        let mut engine = self.lock();
-        engine.stored(&claim, claim.slot, Entry { addr: Block(addr), mask: 0xff, crc: addr as u32 });
-        engine.copied(&claim);
-        let work = engine.has_work();
-        drop(engine);
-        if work {
-            self.commit();
-        }
+    fn write(&self, addr: Block) {
+        self.0.write(addr.first_sector(), &DATA).expect("a write");
     }
 
-    /// Writes back what is in the oldest segments, and frees them.
-    fn make_room(&self) {
-        self.commit();
-        let mut batch = self.batch.lock().expect("nobody panics");
-        self.lock().begin_batch(&mut batch);
-        while self.lock().plan_writeback(&mut batch, Seq::MAX) {}
-        batch.sort();
-        for item in batch.items() {
-            black_box(self.lock().begin_item(&*batch, item));
-        }
-        for item in batch.items() {
-            self.lock().written_back(&*batch, item);
-        }
-        let mut engine = self.lock();
-        while engine.advance_tail(false).is_some() {
-            engine.checkpointed(true);
-        }
-    }
-
-    /// Looks one block up; says whether it was cached.
-    fn read(&self, addr: u64) -> bool {
-        self.chains.warm(Block(addr));
-        let run = self.lock().lookup(addr * BLOCK_SECTORS, BLOCK_SECTORS);
-        match black_box(run) {
-            Run::Backing(_) => return false,
-            Run::Cache { slot, blocks: 1, generation } => {
-                // As the end of the read does.
-                black_box(self.checks.judge(slot, generation, [addr as u32]));
-            }
-            Run::Cache { .. } => panic!("more than was asked for"),
-            Run::Pieces(pieces) => {
-                for (buffer, _) in pieces.as_slice().iter().filter_map(|p| p.ram) {
-                    self.lock().unpin_buffer(buffer);
-                }
-            }
-        }
-        true
+    /// Reads one block.
+    fn read(&self, addr: Block) {
+        let read = self.0.submit(Request::read(addr.first_sector(), BLOCK_SECTORS)).wait();
+        black_box(read.expect("a read"));
     }
 }
 
@@ -250,46 +288,47 @@ fn on_threads(group: &mut BenchmarkGroup<WallTime>, size: u32, op: impl Fn(&mut 
     }
 }
 
-fn lookup(c: &mut Criterion) {
+fn read(c: &mut Criterion) {
     for size in SIZES {
-        let volume = Volume::new(size, 75);
-        let host = Host::new(volume.engine());
-        on_threads(&mut c.benchmark_group("lookup of a cached block"), size, |rng| {
-            assert!(host.read(volume.addr(rng.below(volume.cached()))));
+        let log = Log::new(size, 75);
+        let volume = Volume::open(&log);
+        on_threads(&mut c.benchmark_group("read of a cached block"), size, |rng| {
+            volume.read(log.addr(rng.below(log.cached())));
         });
-        let never = volume.blocks - volume.cached();
-        on_threads(&mut c.benchmark_group("lookup of a block that is not cached"), size, |rng| {
-            assert!(!host.read(volume.addr(volume.cached() + rng.below(never))));
+        let hits = volume.status().counters.read_hits();
+        let never = log.blocks - log.cached();
+        on_threads(&mut c.benchmark_group("read of a block that is not cached"), size, |rng| {
+            volume.read(log.addr(log.cached() + rng.below(never)));
         });
+        let counters = volume.status().counters;
+        assert!(counters.read_hits() == hits && counters.reads() >= hits);
     }
 }
 
 fn write(c: &mut Criterion) {
     for size in SIZES {
-        let volume = Volume::new(size, 75);
-        let host = Host::new(volume.engine());
+        let log = Log::new(size, 75);
+        let volume = Volume::open(&log);
         // Of the backing device's blocks, half as many as there are slots; so the cache is full before long,
         // and what writeback and the tail cost is in it.
-        let half = volume.blocks / 4;
+        let half = log.blocks / 4;
         on_threads(&mut c.benchmark_group("random write, with writeback"), size, |rng| {
-            host.write(volume.addr(rng.below(half)));
+            volume.write(log.addr(rng.below(half)));
         });
         on_threads(&mut c.benchmark_group("random write and flush"), size, |rng| {
-            host.write(volume.addr(rng.below(half)));
-            let seq = host.lock().flush();
-            host.commit();
-            debug_assert!(host.lock().durable() >= seq);
+            volume.write(log.addr(rng.below(half)));
+            volume.0.flush().expect("a flush");
         });
-        let state = host.lock().state();
-        assert!(state.newest > Seq::NONE && state.free_segments < volume.sb.nr_segments - RESERVED_SEGMENTS);
+        let status = volume.status();
+        let free = status.named.free_segments.expect("the module reports them");
+        assert!(status.current_id > 0 && free < u64::from(log.sb.nr_segments - RESERVED_SEGMENTS));
     }
 }
 
 fn reclaim(c: &mut Criterion) {
     let mut group = c.benchmark_group("planning of writeback, per block");
     for size in SIZES {
-        let volume = Volume::new(size, 75);
-        let engine = volume.engine();
+        let engine = Log::new(size, 75).engine();
         let mut batch = Batch::new(64 * (SEGMENT_BLOCKS as usize - 1)).expect("memory");
         group.throughput(Throughput::Elements(64 * u64::from(SEGMENT_BLOCKS - 1)));
         group.bench_function(BenchmarkId::from_parameter(format!("2^{size} slots, 64 segments")), |b| {
@@ -305,15 +344,15 @@ fn reclaim(c: &mut Criterion) {
 
 fn replay(c: &mut Criterion) {
     let mut group = c.benchmark_group("replay, with what it takes to make the index");
-    let volume = Volume::new(18, 90);
-    let mut log = vec![[0; BLOCK]; volume.used_segments as usize];
-    for (segment, block) in log.iter_mut().enumerate() {
-        volume.header(Segment(segment as u32), block);
+    let log = Log::new(18, 90);
+    let mut headers = vec![[0; BLOCK]; log.used_segments as usize];
+    for (segment, block) in headers.iter_mut().enumerate() {
+        log.header(Segment(segment as u32), block);
     }
-    group.throughput(Throughput::Elements(volume.cached()));
+    group.throughput(Throughput::Elements(log.cached()));
     group.sample_size(20);
     group.bench_function("2^18 slots, 90 % of them in use", |b| {
-        b.iter(|| volume.replay(|segment, block| *block = log[segment.index()]));
+        b.iter(|| log.replay(|segment, block| *block = headers[segment.index()]));
     });
 }
 
@@ -322,7 +361,7 @@ fn main() {
         .measurement_time(Duration::from_secs(3))
         .warm_up_time(Duration::from_secs(1))
         .configure_from_args();
-    for bench in [lookup, write, reclaim, replay] {
+    for bench in [read, write, reclaim, replay] {
         bench(&mut c);
     }
     c.final_summary();
