@@ -54,7 +54,8 @@ impl Fuzzer {
         let step = progress.step("building the fuzz targets", Duration::from_secs(60));
         let mut build = Command::new(tool.join("bin/cargo-fuzz"));
         build
-            .args(["build", "--fuzz-dir", "fuzz", "--features", "libfuzzer", "--target", triple])
+            .args(["build", "--fuzz-dir", "fuzz", "--target", triple])
+            .args(["--features", if has_sanitizer { "libfuzzer,sanitizer" } else { "libfuzzer" }])
             // A run is four times as fast without, and the inputs get behind the checksums by themselves.
             .arg("--no-trace-compares")
             .args(["--sanitizer", if has_sanitizer { "address" } else { "none" }])
