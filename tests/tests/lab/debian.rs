@@ -12,26 +12,28 @@ use crate::support::{shell, Bench, Body, Level, Test};
 const LONG: u32 = 300;
 const SHORT: u32 = 60;
 
-/// The tests for each supported series.
+/// The tests for each supported series: all of them for the newest one, and for the others only the first
+/// one when there is not much time.
 pub fn tests() -> Vec<Test> {
     let newest = SUPPORTED.last();
-    let test = |series: Series, what: &str, seconds, body| Test {
+    let test = |series: Series, what: &str, seconds, level, body| Test {
         name: Cow::Owned(format!("debian::{what}_{}_{}", series.major, series.minor)),
         seconds,
         full_seconds: seconds,
-        level: Level::Normal,
+        level,
         body: Body::Debian(series, body),
     };
     let mut tests = Vec::new();
     for &series in SUPPORTED {
-        tests.push(test(series, "linux", 120, smoke));
-        let load = if Some(&series) == newest {
-            test(series, "load", SHORT + 60, load_longer).full_takes(LONG + 60)
+        tests.push(test(series, "linux", 120, Level::Normal, smoke));
+        if Some(&series) == newest {
+            let load = test(series, "load", SHORT + 60, Level::Normal, load_longer);
+            tests.push(load.full_takes(LONG + 60));
+            tests.push(test(series, "throttle", 60, Level::Normal, throttle));
         } else {
-            test(series, "load", SHORT + 60, load)
-        };
-        tests.push(load);
-        tests.push(test(series, "throttle", 60, throttle));
+            tests.push(test(series, "load", SHORT + 60, Level::Full, load));
+            tests.push(test(series, "throttle", 60, Level::Full, throttle));
+        }
     }
     tests
 }
