@@ -315,11 +315,13 @@ impl<P> BioStack<P> {
 
     /// Puts a bio on the stack. In any context.
     pub fn push(&self, bio: Bio<P>) {
+        at_an_atomic();
         locked(&self.0).push_front(bio);
     }
 
     /// Puts all bios of a list on the stack; the list was taken from such a stack. In any context.
     pub fn push_all(&self, mut list: BioList<P>) {
+        at_an_atomic();
         let mut bios = locked(&self.0);
         while let Some(bio) = list.0.pop_back() {
             bios.push_front(bio);
@@ -328,8 +330,15 @@ impl<P> BioStack<P> {
 
     /// Takes all bios, the latest first.
     pub fn take(&self) -> BioList<P> {
+        at_an_atomic();
         BioList(core::mem::take(&mut *locked(&self.0)))
     }
+}
+
+/// In the kernel a stack is one atomic word. Tasks of a simulation take turns there, as at each atomic.
+fn at_an_atomic() {
+    #[cfg(feature = "races")]
+    super::simulation::may_give_way();
 }
 
 impl<P> Default for BioStack<P> {
