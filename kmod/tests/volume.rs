@@ -263,48 +263,43 @@ fn messages() {
     volume.message("give_up").unwrap();
 }
 
-/// A disk that is like `disk` except for its shape.
-struct Shaped<D>(D, Shape);
+/// A disk that is like another one except for its shape and for how many requests it takes at a time.
+struct Altered<D> {
+    disk: D,
+    shape: Shape,
+    at_a_time: usize,
+}
 
-impl<D: Disk> Disk for Shaped<D> {
-    fn shape(&self) -> Shape {
-        self.1
+impl<D: Disk> Altered<D> {
+    /// A disk of another shape.
+    fn shaped(disk: D, shape: Shape) -> Self {
+        Self { shape, at_a_time: disk.at_a_time(), disk }
     }
-    fn limits(&self) -> Limits {
-        self.0.limits()
-    }
-    fn read(&self, sector: u64, to: &mut [u8]) -> Result {
-        self.0.read(sector, to)
-    }
-    fn write(&self, sector: u64, from: &[u8], fua: bool) -> Result {
-        self.0.write(sector, from, fua)
-    }
-    fn flush(&self) -> Result {
-        self.0.flush()
+
+    /// A disk that ends each request where it is sent.
+    fn at_once(disk: D) -> Self {
+        Self { shape: disk.shape(), at_a_time: 0, disk }
     }
 }
 
-/// A disk that ends each request where it is sent.
-struct AtOnce(MemoryDisk);
-
-impl Disk for AtOnce {
+impl<D: Disk> Disk for Altered<D> {
     fn shape(&self) -> Shape {
-        self.0.shape()
-    }
-    fn limits(&self) -> Limits {
-        self.0.limits()
+        self.shape
     }
     fn at_a_time(&self) -> usize {
-        0
+        self.at_a_time
+    }
+    fn limits(&self) -> Limits {
+        self.disk.limits()
     }
     fn read(&self, sector: u64, to: &mut [u8]) -> Result {
-        self.0.read(sector, to)
+        self.disk.read(sector, to)
     }
     fn write(&self, sector: u64, from: &[u8], fua: bool) -> Result {
-        self.0.write(sector, from, fua)
+        self.disk.write(sector, from, fua)
     }
     fn flush(&self) -> Result {
-        self.0.flush()
+        self.disk.flush()
     }
 }
 
@@ -312,8 +307,9 @@ impl Disk for AtOnce {
 fn disks_may_answer_at_once() {
     let rng = &mut Rng::new(3);
     let mut model = random_bytes(rng, BACKING as u64);
-    let backing = Arc::new(AtOnce(MemoryDisk::with(model.clone())));
-    let volume = try_create(backing.clone(), Arc::new(AtOnce(MemoryDisk::new(CACHE))), LAZY).unwrap();
+    let backing = Arc::new(Altered::at_once(MemoryDisk::with(model.clone())));
+    let volume =
+        try_create(backing.clone(), Arc::new(Altered::at_once(MemoryDisk::new(CACHE))), LAZY).unwrap();
     volume.resume();
     for _ in 0..400 {
         let (sector, sectors) = place(rng, 0, BACKING as u64);
@@ -328,7 +324,7 @@ fn disks_may_answer_at_once() {
         assert_eq!(volume.read(sector, sectors).unwrap(), model[bytes(sector, sectors)]);
     }
     volume.message("drop_caches").unwrap();
-    assert!(backing.0.bytes() == model);
+    assert!(backing.disk.bytes() == model);
     volume.remove();
 }
 
@@ -366,7 +362,7 @@ fn tables_that_are_refused() {
     let fits = MemoryDisk::new(1).shape();
     let shaped = |sectors: usize, shape: Shape| {
         let shape = Shape { sectors: sectors as u64, ..shape };
-        Arc::new(Shaped(MemoryDisk::new(sectors), shape)) as Arc<dyn Disk>
+        Arc::new(Altered::shaped(MemoryDisk::new(sectors), shape)) as Arc<dyn Disk>
     };
     for (shape, why, e) in [
         (Shape { read_only: true, ..fits }, "is read-only", EROFS),
